@@ -1,0 +1,222 @@
+//! The namespaces of XMPP, one line each, with the specification they come from.
+//!
+//! A namespace is a small number wherever it is compared: the parser looks a name up once, everything above compares
+//! integers. Names that are not in the table have the number 0 and are compared as strings.
+
+/// A namespace known when the program was built.
+#[derive(Clone, Copy, Debug)]
+pub struct Ns {
+    id: u16,
+    uri: &'static str,
+}
+
+impl Ns {
+    /// A namespace that this table does not list: for modules kept outside this repository. Compared as a string.
+    pub const fn private(uri: &'static str) -> Ns {
+        Ns { id: 0, uri }
+    }
+
+    /// The name as it stands in `xmlns`.
+    pub const fn as_str(self) -> &'static str {
+        self.uri
+    }
+
+    /// The number of the namespace; 0 for one that is not in the table.
+    pub const fn id(self) -> u16 {
+        self.id
+    }
+
+    /// The number that belongs to `uri`, 0 if it is not in the table.
+    pub fn id_of(uri: &str) -> u16 {
+        match BY_URI.binary_search_by(|ns| ns.uri.cmp(uri)) {
+            Ok(at) => BY_URI[at].id,
+            Err(_) => 0,
+        }
+    }
+
+    /// Whether an element with this number and this name is in the namespace.
+    #[inline]
+    pub fn is(self, id: u16, uri: &str) -> bool {
+        if self.id != 0 { self.id == id } else { id == 0 && self.uri == uri }
+    }
+}
+
+impl PartialEq for Ns {
+    fn eq(&self, other: &Ns) -> bool {
+        self.is(other.id, other.uri)
+    }
+}
+
+impl Eq for Ns {}
+
+macro_rules! namespaces {
+    ($($(#[$doc:meta])* $name:ident = $uri:literal;)*) => {
+        #[allow(non_camel_case_types, clippy::upper_case_acronyms)]
+        enum Number { _Unknown, $($name),* }
+        $($(#[$doc])* pub const $name: Ns = Ns { id: Number::$name as u16, uri: $uri };)*
+        const COUNT: usize = 0 $(+ { let _ = $name; 1 })*;
+        const TABLE: [Ns; COUNT] = [$($name),*];
+    };
+}
+
+namespaces! {
+    /// RFC 6120: the content namespace between client and server.
+    CLIENT = "jabber:client";
+    /// RFC 6120: the content namespace between servers.
+    SERVER = "jabber:server";
+    /// XEP-0114: the content namespace of a component that connected to us.
+    COMPONENT = "jabber:component:accept";
+    /// RFC 6120 §4: streams.
+    STREAM = "http://etherx.jabber.org/streams";
+    /// RFC 6120 §4.9: conditions of stream errors.
+    STREAM_ERROR = "urn:ietf:params:xml:ns:xmpp-streams";
+    /// RFC 6120 §8.3: conditions of stanza errors.
+    STANZA_ERROR = "urn:ietf:params:xml:ns:xmpp-stanzas";
+    /// RFC 6120 §5: STARTTLS.
+    TLS = "urn:ietf:params:xml:ns:xmpp-tls";
+    /// RFC 6120 §6: SASL.
+    SASL = "urn:ietf:params:xml:ns:xmpp-sasl";
+    /// RFC 6120 §7: resource binding.
+    BIND = "urn:ietf:params:xml:ns:xmpp-bind";
+    /// RFC 3921 §3: session establishment, kept for old clients.
+    SESSION = "urn:ietf:params:xml:ns:xmpp-session";
+    /// RFC 6121 §2: roster.
+    ROSTER = "jabber:iq:roster";
+    /// RFC 6121 §2.6: roster versioning, as a stream feature.
+    ROSTER_VERSIONING = "urn:xmpp:features:rosterver";
+    /// RFC 6121 §3.4: pre-approved subscriptions, as a stream feature.
+    PRE_APPROVAL = "urn:xmpp:features:pre-approval";
+    /// The namespace bound to the prefix `xml`.
+    XML = "http://www.w3.org/XML/1998/namespace";
+    /// XEP-0004: data forms.
+    DATA_FORMS = "jabber:x:data";
+    /// XEP-0012: last activity.
+    LAST = "jabber:iq:last";
+    /// XEP-0016: privacy lists.
+    PRIVACY = "jabber:iq:privacy";
+    /// XEP-0030: service discovery, information.
+    DISCO_INFO = "http://jabber.org/protocol/disco#info";
+    /// XEP-0030: service discovery, items.
+    DISCO_ITEMS = "http://jabber.org/protocol/disco#items";
+    /// XEP-0045: multi-user chat.
+    MUC = "http://jabber.org/protocol/muc";
+    /// XEP-0045: multi-user chat, what a room says of its users.
+    MUC_USER = "http://jabber.org/protocol/muc#user";
+    /// XEP-0048: bookmarks.
+    BOOKMARKS_OLD = "storage:bookmarks";
+    /// XEP-0050: ad-hoc commands.
+    COMMANDS = "http://jabber.org/protocol/commands";
+    /// XEP-0059: result set management.
+    RSM = "http://jabber.org/protocol/rsm";
+    /// XEP-0085: chat states.
+    CHAT_STATES = "http://jabber.org/protocol/chatstates";
+    /// XEP-0090: legacy entity time.
+    TIME_OLD = "jabber:iq:time";
+    /// XEP-0092: software version.
+    VERSION = "jabber:iq:version";
+    /// XEP-0115: entity capabilities.
+    CAPS = "http://jabber.org/protocol/caps";
+    /// XEP-0184: message delivery receipts.
+    RECEIPTS = "urn:xmpp:receipts";
+    /// XEP-0191: blocking command.
+    BLOCKING = "urn:xmpp:blocking";
+    /// XEP-0191 §3.5: the condition of errors caused by blocking.
+    BLOCKING_ERRORS = "urn:xmpp:blocking:errors";
+    /// XEP-0198: stream management.
+    SM = "urn:xmpp:sm:3";
+    /// XEP-0199: ping.
+    PING = "urn:xmpp:ping";
+    /// XEP-0202: entity time.
+    TIME = "urn:xmpp:time";
+    /// XEP-0203: delayed delivery.
+    DELAY = "urn:xmpp:delay";
+    /// XEP-0249: direct invitations to rooms.
+    CONFERENCE = "jabber:x:conference";
+    /// XEP-0280: message carbons.
+    CARBONS = "urn:xmpp:carbons:2";
+    /// XEP-0280 §6.1: the rules by which messages are eligible.
+    CARBONS_RULES = "urn:xmpp:carbons:rules:0";
+    /// XEP-0297: stanza forwarding.
+    FORWARD = "urn:xmpp:forward:0";
+    /// XEP-0308: last message correction.
+    CORRECT = "urn:xmpp:message-correct:0";
+    /// XEP-0313: message archive management.
+    MAM = "urn:xmpp:mam:2";
+    /// XEP-0333: displayed markers.
+    CHAT_MARKERS = "urn:xmpp:chat-markers:0";
+    /// XEP-0334: message processing hints.
+    HINTS = "urn:xmpp:hints";
+    /// XEP-0352: client state indication.
+    CSI = "urn:xmpp:csi:0";
+    /// XEP-0353: Jingle message initiation.
+    JINGLE_MESSAGE = "urn:xmpp:jingle-message:0";
+    /// XEP-0359: unique and stable stanza ids.
+    STANZA_ID = "urn:xmpp:sid:0";
+    /// XEP-0380: explicit message encryption.
+    EME = "urn:xmpp:eme:0";
+    /// XEP-0384: OMEMO, the version in use by most clients.
+    OMEMO = "eu.siacs.conversations.axolotl";
+    /// XEP-0384: OMEMO 2.
+    OMEMO_2 = "urn:xmpp:omemo:2";
+    /// XEP-0424: message retraction.
+    RETRACT = "urn:xmpp:message-retract:1";
+    /// XEP-0440: channel-binding types a server supports.
+    SASL_CB = "urn:xmpp:sasl-cb:0";
+    /// XEP-0077: in-band registration.
+    REGISTER = "jabber:iq:register";
+    /// XEP-0054: vcard-temp.
+    VCARD = "vcard-temp";
+    /// XEP-0049: private XML storage.
+    PRIVATE = "jabber:iq:private";
+}
+
+const BY_URI: [Ns; COUNT] = sorted();
+
+/// The table in the order of the names, worked out by the compiler.
+const fn sorted() -> [Ns; COUNT] {
+    let mut table = TABLE;
+    let mut i = 1;
+    while i < COUNT {
+        let mut j = i;
+        while j > 0 && less(table[j].uri.as_bytes(), table[j - 1].uri.as_bytes()) {
+            let swap = table[j];
+            table[j] = table[j - 1];
+            table[j - 1] = swap;
+            j -= 1;
+        }
+        i += 1;
+    }
+    table
+}
+
+const fn less(a: &[u8], b: &[u8]) -> bool {
+    let mut i = 0;
+    while i < a.len() && i < b.len() {
+        if a[i] != b[i] {
+            return a[i] < b[i];
+        }
+        i += 1;
+    }
+    a.len() < b.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_finds_its_number() {
+        for ns in TABLE {
+            assert_eq!(Ns::id_of(ns.as_str()), ns.id(), "{}", ns.as_str());
+        }
+        assert_eq!(Ns::id_of("urn:example:none"), 0);
+    }
+
+    #[test]
+    fn names_outside_the_table_are_compared_as_strings() {
+        let mine = Ns::private("urn:example:mine");
+        assert!(mine.is(0, "urn:example:mine"));
+        assert!(!mine.is(0, "urn:example:other"));
+        assert!(PING.is(Ns::id_of("urn:xmpp:ping"), "urn:xmpp:ping"));
+    }
+}
