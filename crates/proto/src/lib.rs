@@ -2,4 +2,5 @@
 //!
 //! Pure: nothing here waits, reads a clock, opens a socket or knows of the server.
 
+pub mod error;
 pub mod ns;
