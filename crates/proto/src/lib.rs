@@ -2,5 +2,6 @@
 //!
 //! Pure: nothing here waits, reads a clock, opens a socket or knows of the server.
 
+pub mod datetime;
 pub mod error;
 pub mod ns;
