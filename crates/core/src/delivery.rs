@@ -1,0 +1,247 @@
+//! RFC 6121 §8.5: which sessions of a local account get a stanza, or what is done instead.
+//!
+//! One pure function, one row for each rule. Where the RFC leaves a choice the row holds ours:
+//!
+//! - A chat or normal message to the bare address goes to all sessions that share the highest non-negative priority;
+//!   the others have carbons (XEP-0280).
+//! - A chat message to a session that is gone goes where the bare address would have it, unless it comes from a room:
+//!   then the room has to learn that its occupant is a ghost (XEP-0045 §18.1.2), and nobody else is to read it.
+//! - Of a message that reaches nobody and is kept nowhere the sender is told; swallowing it would
+//!   break what an acknowledgement promised. With a missing account that gives it away, which §8.5.1 allows; presence
+//!   and IQ do not give it away. Headlines are promised to nobody.
+//! - Sessions of negative priority get nothing that was not addressed to them: an account with no other has no session
+//!   for messages to its bare address.
+//!
+//! Blocking, privacy lists and the archive come before and after; §8.5 is about routing alone.
+
+use crate::subscription::Kind;
+use vorpal_proto::error::Condition;
+
+/// The value of a message's `type`; one that is missing or unknown is `Normal` (§5.2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MessageType {
+    /// A single message.
+    Normal,
+    /// Part of a conversation of two.
+    Chat,
+    /// From a room.
+    Groupchat,
+    /// News for whoever is there.
+    Headline,
+    /// A bounce.
+    Error,
+}
+
+/// The value of a presence's `type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PresenceType {
+    /// No `type`.
+    Available,
+    /// `unavailable`.
+    Unavailable,
+    /// One of the four that manage subscriptions.
+    Subscription(Kind),
+    /// `probe`.
+    Probe,
+    /// `error`.
+    Error,
+}
+
+/// The value of an IQ's `type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IqType {
+    /// A question.
+    Get,
+    /// A command.
+    Set,
+    /// An answer.
+    Result,
+    /// A refusal.
+    Error,
+}
+
+/// What is to be delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stanza {
+    /// A message.
+    Message(MessageType),
+    /// A presence.
+    Presence(PresenceType),
+    /// An IQ.
+    Iq(IqType),
+}
+
+/// The form of the `to` address, which has a localpart and a domain of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum To {
+    /// `localpart@domain`.
+    Bare,
+    /// `localpart@domain/resource`.
+    Full {
+        /// Whether a session has exactly this resource. It need not have sent presence; one whose connection is lost
+        /// but can be resumed counts.
+        matched: bool,
+    },
+}
+
+/// What there is behind the address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Account {
+    /// No such account, or none that is allowed to be used.
+    Missing,
+    /// No session has sent available presence.
+    NoneAvailable,
+    /// Sessions are available, all of them with negative priority.
+    OnlyNegative,
+    /// At least one session is available with a priority of 0 or more.
+    NonNegative,
+}
+
+/// What else decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Flags {
+    /// A message has a child `<x xmlns='http://jabber.org/protocol/muc#user'/>`, which rooms put into private
+    /// messages.
+    pub from_room: bool,
+    /// The sender may know that the session of a matched full address exists: it is of the same account, or has a
+    /// subscription to its presence ("from" or "both"), or directed presence from that session.
+    pub shares_presence: bool,
+}
+
+/// Which sessions get it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Selector {
+    /// The one whose full address it carries.
+    ThatSession,
+    /// All that are available with the highest priority of the account, which is not negative.
+    HighestPriority,
+    /// All that are available with a priority of 0 or more.
+    AllNonNegative,
+    /// All that are available.
+    AllAvailable,
+}
+
+/// What the server does itself, on behalf of the account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Handler {
+    /// The table of subscriptions, as if sent to the bare address: [`crate::subscription::on_subscription`].
+    Subscription(Kind),
+    /// Answer a probe by §4.3.2, for the bare address or for one session.
+    Probe,
+    /// Answer a probe for an account that does not exist like one that nobody may ask: `unsubscribed` (§4.3.2).
+    RefuseProbe,
+    /// Answer an IQ for the account; `service-unavailable` if nothing is registered for it.
+    Iq,
+}
+
+/// What becomes of a stanza.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// These sessions get it, `to` unchanged (§8.5.2.1.1).
+    Deliver(Selector),
+    /// It is kept until a session of non-negative priority comes. Whoever cannot keep it bounces it with
+    /// `service-unavailable` (XEP-0160 §2).
+    Store,
+    /// It goes back as an error with this condition.
+    Bounce(Condition),
+    /// It ends here, for this reason.
+    Ignore(&'static str),
+    /// The server deals with it.
+    Handle(Handler),
+}
+
+/// What becomes of a stanza for a local account (RFC 6121 §8.5). Never bounces an error, an IQ result or presence.
+pub fn decide(stanza: Stanza, to: To, account: Account, flags: Flags) -> Decision {
+    match stanza {
+        Stanza::Message(kind) => message(kind, to, account, flags.from_room),
+        Stanza::Presence(kind) => presence(kind, to, account),
+        Stanza::Iq(kind) => iq(kind, to, account, flags.shares_presence),
+    }
+}
+
+fn message(kind: MessageType, to: To, account: Account, from_room: bool) -> Decision {
+    use {Account::*, Decision::*, MessageType::*, Selector::*, To::*};
+    match (account, to, kind) {
+        // §8.5.2.1.1, §8.5.2.2.1 and §8.5.3.2.1 say it of each case; RFC 6120 §8.3.1 of all.
+        (Missing, _, Error) | (_, Bare | Full { matched: false }, Error) => Ignore("an error that is for no session"),
+
+        // §8.5.1: a choice, ours is the error. A headline is swallowed as it would be if nobody were there.
+        (Missing, _, Normal | Chat | Groupchat) => unavailable(),
+        (Missing, _, Headline) => Ignore("a headline for an account that does not exist"),
+
+        // §8.5.3.1: whatever the type and the priority.
+        (_, Full { matched: true }, _) => Deliver(ThatSession),
+
+        // §8.5.2.1.1 and §8.5.2.2.1: rooms know full addresses only.
+        (_, Bare, Groupchat) => unavailable(),
+        (NonNegative, Bare, Normal | Chat) => Deliver(HighestPriority),
+        (NonNegative, Bare, Headline) => Deliver(AllNonNegative),
+        // §8.5.2.2.1, and by the last rule but one of §8.5.2.1.1 sessions of negative priority do not count.
+        (NoneAvailable | OnlyNegative, Bare, Normal | Chat) => Store,
+        (NoneAvailable | OnlyNegative, Bare, Headline) => Ignore("a headline that nobody is there to read"),
+
+        // §8.5.3.2.1.
+        (_, Full { matched: false }, Normal | Groupchat) => unavailable(),
+        (_, Full { matched: false }, Headline) => Ignore("a headline for a session that is gone"),
+        (_, Full { matched: false }, Chat) if from_room => unavailable(),
+        (NonNegative, Full { matched: false }, Chat) => Deliver(HighestPriority),
+        (NoneAvailable | OnlyNegative, Full { matched: false }, Chat) => Store,
+    }
+}
+
+fn presence(kind: PresenceType, to: To, account: Account) -> Decision {
+    use {Account::*, Decision::*, PresenceType::*, Selector::*, To::*};
+    match (account, to, kind) {
+        // §8.5.1. A probe is answered as it is for an account that the prober may not see (§4.3.2 rule 1).
+        (Missing, _, Probe) => Handle(Handler::RefuseProbe),
+        (Missing, _, _) => Ignore("presence for an account that does not exist"),
+
+        // §8.5.2.1.2, §8.5.2.2.2, §8.5.3.1 and §8.5.3.2.2 alike.
+        (_, _, Probe) => Handle(Handler::Probe),
+
+        // §8.5.2.1.2, §8.5.2.2.2, §8.5.3.1; after §8.5.3.2.2 only a request may name a session that is not there.
+        (_, Bare | Full { matched: true }, Subscription(kind)) => Handle(Handler::Subscription(kind)),
+        (_, Full { matched: false }, Subscription(Kind::Subscribe)) => Handle(Handler::Subscription(Kind::Subscribe)),
+        (_, Full { matched: false }, Subscription(_)) => Ignore("a subscription answered to a session that is gone"),
+
+        // §8.5.3.1 and §8.5.3.2.2. Errors are not mentioned there; they belong to whoever sent what they answer.
+        (_, Full { matched: true }, Available | Unavailable | Error) => Deliver(ThatSession),
+        (_, Full { matched: false }, Available | Unavailable | Error) => Ignore("presence for a session that is gone"),
+
+        // §8.5.2.1.2 and §8.5.2.2.2: negative priorities count, they are about messages. An error to the bare address
+        // answers a subscription request (§3.1.2), which was stamped with it.
+        (OnlyNegative | NonNegative, Bare, Available | Unavailable | Error) => Deliver(AllAvailable),
+        (NoneAvailable, Bare, Available | Unavailable | Error) => Ignore("presence that nobody is there to see"),
+    }
+}
+
+fn iq(kind: IqType, to: To, account: Account, shares_presence: bool) -> Decision {
+    use {Account::*, Decision::*, IqType::*, Selector::*, To::*};
+    match (account, to, kind) {
+        // Answers to questions of the server itself have been matched before; these match nothing.
+        (Missing, _, Result | Error) | (_, Bare | Full { matched: false }, Result | Error) => {
+            Ignore("an answer that is for no session")
+        }
+
+        // §8.5.1.
+        (Missing, _, Get | Set) => unavailable(),
+
+        // §8.5.2.1.3 and §8.5.2.2.3: never delivered.
+        (_, Bare, Get | Set) => Handle(Handler::Iq),
+
+        // §8.5.3.1: a stranger must not learn which sessions there are, so the answer is that of §8.5.3.2.3.
+        (_, Full { matched: true }, Get | Set) if !shares_presence => unavailable(),
+        (_, Full { matched: true }, _) => Deliver(ThatSession),
+
+        // §8.5.3.2.3.
+        (_, Full { matched: false }, Get | Set) => unavailable(),
+    }
+}
+
+/// The one condition that §8.5 names.
+fn unavailable() -> Decision {
+    Decision::Bounce(Condition::ServiceUnavailable)
+}
+
+#[cfg(test)]
+mod tests;
