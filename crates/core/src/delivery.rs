@@ -5,7 +5,8 @@
 //! - A chat or normal message to the bare address goes to all sessions that share the highest non-negative priority;
 //!   the others have carbons (XEP-0280).
 //! - A chat message to a session that is gone goes where the bare address would have it, unless it comes from a room:
-//!   then the room has to learn that its occupant is a ghost (XEP-0045 §18.1.2), and nobody else is to read it.
+//!   it is for that occupant and no other session, and the room has to learn that the occupant is gone. (XEP-0045
+//!   §18.1.2 does not count `service-unavailable` as a sign of that; §8.5.3.2.1 wants no other condition.)
 //! - Of a message that reaches nobody and is kept nowhere the sender is told; swallowing it would
 //!   break what an acknowledgement promised. With a missing account that gives it away, which §8.5.1 allows; presence
 //!   and IQ do not give it away. Headlines are promised to nobody.
