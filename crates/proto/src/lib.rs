@@ -2,4 +2,6 @@
 //!
 //! Pure: nothing here waits, reads a clock, opens a socket or knows of the server.
 
+pub mod jid;
 pub mod ns;
+pub mod precis;
