@@ -24,8 +24,9 @@ pub use domain::DomainError;
 /// The longest part, in bytes after enforcement (RFC 7622 §3.1).
 pub const MAX_PART: usize = 1023;
 
-/// The longest part we look at before enforcement. Mappings and composition shorten a string to a third or so of its
-/// bytes; what is eight times too long cannot become short enough, and must not cost us the trial.
+/// The longest part we look at before enforcement, in bytes. Mapping and composition leave a third of a string or more,
+/// so what is eight times too long cannot become short enough and must not cost us the trial. (A domain can lose more, to
+/// characters that UTS 46 ignores; nobody needs thousands of those.)
 const MAX_RAW: usize = 8 * MAX_PART;
 
 /// A part of an address.

@@ -87,7 +87,7 @@ fn is_zone(s: &str) -> bool {
 }
 
 /// The verdict on a name of ASCII letters, digits and hyphens. `None`: not for us to say, there may be U-labels or A-labels.
-fn plain(s: &str) -> Option<Result<(), DomainError>> {
+pub(super) fn plain(s: &str) -> Option<Result<(), DomainError>> {
     let mut verdict = if s.len() > MAX_NAME { Err(DomainError::TooLong) } else { Ok(()) };
     for label in s.as_bytes().split(|&b| b == b'.') {
         if !label.iter().all(|&b| b.is_ascii_alphanumeric() || b == b'-') {
@@ -108,7 +108,7 @@ fn plain(s: &str) -> Option<Result<(), DomainError>> {
 }
 
 /// UTS 46 to Unicode, nothing but letters, digits and hyphens in ASCII, then what IDNA2008 and DNS ask for besides.
-fn international(s: &str) -> Result<Cow<'_, str>, DomainError> {
+pub(super) fn international(s: &str) -> Result<Cow<'_, str>, DomainError> {
     let uts46 = Uts46::new();
     let (name, verdict) = uts46.to_unicode(s.as_bytes(), AsciiDenyList::STD3, Hyphens::CheckFirstLast);
     verdict.map_err(|_| DomainError::Name)?;

@@ -402,6 +402,17 @@ proptest! {
     }
 
     #[test]
+    fn the_ascii_path_of_domains_says_what_the_long_one_says(s in "[a-cX-Z0-9.-]{1,12}") {
+        if let Some(short) = domain::plain(&s) {
+            let long = domain::international(&s);
+            prop_assert_eq!(short.is_ok(), long.is_ok());
+            if let Ok(long) = long {
+                prop_assert_eq!(domain::enforce(&s).unwrap(), long);
+            }
+        }
+    }
+
+    #[test]
     fn case_does_not_matter_before_the_slash(s in "[a-zA-Z]{1,9}@[a-zA-Z]{1,9}\\.[a-zA-Z]{1,5}") {
         prop_assert_eq!(text(&s), s.to_ascii_lowercase());
         prop_assert_eq!(text(&s.to_ascii_uppercase()), s.to_ascii_lowercase());
