@@ -4,4 +4,6 @@
 
 pub mod datetime;
 pub mod error;
+pub mod jid;
 pub mod ns;
+pub mod precis;
