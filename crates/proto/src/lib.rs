@@ -2,4 +2,12 @@
 //!
 //! Pure: nothing here waits, reads a clock, opens a socket or knows of the server.
 
+mod chars;
+pub mod element;
+pub mod frame;
 pub mod ns;
+pub mod parse;
+mod reader;
+mod space;
+pub mod write;
+mod xml_error;
