@@ -2,8 +2,16 @@
 //!
 //! Pure: nothing here waits, reads a clock, opens a socket or knows of the server.
 
+mod chars;
 pub mod datetime;
+pub mod element;
 pub mod error;
+pub mod frame;
 pub mod jid;
 pub mod ns;
+pub mod parse;
 pub mod precis;
+mod reader;
+mod space;
+pub mod write;
+mod xml_error;

@@ -34,6 +34,11 @@ impl Ns {
         }
     }
 
+    /// The namespace with this number, if the table has one.
+    pub fn known(id: u16) -> Option<Ns> {
+        usize::from(id).checked_sub(1).and_then(|at| TABLE.get(at)).copied()
+    }
+
     /// Whether an element with this number and this name is in the namespace.
     #[inline]
     pub fn is(self, id: u16, uri: &str) -> bool {
@@ -208,8 +213,11 @@ mod tests {
     fn every_name_finds_its_number() {
         for ns in TABLE {
             assert_eq!(Ns::id_of(ns.as_str()), ns.id(), "{}", ns.as_str());
+            assert_eq!(Ns::known(ns.id()).map(Ns::as_str), Some(ns.as_str()));
         }
         assert_eq!(Ns::id_of("urn:example:none"), 0);
+        assert!(Ns::known(0).is_none());
+        assert!(Ns::known(u16::MAX).is_none());
     }
 
     #[test]

@@ -1,0 +1,98 @@
+//! Text and attribute values as they stand in XML.
+//!
+//! Carriage returns, and tabs and line feeds in attributes, are written as references: raw they would be changed by the
+//! receiver (XML 1.0 §2.11, §3.3.3). A character that XML forbids cannot come from a parsed stanza; if our own side ever
+//! brings one along it is written as U+FFFD, so that what we send is always well-formed.
+
+/// Appends `text` as character data. The result is also safe between quotes.
+pub fn escape_text(out: &mut Vec<u8>, text: &str) {
+    escape(out, text, &TEXT);
+}
+
+/// Appends `value` as the inside of an attribute, for either kind of quotes.
+pub fn escape_attr(out: &mut Vec<u8>, value: &str) {
+    escape(out, value, &ATTR);
+}
+
+/// Copies runs of ordinary bytes and writes something else for the few others.
+fn escape(out: &mut Vec<u8>, text: &str, special: &[bool; 256]) {
+    let mut rest = text.as_bytes();
+    while let Some(at) = rest.iter().position(|&byte| special[usize::from(byte)]) {
+        let (run, tail) = rest.split_at(at);
+        out.extend_from_slice(run);
+        let (instead, used): (&[u8], usize) = match tail {
+            [b'&', ..] => (b"&amp;", 1),
+            [b'<', ..] => (b"&lt;", 1),
+            [b'>', ..] => (b"&gt;", 1),
+            [b'\'', ..] => (b"&apos;", 1),
+            [b'"', ..] => (b"&quot;", 1),
+            [b'\r', ..] => (b"&#xD;", 1),
+            [b'\n', ..] => (b"&#xA;", 1),
+            [b'\t', ..] => (b"&#x9;", 1),
+            [0xEF, 0xBF, 0xBE | 0xBF, ..] => (REPLACEMENT, 3),
+            [0xEF, ..] => (&[0xEF], 1),
+            _ => (REPLACEMENT, 1),
+        };
+        out.extend_from_slice(instead);
+        rest = tail.get(used..).unwrap_or_default();
+    }
+    out.extend_from_slice(rest);
+}
+
+/// U+FFFD.
+const REPLACEMENT: &[u8] = "\u{FFFD}".as_bytes();
+
+const TEXT: [bool; 256] = specials(false);
+const ATTR: [bool; 256] = specials(true);
+
+/// The bytes that are not simply copied: markup, control characters, and the first byte of U+FFFE and U+FFFF.
+const fn specials(attr: bool) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = match byte as u8 {
+            b'&' | b'<' | b'>' | b'\'' | b'"' | b'\r' | 0xEF => true,
+            b'\t' | b'\n' => attr,
+            other => other < 0x20,
+        };
+        byte += 1;
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(s: &str) -> String {
+        let mut out = Vec::new();
+        escape_text(&mut out, s);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn attr(s: &str) -> String {
+        let mut out = Vec::new();
+        escape_attr(&mut out, s);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn markup_becomes_entities() {
+        assert_eq!(text("a&b<c>d'e\"f"), "a&amp;b&lt;c&gt;d&apos;e&quot;f");
+        assert_eq!(attr("a&b<c>d'e\"f"), "a&amp;b&lt;c&gt;d&apos;e&quot;f");
+        assert_eq!(text(""), "");
+        assert_eq!(text("plain"), "plain");
+    }
+
+    #[test]
+    fn whitespace_that_a_parser_would_change_becomes_a_reference() {
+        assert_eq!(text("a\r\n\tb"), "a&#xD;\n\tb");
+        assert_eq!(attr("a\r\n\tb"), "a&#xD;&#xA;&#x9;b");
+    }
+
+    #[test]
+    fn what_xml_forbids_is_replaced_and_its_neighbours_are_not() {
+        assert_eq!(text("a\0b\u{1F}c\u{FFFE}\u{FFFF}d"), "a\u{FFFD}b\u{FFFD}c\u{FFFD}\u{FFFD}d");
+        assert_eq!(text("\u{FFFD}\u{FEFF}\u{F000}\u{1FFFE}é"), "\u{FFFD}\u{FEFF}\u{F000}\u{1FFFE}é");
+    }
+}

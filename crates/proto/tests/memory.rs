@@ -1,0 +1,63 @@
+//! What a frame costs in memory once it is a tree, against the bound that `parse.rs` states.
+
+use allocation_counter::measure;
+use vorpal_proto::element::el;
+use vorpal_proto::ns;
+use vorpal_proto::parse::{Limits, StreamContext, parse_element};
+
+/// Bytes of memory kept for each byte of a frame, and for each of `Limits::nodes`.
+const KEPT: (u64, u64) = (16, 128);
+/// The same while the tree grows.
+const PEAK: (u64, u64) = (40, 400);
+
+#[test]
+fn the_memory_of_a_tree_is_a_small_multiple_of_its_bytes() {
+    let context = StreamContext::default();
+    for limits in [Limits::DEFAULT, Limits::BEFORE_LOGIN] {
+        for (dense, start, unit, end) in [
+            (true, "<a>", "<a/>", "</a>"),
+            (true, "<a>", "x<a/>", "</a>"),
+            (true, "<a>", "<a>x</a>", "</a>"),
+            (true, "<a>", "<a b=''/>", "</a>"),
+            (true, "<a>", "<a a='' b='' c='' d='' e='' f='' g='' h=''/>", "</a>"),
+            (true, "<a>", "<a xmlns='u'/>", "</a>"),
+            (true, "<a>", "<a xmlns:b='u' b:b=''/>", "</a>"),
+            (false, "<a>", "<a>0123456789012345678901234</a>", "</a>"),
+            (false, "<a>", "&amp;", "</a>"),
+            (false, "<a>", "\r", "</a>"),
+            (false, "<a>", "<![CDATA[]]>x<b/>", "</a>"),
+            (false, "<a b='", "&amp;", "'/>"),
+        ] {
+            let (mut parsed, mut refused) = (0, 0);
+            for copies in [1, 10, 60, 130, 300, 600, 1_000, 3_000, 30_000] {
+                let frame = format!("{start}{}{end}", unit.repeat(copies));
+                let mut tree = None;
+                let cost = measure(|| tree = parse_element(frame.as_bytes(), &context, &limits).ok());
+                if tree.is_some() {
+                    parsed += 1
+                } else {
+                    refused += 1
+                }
+                let (len, base) = (frame.len() as u64, limits.nodes as u64);
+                let current = u64::try_from(cost.bytes_current).unwrap();
+                assert!(current <= KEPT.0 * len + KEPT.1 * base, "{current} kept of {len}: {copies} {unit}");
+                assert!(
+                    cost.bytes_max <= PEAK.0 * len + PEAK.1 * base,
+                    "{} for {len}: {copies} {unit}",
+                    cost.bytes_max
+                );
+            }
+            assert!(parsed > 0, "{unit}");
+            assert_eq!(refused > 0, dense, "what has a node for less than eight bytes is refused in the end: {unit}");
+        }
+    }
+}
+
+#[test]
+fn writing_a_small_tree_allocates_only_for_the_output() {
+    let stanza = el("iq", ns::CLIENT).attr("type", "result").attr("id", "a&b").child(el("query", ns::ROSTER).text("x"));
+    let mut out = Vec::with_capacity(1000);
+    let cost = measure(|| stanza.write(&mut out, "jabber:client"));
+    assert_eq!(cost.count_total, 0);
+    assert_eq!(out, b"<iq type='result' id='a&amp;b'><query xmlns='jabber:iq:roster'>x</query></iq>");
+}
