@@ -3,3 +3,4 @@
 //! Pure: nothing here waits, reads a clock, opens a socket or knows of the server.
 
 pub mod ns;
+pub mod sasl;
