@@ -371,10 +371,15 @@ mod tests {
     }
 
     #[test]
-    fn no_password_matches_a_fake_even_if_its_keys_were_right() {
+    fn no_password_and_no_proof_fits_a_fake_even_if_its_keys_were_right() {
         let mut credentials = of(Hash::Sha256, "pencil");
+        let salted = crypto::hi(Hash::Sha256, b"pencil", &SALT, Iterations::MIN.count());
+        let client_key = crypto::hmac(Hash::Sha256, salted.bytes(), &[b"Client Key"]);
+        let signature = crypto::hmac(Hash::Sha256, credentials.stored_key.bytes(), &[b"message"]);
+        let proof = client_key.xor(signature.bytes());
+        assert!(credentials.matches("pencil") && credentials.check_proof(&[b"message"], proof.bytes()).is_some());
         credentials.fake = true;
-        assert!(!credentials.matches("pencil"));
+        assert!(!credentials.matches("pencil") && credentials.check_proof(&[b"message"], proof.bytes()).is_none());
     }
 
     #[test]

@@ -18,7 +18,9 @@
 //! answers [`Step::NeedCredentials`] with [`Credentials::fake`].
 //!
 //! What the stream around it has to do: offer mechanisms only under TLS; count attempts (at most 5 per connection);
-//! answer `<abort/>`; drop the exchange when another `<auth/>` comes (RFC 6120 §6.4.2); limit derivations that run at once.
+//! answer `<abort/>`; drop the exchange when another `<auth/>` comes (RFC 6120 §6.4.2); limit derivations that run at once;
+//! drop the exchange and say `temporary-auth-failure` when the store does not answer; say `account-disabled` or
+//! `credentials-expired` only in place of a success.
 //!
 //! Limits: [`MAX_INPUT_BYTES`] per message, [`MAX_USERNAME_BYTES`], [`MAX_AUTHZID_BYTES`], [`Iterations`].
 

@@ -30,3 +30,24 @@ impl Nonce {
         !text.is_empty() && text.bytes().all(|byte| matches!(byte, 0x21..=0x2b | 0x2d..=0x7e))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_random_bytes_make_a_valid_nonce() {
+        for byte in 0..=u8::MAX {
+            let nonce = Nonce::from_random([byte; Nonce::RANDOM_BYTES]);
+            assert_eq!(nonce.as_str().len(), 32);
+            assert_eq!(Nonce::from_text(nonce.as_str()), Some(nonce));
+        }
+    }
+
+    #[test]
+    fn commas_spaces_and_controls_make_no_nonce() {
+        for text in ["", "a,b", "a b", "a\t", "\u{7f}", "\u{e9}"] {
+            assert_eq!(Nonce::from_text(text), None, "{text:?}");
+        }
+    }
+}

@@ -96,7 +96,7 @@ proptest! {
     }
 
     #[test]
-    fn scram_survives_one_change_to_the_last_message_only(at in 0..6_usize, change in change()) {
+    fn scram_notices_one_change_to_the_last_message(at in 0..6_usize, change in change()) {
         let (success, untouched) = scram_attempt(at, &[], &[], &[change]);
         prop_assert_eq!(success, untouched);
     }

@@ -172,7 +172,10 @@ fn each_part_of_the_final_message_is_checked() {
     };
     let proof = &good[good.find("p=").unwrap()..];
     let other_hash = format!("p={}", STANDARD.encode([0; 20]));
-    let too_long = format!("p={}", STANDARD.encode([0; 64]));
+    let mut longer = STANDARD.decode(&proof[2..]).unwrap();
+    longer.push(0);
+    let longer = format!("p={}", STANDARD.encode(&longer));
+    let shorter = format!("p={}", STANDARD.encode(&STANDARD.decode(&proof[2..]).unwrap()[..31]));
 
     wrong("c=", "C=", MALFORMED, "channel binding (c=) missing");
     wrong("c=biws,", "", MALFORMED, "channel binding (c=) missing");
@@ -204,7 +207,8 @@ fn each_part_of_the_final_message_is_checked() {
     wrong(proof, proof.trim_end_matches('='), MALFORMED, "proof is not base64 or not last");
     wrong(proof, "p=", UNAUTHORIZED, "no such account or wrong proof");
     wrong(proof, &other_hash, UNAUTHORIZED, "no such account or wrong proof");
-    wrong(proof, &too_long, UNAUTHORIZED, "no such account or wrong proof");
+    wrong(proof, &longer, UNAUTHORIZED, "no such account or wrong proof");
+    wrong(proof, &shorter, UNAUTHORIZED, "no such account or wrong proof");
     wrong("p=", "p=AAAA", UNAUTHORIZED, "no such account or wrong proof");
 }
 
