@@ -12,6 +12,7 @@ pub mod ns;
 pub mod parse;
 pub mod precis;
 mod reader;
+pub mod sasl;
 mod space;
 pub mod write;
 mod xml_error;

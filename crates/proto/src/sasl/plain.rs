@@ -1,0 +1,83 @@
+//! RFC 4616: PLAIN, the password itself.
+
+use zeroize::Zeroizing;
+
+use super::{Account, MAX_AUTHZID_BYTES, MAX_USERNAME_BYTES, Nonce, Proven, Refusal, prep};
+
+/// The one message of the mechanism, prepared.
+pub(super) struct Message {
+    pub(super) authzid: Option<String>,
+    pub(super) username: String,
+    pub(super) password: Zeroizing<String>,
+}
+
+impl Message {
+    /// §2: `[authzid] NUL authcid NUL passwd`.
+    pub(super) fn parse(data: &[u8]) -> Result<Message, Refusal> {
+        let text = std::str::from_utf8(data).map_err(|_| Refusal::malformed("message is not UTF-8"))?;
+        let mut fields = text.split('\0');
+        let (Some(authzid), Some(username), Some(password), None) =
+            (fields.next(), fields.next(), fields.next(), fields.next())
+        else {
+            return Err(Refusal::malformed("PLAIN has not three fields"));
+        };
+        if username.is_empty() || password.is_empty() {
+            return Err(Refusal::malformed("empty username or password"));
+        }
+        if username.len() > MAX_USERNAME_BYTES || authzid.len() > MAX_AUTHZID_BYTES {
+            return Err(Refusal::malformed("username or authzid too long"));
+        }
+        // §2: a failed preparation is a failed verification. It tells nothing of any account.
+        let username = prep::query(username).map_err(|_| Refusal::unauthorized("username fails SASLprep"))?;
+        let password = prep::query(password).map_err(|_| Refusal::unauthorized("password fails SASLprep"))?;
+        Ok(Message {
+            authzid: (!authzid.is_empty()).then(|| authzid.to_owned()),
+            username: username.into_owned(),
+            password: Zeroizing::new(password.into_owned()),
+        })
+    }
+}
+
+/// A password and what it is to be checked against. To be [run](PasswordCheck::run) where time may be spent.
+pub struct PasswordCheck {
+    pub(super) account: Account,
+    pub(super) password: Zeroizing<String>,
+    pub(super) ticket: Nonce,
+}
+
+impl PasswordCheck {
+    /// Does the derivation: milliseconds of CPU (see [`Iterations`](super::Iterations)), not for the reactor.
+    ///
+    /// Takes as long for a wrong password and a fake account as for the right one.
+    pub fn run(self) -> Verdict {
+        let right = self.account.credentials.matches_prepared(&self.password);
+        Verdict { account: self.account.address, right, ticket: self.ticket }
+    }
+}
+
+impl std::fmt::Debug for PasswordCheck {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PasswordCheck").field("account", &self.account.address).finish_non_exhaustive()
+    }
+}
+
+/// What a [`PasswordCheck`] found. Made by nothing else.
+#[derive(Debug)]
+pub struct Verdict {
+    account: String,
+    right: bool,
+    ticket: Nonce,
+}
+
+impl Verdict {
+    /// What was proven, if this is the answer to the question with this ticket.
+    pub(super) fn conclude(self, ticket: &Nonce, authzid: Option<String>) -> Result<Proven, Refusal> {
+        if self.ticket != *ticket {
+            return Err(Refusal::unauthorized("verdict of another exchange"));
+        }
+        if !self.right {
+            return Err(Refusal::unauthorized("no such account or wrong password"));
+        }
+        Ok(Proven { account: self.account, authzid, binding: None, data: None })
+    }
+}
