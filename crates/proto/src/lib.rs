@@ -8,6 +8,7 @@ pub mod frame;
 pub mod ns;
 pub mod parse;
 mod reader;
+pub mod scan;
 mod space;
 pub mod write;
 mod xml_error;
