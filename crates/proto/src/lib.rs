@@ -13,6 +13,7 @@ pub mod parse;
 pub mod precis;
 mod reader;
 pub mod sasl;
+pub mod scan;
 mod space;
 pub mod write;
 mod xml_error;

@@ -28,9 +28,13 @@ impl Ns {
 
     /// The number that belongs to `uri`, 0 if it is not in the table.
     pub fn id_of(uri: &str) -> u16 {
-        match BY_URI.binary_search_by(|ns| ns.uri.cmp(uri)) {
-            Ok(at) => BY_URI[at].id,
-            Err(_) => 0,
+        let mut slot = slot_of(uri.as_bytes());
+        loop {
+            let id = BY_HASH[slot];
+            match Ns::known(id) {
+                Some(ns) if ns.uri != uri => slot = (slot + 1) % SLOTS,
+                _ => return id,
+            }
         }
     }
 
@@ -175,34 +179,52 @@ namespaces! {
     PRIVATE = "jabber:iq:private";
 }
 
-const BY_URI: [Ns; COUNT] = sorted();
+/// Many more slots than namespaces, so that most look-ups end at the first.
+const SLOTS: usize = 1 << SLOT_BITS;
+const SLOT_BITS: u32 = 11;
+const _: () = assert!(COUNT * 4 < SLOTS, "the table of namespaces has outgrown its index");
 
-/// The table in the order of the names, worked out by the compiler.
-const fn sorted() -> [Ns; COUNT] {
-    let mut table = TABLE;
-    let mut i = 1;
-    while i < COUNT {
-        let mut j = i;
-        while j > 0 && less(table[j].uri.as_bytes(), table[j - 1].uri.as_bytes()) {
-            let swap = table[j];
-            table[j] = table[j - 1];
-            table[j - 1] = swap;
-            j -= 1;
+/// Where the number of each name is found: at the slot its hash gives or in the next that was free. It is worked out by
+/// the compiler, and peers add nothing to it, so the hash need not be secret.
+static BY_HASH: [u16; SLOTS] = by_hash();
+
+const fn by_hash() -> [u16; SLOTS] {
+    let mut index = [0; SLOTS];
+    let mut at = 0;
+    while at < COUNT {
+        let mut slot = slot_of(TABLE[at].uri.as_bytes());
+        while index[slot] != 0 {
+            slot = (slot + 1) % SLOTS;
         }
-        i += 1;
+        index[slot] = TABLE[at].id;
+        at += 1;
     }
-    table
+    index
 }
 
-const fn less(a: &[u8], b: &[u8]) -> bool {
-    let mut i = 0;
-    while i < a.len() && i < b.len() {
-        if a[i] != b[i] {
-            return a[i] < b[i];
-        }
-        i += 1;
+/// Eight bytes at a time: namespaces are looked up several times for every stanza.
+const fn slot_of(name: &[u8]) -> usize {
+    const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
+    let mut hash = name.len() as u64;
+    let mut rest = name;
+    while let Some((word, tail)) = rest.split_first_chunk() {
+        hash = (hash.rotate_left(23) ^ u64::from_le_bytes(*word)).wrapping_mul(FACTOR);
+        rest = tail;
     }
-    a.len() < b.len()
+    // What is left is read together with what came before it, if there is enough.
+    let last = match name.last_chunk() {
+        Some(word) => u64::from_le_bytes(*word),
+        None => {
+            let (mut word, mut at) = (0, 0);
+            while at < name.len() {
+                word = word << 8 | name[at] as u64;
+                at += 1;
+            }
+            word
+        }
+    };
+    hash = (hash.rotate_left(23) ^ last).wrapping_mul(FACTOR);
+    (hash >> (u64::BITS - SLOT_BITS)) as usize
 }
 
 #[cfg(test)]
@@ -218,6 +240,15 @@ mod tests {
         assert_eq!(Ns::id_of("urn:example:none"), 0);
         assert!(Ns::known(0).is_none());
         assert!(Ns::known(u16::MAX).is_none());
+    }
+
+    #[test]
+    fn no_name_is_in_the_table_twice_and_none_is_far_from_its_slot() {
+        for (at, ns) in TABLE.iter().enumerate() {
+            assert!(TABLE[..at].iter().all(|other| other.uri != ns.uri), "{}", ns.uri);
+            let probes = (0..SLOTS).take_while(|n| BY_HASH[(slot_of(ns.uri.as_bytes()) + n) % SLOTS] != ns.id);
+            assert!(probes.count() < 4, "{}", ns.uri);
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::space::Space;
 pub use crate::xml_error::XmlError;
 
 /// The namespace of declarations, which nothing may be bound to (Namespaces §3).
-const XMLNS: &str = "http://www.w3.org/2000/xmlns/";
+pub(crate) const XMLNS: &str = "http://www.w3.org/2000/xmlns/";
 
 /// What one frame may hold. The bytes of a frame are the framer's to limit.
 #[derive(Clone, Debug)]
@@ -113,6 +113,11 @@ impl StreamContext {
     /// Whether the header binds a prefix to `ns`, as servers do to announce dialback (XEP-0220 §2.1).
     pub fn declares(&self, ns: Ns) -> bool {
         self.prefixes.iter().any(|(_, space)| space.is(ns))
+    }
+
+    /// Whether an element without `xmlns` is in the content namespace.
+    pub(crate) fn content_is_default(&self) -> bool {
+        self.default.is(self.content)
     }
 }
 

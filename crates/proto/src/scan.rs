@@ -1,0 +1,352 @@
+//! The fast path: stanzas whose bytes may be passed on as they are.
+//!
+//! The *plain grammar* is a language so small that no two XML parsers can read it differently. The scanner judges a whole
+//! frame, finds the stanza's attributes and direct children, and copies nothing. What it does not accept is not wrong:
+//! it goes through [`parse_element`](crate::parse::parse_element) and is written anew.
+//!
+//! ```text
+//! frame    = element, in the content namespace of the stream
+//! element  = "<" name *( " " attr ) ( "/>" / ">" *( element / text ) "</" name ">" )
+//! attr     = name "=" ( "'" value "'" / DQUOTE value DQUOTE )      ; none twice
+//! name     = ( ALPHA / "_" ) *( ALPHA / DIGIT / "_" / "-" / "." )  ; none beginning with "xml" but xml:lang and xmlns
+//! value    = any character XML allows but TAB LF CR < > and the quote, or an entity
+//! text     = any character XML allows but CR <, or an entity; without "]]>"
+//! entity   = "&amp;" / "&lt;" / "&gt;" / "&apos;" / "&quot;"
+//! ```
+//!
+//! `xmlns` on the stanza itself may only be the content namespace. On an element inside it has the characters of a URI,
+//! is not empty, is none of the three content namespaces and none that Namespaces §3 reserves. All is strict UTF-8 and
+//! within the [`Limits`].
+//!
+//! Invariant: whatever is accepted here [`parse_element`](crate::parse::parse_element) accepts with the same header,
+//! children and text.
+
+use std::ops::Range;
+
+use memchr::{memchr_iter, memchr3};
+use smallvec::SmallVec;
+
+use crate::chars::NAME_BYTE;
+use crate::ns::{self, Ns};
+use crate::parse::{Limits, StreamContext, XMLNS, is_content};
+
+/// A stanza in the plain grammar. Ranges count bytes from the start of the frame.
+#[derive(Clone, Debug)]
+pub struct Plain {
+    /// The name of the stanza, which is in the content namespace.
+    pub name: Range<u32>,
+    /// Its attributes without `xmlns`.
+    pub attrs: SmallVec<[PlainAttr; 6]>,
+    /// What stands between its tags: self-contained bytes, with the content namespace implied. Empty for an empty
+    /// element.
+    pub body: Range<u32>,
+    /// The child elements in order. Text between them is in `body` only.
+    pub children: SmallVec<[Child; 8]>,
+}
+
+/// An attribute of the stanza.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlainAttr {
+    /// The name; the one that has a prefix is `xml:lang`.
+    pub name: Range<u32>,
+    /// The value between its quotes.
+    pub value: Range<u32>,
+    /// Whether the value has entities to be replaced.
+    pub has_entities: bool,
+}
+
+/// A direct child of the stanza.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Child {
+    /// The number of its namespace: that of `ns::CLIENT` for a child without `xmlns`, 0 for one not in the table.
+    pub ns: u16,
+    /// Its name.
+    pub name: Range<u32>,
+    /// The whole child with its tags.
+    pub range: Range<u32>,
+}
+
+/// Judges a frame that stands alone, with `jabber:client` as content namespace, as [`parse_fragment`] does.
+///
+/// `None`: it is not plain, and may be anything.
+///
+/// [`parse_fragment`]: crate::parse::parse_fragment
+pub fn scan(frame: &[u8], limits: &Limits) -> Option<Plain> {
+    Scanner::new(frame, limits)?.stanza(ns::CLIENT, true)
+}
+
+impl StreamContext {
+    /// Judges a frame from this stream: as [`scan`], with the content namespace of the stream.
+    pub fn scan(&self, frame: &[u8], limits: &Limits) -> Option<Plain> {
+        Scanner::new(frame, limits)?.stanza(self.content(), self.content_is_default())
+    }
+}
+
+struct Scanner<'a> {
+    frame: &'a [u8],
+    at: usize,
+    limits: &'a Limits,
+    /// Elements, texts and attributes that may still come.
+    budget: usize,
+    /// The names of the attributes of the tag that is being read.
+    names: SmallVec<[&'a [u8]; 8]>,
+}
+
+/// What a start tag says.
+struct Tag<'a> {
+    name: &'a [u8],
+    /// Where it begins, with its `<`.
+    start: usize,
+    xmlns: Option<u16>,
+    empty: bool,
+}
+
+/// Attributes are wanted of the stanza only.
+type Attrs = SmallVec<[PlainAttr; 6]>;
+
+impl<'a> Scanner<'a> {
+    /// Looks at the characters as such: after this only ASCII has a meaning.
+    fn new(frame: &'a [u8], limits: &'a Limits) -> Option<Scanner<'a>> {
+        u32::try_from(frame.len()).ok()?;
+        let (mut control, mut union) = (false, 0);
+        for &byte in frame {
+            control |= (byte < b' ') & (byte != b'\n') & (byte != b'\t');
+            union |= byte;
+        }
+        if control || limits.depth == 0 || !union.is_ascii() && !is_xml_text(frame) {
+            return None;
+        }
+        let budget = limits.nodes_in(frame.len());
+        Some(Scanner { frame, at: 0, limits, budget, names: SmallVec::new() })
+    }
+
+    /// The whole frame. `implied`: without `xmlns` the stanza is in the content namespace.
+    fn stanza(mut self, content: Ns, implied: bool) -> Option<Plain> {
+        let mut attrs = Attrs::new();
+        let stanza = self.start_tag(0, Some(&mut attrs))?;
+        if !stanza.xmlns.map_or(implied, |id| id == content.id()) {
+            return None;
+        }
+        let body = self.at;
+        let mut declared = usize::from(stanza.xmlns.is_some());
+        let mut children = SmallVec::new();
+        let mut end = body;
+        let mut open: SmallVec<[Tag<'a>; 8]> = SmallVec::new();
+        let name = self.range_of(stanza.start + 1, stanza.name);
+        if !stanza.empty {
+            open.push(stanza);
+        }
+        while let Some(parent) = open.last() {
+            self.text()?;
+            let ended = if self.frame.get(self.at + 1) == Some(&b'/') {
+                end = self.at;
+                self.end_tag(parent.name)?;
+                open.pop()?
+            } else {
+                if open.len() >= self.limits.depth {
+                    return None;
+                }
+                let tag = self.start_tag(declared, None)?;
+                if tag.xmlns.is_some_and(|id| Ns::known(id).is_some_and(|ns| is_content(ns) || ns == ns::XML)) {
+                    return None;
+                }
+                declared += usize::from(tag.xmlns.is_some());
+                if !tag.empty {
+                    open.push(tag);
+                    continue;
+                }
+                tag
+            };
+            declared -= usize::from(ended.xmlns.is_some());
+            if open.len() == 1 {
+                children.push(Child {
+                    ns: ended.xmlns.unwrap_or(ns::CLIENT.id()),
+                    name: self.range_of(ended.start + 1, ended.name),
+                    range: range(ended.start, self.at),
+                });
+            }
+        }
+        (self.at == self.frame.len()).then_some(Plain { name, attrs, body: range(body, end), children })
+    }
+
+    fn rest(&self) -> &'a [u8] {
+        self.frame.get(self.at..).unwrap_or_default()
+    }
+
+    fn eat(&mut self, token: &[u8]) -> bool {
+        let found = self.rest().starts_with(token);
+        self.at += if found { token.len() } else { 0 };
+        found
+    }
+
+    fn spend(&mut self) -> Option<()> {
+        self.budget = self.budget.checked_sub(1)?;
+        Some(())
+    }
+
+    fn range_of(&self, start: usize, what: &[u8]) -> Range<u32> {
+        range(start, start + what.len())
+    }
+
+    /// An element's start tag, with `declared` namespaces in force around it.
+    fn start_tag(&mut self, declared: usize, mut attrs: Option<&mut Attrs>) -> Option<Tag<'a>> {
+        self.spend()?;
+        let start = self.at;
+        if !self.eat(b"<") {
+            return None;
+        }
+        let name = self.name()?;
+        if is_reserved(name) {
+            return None;
+        }
+        let mut xmlns = None;
+        self.names.clear();
+        loop {
+            if self.eat(b" ") {
+                let (at, name) = (self.at, self.name()?);
+                if name == b"xmlns" {
+                    if xmlns.is_some() || declared >= self.limits.declarations {
+                        return None;
+                    }
+                    xmlns = Some(self.xmlns()?);
+                    self.names.push(name);
+                    continue;
+                }
+                let lang = name == b"xml" && self.eat(b":lang");
+                if !lang && is_reserved(name) {
+                    return None;
+                }
+                let name = self.frame.get(at..self.at)?;
+                let (value, has_entities) = self.value()?;
+                if name.len() > self.limits.name || self.names.contains(&name) {
+                    return None;
+                }
+                self.names.push(name);
+                if let Some(attrs) = &mut attrs {
+                    attrs.push(PlainAttr { name: self.range_of(at, name), value, has_entities });
+                }
+            } else if self.eat(b">") {
+                return self.tag(name, start, xmlns, false);
+            } else if self.eat(b"/>") {
+                return self.tag(name, start, xmlns, true);
+            } else {
+                return None;
+            }
+        }
+    }
+
+    fn tag(&mut self, name: &'a [u8], start: usize, xmlns: Option<u16>, empty: bool) -> Option<Tag<'a>> {
+        self.budget = self.budget.checked_sub(self.names.len())?;
+        (self.names.len() <= self.limits.attributes).then_some(Tag { name, start, xmlns, empty })
+    }
+
+    /// A name without a prefix, in ASCII: about other letters the editions of XML differ.
+    fn name(&mut self) -> Option<&'a [u8]> {
+        let rest = self.rest();
+        let len = rest.iter().position(|&byte| !NAME_BYTE[usize::from(byte)])?;
+        let name = rest.get(..len)?;
+        let first = *name.first()?;
+        if !(first.is_ascii_alphabetic() || first == b'_') || len > self.limits.name {
+            return None;
+        }
+        self.at += len;
+        Some(name)
+    }
+
+    /// `=` and a quoted value: where it is and whether it has entities.
+    fn value(&mut self) -> Option<(Range<u32>, bool)> {
+        let quote = match self.rest() {
+            [b'=', quote @ (b'\'' | b'"'), ..] => *quote,
+            _ => return None,
+        };
+        self.at += 2;
+        let (start, mut has_entities) = (self.at, false);
+        loop {
+            self.at += self.rest().iter().position(|&byte| VALUE_STOP[usize::from(byte)])?;
+            match self.frame.get(self.at)? {
+                b'&' => {
+                    self.entity()?;
+                    has_entities = true;
+                }
+                byte if *byte == quote => break,
+                b'\'' | b'"' => self.at += 1,
+                _ => return None,
+            }
+        }
+        self.at += 1;
+        Some((range(start, self.at - 1), has_entities))
+    }
+
+    /// The value of a declaration: the number of the namespace.
+    fn xmlns(&mut self) -> Option<u16> {
+        let start = self.at + 2;
+        let (_, has_entities) = self.value()?;
+        let uri = self.frame.get(start..self.at - 1)?;
+        if has_entities || uri.is_empty() || !uri.iter().all(|&byte| URI_BYTE[usize::from(byte)]) {
+            return None;
+        }
+        let uri = std::str::from_utf8(uri).ok()?;
+        (uri != XMLNS).then(|| Ns::id_of(uri))
+    }
+
+    /// The rest of an end tag.
+    fn end_tag(&mut self, name: &[u8]) -> Option<()> {
+        let found = self.rest().strip_prefix(b"</")?.strip_prefix(name)?.first() == Some(&b'>');
+        self.at += name.len() + 3;
+        found.then_some(())
+    }
+
+    /// Character data up to the next tag.
+    fn text(&mut self) -> Option<()> {
+        if self.frame.get(self.at)? != &b'<' {
+            self.spend()?;
+        }
+        loop {
+            self.at += memchr3(b'<', b'&', b'>', self.rest())?;
+            match self.frame.get(self.at)? {
+                b'<' => return Some(()),
+                b'&' => self.entity()?,
+                _ if self.frame.get(..self.at)?.ends_with(b"]]") => return None,
+                _ => self.at += 1,
+            }
+        }
+    }
+
+    fn entity(&mut self) -> Option<()> {
+        let entities: [&[u8]; 5] = [b"&amp;", b"&lt;", b"&gt;", b"&apos;", b"&quot;"];
+        entities.iter().any(|entity| self.eat(entity)).then_some(())
+    }
+}
+
+/// `frame` has fewer than 2^32 bytes.
+fn range(start: usize, end: usize) -> Range<u32> {
+    start as u32..end as u32
+}
+
+/// Names that XML keeps for itself (XML §2.3).
+fn is_reserved(name: &[u8]) -> bool {
+    name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"xml"))
+}
+
+/// Strict UTF-8 without U+FFFE and U+FFFF.
+fn is_xml_text(frame: &[u8]) -> bool {
+    let forbidden = |at| matches!(frame.get(at..at + 3), Some([0xEF, 0xBF, 0xBE | 0xBF]));
+    std::str::from_utf8(frame).is_ok() && !memchr_iter(0xEF, frame).any(forbidden)
+}
+
+/// What ends a run of ordinary characters in a value. Other control characters were looked for before.
+const VALUE_STOP: [bool; 256] = set(b"'\"<>&\t\n");
+
+/// RFC 3986 §2, without `&`, which would be an entity.
+const URI_BYTE: [bool; 256] =
+    set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~:/?#[]@!$'()*+,;=%");
+
+const fn set(bytes: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut at = 0;
+    while at < bytes.len() {
+        table[bytes[at] as usize] = true;
+        at += 1;
+    }
+    table
+}
