@@ -1,6 +1,28 @@
-//! The kernel of the server: hosts, accounts, sessions, routing.
+//! The kernel of the server: hosts, accounts, sessions, routing, hooks, effects.
 //!
 //! Sans-io: nothing here waits, reads a clock or opens a socket. Time, randomness and ids are arguments.
 
+pub mod account;
+pub(crate) mod commit;
 pub mod delivery;
+pub mod effects;
+pub mod hook;
+pub mod host;
+mod iq;
+pub mod join;
+pub mod ledger;
+pub mod log;
+mod message;
+pub mod module;
+pub mod plan;
+pub mod presence;
+pub mod registry;
+pub mod resume;
+pub mod roster;
+pub mod route;
+pub mod server;
+pub mod session;
+pub mod state;
+pub mod store;
+mod subscribe;
 pub mod subscription;

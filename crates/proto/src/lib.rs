@@ -15,5 +15,6 @@ mod reader;
 pub mod sasl;
 pub mod scan;
 mod space;
+pub mod stanza;
 pub mod write;
 mod xml_error;

@@ -39,6 +39,27 @@ fn escape(out: &mut Vec<u8>, text: &str, special: &[bool; 256]) {
     out.extend_from_slice(rest);
 }
 
+/// The value of an attribute in the plain grammar (see [`scan`](crate::scan)): without `has_entities` as it stands, else
+/// with the five named entities replaced.
+pub(crate) fn unescape(value: &str, has_entities: bool) -> std::borrow::Cow<'_, str> {
+    if !has_entities {
+        return value.into();
+    }
+    let mut out = String::with_capacity(value.len());
+    let mut rest = value;
+    while let Some(at) = rest.find('&') {
+        let (run, tail) = rest.split_at(at);
+        out.push_str(run);
+        let known = [("&amp;", '&'), ("&lt;", '<'), ("&gt;", '>'), ("&apos;", '\''), ("&quot;", '"')];
+        let found = known.iter().find(|(name, _)| tail.starts_with(name));
+        let (used, plain) = found.map_or((1, '&'), |(name, plain)| (name.len(), *plain));
+        out.push(plain);
+        rest = tail.get(used..).unwrap_or_default();
+    }
+    out.push_str(rest);
+    out.into()
+}
+
 /// U+FFFD.
 const REPLACEMENT: &[u8] = "\u{FFFD}".as_bytes();
 

@@ -1,0 +1,181 @@
+//! An account: its sessions, what modules keep for it, and where its log stands.
+//!
+//! The state is behind one lock. Whoever needs two accounts takes both at once, in the order of their addresses in
+//! memory, for one synchronous stretch; see [`lock_pair`].
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
+use vorpal_proto::jid::BareJid;
+
+use crate::commit::Waiting;
+use crate::host::Host;
+use crate::plan::Targets;
+use crate::session::{Session, SessionId};
+use crate::state::States;
+use crate::store::{EntryId, Owner};
+
+/// So many sessions an account may have at once; a further one is refused (RFC 6120 §7.7.2.1).
+pub const MAX_SESSIONS: usize = 32;
+
+/// An account that is loaded.
+pub struct AccountLock {
+    /// its address
+    pub jid: BareJid,
+    state: Mutex<Account>,
+}
+
+/// Shared by everybody who works with it.
+pub type AccountRef = Arc<AccountLock>;
+
+/// What the lock holds.
+pub struct Account {
+    /// its address
+    pub jid: BareJid,
+    /// its number in the store
+    pub owner: Owner,
+    /// its host
+    pub host: Arc<Host>,
+    /// may not log in
+    pub disabled: bool,
+    /// its sessions, attached or detached, in the order they came
+    pub sessions: SmallVec<[Arc<Session>; 2]>,
+    /// what modules keep
+    pub states: States,
+    /// what waits for a commit, and what came behind it
+    pub(crate) waiting: VecDeque<Waiting>,
+    /// where the log stands
+    pub(crate) log: LogState,
+    /// has something that should be written within a second
+    pub(crate) dirty: bool,
+}
+
+/// Where an account's log stands.
+#[derive(Default)]
+pub(crate) struct LogState {
+    /// everything up to here was taken by some session
+    pub cursor: EntryId,
+    /// the cursor as it is stored
+    pub cursor_stored: EntryId,
+    /// the newest entry that was submitted
+    pub last: EntryId,
+    /// entries that sessions hold and have not yet taken, with how many hold each
+    pub held: BTreeMap<EntryId, u16>,
+    /// entries above the cursor that were taken
+    pub taken: BTreeSet<EntryId>,
+    /// there are entries above the cursor that no session holds
+    pub missed: bool,
+    /// up to here entries were let go of
+    pub trimmed: EntryId,
+}
+
+impl AccountLock {
+    pub(crate) fn new(state: Account) -> AccountRef {
+        Arc::new(AccountLock { jid: state.jid.clone(), state: Mutex::new(state) })
+    }
+
+    /// The state, locked for a moment.
+    pub fn lock(&self) -> MutexGuard<'_, Account> {
+        self.state.lock()
+    }
+}
+
+/// Locks one or two accounts. One that is given twice is locked once, as the first.
+pub(crate) fn lock_pair<'a>(
+    a: Option<&'a AccountRef>,
+    b: Option<&'a AccountRef>,
+) -> (Option<MutexGuard<'a, Account>>, Option<MutexGuard<'a, Account>>) {
+    match (a, b) {
+        (Some(a), Some(b)) if Arc::ptr_eq(a, b) => (Some(a.lock()), None),
+        (Some(a), Some(b)) if Arc::as_ptr(a) < Arc::as_ptr(b) => {
+            let first = a.lock();
+            (Some(first), Some(b.lock()))
+        }
+        (Some(a), Some(b)) => {
+            let first = b.lock();
+            (Some(a.lock()), Some(first))
+        }
+        (a, b) => (a.map(|a| a.lock()), b.map(|b| b.lock())),
+    }
+}
+
+impl Account {
+    /// The session with this number.
+    pub fn session(&self, id: SessionId) -> Option<&Arc<Session>> {
+        self.sessions.iter().find(|s| s.id == id)
+    }
+
+    /// The session with this resource.
+    pub fn by_resource(&self, resource: &str) -> Option<&Arc<Session>> {
+        self.sessions.iter().find(|s| s.jid.resource() == Some(resource))
+    }
+
+    /// Sessions that are available, with any priority.
+    pub fn available(&self) -> impl Iterator<Item = &Arc<Session>> {
+        self.sessions.iter().filter(|s| s.is_available())
+    }
+
+    /// The sessions of the highest priority that is not negative (RFC 6121 §8.5.2.1.1).
+    pub(crate) fn most_available(&self, excluded: &[SessionId]) -> Targets {
+        let fit = |s: &&Arc<Session>| !excluded.contains(&s.id);
+        let best = self.sessions.iter().filter(fit).filter_map(|s| s.priority()).filter(|p| *p >= 0).max();
+        let Some(best) = best else { return Targets::new() };
+        self.sessions.iter().filter(fit).filter(|s| s.priority() == Some(best)).map(|s| s.id).collect()
+    }
+
+    /// All sessions of a priority that is not negative.
+    pub(crate) fn non_negative(&self, excluded: &[SessionId]) -> Targets {
+        let fit = |s: &&Arc<Session>| !excluded.contains(&s.id) && s.priority().is_some_and(|p| p >= 0);
+        self.sessions.iter().filter(fit).map(|s| s.id).collect()
+    }
+
+    /// Below this id nothing waits for its commit: so far the log may be read. Ids ascend along the queue.
+    pub(crate) fn horizon(&self) -> EntryId {
+        self.waiting.iter().find_map(|w| w.entry).unwrap_or(self.log.last + 1)
+    }
+}
+
+impl LogState {
+    /// A session was given an entry.
+    pub(crate) fn hold(&mut self, entry: EntryId) {
+        *self.held.entry(entry).or_default() += 1;
+    }
+
+    /// A session took entries: they need nobody else.
+    pub(crate) fn take(&mut self, entries: &[EntryId]) {
+        for entry in entries {
+            self.held.remove(entry);
+            if *entry > self.cursor {
+                self.taken.insert(*entry);
+            }
+        }
+    }
+
+    /// A session that held an entry is gone. True if nobody has it now.
+    pub(crate) fn release(&mut self, entry: EntryId) -> bool {
+        match self.held.get_mut(&entry) {
+            None => false,
+            Some(count) if *count > 1 => {
+                *count -= 1;
+                false
+            }
+            Some(_) => {
+                self.held.remove(&entry);
+                true
+            }
+        }
+    }
+
+    /// Moves the cursor as far as everything was taken. `reading` are the places where sessions will read next.
+    pub(crate) fn advance(&mut self, reading: impl Iterator<Item = EntryId>) {
+        if self.missed {
+            return;
+        }
+        let held = self.held.keys().next().map_or(self.last, |first| first - 1);
+        let read = reading.min().map_or(EntryId::MAX, |pos| pos.saturating_sub(1));
+        self.cursor = self.cursor.max(self.last.min(held).min(read));
+        self.taken = self.taken.split_off(&(self.cursor + 1));
+    }
+}

@@ -1,0 +1,104 @@
+//! What shall happen because of a stanza. Pushed by handlers, carried out by the core: writes first, then words.
+
+use smallvec::SmallVec;
+use vorpal_proto::jid::BareJid;
+use vorpal_proto::stanza::Stanza;
+
+use crate::commit::Say;
+use crate::session::{Flag, SessionId};
+
+/// Effects of one handler, or of all handlers of one side of a stanza.
+#[derive(Default)]
+pub struct Effects {
+    pub(crate) keep: bool,
+    pub(crate) archive: bool,
+    pub(crate) copies: SmallVec<[Flag; 1]>,
+    pub(crate) excluded: SmallVec<[SessionId; 1]>,
+    pub(crate) sends: SmallVec<[(SessionId, Stanza); 1]>,
+    pub(crate) routes: SmallVec<[Stanza; 1]>,
+    pub(crate) visibility: SmallVec<[Visibility; 1]>,
+    /// pushes of the roster
+    pub(crate) words: Vec<Say>,
+    /// the session's flags or slots changed and are worth keeping
+    pub(crate) save: bool,
+    /// lifecycle requests of stream management
+    pub(crate) manage: Option<Manage>,
+}
+
+/// A contact shall see the account go, or come, without any change of subscription (XEP-0191 §3.3, §3.4).
+pub(crate) enum Visibility {
+    Hide(BareJid),
+    Show(BareJid),
+}
+
+/// What a stream management nonza asks of the core.
+pub(crate) enum Manage {
+    Enable { keep: u64, resumable: bool },
+    Acked(u32),
+    SayAck,
+}
+
+impl Effects {
+    /// Record: keeps a received message for a session that is not there yet. Without it a message that finds no session
+    /// is answered with an error.
+    pub fn keep(&mut self) {
+        self.keep = true;
+    }
+
+    /// Record: the archive keeps it, with an id that stays (XEP-0359).
+    pub fn archive(&mut self) {
+        self.archive = true;
+    }
+
+    /// Copy: every session with the flag that does not get, and did not send, the message itself gets a wrapped copy
+    /// (XEP-0280). Of two requests for one session one copy is made.
+    pub fn copy(&mut self, flag: Flag) {
+        self.copies.push(flag);
+    }
+
+    /// Gate: the stanza may not pass to this session.
+    pub fn exclude(&mut self, session: SessionId) {
+        self.excluded.push(session);
+    }
+
+    /// Sends to one session of the account.
+    pub fn send(&mut self, session: SessionId, stanza: Stanza) {
+        self.sends.push((session, stanza));
+    }
+
+    /// Sends a stanza from this account or host on its way, with everything that happens to a stanza there. Carries no
+    /// promise of its own.
+    pub fn route(&mut self, stanza: Stanza) {
+        self.routes.push(stanza);
+    }
+
+    /// The contact sees every session of the account go.
+    pub fn hide_from(&mut self, contact: BareJid) {
+        self.visibility.push(Visibility::Hide(contact));
+    }
+
+    /// The contact sees the account's presence again, if its subscription allows it.
+    pub fn show_to(&mut self, contact: BareJid) {
+        self.visibility.push(Visibility::Show(contact));
+    }
+
+    /// XEP-0198 §3: stream management from here on.
+    pub fn enable_management(&mut self, resumable: bool, keep: u64) {
+        self.manage = Some(Manage::Enable { keep, resumable });
+    }
+
+    /// XEP-0198 §4: the client has handled `h` stanzas.
+    pub fn acked(&mut self, h: u32) {
+        self.manage = Some(Manage::Acked(h));
+    }
+
+    /// XEP-0198 §4: the client wants to know how much was handled.
+    pub fn say_ack(&mut self) {
+        self.manage = Some(Manage::SayAck);
+    }
+
+    /// The session's flags changed: they are stored with it, so that they are there when it is resumed.
+    pub fn save_session(&mut self) {
+        self.save = true;
+    }
+}

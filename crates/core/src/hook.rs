@@ -1,0 +1,213 @@
+//! What handlers get, and what they may answer. Each hook point once, with its rules.
+//!
+//! Handlers do not act: they judge, edit the stanza, and push effects. The core commits the writes, then carries out
+//! the rest, then settles (see `commit.rs`).
+
+use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::element::Element;
+use vorpal_proto::error::StanzaError;
+use vorpal_proto::jid::{BareJid, Jid};
+use vorpal_proto::ns::Ns;
+use vorpal_proto::stanza::{Kind, Stanza, Type};
+
+use crate::account::Account;
+use crate::effects::Effects;
+use crate::host::Host;
+use crate::plan::Plan;
+use crate::roster::{self, RosterItem};
+use crate::session::{Flag, Session, Slot, Stream};
+use crate::state::{Cell, Key, Map, Value};
+
+/// On which side of a stanza a handler runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dir {
+    /// The account is the sender.
+    Sent,
+    /// The account is the receiver.
+    Received,
+}
+
+/// What a handler says of a stanza.
+#[derive(Debug)]
+pub enum Flow {
+    /// On to the next handler.
+    Next,
+    /// The stanza ends here, in silence. The reason is logged.
+    Drop(&'static str),
+    /// The stanza is answered with an error. Where no error may be answered (RFC 6120 §8.3.1) it is dropped. The reason
+    /// is logged.
+    Bounce(&'static str, StanzaError),
+}
+
+/// What a handler says of a stanza that is about to be written to a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Goes out now, and everything that was held goes before it.
+    Send,
+    /// Waits until something goes out.
+    Hold,
+    /// Waits, and replaces what waits of the same sender by the same verdict.
+    HoldLatest,
+    /// Is left out.
+    Drop,
+}
+
+/// The answer to an IQ.
+pub type Answer = Result<Reply, StanzaError>;
+
+/// A result, with its child if it has one.
+#[derive(Debug, Default)]
+pub struct Reply(pub(crate) Option<Element>);
+
+/// An empty result.
+pub fn ok() -> Answer {
+    Ok(Reply(None))
+}
+
+/// A result with a child.
+pub fn ok_with(payload: Element) -> Answer {
+    Ok(Reply(Some(payload)))
+}
+
+/// What a handler of messages gets; also of presence, and of IQs at the gate.
+pub struct MessageCx<'a> {
+    /// on which side
+    pub dir: Dir,
+    /// the account on that side
+    pub account: &'a Account,
+    /// the other side; the account itself if the stanza has no other
+    pub peer: &'a Jid,
+    /// the session that sent it, if it is this account's
+    pub origin: Option<&'a Session>,
+    /// what becomes of it: empty until Record
+    pub plan: &'a Plan,
+    /// what shall happen
+    pub fx: &'a mut Effects,
+    /// the account's host
+    pub host: &'a Host,
+    /// the time
+    pub now: Timestamp,
+}
+
+/// What a handler of presence gets.
+pub type PresenceCx<'a> = MessageCx<'a>;
+
+/// What is about to be written, and to whom.
+pub struct Outgoing<'a> {
+    /// the receiver
+    pub session: &'a Session,
+}
+
+/// What a handler of an IQ gets.
+pub struct IqCx<'a> {
+    /// the account that is asked; none at the host
+    pub account: Option<&'a mut Account>,
+    /// the session that asks, if it is this account's or, at the host, a session of ours
+    pub session: Option<&'a Session>,
+    /// who asks
+    pub asker: &'a Jid,
+    /// the stanza itself
+    pub iq: &'a Stanza,
+    /// what shall happen
+    pub fx: &'a mut Effects,
+    /// the host that is asked
+    pub host: &'a Host,
+    /// what the whole server knows
+    pub server: &'a crate::server::Core,
+    /// the time
+    pub now: Timestamp,
+}
+
+impl IqCx<'_> {
+    /// The account that is asked. Handlers registered at an account always have one.
+    pub fn account(&mut self) -> Result<&mut Account, StanzaError> {
+        self.account.as_deref_mut().ok_or_else(StanzaError::internal_server_error)
+    }
+
+    /// The committed rows of a list.
+    pub fn rows<K: Key, V: Value>(&mut self, map: Map<K, V>) -> Result<&std::collections::BTreeMap<K, V>, StanzaError> {
+        Ok(self.account()?.states.rows(map))
+    }
+
+    /// Changes one row, seen at its newest: gives what it shall be, or nothing to remove it. Written before the answer
+    /// is said; if the write fails the answer is an error.
+    pub fn update<K: Key, V: Value>(
+        &mut self,
+        map: Map<K, V>,
+        key: K,
+        change: impl FnOnce(Option<&V>) -> Result<Option<V>, StanzaError>,
+    ) -> Result<(), StanzaError> {
+        let account = self.account()?;
+        let value = change(account.states.newest(map, &key))?;
+        account.states.stage(map, key, value);
+        Ok(())
+    }
+
+    /// Changes a single value.
+    pub fn update_cell<T: Value>(
+        &mut self,
+        cell: Cell<T>,
+        change: impl FnOnce(Option<&T>) -> Result<Option<T>, StanzaError>,
+    ) -> Result<(), StanzaError> {
+        self.update(cell, (), change)
+    }
+
+    /// Changes a contact, and pushes it to the sessions that asked for the roster (RFC 6121 §2.1.6).
+    pub fn store_contact(&mut self, contact: &BareJid, item: RosterItem) -> Result<(), StanzaError> {
+        let server = self.server;
+        let account = self.account.as_deref_mut().ok_or_else(StanzaError::internal_server_error)?;
+        self.fx.words.extend(roster::store(server, account, contact, item, true));
+        Ok(())
+    }
+
+    /// Sends an IQ set to each session of the account that has the flag (RFC 6121 §2.1.6, XEP-0191 §3.3).
+    pub fn push(&mut self, flag: Flag, payload: Element) -> Result<(), StanzaError> {
+        let id = self.server.random_id();
+        let account = self.account.as_deref_mut().ok_or_else(StanzaError::internal_server_error)?;
+        for session in account.sessions.iter().filter(|s| s.has(flag)) {
+            let push = Stanza::new(Kind::Iq, Type::Set).id(id.as_str()).to(session.jid.clone());
+            self.fx.send(session.id, push.child(payload.clone()));
+        }
+        Ok(())
+    }
+}
+
+/// What a handler of the life of a session gets: bind, resume, close, nonzas.
+pub struct SessionCx<'a> {
+    /// the session
+    pub session: &'a Session,
+    /// what is on its stream
+    pub stream: &'a mut Stream,
+    /// what shall happen
+    pub fx: &'a mut Effects,
+    /// the host
+    pub host: &'a Host,
+    /// what the whole server knows
+    pub server: &'a crate::server::Core,
+    /// the time
+    pub now: Timestamp,
+}
+
+impl SessionCx<'_> {
+    /// Writes an element that is no stanza.
+    pub fn say(&mut self, nonza: &Element) {
+        let mut bytes = Vec::new();
+        nonza.write(&mut bytes, vorpal_proto::ns::CLIENT.as_str());
+        self.stream.push_nonza(bytes);
+    }
+
+    /// The module's value in this session.
+    pub fn slot<T: Default + Send + 'static>(&mut self, slot: Slot<T>) -> &mut T {
+        self.stream.slot(slot)
+    }
+}
+
+pub(crate) type MessageHandler = Box<dyn Fn(&mut MessageCx<'_>, &mut Stanza) -> Flow + Send + Sync>;
+pub(crate) type IqHandler = std::sync::Arc<dyn Fn(&mut IqCx<'_>, &Element) -> Answer + Send + Sync>;
+pub(crate) type OutboundHandler = Box<dyn Fn(&Outgoing<'_>, &mut Stanza) -> Verdict + Send + Sync>;
+pub(crate) type SessionHandler = Box<dyn Fn(&mut SessionCx<'_>) + Send + Sync>;
+pub(crate) type NonzaHandler = Box<dyn Fn(&mut SessionCx<'_>, &Element) + Send + Sync>;
+pub(crate) type FeatureMaker = Box<dyn Fn() -> Element + Send + Sync>;
+
+/// The namespace and name of the child of an IQ.
+pub(crate) type Payload = (Ns, &'static str);

@@ -1,0 +1,37 @@
+//! A virtual host: a domain with its own modules and configuration.
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use vorpal_proto::jid::{BareJid, Jid};
+
+use crate::registry::Registry;
+
+/// One of the domains that the server is responsible for.
+pub struct Host {
+    /// Its address.
+    pub jid: Jid,
+    registry: RwLock<Arc<Registry>>,
+}
+
+impl Host {
+    /// A host with its modules.
+    pub fn new(domain: &BareJid, registry: Registry) -> Host {
+        Host { jid: domain.as_jid().clone(), registry: RwLock::new(Arc::new(registry)) }
+    }
+
+    /// Its domain.
+    pub fn domain(&self) -> &str {
+        self.jid.as_str()
+    }
+
+    /// The modules as they are now. A stanza keeps what it began with.
+    pub fn registry(&self) -> Arc<Registry> {
+        self.registry.read().clone()
+    }
+
+    /// Swaps the modules: at a reload, for the next stanza.
+    pub fn set_registry(&self, registry: Registry) {
+        *self.registry.write() = Arc::new(registry);
+    }
+}

@@ -1,0 +1,257 @@
+//! IQs: who answers, and who may ask (RFC 6120 §8.2.3, §10.3.3; RFC 6121 §8.5).
+//!
+//! A question is dispatched by what it is for and by its child. What nobody claims is `service-unavailable`, and so is
+//! everything that an account does not want a stranger to know: an account that exists, one that does not and one that
+//! is disabled answer alike.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::element::Element;
+use vorpal_proto::error::StanzaError;
+use vorpal_proto::jid::Jid;
+use vorpal_proto::stanza::{Stanza, Type};
+
+use crate::account::{Account, AccountRef, lock_pair};
+use crate::commit::{Part, Say, Words};
+use crate::effects::{Effects, Visibility};
+use crate::hook::{Answer, Dir, IqCx};
+use crate::host::Host;
+use crate::ledger::Pending;
+use crate::module::At;
+use crate::roster;
+use crate::server::{Core, Mode, Todo, Work};
+use crate::session::{Out, Role, Session};
+use crate::subscribe::{gone, here};
+
+/// An IQ that a session of ours sends, and what its `to` stands for.
+pub(crate) struct Asked {
+    pub to: Jid,
+    pub peer: Option<AccountRef>,
+    pub refusal: Option<StanzaError>,
+    pub at_host: bool,
+}
+
+/// One question to one handler.
+struct Question<'a> {
+    at: At,
+    host: &'a Arc<Host>,
+    asker: &'a Jid,
+    session: &'a Arc<Session>,
+    iq: &'a Stanza,
+    payload: &'a Element,
+}
+
+impl Core {
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn iq_sent(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        session: &Arc<Session>,
+        pending: Pending,
+        asked: Asked,
+        iq: Stanza,
+        todo: &mut Todo,
+    ) {
+        let asks = matches!(iq.type_(), Type::Get | Type::Set);
+        // §8.2.3 rules 5 and 6: a request has exactly one child, an answer at most one beside an error.
+        if asks && iq.child_count() != 1 {
+            let error = StanzaError::bad_request("a request has exactly one child");
+            let answer = iq.to(asked.to).error(&error);
+            self.answer(now, lock, session, pending, Some(answer), todo);
+            return;
+        }
+        let iq = iq.to(asked.to.clone());
+        if asked.to.is_full() && !asked.at_host {
+            self.forward_iq(now, lock, session, pending, asked, iq, todo);
+        } else if !asks {
+            // An answer to the server or to an account: to something that nobody asked, or no longer waits for.
+            self.answer(now, lock, session, pending, None, todo);
+        } else {
+            self.ask(now, lock, session, pending, asked, iq, todo);
+        }
+    }
+
+    /// To a session of somebody (RFC 6121 §8.5.3).
+    #[allow(clippy::too_many_arguments)]
+    fn forward_iq(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        session: &Arc<Session>,
+        pending: Pending,
+        asked: Asked,
+        mut iq: Stanza,
+        todo: &mut Todo,
+    ) {
+        let refused = |error| Err(Some(error));
+        let outcome = {
+            let (a, b) = lock_pair(Some(lock), asked.peer.as_ref());
+            let sender = a.as_deref();
+            let receiver = asked.peer.as_ref().and(b.as_deref().or(sender));
+            match (sender, receiver, asked.refusal) {
+                (_, _, Some(error)) => refused(error),
+                (Some(sender), Some(receiver), None) => self
+                    .gate(now, Dir::Sent, sender, &asked.to, Some(session), &mut iq)
+                    .and_then(|()| self.gate(now, Dir::Received, receiver, &session.jid, None, &mut iq))
+                    .and_then(|()| {
+                        let target = asked.to.resource().and_then(|resource| receiver.by_resource(resource));
+                        target.cloned().ok_or_else(|| Some(StanzaError::service_unavailable()))
+                    }),
+                _ => refused(StanzaError::service_unavailable()),
+            }
+        };
+        let answer = match outcome {
+            Ok(target) => match target.push(Out::new(iq.clone(), None, Role::Extra)) {
+                Ok(_) => None,
+                Err(_) => Some(StanzaError::resource_constraint()),
+            },
+            Err(error) => error,
+        };
+        let answer = answer.filter(|_| iq.is_answerable()).map(|error| iq.error(&error));
+        self.answer(now, lock, session, pending, answer, todo);
+    }
+
+    /// To a host, to one's own account or to somebody else's: a handler answers.
+    #[allow(clippy::too_many_arguments)]
+    fn ask(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        session: &Arc<Session>,
+        pending: Pending,
+        asked: Asked,
+        mut iq: Stanza,
+        todo: &mut Todo,
+    ) {
+        let Some(payload) = iq.children().into_iter().next() else { return };
+        let host =
+            if asked.at_host { self.host(asked.to.domain()) } else { asked.peer.as_ref().map(|_| host_of(lock)) };
+        let peer = asked.peer.filter(|peer| !Arc::ptr_eq(peer, lock));
+        let own = !asked.at_host && asked.refusal.is_none() && asked.to.bare_str() == lock.jid.as_str();
+        let (mut a, mut b) = lock_pair(Some(lock), peer.as_ref());
+        let Some(account) = a.as_deref_mut() else { return };
+        let mut words = Words { settles: Some((session.clone(), pending)), ..Words::default() };
+        let mut peer_words = Words::default();
+        let mut question = Question {
+            at: At::Host,
+            host: &account.host.clone(),
+            asker: &session.jid,
+            session,
+            iq: &iq.clone(),
+            payload: &payload,
+        };
+        let answer: Result<Answer, Option<StanzaError>> = if let Some(error) = asked.refusal {
+            Err(Some(error))
+        } else if let (true, Some(host)) = (asked.at_host, &host) {
+            question.host = host;
+            Ok(self.put(now, question, None, &mut words))
+        } else if own {
+            question.at = At::OwnAccount;
+            Ok(self.put(now, question, Some(account), &mut words))
+        } else {
+            match (b.as_deref_mut(), self.gate(now, Dir::Sent, account, &asked.to, Some(session), &mut iq)) {
+                (_, Err(error)) => Err(error),
+                (None, Ok(())) => Ok(Err(StanzaError::service_unavailable())),
+                (Some(peer), Ok(())) => match self.gate(now, Dir::Received, peer, &session.jid, None, &mut iq) {
+                    Err(error) => Err(error),
+                    Ok(()) => {
+                        let host = peer.host.clone();
+                        question.host = &host;
+                        question.at = self.standing(peer, &session.jid, &question);
+                        Ok(self.put(now, question, Some(peer), &mut peer_words))
+                    }
+                },
+            }
+        };
+        let answer = match answer {
+            Ok(Ok(reply)) => Some(match reply.0 {
+                Some(payload) => iq.result().child(payload),
+                None => iq.result(),
+            }),
+            Ok(Err(error)) => Some(iq.error(&error)),
+            Err(error) => error.map(|error| iq.error(&error)),
+        };
+        let writes = account.states.is_staged() || b.as_deref().is_some_and(|b| b.states.is_staged());
+        words.says.extend(answer.map(|stanza| Say::Send { to: session.id, stanza }));
+        if writes {
+            words.question = Some(Box::new(iq));
+            // RFC 6120 §10.1: what comes next sees what this has changed.
+            session.stream().barrier = Some(pending.0);
+        }
+        let mut parts: SmallVec<[Part<'_>; 2]> = SmallVec::new();
+        if let Some(account) = a.as_deref_mut() {
+            parts.push(Part { lock, account, words });
+        }
+        if let (Some(lock), Some(account)) = (peer.as_ref(), b.as_deref_mut()) {
+            parts.push(Part { lock, account, words: peer_words });
+        }
+        self.finish(now, &mut parts, None, Vec::new(), todo);
+    }
+
+    /// As what the asker stands before an account that is not its own.
+    fn standing(&self, account: &Account, asker: &Jid, question: &Question<'_>) -> At {
+        let registry = account.host.registry();
+        let set = question.iq.type_() == Type::Set;
+        let anyone = registry.iq(At::Anyone, set, question.payload.ns_id(), question.payload.name()).is_some();
+        if !anyone && roster::shows_presence(self, account, asker.bare_str()) { At::Contacts } else { At::Anyone }
+    }
+
+    /// Puts a question to its handler, if it has one.
+    fn put(&self, now: Timestamp, question: Question<'_>, account: Option<&mut Account>, words: &mut Words) -> Answer {
+        let registry = question.host.registry();
+        let set = question.iq.type_() == Type::Set;
+        let (ns, name) = (question.payload.ns_id(), question.payload.name());
+        let Some((module, handler)) = registry.iq(question.at, set, ns, name) else {
+            return Err(StanzaError::service_unavailable());
+        };
+        let mut fx = Effects::default();
+        let mut account = account;
+        let answer = {
+            let mut cx = IqCx {
+                account: account.as_deref_mut(),
+                session: Some(&**question.session),
+                asker: question.asker,
+                iq: question.iq,
+                fx: &mut fx,
+                host: question.host,
+                server: self,
+                now,
+            };
+            catch_unwind(AssertUnwindSafe(|| handler(&mut cx, question.payload)))
+        };
+        let answer = answer.unwrap_or_else(|_| {
+            tracing::error!(module, "a handler of iqs panicked");
+            Err(StanzaError::internal_server_error())
+        });
+        match (&answer, account) {
+            (Ok(_), Some(account)) => words.says.extend(said(fx, account)),
+            (Err(_), Some(account)) => account.states.discard(),
+            _ => words.says.extend(fx.sends.into_iter().map(|(to, stanza)| Say::Send { to, stanza })),
+        }
+        answer
+    }
+}
+
+fn host_of(lock: &AccountRef) -> Arc<Host> {
+    lock.lock().host.clone()
+}
+
+/// What a handler's effects come to, in the order: presence to a contact, stanzas on their way, pushes.
+fn said(fx: Effects, account: &Account) -> Vec<Say> {
+    let mut says = Vec::new();
+    for visibility in fx.visibility {
+        match visibility {
+            Visibility::Hide(contact) => says.extend(gone(account, &contact)),
+            Visibility::Show(contact) => says.extend(here(account, &contact)),
+        }
+    }
+    let onward = |stanza| Say::Route(Work { stanza, hops: 1, mode: Mode::Onward });
+    says.extend(fx.routes.into_iter().map(onward));
+    says.extend(fx.words);
+    says.extend(fx.sends.into_iter().map(|(to, stanza)| Say::Send { to, stanza }));
+    says
+}

@@ -1,0 +1,115 @@
+//! What was missed: a session that becomes available reads the log, and from there on is given what comes.
+//!
+//! Live stanzas never overtake the backlog: while a session reads, entries are left to the log, and what is not in the
+//! log waits behind it. The log is read only up to the account's horizon, below which nothing waits for its commit.
+
+use std::sync::Arc;
+
+use vorpal_proto::datetime::Timestamp;
+
+use crate::account::{Account, AccountRef};
+use crate::log::form;
+use crate::server::Core;
+use crate::session::{Out, Reading, Role, Session};
+use crate::store::{Entry, EntryId, Owner};
+
+/// So many entries are read from the log at a time.
+pub const PAGE: usize = 64;
+
+/// A part of a log that a session wants to be given next.
+#[derive(Clone, Copy, Debug)]
+pub struct Fetch {
+    /// whose log
+    pub owner: Owner,
+    /// only entries from this id on
+    pub from: EntryId,
+    /// at most so many
+    pub limit: usize,
+    end: EntryId,
+}
+
+impl Core {
+    /// The session becomes available with a priority that is not negative.
+    pub(crate) fn join(&self, account: &mut Account, session: &Arc<Session>) {
+        let horizon = account.horizon();
+        let mut stream = session.stream();
+        stream.joined = account.log.last + 1;
+        if account.log.missed {
+            stream.read_from(account.log.cursor + 1, horizon);
+            account.log.missed = false;
+        }
+    }
+
+    /// What the session wants to read now, if it wants anything. Give the entries to [`Core::fed`].
+    pub fn hungry(&self, lock: &AccountRef, session: &Session) -> Option<Fetch> {
+        if !session.stream().is_hungry() {
+            return None;
+        }
+        let account = lock.lock();
+        let mut stream = session.stream();
+        let reading = stream.reading.as_mut()?;
+        reading.fetching = true;
+        Some(Fetch { owner: account.owner, from: reading.pos, limit: PAGE, end: account.horizon() })
+    }
+
+    /// Entries that were read for a session, ascending. An empty list with an error of the store is the same as no answer:
+    /// the session asks again when it is woken.
+    pub fn fed(&self, _now: Timestamp, lock: &AccountRef, session: &Arc<Session>, fetch: Fetch, entries: &[Entry]) {
+        let mut account = lock.lock();
+        let account = &mut *account;
+        let mut stream = session.stream();
+        let Some(reading) = stream.reading else { return };
+        let mut pos = reading.pos;
+        for entry in entries.iter().filter(|entry| entry.id >= pos && entry.id < fetch.end) {
+            let log = &account.log;
+            let nobodys = entry.id > log.cursor && !log.taken.contains(&entry.id) && !log.held.contains_key(&entry.id);
+            let missed = nobodys && session.priority().is_some_and(|p| p >= 0);
+            if let Some((stanza, role)) = form(account, session, entry, missed, reading.had_to) {
+                if role == Role::Planned {
+                    account.log.hold(entry.id);
+                }
+                stream.push_read(Out::new(stanza, Some(entry.id), role));
+            }
+        }
+        if let Some(last) = entries.iter().rfind(|entry| entry.id < fetch.end) {
+            pos = pos.max(last.id + 1);
+        }
+        if entries.len() < fetch.limit {
+            pos = pos.max(fetch.end);
+        }
+        // Somebody may have sent it further back while the page was fetched.
+        let pos = if reading.pos < fetch.from { reading.pos } else { pos };
+        stream.reading = Some(Reading { pos, had_to: reading.had_to, fetching: false });
+        if pos >= account.horizon() {
+            stream.end_reading();
+        }
+        if let Some(wake) = &stream.wake {
+            wake.wake();
+        }
+        drop(stream);
+        account.advance();
+    }
+
+    /// A fetch came to nothing: the store could not be read.
+    pub fn unfed(&self, session: &Session) {
+        if let Some(reading) = &mut session.stream().reading {
+            reading.fetching = false;
+        }
+    }
+}
+
+impl Account {
+    /// Moves the cursor, and lets somebody read what nobody holds.
+    pub(crate) fn advance(&mut self) {
+        if self.log.missed
+            && let Some(id) = self.most_available(&[]).first()
+            && let Some(session) = self.session(*id)
+        {
+            session.stream().read_from(self.log.cursor + 1, self.horizon());
+            self.log.missed = false;
+        }
+        let reading = self.sessions.iter().filter_map(|s| s.stream().reading.map(|r| r.pos));
+        let reading: smallvec::SmallVec<[EntryId; 4]> = reading.collect();
+        self.log.advance(reading.into_iter());
+    }
+}

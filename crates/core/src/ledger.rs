@@ -1,0 +1,198 @@
+//! What a session was promised, and how far the promise is kept (XEP-0198 §4).
+//!
+//! Every stanza that a session sends is entered and gets a number. It is *settled* once nothing that may still happen
+//! can lose it: its batch is committed, it carries no promise, or its error has been said. `h` is the unbroken run of
+//! settled numbers and is worked out here and nowhere else.
+//!
+//! Invariant: `h` never runs ahead of the disk and never goes backwards, also over a crash.
+
+use vorpal_proto::ns;
+use vorpal_proto::stanza::{Kind, Stanza, Type};
+
+/// So many stanzas of a session may be unsettled before its reader pauses.
+pub const MAX_UNSETTLED: u64 = 64;
+
+/// A stanza that was entered and is not yet settled. There is no way from here to an ack but through [`Settled`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub struct Pending(pub(crate) u64);
+
+/// Proof that a stanza is safe. Minted only by the completion of commits.
+#[derive(Debug)]
+pub struct Settled(pub(crate) u64);
+
+/// The counts of one direction of one session: what the client sent.
+#[derive(Debug, Default, Clone)]
+pub struct Ledger {
+    /// the number of the last stanza that was entered
+    entered: u64,
+    /// the unbroken run of settled numbers
+    settled: u64,
+    /// settled numbers beyond the run: bit i is number `settled + 2 + i`
+    beyond: u64,
+    /// the number up to which the store knows that stanzas were handled
+    stored: u64,
+    /// what was entered before stream management began does not count in `h`
+    base: u64,
+    /// whether the session can be resumed after a crash: only then does `h` wait for the store
+    tracked: bool,
+}
+
+impl Ledger {
+    /// A ledger that goes on where a stored one was: after a restart.
+    pub fn resumed(handled: u64) -> Ledger {
+        Ledger { entered: handled, settled: handled, beyond: 0, stored: handled, base: 0, tracked: true }
+    }
+
+    /// Stream management begins: the next stanza is the first that counts (XEP-0198 §4).
+    pub fn begin(&mut self, tracked: bool) {
+        self.base = self.entered;
+        self.stored = self.entered;
+        self.tracked = tracked;
+    }
+
+    /// What `h` will be once the stanza of this number, and all before it, are settled.
+    pub fn counted(&self, n: u64) -> u64 {
+        n.saturating_sub(self.base)
+    }
+
+    /// A stanza was read.
+    pub fn enter(&mut self) -> Pending {
+        self.entered += 1;
+        Pending(self.entered)
+    }
+
+    /// A stanza is safe.
+    pub fn settle(&mut self, Settled(n): Settled) {
+        debug_assert!(n > self.settled && n <= self.entered, "{n} was settled twice or never entered");
+        if n != self.settled + 1 {
+            self.beyond |= 1 << (n - self.settled - 2);
+            return;
+        }
+        self.settled = n;
+        let run = self.beyond.trailing_ones();
+        if run > 0 {
+            self.settled += u64::from(run);
+            self.beyond = self.beyond.checked_shr(run).unwrap_or(0);
+        }
+        // The number after the run is missing by definition; its place goes.
+        self.beyond >>= 1;
+    }
+
+    /// The store has committed a row that says so.
+    pub fn stored(&mut self, n: u64) {
+        self.stored = self.stored.max(n);
+    }
+
+    /// How many stanzas are handled for good, by what is known here: the unbroken run.
+    pub fn handled(&self) -> u64 {
+        self.settled
+    }
+
+    /// The number of the last stanza that was read.
+    pub fn entered(&self) -> u64 {
+        self.entered
+    }
+
+    /// Whether an `h` of all that is handled would run ahead of the disk.
+    pub fn ahead_of_disk(&self) -> bool {
+        self.tracked && self.settled > self.stored
+    }
+
+    /// The value of `h` that may be said now (XEP-0198 §4: modulo 2^32).
+    pub fn h(&self) -> u32 {
+        let said = if self.tracked { self.settled.min(self.stored) } else { self.settled };
+        self.counted(said) as u32
+    }
+
+    /// Whether the next stanza must wait.
+    pub fn is_full(&self) -> bool {
+        self.entered - self.settled >= MAX_UNSETTLED
+    }
+
+    /// Whether everything that was entered is settled.
+    pub fn is_level(&self) -> bool {
+        self.entered == self.settled
+    }
+}
+
+/// Why a stanza carries no promise, whatever its sender's stream and the archive say. This list is the only one.
+pub fn never_promised(stanza: &Stanza) -> Option<&'static str> {
+    match (stanza.kind(), stanza.type_()) {
+        (Kind::Presence, Type::None | Type::Unavailable | Type::Probe | Type::Error) => Some("presence"),
+        (Kind::Iq, _) => Some("iq"),
+        (Kind::Message, Type::Headline) => Some("headline"),
+        (Kind::Message, _) if stanza.has(ns::HINTS, "no-store") => Some("no-store"),
+        (Kind::Message, _) if only_chat_states(stanza) => Some("chat state alone"),
+        _ => None,
+    }
+}
+
+/// XEP-0085 §5.1: a notification that stands alone, but for a thread and hints.
+pub fn only_chat_states(stanza: &Stanza) -> bool {
+    stanza.has_any(ns::CHAT_STATES)
+        && !stanza.has(ns::CLIENT, "body")
+        && !stanza.has(ns::CLIENT, "subject")
+        && stanza.only_has(&[ns::CHAT_STATES, ns::CLIENT, ns::HINTS])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h_is_the_unbroken_run() {
+        let mut ledger = Ledger::default();
+        let n: Vec<Pending> = (0..5).map(|_| ledger.enter()).collect();
+        for (i, handled) in [(1, 0), (3, 0), (0, 2), (4, 2), (2, 5)] {
+            ledger.settle(Settled(n[i].0));
+            assert_eq!(ledger.handled(), handled);
+        }
+        assert!(ledger.is_level());
+    }
+
+    #[test]
+    fn any_order_of_settling_ends_level() {
+        for seed in 0..500u64 {
+            let mut ledger = Ledger::default();
+            let mut open = Vec::new();
+            let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+            let mut random = |n: usize| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                (state % n as u64) as usize
+            };
+            for _ in 0..300 {
+                if ledger.is_full() || (!open.is_empty() && random(2) == 0) {
+                    let Pending(n) = open.swap_remove(random(open.len()));
+                    ledger.settle(Settled(n));
+                } else {
+                    open.push(ledger.enter());
+                }
+                let lowest = open.iter().map(|p| p.0).min().unwrap_or(ledger.entered() + 1);
+                assert_eq!(ledger.handled(), lowest - 1);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_said_never_runs_ahead_of_the_disk() {
+        let mut ledger = Ledger::default();
+        ledger.begin(true);
+        let Pending(n) = ledger.enter();
+        ledger.settle(Settled(n));
+        assert_eq!(ledger.h(), 0);
+        ledger.stored(1);
+        assert_eq!(ledger.h(), 1);
+    }
+
+    #[test]
+    fn h_wraps_at_two_to_the_thirty_second() {
+        let mut ledger = Ledger::resumed(u64::from(u32::MAX));
+        let Pending(n) = ledger.enter();
+        ledger.settle(Settled(n));
+        ledger.stored(n);
+        assert_eq!(ledger.h(), 0);
+    }
+}

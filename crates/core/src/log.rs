@@ -1,0 +1,160 @@
+//! An account's log: what an entry says of its owner's sessions, and the one form in which each session gets it.
+//!
+//! [`form`] serves live delivery, replay after a resumption and what was missed, so that they cannot differ.
+
+use bytes::Bytes;
+use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::element::{Element, el};
+use vorpal_proto::jid::Jid;
+use vorpal_proto::ns;
+use vorpal_proto::stanza::Stanza;
+
+use crate::account::Account;
+use crate::commit::Draft;
+use crate::plan::Targets;
+use crate::session::{Role, Session, SessionId};
+use crate::store::{Direction, Entry, EntryId, Side, flags};
+
+/// What an entry says of the sessions of one owner.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LogMeta {
+    /// the session that sent it
+    pub origin: Option<SessionId>,
+    /// the sessions it was planned for
+    pub targets: Targets,
+    /// the sessions that get it as a copy of what the account received
+    pub copies: Targets,
+    /// the sessions that get it as a copy of what the account sent
+    pub sent_copies: Targets,
+}
+
+const META_VERSION: u8 = 1;
+
+impl LogMeta {
+    fn encode(&self) -> Bytes {
+        let mut out = vec![META_VERSION];
+        let origin: &[SessionId] = self.origin.as_slice();
+        for list in [origin, &self.targets, &self.copies, &self.sent_copies] {
+            out.push(list.len().min(255) as u8);
+            for id in list.iter().take(255) {
+                out.extend_from_slice(&id.to_be_bytes());
+            }
+        }
+        out.into()
+    }
+
+    /// Nothing for what an older or newer version wrote differently: such an entry is one that was missed.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<LogMeta> {
+        let (&META_VERSION, mut rest) = bytes.split_first()? else { return None };
+        let mut list = || -> Option<Targets> {
+            let (count, tail) = rest.split_first()?;
+            let (ids, tail) = tail.split_at_checked(usize::from(*count) * 8)?;
+            rest = tail;
+            ids.chunks_exact(8).map(|id| id.try_into().ok().map(SessionId::from_be_bytes)).collect()
+        };
+        let origin = list()?.first().copied();
+        Some(LogMeta { origin, targets: list()?, copies: list()?, sent_copies: list()? })
+    }
+
+    fn side(&self, account: &Account, peer: &Jid, dir: Direction, archive: bool) -> Side {
+        Side {
+            owner: account.owner,
+            dir,
+            flags: if archive { flags::ARCHIVED } else { 0 },
+            peer: peer.bare_str().into(),
+            meta: self.encode(),
+        }
+    }
+
+    pub(crate) fn received(&self, account: &Account, peer: &Jid) -> Side {
+        self.side(account, peer, Direction::Received, false)
+    }
+
+    pub(crate) fn sent(&self, account: &Account, peer: &Jid, archive: bool) -> Side {
+        self.side(account, peer, Direction::Sent, archive)
+    }
+
+    pub(crate) fn both(&self, account: &Account, peer: &Jid, archive: bool) -> Side {
+        self.side(account, peer, Direction::Both, archive)
+    }
+}
+
+impl Draft {
+    pub(crate) fn new(stanza: &Stanza, sides: [Option<Side>; 2]) -> Draft {
+        let mut body = Vec::with_capacity(stanza.weight());
+        stanza.write(&mut body, None);
+        Draft { sides, body: body.into() }
+    }
+}
+
+/// The form of an entry for one session, if it gets one (first match counts): what was planned for it; what the account
+/// received and no session took; a copy of what was sent or received. `missed` says whether the entry is one that nobody
+/// took or holds. Below `had_to` the session was given live what was meant for it.
+pub(crate) fn form(
+    account: &Account,
+    session: &Session,
+    entry: &Entry,
+    missed: bool,
+    had_to: EntryId,
+) -> Option<(Stanza, Role)> {
+    let stanza = Stanza::parse(std::str::from_utf8(&entry.body).ok()?).ok()?;
+    let meta = LogMeta::decode(&entry.meta).unwrap_or_default();
+    let received = entry.dir != Direction::Sent;
+    let live = entry.id < had_to;
+    if meta.targets.contains(&session.id) && !live {
+        return Some((delayed(stanza, account, entry.time), Role::Planned));
+    }
+    let orphaned = !meta.targets.iter().any(|id| account.session(*id).is_some());
+    if received && missed && orphaned {
+        return Some((delayed(stanza, account, entry.time), Role::Planned));
+    }
+    if meta.origin == Some(session.id) || live {
+        return None;
+    }
+    let wrapped = |name: &str| {
+        let stanza = delayed(stanza.clone(), account, entry.time);
+        copy_of(&stanza, name, account.jid.as_jid()).to(session.jid.clone())
+    };
+    if meta.sent_copies.contains(&session.id) {
+        return Some((wrapped("sent"), Role::Extra));
+    }
+    if meta.copies.contains(&session.id) {
+        return Some((wrapped("received"), Role::Extra));
+    }
+    None
+}
+
+/// XEP-0203 §2, from the bare address of the account that kept it.
+pub(crate) fn delayed(mut stanza: Stanza, account: &Account, time: u64) -> Stanza {
+    let by_us =
+        |e: &Element| e.get("from").is_some_and(|from| from == account.jid.as_str() || from == account.host.domain());
+    stanza.hide(ns::DELAY, "delay", by_us);
+    stanza.append(&delay(account.jid.as_str(), Timestamp::from_millis(time)));
+    stanza
+}
+
+/// `<delay/>` (XEP-0203 §4).
+pub fn delay(from: &str, stamp: Timestamp) -> Element {
+    el("delay", ns::DELAY).attr("from", from).attr("stamp", stamp)
+}
+
+/// XEP-0280 §7, §8: the copy comes from the account's bare address, and has the type of what it carries.
+pub(crate) fn copy_of(stanza: &Stanza, direction: &str, account: &Jid) -> Stanza {
+    let forwarded = el("forwarded", ns::FORWARD).child(stanza.to_element());
+    Stanza::message(stanza.type_()).from(account.bare().into_jid()).child(el(direction, ns::CARBONS).child(forwarded))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_sessions_is_read_as_it_was_written() {
+        let ids = |list: &[u64]| list.iter().copied().collect();
+        let meta = LogMeta { origin: Some(7), targets: ids(&[1, 2]), copies: ids(&[]), sent_copies: ids(&[9]) };
+        assert_eq!(LogMeta::decode(&meta.encode()), Some(meta));
+        assert_eq!(LogMeta::decode(&[]), None);
+        assert_eq!(LogMeta::decode(&[9, 0, 0, 0, 0]), None);
+        assert_eq!(LogMeta::decode(&[META_VERSION, 200, 1]), None);
+    }
+}

@@ -1,0 +1,354 @@
+//! A message's way from one account to another: the stretch.
+//!
+//! Synchronous, under the locks of the one or two local owners: Gate and Clean on the sender's side, then on the
+//! receiver's, the plan, then Record, Copy and Seal on both, and the batch. No await, no I/O, no third lock.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::error::StanzaError;
+use vorpal_proto::jid::Jid;
+use vorpal_proto::ns;
+use vorpal_proto::stanza::{Kind, Stanza, Type};
+
+use crate::account::{Account, AccountRef, lock_pair};
+use crate::commit::{Draft, Part, Say, Words};
+use crate::effects::Effects;
+use crate::hook::{Dir, Flow, MessageCx};
+use crate::ledger::{Pending, never_promised};
+use crate::log::{LogMeta, copy_of};
+use crate::module::Phase;
+use crate::plan;
+use crate::plan::{Plan, Targets};
+use crate::server::{Core, Mode, Todo, Work};
+use crate::session::Session;
+
+/// Who sends a message: a session of ours, or somebody whose stanza goes on by itself.
+pub(crate) struct Sender<'a> {
+    pub account: Option<&'a AccountRef>,
+    pub origin: Option<(&'a Arc<Session>, Pending)>,
+    pub hops: u8,
+    /// it was planned for a session before, and that session is gone: no phase runs twice
+    pub again: bool,
+}
+
+/// One side of the stretch: whose account, and what its handlers asked for.
+struct SideState<'a> {
+    dir: Dir,
+    account: &'a Account,
+    peer: Jid,
+    fx: Effects,
+}
+
+/// How a stretch ends.
+enum End {
+    /// nobody hears of it
+    Silence,
+    /// the sender gets an error
+    Error(StanzaError),
+    /// it is delivered or kept
+    Goes(Goes),
+}
+
+struct Goes {
+    to: Targets,
+    received: Option<Stanza>,
+    receiver_copies: Targets,
+    sender_copies: Targets,
+    draft: Option<Draft>,
+    routes: SmallVec<[Stanza; 1]>,
+}
+
+impl Core {
+    /// Runs the stretch of one message. `receiver` is the local account of `to`; without one the message goes nowhere
+    /// that is known, and `refusal` says why.
+    pub(crate) fn stretch(
+        &self,
+        now: Timestamp,
+        sender: &Sender<'_>,
+        receiver: Result<&AccountRef, StanzaError>,
+        to: &Jid,
+        stanza: Stanza,
+        todo: &mut Todo,
+    ) {
+        let (receiver, refusal) = match receiver {
+            Ok(account) => (Some(account), None),
+            Err(error) => (None, Some(error)),
+        };
+        let (mut a, mut b) = lock_pair(sender.account, receiver);
+        let end = {
+            let sent = a.as_deref().filter(|_| sender.origin.is_some());
+            let received = receiver.and_then(|_| b.as_deref().or(a.as_deref()));
+            self.decide(now, sender, sent, received, refusal, to, &stanza)
+        };
+        let own = sender.account.zip(receiver).is_some_and(|(a, b)| Arc::ptr_eq(a, b));
+        let settles = sender.origin.map(|(session, n)| (session.clone(), n));
+        let mut sender_words = Words { settles, ..Words::default() };
+        let mut receiver_words = Words::default();
+        let mut draft = None;
+        match end {
+            End::Silence => {}
+            End::Error(error) if stanza.is_answerable() => {
+                let answer = stanza.clone().to(to.clone()).error(&error);
+                match sender.origin {
+                    Some((session, _)) => {
+                        let answer = answer.to(session.jid.clone());
+                        // An error that discharges a promise is a promise itself.
+                        if session.stream().managed && never_promised(&stanza).is_none() {
+                            let meta = LogMeta { targets: [session.id].into_iter().collect(), ..LogMeta::default() };
+                            let account = sender.account.zip(a.as_deref()).map(|(_, account)| account);
+                            draft =
+                                account.map(|account| Draft::new(&answer, [Some(meta.received(account, to)), None]));
+                            let to = [session.id].into_iter().collect();
+                            sender_words.says.push(Say::Deliver { stanza: answer, to });
+                        } else {
+                            sender_words.says.push(Say::Send { to: session.id, stanza: answer });
+                        }
+                    }
+                    None => todo.route(answer, sender.hops + 1),
+                }
+            }
+            End::Error(_) => {}
+            End::Goes(goes) => {
+                draft = goes.draft;
+                if draft.is_some() {
+                    sender_words.question = Some(Box::new(stanza.clone().to(to.clone())));
+                }
+                let words = if own { &mut sender_words } else { &mut receiver_words };
+                if let Some(received) = goes.received {
+                    if !goes.receiver_copies.is_empty() {
+                        let stanza = copy_of(&received, "received", to);
+                        words.says.push(Say::Copies { stanza, to: goes.receiver_copies });
+                    }
+                    words.says.push(Say::Deliver { stanza: received, to: goes.to });
+                }
+                if let (false, Some((session, _))) = (goes.sender_copies.is_empty(), sender.origin) {
+                    let stanza = copy_of(&stanza, "sent", &session.jid);
+                    sender_words.says.push(Say::Copies { stanza, to: goes.sender_copies });
+                }
+                let hops = sender.hops + 1;
+                let onward = |stanza| Say::Route(Work { stanza, hops, mode: Mode::Onward });
+                sender_words.says.extend(goes.routes.into_iter().map(onward));
+            }
+        }
+        let mut parts: SmallVec<[Part<'_>; 2]> = SmallVec::new();
+        if let (Some(lock), Some(account)) = (sender.account, a.as_deref_mut()) {
+            parts.push(Part { lock, account, words: sender_words });
+        }
+        if let (Some(lock), Some(account)) = (receiver, b.as_deref_mut()) {
+            parts.push(Part { lock, account, words: receiver_words });
+        }
+        self.finish(now, &mut parts, draft, Vec::new(), todo);
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn decide(
+        &self,
+        now: Timestamp,
+        sender: &Sender<'_>,
+        sent: Option<&Account>,
+        received: Option<&Account>,
+        refusal: Option<StanzaError>,
+        to: &Jid,
+        original: &Stanza,
+    ) -> End {
+        let mut stanza = original.clone();
+        let from = stanza.head.from.clone().unwrap_or_else(|| to.clone());
+        let mut out =
+            sent.map(|account| SideState { dir: Dir::Sent, account, peer: to.clone(), fx: Effects::default() });
+        let mut inn =
+            received.map(|account| SideState { dir: Dir::Received, account, peer: from, fx: Effects::default() });
+        let origin = sender.origin.map(|(session, _)| &**session);
+        let mut plan = Plan::Open;
+        for side in [&mut out, &mut inn].into_iter().flatten().filter(|_| !sender.again) {
+            for phase in [Phase::Gate, Phase::Clean] {
+                if let Some(end) = self.phase(now, phase, side, origin, &plan, &mut stanza) {
+                    return end;
+                }
+            }
+        }
+        plan = match (refusal, &inn) {
+            (Some(error), _) => Plan::Bounce(error),
+            (None, Some(side)) => plan::plan(&stanza, to, Some(side.account), &side.fx.excluded),
+            (None, None) => Plan::Ignore,
+        };
+        for side in [&mut out, &mut inn].into_iter().flatten() {
+            if let Some(end) = self.phase(now, Phase::Record, side, origin, &plan, &mut stanza) {
+                return end;
+            }
+        }
+        let keeps = sender.again || inn.as_ref().is_some_and(|side| side.fx.keep);
+        match plan {
+            Plan::Keep if !keeps => plan = Plan::Bounce(StanzaError::service_unavailable()),
+            _ => {}
+        }
+        let to_sessions = match plan {
+            Plan::Bounce(error) => return End::Error(error),
+            Plan::Ignore | Plan::Open => return End::Silence,
+            Plan::Deliver(ref targets) => targets.clone(),
+            Plan::Keep => Targets::new(),
+        };
+        for side in [&mut out, &mut inn].into_iter().flatten().filter(|_| !sender.again) {
+            let _ = self.phase(now, Phase::Copy, side, origin, &plan, &mut stanza);
+        }
+        let sender_copies = out.as_ref().map_or_else(Targets::new, |side| {
+            let own = inn.as_ref().is_some_and(|inn| std::ptr::eq(inn.account, side.account));
+            copies(side, |session| !(own && to_sessions.contains(&session.id)), origin)
+        });
+        let receiver_copies = inn.as_ref().map_or_else(Targets::new, |side| {
+            let excluded = &side.fx.excluded;
+            copies(
+                side,
+                |s| !to_sessions.contains(&s.id) && !excluded.contains(&s.id) && !sender_copies.contains(&s.id),
+                origin,
+            )
+        });
+        if let Some(side) = &mut inn
+            && !sender.again
+            && let Some(end) = self.phase(now, Phase::Seal, side, origin, &plan, &mut stanza)
+        {
+            return end;
+        }
+        let mut goes = Goes {
+            to: to_sessions,
+            received: Some(stanza),
+            receiver_copies,
+            sender_copies,
+            draft: None,
+            routes: SmallVec::new(),
+        };
+        for side in [&mut out, &mut inn].into_iter().flatten() {
+            goes.routes.append(&mut side.fx.routes);
+        }
+        goes.draft = self.draft(sender, out.as_ref(), inn.as_ref(), &plan, to, &goes);
+        End::Goes(goes)
+    }
+
+    /// What the log gets: a promised message has its home there (see `ledger.rs` for what is never promised).
+    fn draft(
+        &self,
+        sender: &Sender<'_>,
+        out: Option<&SideState<'_>>,
+        inn: Option<&SideState<'_>>,
+        plan: &Plan,
+        to: &Jid,
+        goes: &Goes,
+    ) -> Option<Draft> {
+        let stanza = goes.received.as_ref()?;
+        let inn = inn?;
+        let archived = inn.fx.archive || out.is_some_and(|side| side.fx.archive);
+        let managed = sender.origin.is_some_and(|(session, _)| session.stream().managed);
+        let kept = matches!(plan, Plan::Keep);
+        // A session without a connection, or one that reads the log, is given nothing that is not there.
+        let absent = |side: &SideState<'_>, ids: &[crate::session::SessionId]| {
+            ids.iter().any(|id| side.account.session(*id).is_some_and(|s| !s.stream().is_live()))
+        };
+        let away = absent(inn, &goes.to)
+            || absent(inn, &goes.receiver_copies)
+            || out.is_some_and(|out| absent(out, &goes.sender_copies));
+        if !(archived || managed || kept || away || sender.again) {
+            return None;
+        }
+        if let (Some(reason), false) = (never_promised(stanza), archived) {
+            tracing::trace!(reason, "carries no promise");
+            return None;
+        }
+        let origin = sender.origin.map(|(session, _)| session.id);
+        let both = out.is_some_and(|out| std::ptr::eq(out.account, inn.account));
+        let mut received =
+            LogMeta { targets: goes.to.clone(), copies: goes.receiver_copies.clone(), ..LogMeta::default() };
+        if both {
+            received.origin = origin;
+            received.sent_copies = goes.sender_copies.clone();
+            return Some(Draft::new(stanza, [Some(received.both(inn.account, to, inn.fx.archive)), None]));
+        }
+        let peer = stanza.head.from.clone().unwrap_or_else(|| to.clone());
+        let mut side = received.received(inn.account, &peer);
+        if inn.fx.archive {
+            side.flags |= crate::store::flags::ARCHIVED;
+        }
+        let sent = out.filter(|out| out.fx.archive || !goes.sender_copies.is_empty()).map(|out| {
+            let meta = LogMeta { origin, sent_copies: goes.sender_copies.clone(), ..LogMeta::default() };
+            meta.sent(out.account, to, out.fx.archive)
+        });
+        Some(Draft::new(stanza, [Some(side), sent]))
+    }
+
+    /// Runs one phase on one side. Something, if the stanza ends there.
+    fn phase(
+        &self,
+        now: Timestamp,
+        phase: Phase,
+        side: &mut SideState<'_>,
+        origin: Option<&Session>,
+        plan: &Plan,
+        stanza: &mut Stanza,
+    ) -> Option<End> {
+        let host = side.account.host.clone();
+        let registry = host.registry();
+        let list = match stanza.kind() {
+            Kind::Message => &registry.message[phase as usize],
+            Kind::Presence => &registry.presence[phase as usize],
+            Kind::Iq => &registry.iq_gate,
+        };
+        if list.is_empty() {
+            return None;
+        }
+        let mut cx = MessageCx {
+            dir: side.dir,
+            account: side.account,
+            peer: &side.peer,
+            origin,
+            plan,
+            fx: &mut side.fx,
+            host: &host,
+            now,
+        };
+        match registry.run(list, phase, &mut cx, stanza) {
+            Flow::Next => None,
+            Flow::Drop(_) => Some(End::Silence),
+            // A bounce could make a room remove our user.
+            Flow::Bounce(..) if stanza.type_() == Type::Groupchat && side.dir == Dir::Received => Some(End::Silence),
+            Flow::Bounce(_, error) => Some(End::Error(error)),
+        }
+    }
+
+    /// Whether a stanza may pass between an account and a peer: the gate alone, for IQs and for presence to one peer.
+    pub(crate) fn gate(
+        &self,
+        now: Timestamp,
+        dir: Dir,
+        account: &Account,
+        peer: &Jid,
+        origin: Option<&Session>,
+        stanza: &mut Stanza,
+    ) -> Result<(), Option<StanzaError>> {
+        let mut side = SideState { dir, account, peer: peer.clone(), fx: Effects::default() };
+        let phases: &[Phase] =
+            if stanza.kind() == Kind::Presence { &[Phase::Gate, Phase::Clean, Phase::Seal] } else { &[Phase::Gate] };
+        for phase in phases {
+            match self.phase(now, *phase, &mut side, origin, &Plan::Open, stanza) {
+                None | Some(End::Goes(_)) => {}
+                Some(End::Silence) => return Err(None),
+                Some(End::Error(error)) => return Err(Some(error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The sessions that get a wrapped copy: those with a flag that was asked for, but for the one that sent it.
+fn copies(side: &SideState<'_>, fits: impl Fn(&Session) -> bool, origin: Option<&Session>) -> Targets {
+    if side.fx.copies.is_empty() {
+        return Targets::new();
+    }
+    let wants = |s: &&Arc<Session>| side.fx.copies.iter().any(|flag| s.has(*flag));
+    let sent_it = |s: &&Arc<Session>| origin.is_some_and(|origin| origin.id == s.id);
+    side.account.sessions.iter().filter(|s| wants(s) && !sent_it(s) && fits(s)).map(|s| s.id).collect()
+}
+
+/// XEP-0045 §7.5: a private message in a room is marked by the room's namespace.
+pub(crate) fn is_room_private(stanza: &Stanza) -> bool {
+    stanza.has(ns::MUC_USER, "x")
+}

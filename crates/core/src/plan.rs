@@ -1,0 +1,110 @@
+//! What becomes of a message on its receiver's side: RFC 6121 §8.5, asked of the sessions that are there.
+
+use smallvec::SmallVec;
+use vorpal_proto::error::StanzaError;
+use vorpal_proto::jid::Jid;
+use vorpal_proto::stanza::{Kind, Stanza, Type};
+
+use crate::account::Account;
+use crate::delivery::{self, Decision, Flags, IqType, MessageType, PresenceType, Selector, To};
+use crate::message::is_room_private;
+use crate::session::SessionId;
+use crate::subscription;
+
+/// The sessions a message goes to.
+pub type Targets = SmallVec<[SessionId; 2]>;
+
+/// The decision of the router. Handlers of Record and Copy see it.
+#[derive(Debug, Default)]
+pub enum Plan {
+    /// Not decided yet: Gate and Clean.
+    #[default]
+    Open,
+    /// These sessions get it.
+    Deliver(Targets),
+    /// Nobody can take it now: it is kept, or answered with an error if no handler keeps it.
+    Keep,
+    /// It is answered with this error.
+    Bounce(StanzaError),
+    /// Nothing happens.
+    Ignore,
+}
+
+impl Plan {
+    /// The sessions that get the stanza itself.
+    pub fn targets(&self) -> &[SessionId] {
+        match self {
+            Plan::Deliver(targets) => targets,
+            _ => &[],
+        }
+    }
+}
+
+/// The decision for an account, or for a name that is none's. Sessions in `excluded` do not count.
+pub(crate) fn plan(stanza: &Stanza, to: &Jid, account: Option<&Account>, excluded: &[SessionId]) -> Plan {
+    let session = to.resource().and_then(|resource| account?.by_resource(resource));
+    let matched = session.is_some_and(|s| !excluded.contains(&s.id));
+    let addressed = if to.is_full() { To::Full { matched } } else { To::Bare };
+    let state = match account {
+        None => delivery::Account::Missing,
+        Some(account) if !account.non_negative(excluded).is_empty() => delivery::Account::NonNegative,
+        Some(account) if account.available().next().is_some() => delivery::Account::OnlyNegative,
+        Some(_) => delivery::Account::NoneAvailable,
+    };
+    let flags = Flags { from_room: is_room_private(stanza), shares_presence: true };
+    match delivery::decide(kind(stanza), addressed, state, flags) {
+        Decision::Deliver(selector) => {
+            let Some(account) = account else { return Plan::Ignore };
+            Plan::Deliver(match selector {
+                Selector::ThatSession => session.map(|s| s.id).into_iter().collect(),
+                Selector::HighestPriority => account.most_available(excluded),
+                Selector::AllNonNegative => account.non_negative(excluded),
+                Selector::AllAvailable => {
+                    account.available().map(|s| s.id).filter(|id| !excluded.contains(id)).collect()
+                }
+            })
+        }
+        Decision::Store => Plan::Keep,
+        Decision::Bounce(condition) => Plan::Bounce(condition.into()),
+        Decision::Ignore(_) | Decision::Handle(_) => Plan::Ignore,
+    }
+}
+
+/// The stanza in the words of the table.
+pub(crate) fn kind(stanza: &Stanza) -> delivery::Stanza {
+    match stanza.kind() {
+        Kind::Message => delivery::Stanza::Message(match stanza.type_() {
+            Type::Chat => MessageType::Chat,
+            Type::Groupchat => MessageType::Groupchat,
+            Type::Headline => MessageType::Headline,
+            Type::Error => MessageType::Error,
+            _ => MessageType::Normal,
+        }),
+        Kind::Presence => delivery::Stanza::Presence(match subscription_kind(stanza.type_()) {
+            Some(kind) => PresenceType::Subscription(kind),
+            None => match stanza.type_() {
+                Type::Unavailable => PresenceType::Unavailable,
+                Type::Probe => PresenceType::Probe,
+                Type::Error => PresenceType::Error,
+                _ => PresenceType::Available,
+            },
+        }),
+        Kind::Iq => delivery::Stanza::Iq(match stanza.type_() {
+            Type::Get => IqType::Get,
+            Type::Set => IqType::Set,
+            Type::Result => IqType::Result,
+            _ => IqType::Error,
+        }),
+    }
+}
+
+/// The type of a presence that changes a subscription.
+pub(crate) fn subscription_kind(type_: Type) -> Option<subscription::Kind> {
+    Some(match type_ {
+        Type::Subscribe => subscription::Kind::Subscribe,
+        Type::Subscribed => subscription::Kind::Subscribed,
+        Type::Unsubscribe => subscription::Kind::Unsubscribe,
+        Type::Unsubscribed => subscription::Kind::Unsubscribed,
+        _ => return None,
+    })
+}

@@ -1,0 +1,272 @@
+//! Presence: broadcast, probes, directed presence (RFC 6121 §4).
+//!
+//! A broadcast is expanded first and judged for each peer by itself; then each receiver is locked alone. A probe of a
+//! contact of ours is answered at once from the contact's sessions.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::error::StanzaError;
+use vorpal_proto::jid::{BareJid, Jid};
+use vorpal_proto::ns;
+use vorpal_proto::stanza::{Stanza, Type};
+
+use crate::account::{Account, AccountRef};
+use crate::commit::{Part, Say, Words};
+use crate::hook::Dir;
+use crate::ledger::Pending;
+use crate::roster;
+use crate::server::{Core, Mode, Todo, Work};
+use crate::session::{Out, Role, Session};
+
+/// When somebody was last here, and with which words (XEP-0012 §4).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastActivity {
+    /// in milliseconds since 1970
+    pub time: u64,
+    /// the `<status/>` of the last unavailable presence
+    #[serde(default)]
+    pub status: String,
+}
+
+/// So many addresses a session may have sent presence to directly.
+pub const MAX_DIRECTED: usize = 1_000;
+
+impl Core {
+    /// Presence without `to`, from a session of ours (§4.2, §4.4, §4.5).
+    pub(crate) fn broadcast(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        session: &Arc<Session>,
+        pending: Pending,
+        stanza: Stanza,
+        todo: &mut Todo,
+    ) {
+        let mut account = lock.lock();
+        let mut words = Words { settles: Some((session.clone(), pending)), ..Words::default() };
+        match stanza.type_() {
+            Type::None => match priority(&stanza) {
+                Ok(priority) => self.available(now, &mut account, session, stanza, priority, &mut words),
+                Err(error) => {
+                    let answer = stanza.error(&error).from(lock.jid.as_jid().clone()).to(session.jid.clone());
+                    words.says.push(Say::Send { to: session.id, stanza: answer });
+                }
+            },
+            Type::Unavailable => self.unavailable(now, &mut account, session, stanza, &mut words),
+            // An error or a probe to nobody in particular says nothing.
+            _ => {}
+        }
+        self.finish(now, &mut [Part { lock, account: &mut account, words }], None, Vec::new(), todo);
+    }
+
+    fn available(
+        &self,
+        now: Timestamp,
+        account: &mut Account,
+        session: &Arc<Session>,
+        stanza: Stanza,
+        priority: i8,
+        words: &mut Words,
+    ) {
+        let before = session.priority();
+        session.set_priority(Some(priority));
+        session.stream().presence = Some(stanza.clone());
+        account.save_session(self, session);
+        words.says.extend(self.expand(now, account, session, &stanza));
+        if before.is_none() {
+            words.says.push(Say::Probes { session: session.clone() });
+        }
+        if before.is_none_or(|p| p < 0) && priority >= 0 {
+            words.says.push(Say::Join { session: session.clone() });
+        }
+    }
+
+    /// §4.5.2: to everybody who saw the session, and to those it spoke to directly (§4.6.3).
+    pub(crate) fn unavailable(
+        &self,
+        now: Timestamp,
+        account: &mut Account,
+        session: &Arc<Session>,
+        stanza: Stanza,
+        words: &mut Words,
+    ) {
+        let directed = std::mem::take(&mut session.stream().directed);
+        if session.is_available() {
+            words.says.extend(self.expand(now, account, session, &stanza));
+        }
+        let roster = account.states.rows(self.tables.roster);
+        let untold = directed.into_iter().filter(|to| {
+            !(to.is_bare()
+                && session.is_available()
+                && roster.get(to.bare_str()).is_some_and(|i| i.state().shows_presence()))
+        });
+        let told: Vec<_> =
+            untold.map(|to| Work { stanza: stanza.clone().to(to), hops: 1, mode: Mode::Onward }).collect();
+        words.says.extend(told.into_iter().map(Say::Route));
+        session.set_priority(None);
+        session.stream().presence = None;
+        account.save_session(self, session);
+        if account.available().next().is_none() {
+            let status = stanza.get(ns::CLIENT, "status").map(|s| s.content()).unwrap_or_default();
+            let last = LastActivity { time: now.as_millis(), status };
+            account.states.stage(self.tables.last_activity, (), Some(last));
+        }
+    }
+
+    /// One presence for each peer that may see it, through the gate of each, and for the account's own sessions.
+    fn expand(&self, now: Timestamp, account: &Account, session: &Arc<Session>, stanza: &Stanza) -> Vec<Say> {
+        let mut says = Vec::new();
+        for (contact, item) in account.states.rows(self.tables.roster) {
+            if !item.state().shows_presence() {
+                continue;
+            }
+            let mut one = stanza.clone().to(contact.as_jid().clone());
+            if self.gate(now, Dir::Sent, account, contact.as_jid(), Some(session), &mut one).is_ok() {
+                says.push(Say::Route(Work { stanza: one, hops: 1, mode: Mode::Onward }));
+            }
+        }
+        // §4.2.2: the user's own available sessions, the one that speaks among them.
+        for own in account.available() {
+            says.push(Say::Send { to: own.id, stanza: stanza.clone().to(account.jid.as_jid().clone()) });
+        }
+        says
+    }
+
+    /// §4.3: what contacts have to say to a session that just became available, the account's other sessions, and the
+    /// requests that wait (§3.1.3 rule 4).
+    pub(crate) fn probes(&self, now: Timestamp, lock: &AccountRef, session: &Arc<Session>, todo: &mut Todo) {
+        let (contacts, own, requests) = {
+            let account = lock.lock();
+            let rows = account.states.rows(self.tables.roster);
+            let contacts: Vec<BareJid> = rows
+                .iter()
+                .filter(|(_, item)| item.state().subscription().as_str() == "both" || item.subscription == "to")
+                .map(|(jid, _)| jid.clone())
+                .collect();
+            let own: Vec<Stanza> = account
+                .available()
+                .filter(|s| s.id != session.id)
+                .filter_map(|s| s.stream().presence.clone())
+                .map(|stanza| stanza.to(session.jid.clone()))
+                .collect();
+            let requests: Vec<Stanza> =
+                rows.values().filter_map(|item| Stanza::parse(item.request.as_ref()?).ok()).collect();
+            (contacts, own, requests)
+        };
+        let mut answers = Vec::new();
+        for contact in contacts {
+            if let Some(peer) = self.loaded(contact.as_str()) {
+                answers.extend(self.probed(now, &peer.lock(), lock.jid.as_jid(), &session.jid));
+            }
+        }
+        let account = lock.lock();
+        let mut kept = Vec::new();
+        for mut stanza in answers {
+            let Some(from) = stanza.head.from.clone() else { continue };
+            if self.gate(now, Dir::Received, &account, &from, None, &mut stanza).is_ok() {
+                kept.push(stanza);
+            }
+        }
+        for stanza in own.into_iter().chain(kept).chain(requests) {
+            if session.push(Out::new(stanza, None, Role::Extra)).is_err() {
+                todo.lagging.push((lock.clone(), session.id));
+                return;
+            }
+        }
+    }
+
+    /// §4.3.2: the presence of each of the contact's sessions, if the one who asks may know it.
+    fn probed(&self, now: Timestamp, contact: &Account, asker: &Jid, to: &Jid) -> Vec<Stanza> {
+        if !roster::shows_presence(self, contact, asker.bare_str()) {
+            return Vec::new();
+        }
+        let each = contact.available().filter_map(|s| Some((s.clone(), s.stream().presence.clone()?)));
+        each.filter_map(|(session, stanza)| {
+            let mut stanza = stanza.to(to.clone());
+            self.gate(now, Dir::Sent, contact, asker, Some(&session), &mut stanza).ok()?;
+            Some(stanza)
+        })
+        .collect()
+    }
+
+    /// Presence with `to` that changes no subscription (§4.6).
+    pub(crate) fn directed(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        session: &Arc<Session>,
+        pending: Pending,
+        to: Jid,
+        mut stanza: Stanza,
+        todo: &mut Todo,
+    ) {
+        let mut account = lock.lock();
+        let mut words = Words { settles: Some((session.clone(), pending)), ..Words::default() };
+        // A client's probe is answered by the contact's server as any other; asked by us, it is about what the roster
+        // tells us already (§4.3.1).
+        if stanza.type_() != Type::Probe {
+            match self.gate(now, Dir::Sent, &account, &to, Some(session), &mut stanza) {
+                Ok(()) => {
+                    let full = {
+                        let mut stream = session.stream();
+                        match stanza.type_() {
+                            Type::None if stream.directed.len() < MAX_DIRECTED => {
+                                stream.directed.insert(to.clone());
+                                false
+                            }
+                            Type::None => !stream.directed.contains(&to),
+                            _ => {
+                                stream.directed.remove(&to);
+                                false
+                            }
+                        }
+                    };
+                    if full {
+                        let error = StanzaError::resource_constraint().with_text("presence sent directly to too many");
+                        words.says.push(Say::Send { to: session.id, stanza: stanza.error(&error) });
+                    } else {
+                        words.says.push(Say::Route(Work { stanza, hops: 1, mode: Mode::Onward }));
+                    }
+                }
+                Err(Some(error)) if stanza.is_answerable() => {
+                    words.says.push(Say::Send { to: session.id, stanza: stanza.error(&error) });
+                }
+                Err(_) => {}
+            }
+        }
+        self.finish(now, &mut [Part { lock, account: &mut account, words }], None, Vec::new(), todo);
+    }
+
+    /// Presence arrives for a local account (§8.5.2.1.2, §8.5.3.1). An account that is not loaded has no session.
+    pub(crate) fn presence_received(&self, now: Timestamp, lock: &AccountRef, mut stanza: Stanza, todo: &mut Todo) {
+        let (Some(from), Some(to)) = (stanza.head.from.clone(), stanza.head.to.clone()) else { return };
+        let account = lock.lock();
+        if self.gate(now, Dir::Received, &account, &from, None, &mut stanza).is_err() {
+            return;
+        }
+        let targets: Vec<Arc<Session>> = match to.resource() {
+            Some(resource) => account.by_resource(resource).cloned().into_iter().collect(),
+            None => account.available().cloned().collect(),
+        };
+        for session in targets {
+            // At the bound presence is left out (the newest of a sender is kept while there is one to replace).
+            if session.push(Out::new(stanza.clone(), None, Role::Extra)).is_err() {
+                todo.lagging.push((lock.clone(), session.id));
+            }
+        }
+    }
+}
+
+/// §4.7.2.3: −128 to 127, 0 if there is none.
+fn priority(stanza: &Stanza) -> Result<i8, StanzaError> {
+    match stanza.get(ns::CLIENT, "priority") {
+        None => Ok(0),
+        Some(element) => element
+            .content()
+            .trim()
+            .parse()
+            .map_err(|_| StanzaError::bad_request("priority is a number from -128 to 127")),
+    }
+}

@@ -1,0 +1,305 @@
+//! Who takes part in what, on one host: the modules' registrations in the order of phases and of their list.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use vorpal_proto::element::Element;
+use vorpal_proto::error::StanzaError;
+use vorpal_proto::ns::Ns;
+use vorpal_proto::stanza::Stanza;
+
+use crate::hook::{
+    FeatureMaker, Flow, IqHandler, MessageCx, MessageHandler, NonzaHandler, OutboundHandler, Outgoing, SessionCx,
+    SessionHandler, Verdict,
+};
+use crate::module::{At, Module, Phase, Result, Section, Setup, SetupError, Stage, Xep};
+use crate::session::{Flag, Slot};
+use crate::state::{TableKind, UNBOUND};
+use crate::store::{self, MapId};
+
+/// The child of an IQ that somebody answers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct IqKey {
+    at: At,
+    set: bool,
+    ns: u16,
+    name: &'static str,
+}
+
+impl IqKey {
+    pub(crate) fn new(at: At, set: bool, ns: Ns, name: &'static str) -> IqKey {
+        IqKey { at, set, ns: ns.id(), name }
+    }
+}
+
+/// Names that are numbers: flags, slots and tables. One list for the whole process; it only grows.
+#[derive(Default)]
+pub struct Names {
+    flags: Mutex<Vec<&'static str>>,
+    slots: Mutex<Vec<&'static str>>,
+    pub(crate) tables: Mutex<Vec<TableKind>>,
+}
+
+const MAX_FLAGS: usize = 64;
+
+fn number(list: &mut Vec<&'static str>, name: &'static str) -> usize {
+    list.iter().position(|n| *n == name).unwrap_or_else(|| {
+        list.push(name);
+        list.len() - 1
+    })
+}
+
+impl Names {
+    pub(crate) fn flag(&self, name: &'static str) -> Option<Flag> {
+        let at = number(&mut self.flags.lock(), name);
+        (at < MAX_FLAGS).then_some(Flag(at as u8))
+    }
+
+    /// The names of the flags that are set: as they are stored, since numbers may change from one start to the next.
+    pub(crate) fn flag_names(&self, bits: u64) -> Vec<String> {
+        let flags = self.flags.lock();
+        flags.iter().enumerate().filter(|(at, _)| bits & (1 << at) != 0).map(|(_, name)| (*name).into()).collect()
+    }
+
+    /// The bits of the flags of these names; a name that nobody asks for any more has none.
+    pub(crate) fn flag_bits(&self, names: &[String]) -> u64 {
+        let flags = self.flags.lock();
+        flags
+            .iter()
+            .enumerate()
+            .filter(|(_, name)| names.iter().any(|n| n == *name))
+            .fold(0, |bits, (at, _)| bits | 1 << at)
+    }
+
+    pub(crate) fn slot<T>(&self, name: &'static str) -> Slot<T> {
+        Slot { at: number(&mut self.slots.lock(), name), value: std::marker::PhantomData }
+    }
+
+    pub(crate) fn table(&self, kind: TableKind) -> usize {
+        let mut tables = self.tables.lock();
+        tables.iter().position(|t| t.name == kind.name).unwrap_or_else(|| {
+            tables.push(kind);
+            tables.len() - 1
+        })
+    }
+
+    /// Asks the store for the numbers of all tables that have none yet.
+    pub fn bind(&self, mut number: impl FnMut(&str) -> store::Result<MapId>) -> store::Result<()> {
+        for table in self.tables.lock().iter_mut().filter(|t| t.map == UNBOUND) {
+            table.map = number(table.name)?;
+        }
+        Ok(())
+    }
+
+    /// Where the table is that the store knows by this number; nothing if no module asks for it any more.
+    pub(crate) fn table_at(&self, map: MapId) -> Option<usize> {
+        self.tables.lock().iter().position(|t| t.map == map)
+    }
+
+    /// The number that the store gave a table.
+    pub(crate) fn map_id(&self, at: usize) -> MapId {
+        self.tables.lock()[at].map
+    }
+}
+
+type List<T> = Vec<(&'static str, T)>;
+
+/// Everything that is registered on one host.
+pub struct Registry {
+    pub(crate) names: Arc<Names>,
+    pub(crate) modules: Vec<&'static Module>,
+    pub(crate) features: Vec<&'static str>,
+    pub(crate) account_features: Vec<&'static str>,
+    pub(crate) message: [List<MessageHandler>; Phase::COUNT],
+    pub(crate) presence: [List<MessageHandler>; Phase::COUNT],
+    pub(crate) iq_gate: List<MessageHandler>,
+    pub(crate) outbound: List<OutboundHandler>,
+    pub(crate) on_bind: List<SessionHandler>,
+    pub(crate) on_resume: List<SessionHandler>,
+    pub(crate) on_close: List<SessionHandler>,
+    pub(crate) stream_features: Vec<(Stage, FeatureMaker)>,
+    iq: HashMap<(At, bool, u16), Vec<(&'static str, &'static str, IqHandler)>>,
+    nonza: HashMap<(Stage, u16), Vec<(&'static str, &'static str, NonzaHandler)>>,
+    error: Option<SetupError>,
+}
+
+impl Registry {
+    /// Sets up the modules of one host, in this order. `section` gives a module's configuration.
+    pub fn build(
+        modules: impl IntoIterator<Item = &'static Module>,
+        names: Arc<Names>,
+        section: impl Fn(&str) -> Option<Section>,
+    ) -> Result<Registry> {
+        let mut registry = Registry {
+            names,
+            modules: Vec::new(),
+            features: Vec::new(),
+            account_features: Vec::new(),
+            message: Default::default(),
+            presence: Default::default(),
+            iq_gate: Vec::new(),
+            outbound: Vec::new(),
+            on_bind: Vec::new(),
+            on_resume: Vec::new(),
+            on_close: Vec::new(),
+            stream_features: Vec::new(),
+            iq: HashMap::new(),
+            nonza: HashMap::new(),
+            error: None,
+        };
+        for module in modules {
+            let section = section(module.name);
+            (module.setup)(&mut Setup { module, registry: &mut registry, section: section.as_ref() })?;
+            if let Some(error) = registry.error.take() {
+                return Err(error);
+            }
+            registry.modules.push(module);
+        }
+        registry.features.sort_unstable();
+        registry.features.dedup();
+        registry.account_features.sort_unstable();
+        registry.account_features.dedup();
+        Ok(registry)
+    }
+
+    pub(crate) fn add_iq(&mut self, module: &'static str, key: IqKey, handler: IqHandler) {
+        let list = self.iq.entry((key.at, key.set, key.ns)).or_default();
+        if let Some((other, ..)) = list.iter().find(|(_, name, _)| *name == key.name) {
+            let what = format!("iq {} <{}/> at {:?}", if key.set { "set" } else { "get" }, key.name, key.at);
+            self.error.get_or_insert(SetupError::Taken { module, other, what });
+            return;
+        }
+        list.push((module, key.name, handler));
+    }
+
+    pub(crate) fn add_nonza(
+        &mut self,
+        module: &'static str,
+        stage: Stage,
+        ns: Ns,
+        name: &'static str,
+        handler: NonzaHandler,
+    ) {
+        let list = self.nonza.entry((stage, ns.id())).or_default();
+        if let Some((other, ..)) = list.iter().find(|(_, n, _)| *n == name) {
+            self.error.get_or_insert(SetupError::Taken { module, other, what: format!("<{name}/>") });
+            return;
+        }
+        list.push((module, name, handler));
+    }
+
+    /// Who answers this child there.
+    pub(crate) fn iq(&self, at: At, set: bool, ns: u16, name: &str) -> Option<(&'static str, &IqHandler)> {
+        let list = self.iq.get(&(at, set, ns))?;
+        list.iter().find(|(_, n, _)| *n == name).map(|(module, _, handler)| (*module, handler))
+    }
+
+    pub(crate) fn nonza(&self, stage: Stage, ns: u16, name: &str) -> Option<(&'static str, &NonzaHandler)> {
+        let list = self.nonza.get(&(stage, ns))?;
+        list.iter().find(|(_, n, _)| *n == name).map(|(module, _, handler)| (*module, handler))
+    }
+
+    /// Runs the handlers of one phase. The first that does not say Next decides; a panic is decided by the phase.
+    pub(crate) fn run(
+        &self,
+        list: &[(&'static str, MessageHandler)],
+        phase: Phase,
+        cx: &mut MessageCx<'_>,
+        stanza: &mut Stanza,
+    ) -> Flow {
+        for (module, handler) in list {
+            let flow = catch_unwind(AssertUnwindSafe(|| handler(cx, stanza)));
+            match flow {
+                Ok(Flow::Next) => {}
+                Ok(flow) => {
+                    tracing::debug!(module, ?phase, dir = ?cx.dir, account = %cx.account.jid, ?flow, "stanza stopped");
+                    return flow;
+                }
+                Err(_) => {
+                    tracing::error!(module, ?phase, "a handler panicked");
+                    if phase != Phase::Copy {
+                        return Flow::Bounce("panic", StanzaError::internal_server_error());
+                    }
+                }
+            }
+        }
+        Flow::Next
+    }
+
+    /// Whether a stanza may be written to the session now. The first that does not say Send decides.
+    pub(crate) fn judge(&self, cx: &Outgoing<'_>, stanza: &mut Stanza) -> Verdict {
+        for (module, handler) in &self.outbound {
+            match catch_unwind(AssertUnwindSafe(|| handler(cx, stanza))) {
+                Ok(Verdict::Send) => {}
+                Ok(verdict) => return verdict,
+                Err(_) => tracing::error!(module, "a handler of outbound stanzas panicked"),
+            }
+        }
+        Verdict::Send
+    }
+
+    pub(crate) fn session_event(list: &[(&'static str, SessionHandler)], cx: &mut SessionCx<'_>) {
+        for (module, handler) in list {
+            if catch_unwind(AssertUnwindSafe(|| handler(cx))).is_err() {
+                tracing::error!(module, "a handler of a session's life panicked");
+            }
+        }
+    }
+
+    /// The stream features that modules offer at this stage.
+    pub fn stream_features(&self, stage: Stage) -> impl Iterator<Item = Element> {
+        self.stream_features.iter().filter(move |(s, _)| *s == stage).map(|(_, make)| make())
+    }
+
+    /// The features of disco#info at the host.
+    pub fn features(&self) -> &[&'static str] {
+        &self.features
+    }
+
+    /// The features of disco#info at an account.
+    pub fn account_features(&self) -> &[&'static str] {
+        &self.account_features
+    }
+
+    /// The modules that are set up, in order, with what they implement.
+    pub fn modules(&self) -> impl Iterator<Item = (&'static str, &'static [Xep])> {
+        self.modules.iter().map(|m| (m.name, m.xeps))
+    }
+
+    /// Every hook that is taken, as lines for `docs/flow.md`: hook, phase, module.
+    pub fn flow(&self) -> Vec<(String, Vec<&'static str>)> {
+        let names = |list: &[(&'static str, MessageHandler)]| list.iter().map(|(m, _)| *m).collect::<Vec<_>>();
+        let mut rows = Vec::new();
+        for phase in Phase::ALL {
+            rows.push((format!("message / {phase:?}"), names(&self.message[phase as usize])));
+        }
+        for phase in Phase::ALL {
+            rows.push((format!("presence / {phase:?}"), names(&self.presence[phase as usize])));
+        }
+        rows.push(("iq / Gate".into(), names(&self.iq_gate)));
+        rows.push(("outbound".into(), self.outbound.iter().map(|(m, _)| *m).collect()));
+        let mut answers: Vec<(String, Vec<&'static str>)> = self
+            .iq
+            .iter()
+            .flat_map(|((at, set, ns), list)| {
+                let _ = ns;
+                let kind = if *set { "set" } else { "get" };
+                list.iter().map(move |(module, name, _)| (format!("iq {kind} <{name}/> at {at:?}"), vec![*module]))
+            })
+            .collect();
+        answers.sort();
+        rows.extend(answers);
+        let mut nonzas: Vec<(String, Vec<&'static str>)> = self
+            .nonza
+            .iter()
+            .flat_map(|((stage, _), list)| {
+                list.iter().map(move |(module, name, _)| (format!("nonza <{name}/> when {stage:?}"), vec![*module]))
+            })
+            .collect();
+        nonzas.sort();
+        rows.extend(nonzas);
+        rows
+    }
+}

@@ -1,0 +1,670 @@
+//! The life of a session: bind, enable, detach, resume, restart, end (RFC 6120 §7, XEP-0198 §3, §5).
+//!
+//! A session that can be resumed has two rows: one that changes seldom ([`SessionRow`]), and one that says how far it is
+//! handled, which rides on the batches of its own stanzas. After a restart it is back as detached, reads the log from
+//! what its client is known to have, and nobody saw it go.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::error::{StanzaError, StreamCondition, StreamError};
+use vorpal_proto::ns;
+use vorpal_proto::stanza::{Kind, Stanza, Type};
+
+use crate::account::{Account, AccountRef, MAX_SESSIONS};
+use crate::commit::{Draft, Part, Say, Words};
+use crate::effects::{Effects, Manage};
+use crate::hook::SessionCx;
+use crate::ledger::Ledger;
+use crate::log::LogMeta;
+use crate::module::Stage;
+use crate::registry::Registry;
+use crate::server::{Core, Mode, Todo, Work};
+use crate::session::{Closing, Management, Role, Session, SessionId, Wake};
+use crate::store::{self, EntryId, Write};
+
+/// A session that can be resumed, as it is stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRow {
+    /// its resource
+    pub resource: String,
+    /// the secret by which it is resumed
+    pub token: String,
+    /// for how long it is kept without a connection, in milliseconds
+    pub keep: u64,
+    /// its priority, if it is available
+    pub priority: Option<i8>,
+    /// its last presence
+    pub presence: Option<String>,
+    /// entries from here on were given live
+    pub joined: EntryId,
+    /// its flags, by number: valid only with the names below
+    pub flags: Vec<String>,
+}
+
+/// What a connection asks for when it is logged in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BindError {
+    /// Too many sessions (RFC 6120 §7.7.2.1).
+    TooMany,
+    /// The resource cannot be one (§7.7.2.2).
+    BadResource,
+}
+
+/// Why a session cannot be resumed, with the count to tell the client if it is known (XEP-0198 §5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoSuchSession {
+    /// how many of its stanzas were handled
+    pub h: Option<u32>,
+}
+
+impl Core {
+    /// Binds a resource: the client's, or a random one (RFC 6120 §7.6, §7.7). A session of the same resource is replaced:
+    /// its stream is closed with `conflict`.
+    pub fn bind(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        resource: Option<&str>,
+        wake: Arc<dyn Wake>,
+    ) -> Result<Arc<Session>, BindError> {
+        let random;
+        let resource = match resource.filter(|r| !r.is_empty()) {
+            Some(resource) => resource,
+            None => {
+                random = self.random_id();
+                &random
+            }
+        };
+        let jid = lock.jid.as_jid().with_resource(resource).map_err(|_| BindError::BadResource)?;
+        let mut todo = Todo::default();
+        let session = {
+            let mut account = lock.lock();
+            let old = jid.resource().and_then(|resource| account.by_resource(resource)).cloned();
+            if let Some(old) = &old {
+                let error = StreamError::from(StreamCondition::Conflict).with_text("replaced by a new connection");
+                self.end(now, lock, &mut account, old, Closing::Error(error), &mut todo);
+            }
+            if account.sessions.len() >= MAX_SESSIONS {
+                return Err(BindError::TooMany);
+            }
+            let mut id = [0; 8];
+            self.fill_random(&mut id);
+            // Never 0, and never the sign bit of a signed column.
+            let id = (u64::from_be_bytes(id) >> 1).max(1);
+            let session = Arc::new(Session::new(id, jid));
+            session.attach(wake);
+            account.sessions.push(session.clone());
+            let registry = account.host.registry();
+            self.session_event(now, lock, &mut account, &session, &registry.on_bind, &mut todo);
+            session
+        };
+        self.run_todo(now, todo);
+        Ok(session)
+    }
+
+    /// An element that is no stanza, from a session's connection. False if nobody knows it.
+    pub fn nonza(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        session: &Arc<Session>,
+        nonza: &vorpal_proto::element::Element,
+    ) -> bool {
+        let mut todo = Todo::default();
+        let known = {
+            let mut account = lock.lock();
+            let registry = account.host.registry();
+            let handler = registry.nonza(Stage::Bound, nonza.ns_id(), nonza.name());
+            if let Some((_, handler)) = handler {
+                self.in_session(now, lock, &mut account, session, &mut todo, |cx| handler(cx, nonza));
+            }
+            handler.is_some()
+        };
+        self.run_todo(now, todo);
+        known
+    }
+
+    fn session_event(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        account: &mut Account,
+        session: &Arc<Session>,
+        list: &[(&'static str, crate::hook::SessionHandler)],
+        todo: &mut Todo,
+    ) {
+        if !list.is_empty() {
+            self.in_session(now, lock, account, session, todo, |cx| Registry::session_event(list, cx));
+        }
+    }
+
+    fn in_session(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        account: &mut Account,
+        session: &Arc<Session>,
+        todo: &mut Todo,
+        run: impl FnOnce(&mut SessionCx<'_>),
+    ) {
+        let host = account.host.clone();
+        let mut fx = Effects::default();
+        {
+            let mut stream = session.stream();
+            let mut cx = SessionCx { session, stream: &mut stream, fx: &mut fx, host: &host, server: self, now };
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&mut cx))).is_err() {
+                tracing::error!(session = %session.jid, "a handler of a session panicked");
+                return;
+            }
+        }
+        match fx.manage.take() {
+            Some(Manage::Enable { keep, resumable }) => self.enable(now, lock, account, session, keep, resumable, todo),
+            Some(Manage::Acked(h)) => self.acked(now, lock, account, session, h, todo),
+            Some(Manage::SayAck) => {
+                {
+                    let mut stream = session.stream();
+                    stream.owes_ack = Some(stream.ledger.entered());
+                }
+                self.answer_ack(now, lock, account, session, todo);
+            }
+            None => {}
+        }
+        if fx.save {
+            account.save_session(self, session);
+            let words = Words::default();
+            self.finish(now, &mut [Part { lock, account, words }], None, Vec::new(), todo);
+        }
+    }
+
+    /// XEP-0198 §3. `<enabled/>` waits for the session's row.
+    #[allow(clippy::too_many_arguments)]
+    fn enable(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        account: &mut Account,
+        session: &Arc<Session>,
+        keep: u64,
+        resumable: bool,
+        todo: &mut Todo,
+    ) {
+        let token = resumable.then(|| self.random_id());
+        let progress = {
+            let mut stream = session.stream();
+            stream.managed = true;
+            stream.resumable = resumable;
+            stream.token = token.clone();
+            stream.keep = if resumable { keep } else { 0 };
+            stream.ledger.begin(resumable);
+            stream.cursor = account.log.last;
+            resumable.then(|| stream.progress_row(self.progress, account.owner, session.id, stream.ledger.entered()))
+        };
+        let keep = if resumable { keep } else { 0 };
+        let management = Box::new(Management { sent: 0, acked: 0, asked: false });
+        let mut answer = String::from("<enabled xmlns='urn:xmpp:sm:3'");
+        if let Some(token) = &token {
+            answer.push_str(&format!(" id='{token}' resume='true' max='{}'", keep / 1000));
+        }
+        answer.push_str("/>");
+        account.save_session(self, session);
+        let says = [Say::Enabled { session: session.clone(), bytes: answer.into_bytes(), management }];
+        let words = Words { says: says.into_iter().collect(), ..Words::default() };
+        self.finish(now, &mut [Part { lock, account, words }], None, progress.into_iter().collect(), todo);
+    }
+
+    fn acked(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        account: &mut Account,
+        session: &Arc<Session>,
+        h: u32,
+        todo: &mut Todo,
+    ) {
+        let taken = session.stream().acked(h);
+        match taken {
+            Ok(entries) => self.took(lock, account, session, &entries),
+            Err(sent) => {
+                // §4: the client has counted what was never sent.
+                let error = StreamError::from(StreamCondition::UndefinedCondition)
+                    .with_app(
+                        vorpal_proto::error::AppCondition::new(ns::SM, "handled-count-too-high")
+                            .attr("h", h.to_string())
+                            .attr("send-count", (sent as u32).to_string()),
+                    )
+                    .with_text("you acknowledged more than was sent");
+                self.end(now, lock, account, session, Closing::Error(error), todo);
+            }
+        }
+    }
+
+    /// What was pulled is written to the socket: what is not counted is taken by that.
+    pub fn written(&self, lock: &AccountRef, session: &Arc<Session>) {
+        let entries = session.stream().written();
+        if !entries.is_empty() {
+            self.took(lock, &mut lock.lock(), session, &entries);
+        }
+    }
+
+    fn took(&self, lock: &AccountRef, account: &mut Account, session: &Arc<Session>, entries: &[EntryId]) {
+        {
+            let mut stream = session.stream();
+            if stream.should_ask() {
+                stream.ask();
+            }
+            if stream.is_hungry() {
+                stream.wake();
+            }
+        }
+        if !entries.is_empty() {
+            account.log.take(entries);
+            account.advance();
+            self.mark_dirty(lock, account);
+        }
+    }
+
+    pub(crate) fn mark_dirty(&self, lock: &AccountRef, account: &mut Account) {
+        if !account.dirty {
+            account.dirty = true;
+            self.dirty.lock().push(lock.clone());
+        }
+    }
+
+    /// XEP-0198 §4: says `<a/>` as soon as everything that was sent before the question is handled and stored.
+    pub(crate) fn answer_ack(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        account: &mut Account,
+        session: &Arc<Session>,
+        todo: &mut Todo,
+    ) {
+        let row = {
+            let mut stream = session.stream();
+            let Some(upto) = stream.owes_ack else { return };
+            if stream.ledger.handled() < upto || stream.storing {
+                return;
+            }
+            if !stream.ledger.ahead_of_disk() {
+                stream.write_ack();
+                return;
+            }
+            stream.storing = true;
+            let handled = stream.ledger.handled();
+            (stream.progress_row(self.progress, account.owner, session.id, handled), handled)
+        };
+        let says = [Say::Stored { session: session.clone(), handled: row.1 }].into_iter().collect();
+        let words = Words { says, ..Words::default() };
+        self.finish(now, &mut [Part { lock, account, words }], None, vec![row.0], todo);
+    }
+
+    /// Asks for the row that lets all that is handled be said; for a resumption. True if nothing is to be waited for.
+    pub fn level(&self, now: Timestamp, lock: &AccountRef, session: &Arc<Session>) -> bool {
+        let mut todo = Todo::default();
+        let level = {
+            let mut account = lock.lock();
+            let (level, row) = {
+                let mut stream = session.stream();
+                if !stream.ledger.is_level() || stream.storing {
+                    (false, None)
+                } else if stream.ledger.ahead_of_disk() {
+                    stream.storing = true;
+                    let handled = stream.ledger.handled();
+                    let row = stream.progress_row(self.progress, account.owner, session.id, handled);
+                    (false, Some((row, handled)))
+                } else {
+                    (true, None)
+                }
+            };
+            if let Some((row, handled)) = row {
+                let says = [Say::Stored { session: session.clone(), handled }].into_iter().collect();
+                let words = Words { says, ..Words::default() };
+                self.finish(now, &mut [Part { lock, account: &mut account, words }], None, vec![row], &mut todo);
+            }
+            level
+        };
+        self.run_todo(now, todo);
+        level
+    }
+
+    /// XEP-0198 §5: a connection takes a session over. The old connection, if there is one, is closed; `<resumed/>` is
+    /// said by [`Core::resumed`] when [`Core::level`] says so.
+    ///
+    /// # Errors
+    /// There is no such session of this account.
+    pub fn resume(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        token: &str,
+        wake: Arc<dyn Wake>,
+    ) -> Result<Arc<Session>, NoSuchSession> {
+        let mut todo = Todo::default();
+        let session = {
+            let mut account = lock.lock();
+            let found = account.sessions.iter().find(|s| s.stream().token.as_deref().is_some_and(|t| same(t, token)));
+            let Some(session) = found.cloned() else { return Err(NoSuchSession { h: None }) };
+            let old = session.stream().wake.take();
+            if let Some(old) = old {
+                session.stream().closing = Some(Closing::Replaced);
+                old.wake();
+            }
+            self.log_what_is_not(now, lock, &mut account, &session, &mut todo);
+            session.attach(wake);
+            session
+        };
+        self.run_todo(now, todo);
+        Ok(session)
+    }
+
+    /// The client says it has handled `h`: what it has not is sent again, behind `<resumed/>`. An error if it claims more
+    /// than was sent.
+    pub fn resumed(&self, now: Timestamp, lock: &AccountRef, session: &Arc<Session>, h: u32) -> bool {
+        let mut todo = Todo::default();
+        let fine = {
+            let mut account = lock.lock();
+            let taken = session.stream().acked_at_resumption(h);
+            match taken {
+                Err(_) => false,
+                Ok(entries) => {
+                    self.took(lock, &mut account, session, &entries);
+                    {
+                        let mut stream = session.stream();
+                        stream.rewind();
+                        let token = stream.token.clone().unwrap_or_default();
+                        let answer =
+                            format!("<resumed xmlns='urn:xmpp:sm:3' previd='{token}' h='{}'/>", stream.ledger.h());
+                        stream.push_first(answer.into_bytes());
+                    }
+                    let registry = account.host.registry();
+                    self.session_event(now, lock, &mut account, session, &registry.on_resume, &mut todo);
+                    true
+                }
+            }
+        };
+        self.run_todo(now, todo);
+        fine
+    }
+
+    /// The connection is gone. A session that can be resumed stays; any other ends.
+    pub fn detach(&self, now: Timestamp, lock: &AccountRef, session: &Arc<Session>, epoch: u32) {
+        let mut todo = Todo::default();
+        {
+            let mut account = lock.lock();
+            if session.stream().epoch != epoch || account.session(session.id).is_none() {
+                return;
+            }
+            self.detach_locked(now, lock, &mut account, session, &mut todo);
+        }
+        self.run_todo(now, todo);
+    }
+
+    fn detach_locked(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        account: &mut Account,
+        session: &Arc<Session>,
+        todo: &mut Todo,
+    ) {
+        let resumable = {
+            let stream = session.stream();
+            stream.is_resumable() && stream.sm.is_some()
+        };
+        if !resumable {
+            self.end(now, lock, account, session, Closing::Normal, todo);
+            return;
+        }
+        self.log_what_is_not(now, lock, account, session, todo);
+        let horizon = account.horizon();
+        let mut stream = session.stream();
+        stream.detach(now);
+        if stream.reading.is_none() {
+            // What comes now is left to the log.
+            stream.read_from(horizon, horizon);
+        }
+        session.set_attached(false);
+        if let Some(at) = stream.deadline() {
+            self.deadlines.lock().insert((at, account.jid.clone(), session.id));
+        }
+        tracing::debug!(session = %session.jid, "detached");
+    }
+
+    /// What a session holds and the log does not gets there now.
+    fn log_what_is_not(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        account: &mut Account,
+        session: &Arc<Session>,
+        todo: &mut Todo,
+    ) {
+        let stanzas: Vec<Stanza> = session.stream().unlogged().map(|out| out.stanza.clone()).collect();
+        if stanzas.is_empty() {
+            return;
+        }
+        let mut entries = Vec::with_capacity(stanzas.len());
+        for stanza in stanzas {
+            let from = stanza.head.from.clone().unwrap_or_else(|| account.jid.as_jid().clone());
+            let meta = LogMeta { targets: [session.id].into_iter().collect(), ..LogMeta::default() };
+            let draft = Draft::new(&stanza, [Some(meta.received(account, &from)), None]);
+            let words = Words::default();
+            self.finish(now, &mut [Part { lock, account, words }], Some(draft), Vec::new(), todo);
+            entries.push(account.log.last);
+            account.log.hold(account.log.last);
+        }
+        for (out, entry) in session.stream().unlogged().zip(entries) {
+            out.entry = Some(entry);
+        }
+    }
+
+    /// The stream was closed by its client, or by us: the session ends (RFC 6120 §4.4).
+    pub fn close(&self, now: Timestamp, lock: &AccountRef, session: &Arc<Session>, error: Option<StreamError>) {
+        let mut todo = Todo::default();
+        {
+            let mut account = lock.lock();
+            let closing = error.map_or(Closing::Normal, Closing::Error);
+            self.end(now, lock, &mut account, session, closing, &mut todo);
+        }
+        self.run_todo(now, todo);
+    }
+
+    /// A session reached its bound: its connection goes, and it is resumed later or ends.
+    pub(crate) fn lagging(&self, now: Timestamp, lock: &AccountRef, id: SessionId, todo: &mut Todo) {
+        let mut account = lock.lock();
+        let Some(session) = account.session(id).cloned() else { return };
+        tracing::warn!(session = %session.jid, "the client does not read: its connection is closed");
+        let old = session.stream().wake.clone();
+        self.detach_locked(now, lock, &mut account, &session, todo);
+        let mut stream = session.stream();
+        if stream.closing.is_none() {
+            stream.closing = Some(Closing::Replaced);
+        }
+        drop(stream);
+        if let Some(old) = old {
+            old.wake();
+        }
+    }
+
+    /// Ends a session for good: what it held and nobody took goes elsewhere, contacts see it go.
+    pub(crate) fn end(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        account: &mut Account,
+        session: &Arc<Session>,
+        closing: Closing,
+        todo: &mut Todo,
+    ) {
+        if account.session(session.id).is_none() {
+            return;
+        }
+        let registry = account.host.registry();
+        self.session_event(now, lock, account, session, &registry.on_close, todo);
+        let mut words = Words::default();
+        let gone = Stanza::presence(Type::Unavailable).from(session.jid.clone());
+        self.unavailable(now, account, session, gone, &mut words);
+        account.sessions.retain(|s| s.id != session.id);
+        let (held, was_reading, resumable) = {
+            let mut stream = session.stream();
+            stream.closing = Some(closing);
+            let wake = stream.wake.take();
+            let resumable = stream.resumable;
+            let was_reading = stream.reading.take().is_some();
+            let held = stream.drain();
+            if let Some(wake) = wake {
+                wake.wake();
+            }
+            (held, was_reading, resumable)
+        };
+        session.set_attached(false);
+        let mut orphans = was_reading && account.log.last > account.log.cursor;
+        for out in held {
+            match (out.entry, out.role, out.stanza.kind()) {
+                (Some(entry), Role::Planned, _) => orphans |= account.log.release(entry),
+                (None, Role::Planned, Kind::Message) => {
+                    words.says.push(Say::Route(Work { stanza: out.stanza, hops: 1, mode: Mode::Again }));
+                }
+                // RFC 6121 §8.5.3.2.3: whoever waits for an answer is told that none will come.
+                (None, Role::Extra, Kind::Iq) if matches!(out.stanza.type_(), Type::Get | Type::Set) => {
+                    if out.stanza.head.from.is_some() {
+                        let stanza = out.stanza.error(&StanzaError::service_unavailable());
+                        words.says.push(Say::Route(Work { stanza, hops: 1, mode: Mode::Onward }));
+                    }
+                }
+                _ => {}
+            }
+        }
+        if orphans {
+            account.log.missed = true;
+        }
+        account.advance();
+        let mut writes = Vec::new();
+        if resumable {
+            account.states.stage(self.tables.sessions, session.id, None);
+            let key = Bytes::copy_from_slice(&session.id.to_be_bytes());
+            writes.push(Write::Put { map: self.progress, owner: account.owner, key, row: None });
+        }
+        self.finish(now, &mut [Part { lock, account, words }], None, writes, todo);
+        tracing::debug!(session = %session.jid, "ended");
+    }
+
+    /// What is due: sessions that nobody came back to, rows that were put off. To be called about once a second.
+    pub fn tick(&self, now: Timestamp) {
+        let mut todo = Todo::default();
+        loop {
+            let due = {
+                let mut deadlines = self.deadlines.lock();
+                match deadlines.first() {
+                    Some((at, ..)) if *at <= now => deadlines.pop_first(),
+                    _ => None,
+                }
+            };
+            let Some((_, jid, id)) = due else { break };
+            let Some(lock) = self.loaded(jid.as_str()) else { continue };
+            let mut account = lock.lock();
+            let Some(session) = account.session(id).cloned() else { continue };
+            let over = session.stream().deadline().is_some_and(|at| at <= now);
+            if over {
+                self.end(now, &lock, &mut account, &session, Closing::Normal, &mut todo);
+            }
+        }
+        for lock in std::mem::take(&mut *self.dirty.lock()) {
+            let mut account = lock.lock();
+            account.dirty = false;
+            self.save_cursors(now, &lock, &mut account, &mut todo);
+        }
+        self.run_todo(now, todo);
+        self.evict();
+    }
+
+    /// Cursors are written without promise: after a crash the last second is sent again under the same ids.
+    fn save_cursors(&self, now: Timestamp, lock: &AccountRef, account: &mut Account, todo: &mut Todo) {
+        let mut writes = Vec::new();
+        let mut floor = account.log.cursor;
+        for session in &account.sessions {
+            let mut stream = session.stream();
+            if !stream.is_resumable() {
+                continue;
+            }
+            let horizon = account.horizon();
+            stream.cursor = stream.cursor.max(stream.floor(horizon).saturating_sub(1));
+            floor = floor.min(stream.cursor);
+            let handled = stream.ledger.handled();
+            writes.push(stream.progress_row(self.progress, account.owner, session.id, handled));
+        }
+        if account.log.cursor > account.log.cursor_stored {
+            account.log.cursor_stored = account.log.cursor;
+            account.states.stage(self.tables.cursor, (), Some(account.log.cursor));
+        }
+        if floor > account.log.trimmed {
+            writes.push(Write::LogTrim {
+                owner: account.owner,
+                after: account.log.trimmed,
+                before: floor + 1,
+                keep: store::flags::ARCHIVED,
+                limit: TRIM,
+            });
+            account.log.trimmed = floor;
+        }
+        let words = Words::default();
+        self.finish(now, &mut [Part { lock, account, words }], None, writes, todo);
+    }
+}
+
+/// So many entries are let go of at a time.
+const TRIM: u32 = 10_000;
+
+/// Equal, in a time that does not tell where they differ.
+fn same(a: &str, b: &str) -> bool {
+    a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |acc, (a, b)| acc | (a ^ b)) == 0
+}
+
+impl Account {
+    /// Stages the row of a session that can be resumed.
+    pub(crate) fn save_session(&mut self, core: &Core, session: &Session) {
+        let row = {
+            let stream = session.stream();
+            let Some(token) = stream.token.clone().filter(|_| stream.resumable) else { return };
+            SessionRow {
+                resource: session.jid.resource().unwrap_or_default().into(),
+                token,
+                keep: stream.keep,
+                priority: session.priority(),
+                presence: stream.presence.as_ref().map(Stanza::to_xml),
+                joined: stream.joined,
+                flags: core.names.flag_names(session.flags()),
+            }
+        };
+        self.states.stage(core.tables.sessions, session.id, Some(row));
+    }
+}
+
+/// Brings the stored sessions of an account back as detached.
+pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[(Bytes, Bytes)], now: Timestamp) {
+    let rows: Vec<(SessionId, SessionRow)> =
+        account.states.rows(core.tables.sessions).iter().map(|(id, row)| (*id, row.clone())).collect();
+    for (id, row) in rows {
+        let number = |bytes: Option<&[u8]>| bytes.and_then(|b| b.try_into().ok()).map(u64::from_be_bytes);
+        let stored = progress.iter().find(|(key, _)| number(Some(key)) == Some(id)).map(|(_, value)| value);
+        let handled = stored.and_then(|value| number(value.get(..8))).unwrap_or(0);
+        let cursor = stored.and_then(|value| number(value.get(8..16))).unwrap_or(account.log.cursor);
+        let Ok(jid) = account.jid.as_jid().with_resource(&row.resource) else { continue };
+        let session = Session::new(id, jid);
+        session.restore_flags(core.names.flag_bits(&row.flags));
+        session.set_priority(row.priority);
+        {
+            let mut stream = session.stream();
+            stream.ledger = Ledger::resumed(handled);
+            stream.presence = row.presence.as_deref().and_then(|text| Stanza::parse(text).ok());
+            stream.restore(&row, cursor, now);
+            let from = account.log.cursor.min(cursor) + 1;
+            stream.read_from(from, cursor + 1);
+        }
+        account.log.missed &= !session.priority().is_some_and(|p| p >= 0);
+        account.sessions.push(Arc::new(session));
+    }
+}

@@ -1,0 +1,173 @@
+//! The roster: one row per contact (RFC 6121 §2), and its versions (§2.6).
+//!
+//! Each change gives the row the next number of the account. A removed contact stays as a tombstone, so that a client
+//! with an older version is told; when there are too many tombstones the oldest go, and whoever is older than those gets
+//! the whole roster.
+
+use serde::{Deserialize, Serialize};
+use vorpal_proto::element::{Element, el};
+use vorpal_proto::jid::BareJid;
+use vorpal_proto::ns;
+use vorpal_proto::stanza::{Kind, Stanza, Type};
+
+use crate::account::Account;
+use crate::commit::Say;
+use crate::server::Core;
+use crate::subscription::{State, Subscription};
+
+/// So many contacts an account may have.
+pub const MAX_CONTACTS: usize = 20_000;
+
+/// So many requests of strangers are kept for an account.
+pub const MAX_REQUESTS: usize = 500;
+
+/// So many removed contacts are remembered.
+pub const MAX_TOMBSTONES: usize = 500;
+
+/// A contact, or a stranger who asks to be one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RosterItem {
+    /// stands in the roster; else it is a request of a stranger, or a tombstone
+    pub listed: bool,
+    /// how the user calls the contact
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// the groups the user put it in
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// `none`, `to`, `from` or `both`
+    pub subscription: String,
+    /// the user has asked, and there is no answer
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ask: bool,
+    /// the user has approved in advance (§3.4)
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub approved: bool,
+    /// the contact's request, complete, until it is answered (§3.1.3 rule 4)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    /// the version that changed it last
+    pub ver: u64,
+}
+
+/// What is known of the whole roster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RosterMeta {
+    /// the version of the last change
+    pub ver: u64,
+    /// whoever has a version below this one must be given everything
+    pub complete_from: u64,
+}
+
+impl RosterItem {
+    /// The state of the subscription.
+    pub fn state(&self) -> State {
+        let subscription = Subscription::from_name(&self.subscription).unwrap_or(Subscription::None);
+        State::new(subscription, self.ask, self.request.is_some(), self.approved)
+    }
+
+    /// Takes over a state; the request itself is set by the caller.
+    pub fn set_state(&mut self, state: State) {
+        self.subscription = state.subscription().as_str().into();
+        self.ask = state.ask();
+        self.approved = state.approved();
+    }
+
+    /// Whether there is nothing to remember but that it is gone.
+    pub fn is_tombstone(&self) -> bool {
+        !self.listed && self.request.is_none() && self.state() == State::default()
+    }
+
+    /// `<item/>` (§2.1.2); of what is not listed it says `remove`.
+    pub fn element(&self, contact: &BareJid) -> Element {
+        let item = el("item", ns::ROSTER).attr("jid", contact);
+        if !self.listed {
+            return item.attr("subscription", "remove");
+        }
+        item.attr_opt("name", Some(&self.name).filter(|name| !name.is_empty()))
+            .attr("subscription", &self.subscription)
+            .attr_opt("ask", self.ask.then_some("subscribe"))
+            .attr_opt("approved", self.approved.then_some("true"))
+            .children(self.groups.iter().map(|group| el("group", ns::ROSTER).text(group)))
+    }
+}
+
+/// What is kept of a contact that may never have been seen: a stranger's item.
+pub fn newest(core: &Core, account: &Account, contact: &BareJid) -> RosterItem {
+    account.states.newest(core.tables.roster, contact).cloned().unwrap_or_default()
+}
+
+/// Stages a changed item with the next version, and gives the pushes to the sessions that asked for the roster (§2.1.6).
+/// An item that is neither listed nor remembered for another reason becomes a tombstone.
+pub fn store(core: &Core, account: &mut Account, contact: &BareJid, mut item: RosterItem, push: bool) -> Vec<Say> {
+    let tables = core.tables;
+    let was_listed = account.states.newest(tables.roster, contact).is_some_and(|item| item.listed);
+    let mut meta = account.states.newest(tables.roster_meta, &()).copied().unwrap_or_default();
+    if item.is_tombstone() && !was_listed {
+        account.states.stage(tables.roster, contact.clone(), None);
+        return Vec::new();
+    }
+    if item.listed || was_listed {
+        meta.ver += 1;
+        item.ver = meta.ver;
+        prune(core, account, &mut meta);
+        account.states.stage(tables.roster_meta, (), Some(meta));
+    }
+    let says = if push { pushes(core, account, contact, &item) } else { Vec::new() };
+    account.states.stage(tables.roster, contact.clone(), Some(item));
+    says
+}
+
+/// At the bound the older half of the tombstones goes.
+fn prune(core: &Core, account: &mut Account, meta: &mut RosterMeta) {
+    if meta.ver % (MAX_TOMBSTONES as u64 / 2) != 0 {
+        return;
+    }
+    let rows = account.states.rows(core.tables.roster);
+    let mut gone: Vec<(u64, BareJid)> =
+        rows.iter().filter(|(_, item)| item.is_tombstone()).map(|(jid, item)| (item.ver, jid.clone())).collect();
+    if gone.len() < MAX_TOMBSTONES / 2 {
+        return;
+    }
+    gone.sort();
+    gone.truncate(gone.len() / 2);
+    if let Some((newest, _)) = gone.last() {
+        meta.complete_from = meta.complete_from.max(*newest);
+    }
+    for (_, jid) in gone {
+        account.states.stage(core.tables.roster, jid, None);
+    }
+}
+
+/// A push to each interested session.
+fn pushes(core: &Core, account: &Account, contact: &BareJid, item: &RosterItem) -> Vec<Say> {
+    let interested = core.interested();
+    let query = query(item.ver).child(item.element(contact));
+    let to_each = account.sessions.iter().filter(|s| s.has(interested));
+    to_each
+        .map(|session| {
+            let push = Stanza::new(Kind::Iq, Type::Set).id(core.random_id()).to(session.jid.clone());
+            Say::Send { to: session.id, stanza: push.child(query.clone()) }
+        })
+        .collect()
+}
+
+/// `<query/>` with a version.
+pub fn query(ver: u64) -> Element {
+    el("query", ns::ROSTER).attr("ver", version(ver))
+}
+
+/// A version as a client sees it: opaque (§2.6.1).
+pub fn version(ver: u64) -> String {
+    format!("{ver:x}")
+}
+
+/// The version that a client says it has; one that is none of ours is older than everything.
+pub fn parse_version(text: &str) -> Option<u64> {
+    u64::from_str_radix(text, 16).ok()
+}
+
+/// Whether the contact may see the account's presence, as far as is committed.
+pub fn shows_presence(core: &Core, account: &Account, contact: &str) -> bool {
+    account.states.rows(core.tables.roster).get(contact).is_some_and(|item| item.state().shows_presence())
+}

@@ -1,0 +1,228 @@
+//! Where a stanza goes: by its `to`, before anything else (RFC 6120 §10, RFC 6121 §8).
+
+use std::sync::Arc;
+
+use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::error::{StanzaError, StreamCondition};
+use vorpal_proto::jid::Jid;
+use vorpal_proto::stanza::{Kind, Stanza, Type};
+
+use crate::account::AccountRef;
+use crate::commit::{Part, Say, Words};
+use crate::ledger::Pending;
+use crate::message::Sender;
+use crate::plan::subscription_kind;
+use crate::server::{Cold, Core, Lookup, MAX_HOPS, Mode, Todo, Work};
+use crate::session::{Out, Role, Session};
+
+/// What an address stands for. Complete from the first day: what is not built yet answers the error of its kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Destination {
+    /// an account of one of our hosts
+    Account,
+    /// one of our hosts
+    Host,
+    /// a domain of somebody else
+    Remote,
+}
+
+/// A stanza of a session that waits for an account: load it, then give it to [`Core::go_on`].
+#[derive(Debug)]
+pub struct Later {
+    /// whom to load
+    pub account: vorpal_proto::jid::BareJid,
+    pending: Pending,
+    stanza: Stanza,
+}
+
+impl Core {
+    pub(crate) fn destination(&self, to: &Jid) -> Destination {
+        match (self.host(to.domain()).is_some(), to.local().is_some()) {
+            (true, true) => Destination::Account,
+            (true, false) => Destination::Host,
+            (false, _) => Destination::Remote,
+        }
+    }
+
+    /// A stanza that was read from a session's connection. The next one may be given when this returns; an account that
+    /// has to be loaded first is handed back.
+    ///
+    /// # Errors
+    /// The stream ends where the sender claims to be somebody else (RFC 6120 §8.1.2.1).
+    pub fn receive(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        session: &Arc<Session>,
+        mut stanza: Stanza,
+    ) -> Result<Option<Later>, StreamCondition> {
+        if let Some(from) = &stanza.head.from
+            && *from != session.jid
+            && from.as_str() != session.jid.bare_str()
+        {
+            return Err(StreamCondition::InvalidFrom);
+        }
+        stanza.head.from = Some(session.jid.clone());
+        let pending = session.stream().ledger.enter();
+        Ok(self.go_on(now, lock, session, Later { account: lock.jid.clone(), pending, stanza }))
+    }
+
+    /// Goes on with a stanza after its account was looked for.
+    pub fn go_on(&self, now: Timestamp, lock: &AccountRef, session: &Arc<Session>, later: Later) -> Option<Later> {
+        let Later { pending, stanza, .. } = later;
+        let mut todo = Todo::default();
+        let cold = self.dispatch(now, lock, session, pending, stanza, &mut todo);
+        self.run_todo(now, todo);
+        cold
+    }
+
+    fn dispatch(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        session: &Arc<Session>,
+        pending: Pending,
+        stanza: Stanza,
+        todo: &mut Todo,
+    ) -> Option<Later> {
+        let own = lock.jid.as_jid();
+        let to = match (&stanza.head.to, stanza.kind()) {
+            (Some(to), _) => to.clone(),
+            (None, Kind::Presence) => {
+                self.broadcast(now, lock, session, pending, stanza, todo);
+                return None;
+            }
+            // RFC 6120 §10.3.1, §10.3.3: without `to` it is for one's own account.
+            (None, _) => own.clone(),
+        };
+        let subscribes = stanza.kind() == Kind::Presence && subscription_kind(stanza.type_()).is_some();
+        if stanza.kind() == Kind::Presence && !subscribes {
+            self.directed(now, lock, session, pending, to, stanza, todo);
+            return None;
+        }
+        let (peer, refusal) = match self.destination(&to) {
+            Destination::Account if to.bare_str() == own.as_str() => (Some(lock.clone()), None),
+            Destination::Account => match self.lookup(&to) {
+                Lookup::Here(peer) => (Some(peer), None),
+                Lookup::Cold => return Some(Later { account: to.bare(), pending, stanza }),
+                Lookup::Absent => (None, None),
+            },
+            Destination::Host => (None, None),
+            Destination::Remote => (None, Some(StanzaError::remote_server_not_found())),
+        };
+        let at_host = self.destination(&to) == Destination::Host;
+        match stanza.kind() {
+            Kind::Message => {
+                let sender = Sender { account: Some(lock), origin: Some((session, pending)), hops: 0, again: false };
+                let receiver = peer.as_ref().ok_or_else(|| refusal.unwrap_or_else(StanzaError::service_unavailable));
+                self.stretch(now, &sender, receiver, &to, stanza, todo);
+            }
+            Kind::Presence if at_host => self.answer(now, lock, session, pending, None, todo),
+            Kind::Presence => {
+                let stanza = stanza.to(to);
+                self.subscription_sent(now, lock, session, pending, peer.as_ref(), refusal, stanza, todo);
+            }
+            Kind::Iq => {
+                let to_iq = crate::iq::Asked { to, peer, refusal, at_host };
+                self.iq_sent(now, lock, session, pending, to_iq, stanza, todo);
+            }
+        }
+        None
+    }
+
+    /// Settles a stanza of a session with an answer, or none.
+    pub(crate) fn answer(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        session: &Arc<Session>,
+        pending: Pending,
+        answer: Option<Stanza>,
+        todo: &mut Todo,
+    ) {
+        let says = answer.map(|stanza| Say::Send { to: session.id, stanza }).into_iter().collect();
+        let words = Words { says, settles: Some((session.clone(), pending)), ..Words::default() };
+        let mut account = lock.lock();
+        self.finish(now, &mut [Part { lock, account: &mut account, words }], None, Vec::new(), todo);
+    }
+
+    /// Answers a stanza whose header is at fault: it has a number, like any other (XEP-0198 §4).
+    pub fn refuse(&self, now: Timestamp, lock: &AccountRef, session: &Arc<Session>, answer: Option<Stanza>) {
+        let pending = session.stream().ledger.enter();
+        let mut todo = Todo::default();
+        let answer = answer.map(|answer| answer.to(session.jid.clone()));
+        self.answer(now, lock, session, pending, answer, &mut todo);
+        self.run_todo(now, todo);
+    }
+
+    /// What was left to do when no lock is held any more.
+    pub(crate) fn run_todo(&self, now: Timestamp, mut todo: Todo) {
+        loop {
+            for (lock, session) in std::mem::take(&mut todo.arrivals) {
+                self.probes(now, &lock, &session, &mut todo);
+            }
+            for (lock, session) in std::mem::take(&mut todo.lagging) {
+                self.lagging(now, &lock, session, &mut todo);
+            }
+            match todo.work.pop_front() {
+                Some(work) => self.onward(now, work, &mut todo),
+                None if todo.arrivals.is_empty() && todo.lagging.is_empty() => return,
+                None => {}
+            }
+        }
+    }
+
+    /// Goes on with work whose account was looked for.
+    pub fn run(&self, now: Timestamp, cold: Cold) {
+        let mut todo = Todo::default();
+        todo.work.push_back(cold.work);
+        self.run_todo(now, todo);
+    }
+
+    fn onward(&self, now: Timestamp, work: Work, todo: &mut Todo) {
+        let Some(to) = work.stanza.head.to.clone() else { return };
+        if work.hops > MAX_HOPS {
+            tracing::warn!(%to, "a stanza went in circles and is dropped");
+            return;
+        }
+        if self.destination(&to) != Destination::Account {
+            return;
+        }
+        let peer = match self.lookup(&to) {
+            Lookup::Here(peer) => peer,
+            Lookup::Absent => return,
+            // Presence finds nobody in an account that is not loaded: it has no session.
+            Lookup::Cold
+                if work.stanza.kind() == Kind::Presence && subscription_kind(work.stanza.type_()).is_none() =>
+            {
+                return;
+            }
+            Lookup::Cold if work.stanza.kind() == Kind::Iq => return,
+            Lookup::Cold => {
+                self.spill(Cold { account: to.bare(), work });
+                return;
+            }
+        };
+        match work.stanza.kind() {
+            Kind::Message => {
+                let sender = Sender { account: None, origin: None, hops: work.hops, again: work.mode == Mode::Again };
+                self.stretch(now, &sender, Ok(&peer), &to, work.stanza, todo);
+            }
+            Kind::Presence if subscription_kind(work.stanza.type_()).is_some() => {
+                self.subscription_received(now, &peer, &work.stanza, todo);
+            }
+            Kind::Presence => self.presence_received(now, &peer, work.stanza, todo),
+            Kind::Iq => {
+                let account = peer.lock();
+                let session = to.resource().and_then(|resource| account.by_resource(resource)).cloned();
+                let Some(session) = session else { return };
+                drop(account);
+                if matches!(work.stanza.type_(), Type::Result | Type::Error | Type::Get | Type::Set)
+                    && session.push(Out::new(work.stanza, None, Role::Extra)).is_err()
+                {
+                    todo.lagging.push((peer, session.id));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! The kernel: what every host, account and session hangs on. It does no I/O and asks no clock.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use parking_lot::{Mutex, RwLock};
+use smallvec::SmallVec;
+use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::jid::{BareJid, Jid};
+use vorpal_proto::stanza::Stanza;
+
+use crate::account::{Account, AccountLock, AccountRef, LogState};
+use crate::host::Host;
+use crate::registry::Names;
+use crate::resume::SessionRow;
+use crate::roster::{RosterItem, RosterMeta};
+use crate::session::{Flag, Session, SessionId, Wake};
+use crate::state::{Cell, Map, States, TableKind};
+use crate::store::{self, BatchId, Journal, Kind, MapId, Reader};
+
+/// So many accounts stay loaded without a session.
+pub const MAX_IDLE_ACCOUNTS: usize = 10_000;
+
+/// So many names are remembered as those of no account.
+const MAX_ABSENT: usize = 4_096;
+
+/// So many rows are read with an account; one that has more cannot log in.
+pub const MAX_ROWS: usize = 200_000;
+
+/// So often a stanza may be sent on by what it caused.
+pub(crate) const MAX_HOPS: u8 = 8;
+
+/// What an account is to the server at this moment.
+pub(crate) enum Lookup {
+    Here(AccountRef),
+    Absent,
+    Cold,
+}
+
+/// Work that needs an account which is not loaded: load it, then give it back to [`Core::run`].
+#[derive(Debug)]
+pub struct Cold {
+    /// whom to load
+    pub account: BareJid,
+    pub(crate) work: Work,
+}
+
+/// A stanza that goes on by itself: no session waits for it.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub stanza: Stanza,
+    pub hops: u8,
+    pub mode: Mode,
+}
+
+/// How much of a stanza's way is behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// the sender's side is dealt with: only the receiver's follows
+    Onward,
+    /// it was planned for a session that ended: it goes to another, or into the log, and no phase runs twice
+    Again,
+}
+
+/// What is to be done when no lock is held any more.
+#[derive(Default)]
+pub(crate) struct Todo {
+    pub work: VecDeque<Work>,
+    /// sessions that reached their bound
+    pub lagging: Vec<(AccountRef, SessionId)>,
+    /// sessions that just became available
+    pub arrivals: Vec<(AccountRef, Arc<Session>)>,
+}
+
+impl Todo {
+    pub(crate) fn route(&mut self, stanza: Stanza, hops: u8) {
+        self.work.push_back(Work { stanza, hops, mode: Mode::Onward });
+    }
+}
+
+/// The tables that the core itself keeps for an account.
+#[derive(Clone, Copy)]
+pub(crate) struct Tables {
+    pub roster: Map<BareJid, RosterItem>,
+    pub roster_meta: Cell<RosterMeta>,
+    pub sessions: Map<u64, SessionRow>,
+    pub cursor: Cell<u64>,
+    pub credentials: Map<CredentialKey, String>,
+    pub last_activity: Cell<crate::presence::LastActivity>,
+}
+
+/// The name of a hash, as the key of a row of credentials.
+pub(crate) type CredentialKey = String;
+
+type Shard = Mutex<HashMap<BareJid, AccountRef, RandomState>>;
+
+const SHARDS: usize = 64;
+
+/// See the module's text.
+pub struct Core {
+    hosts: RwLock<Arc<HashMap<Box<str>, Arc<Host>>>>,
+    shards: Vec<Shard>,
+    hasher: RandomState,
+    absent: Mutex<HashSet<BareJid>>,
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) flights: Mutex<HashMap<BatchId, SmallVec<[AccountRef; 2]>, RandomState>>,
+    /// the names of flags, slots and tables
+    pub names: Arc<Names>,
+    pub(crate) tables: Tables,
+    pub(crate) progress: MapId,
+    interested: Flag,
+    pub(crate) dirty: Mutex<Vec<AccountRef>>,
+    pub(crate) deadlines: Mutex<BTreeSet<(Timestamp, BareJid, SessionId)>>,
+    spilled: Mutex<VecDeque<Cold>>,
+    loader: Mutex<Option<Arc<dyn Wake>>>,
+    random: Mutex<Box<dyn FnMut(&mut [u8]) + Send>>,
+    /// when the server started
+    pub started: Timestamp,
+}
+
+/// The core's own tables, registered before any module's.
+pub fn core_names() -> Arc<Names> {
+    let names = Names::default();
+    Tables::new(&names);
+    let _ = names.flag("interested");
+    Arc::new(names)
+}
+
+impl Tables {
+    fn new(names: &Names) -> Tables {
+        fn map<K: crate::state::Key, V: crate::state::Value>(names: &Names, name: &'static str) -> Map<K, V> {
+            Map { at: names.table(TableKind::of::<K, V>(name)), rows: std::marker::PhantomData }
+        }
+        Tables {
+            roster: map(names, "roster"),
+            roster_meta: map(names, "roster_meta"),
+            sessions: map(names, "session"),
+            cursor: map(names, "cursor"),
+            credentials: map(names, "credentials"),
+            last_activity: map(names, "last_activity"),
+        }
+    }
+}
+
+impl Core {
+    /// A kernel without hosts. `names` must be bound to the store; `progress` is the store's number for the map of that
+    /// name. `random` fills bytes from a source that nobody can guess (in the simulator: from the seed).
+    pub fn new(
+        journal: Arc<dyn Journal>,
+        names: Arc<Names>,
+        progress: MapId,
+        random: Box<dyn FnMut(&mut [u8]) + Send>,
+        now: Timestamp,
+    ) -> Core {
+        let tables = Tables::new(&names);
+        let interested = names.flag("interested").expect("the first flag of all");
+        Core {
+            hosts: RwLock::default(),
+            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            hasher: RandomState::default(),
+            absent: Mutex::default(),
+            journal,
+            flights: Mutex::default(),
+            names,
+            tables,
+            progress,
+            interested,
+            dirty: Mutex::default(),
+            deadlines: Mutex::default(),
+            spilled: Mutex::default(),
+            loader: Mutex::default(),
+            random: Mutex::new(random),
+            started: now,
+        }
+    }
+
+    /// Swaps the hosts, all at once.
+    pub fn set_hosts(&self, hosts: impl IntoIterator<Item = Arc<Host>>) {
+        let map = hosts.into_iter().map(|host| (host.domain().into(), host)).collect();
+        *self.hosts.write() = Arc::new(map);
+    }
+
+    /// The host of this domain.
+    pub fn host(&self, domain: &str) -> Option<Arc<Host>> {
+        self.hosts.read().get(domain).cloned()
+    }
+
+    /// All hosts, by domain.
+    pub fn hosts(&self) -> Vec<Arc<Host>> {
+        let mut all: Vec<_> = self.hosts.read().values().cloned().collect();
+        all.sort_by(|a, b| a.domain().cmp(b.domain()));
+        all
+    }
+
+    /// Who is woken when something must be loaded that no session waits for; see [`Core::spilled`].
+    pub fn set_loader(&self, loader: Arc<dyn Wake>) {
+        *self.loader.lock() = Some(loader);
+    }
+
+    /// Work that needs accounts which are not loaded.
+    pub fn spilled(&self) -> Option<Cold> {
+        self.spilled.lock().pop_front()
+    }
+
+    pub(crate) fn spill(&self, cold: Cold) {
+        self.spilled.lock().push_back(cold);
+        if let Some(loader) = self.loader.lock().as_ref() {
+            loader.wake();
+        }
+    }
+
+    /// Fills bytes that nobody can guess.
+    pub fn fill_random(&self, bytes: &mut [u8]) {
+        (self.random.lock())(bytes);
+    }
+
+    /// A new id of 128 unguessable bits, in letters and digits.
+    pub fn random_id(&self) -> String {
+        const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+        let mut bytes = [0; 26];
+        self.fill_random(&mut bytes);
+        bytes.iter().map(|b| char::from(LETTERS[usize::from(b % 32)])).collect()
+    }
+
+    /// The flag of sessions that asked for the roster (RFC 6121 §2.2).
+    pub fn interested(&self) -> Flag {
+        self.interested
+    }
+
+    fn shard(&self, jid: &str) -> &Shard {
+        use std::hash::BuildHasher;
+        &self.shards[self.hasher.hash_one(jid) as usize % SHARDS]
+    }
+
+    pub(crate) fn lookup(&self, jid: &Jid) -> Lookup {
+        if let Some(account) = self.loaded(jid.bare_str()) {
+            return Lookup::Here(account);
+        }
+        if self.absent.lock().contains(jid.bare_str()) { Lookup::Absent } else { Lookup::Cold }
+    }
+
+    /// The account, if it is loaded.
+    pub fn loaded(&self, bare: &str) -> Option<AccountRef> {
+        self.shard(bare).lock().get(bare).cloned()
+    }
+
+    /// All accounts that are loaded.
+    pub fn all_loaded(&self) -> Vec<AccountRef> {
+        self.shards.iter().flat_map(|shard| shard.lock().values().cloned().collect::<Vec<_>>()).collect()
+    }
+
+    /// Reads an account, so that what waits for it can go on. False if there is none of this name. To be called where
+    /// waiting is allowed; whoever loads the same account meanwhile gets the same one.
+    pub fn load(&self, now: Timestamp, reader: &mut dyn Reader, jid: &BareJid) -> store::Result<bool> {
+        if self.loaded(jid.as_str()).is_some() {
+            return Ok(true);
+        }
+        let found = match (self.host(jid.domain()), jid.local()) {
+            (Some(host), Some(local)) => reader.find(Kind::Account, jid.domain(), local)?.map(|row| (host, row)),
+            _ => None,
+        };
+        let Some((host, row)) = found else {
+            let mut absent = self.absent.lock();
+            if absent.len() >= MAX_ABSENT {
+                absent.clear();
+            }
+            absent.insert(jid.clone());
+            return Ok(false);
+        };
+        let mut account = Account {
+            jid: jid.clone(),
+            owner: row.owner,
+            host,
+            disabled: row.disabled,
+            sessions: SmallVec::new(),
+            states: States::new(&self.names.tables.lock()),
+            waiting: VecDeque::new(),
+            log: LogState::default(),
+            dirty: false,
+        };
+        let mut progress = Vec::new();
+        for row in reader.load(row.owner, MAX_ROWS)? {
+            if row.map == self.progress {
+                progress.push((row.key, row.row.value));
+            } else if let Some(at) = self.names.table_at(row.map)
+                && !account.states.load(at, &row.key, &row.row.value)
+            {
+                tracing::error!(account = %jid, table = at, "a stored row cannot be read and is left alone");
+            }
+        }
+        let newest =
+            reader.log_range(row.owner, store::LogQuery { newest_first: true, limit: 1, ..Default::default() })?;
+        account.log.last = newest.first().map_or(0, |entry| entry.id);
+        account.log.cursor = account.states.get(self.tables.cursor).copied().unwrap_or(0);
+        account.log.last = account.log.last.max(account.log.cursor);
+        account.log.cursor_stored = account.log.cursor;
+        account.log.missed = account.log.last > account.log.cursor;
+        crate::resume::restore(self, &mut account, &progress, now);
+        let deadlines: Vec<_> =
+            account.sessions.iter().filter_map(|s| s.stream().deadline().map(|d| (d, s.id))).collect();
+        let account = AccountLock::new(account);
+        self.deadlines.lock().extend(deadlines.into_iter().map(|(at, id)| (at, jid.clone(), id)));
+        self.shard(jid.as_str()).lock().entry(jid.clone()).or_insert(account);
+        Ok(true)
+    }
+
+    /// An account came to be, or went: what is known of the name is forgotten.
+    pub fn forget(&self, jid: &BareJid) {
+        self.absent.lock().remove(jid.as_str());
+        self.shard(jid.as_str()).lock().remove(jid.as_str());
+    }
+
+    /// Lets go of accounts that nobody uses, if there are too many.
+    pub(crate) fn evict(&self) {
+        let loaded: usize = self.shards.iter().map(|shard| shard.lock().len()).sum();
+        if loaded <= MAX_IDLE_ACCOUNTS {
+            return;
+        }
+        for shard in &self.shards {
+            shard.lock().retain(|_, account| {
+                if Arc::strong_count(account) > 1 {
+                    return true;
+                }
+                let state = account.lock();
+                !state.sessions.is_empty() || !state.waiting.is_empty() || state.dirty
+            });
+        }
+    }
+}

@@ -1,0 +1,731 @@
+//! A session: what outlives the connection (RFC 6120 §7, XEP-0198 §5).
+//!
+//! The face of a session (its address, priority and flags) may be read by everybody. What is on its stream is behind a
+//! short lock of its own. Lock order: account, then session. A detached session has no connection and loses nothing.
+
+use std::any::Any;
+use std::collections::{BTreeSet, VecDeque};
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
+use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::error::StreamError;
+use vorpal_proto::jid::Jid;
+use vorpal_proto::stanza::{Kind, Stanza, Type};
+
+use crate::hook::{Outgoing, Verdict};
+use crate::ledger::Ledger;
+use crate::registry::Registry;
+use crate::resume::SessionRow;
+use crate::store::{EntryId, MapId, Owner, Row, Write};
+
+/// The number of a session: unique in the store for ever, so that a log entry can name it.
+pub type SessionId = u64;
+
+/// What waits for one session, written or not, may weigh so much. Beyond it, what the log holds is left to the log,
+/// presence is coalesced, an IQ is refused, and a session that is owed anything else is detached.
+pub const MAX_QUEUED_BYTES: usize = 512 * 1024;
+
+/// So many stanzas may be held back for an inactive client before all are sent.
+pub const MAX_HELD: usize = 256;
+
+/// Woken when there is something to do for a connection. Never blocks.
+pub trait Wake: Send + Sync {
+    /// There is something to write, to read again, or to close.
+    fn wake(&self);
+}
+
+/// A bit in every session: `m.session_flag("carbons")`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flag(pub(crate) u8);
+
+/// A value in every session: `m.session_slot::<T>("name")`.
+pub struct Slot<T> {
+    pub(crate) at: usize,
+    pub(crate) value: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for Slot<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Slot<T> {}
+
+/// A session. See the module's text.
+pub struct Session {
+    /// its number
+    pub id: SessionId,
+    /// its full address
+    pub jid: Jid,
+    flags: AtomicU64,
+    priority: AtomicI32,
+    /// set with the stream's state; read without its lock
+    attached: AtomicBool,
+    stream: Mutex<Stream>,
+}
+
+const UNAVAILABLE: i32 = i32::MIN;
+
+/// Why a stanza is in a session's queue: what becomes of it if the session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It was planned for this session: it goes elsewhere, or to the log.
+    Planned,
+    /// A carbon copy, a push, presence, an answer: it ends with the session.
+    Extra,
+}
+
+/// A stanza on its way out.
+#[derive(Clone, Debug)]
+pub struct Out {
+    /// in the form for this session
+    pub stanza: Stanza,
+    /// where it stands in the account's log
+    pub entry: Option<EntryId>,
+    /// what becomes of it if the session ends
+    pub role: Role,
+    /// it has a number on the stream (XEP-0198 §4)
+    pub counted: bool,
+}
+
+impl Out {
+    /// A stanza that has not been written yet.
+    pub fn new(stanza: Stanza, entry: Option<EntryId>, role: Role) -> Out {
+        Out { stanza, entry, role, counted: false }
+    }
+
+    fn must_be_logged(&self) -> bool {
+        self.role == Role::Planned
+            && self.entry.is_none()
+            && self.stanza.kind() == Kind::Message
+            && crate::ledger::never_promised(&self.stanza).is_none()
+    }
+}
+
+/// A presence that is held until something important comes, or a newer one of the same sender.
+struct Held {
+    out: Out,
+    latest_only: bool,
+}
+
+enum Item {
+    Stanza(Out),
+    Nonza(Vec<u8>),
+    /// what follows is counted (XEP-0198 §3)
+    Enabled(Vec<u8>, Box<Management>),
+}
+
+impl Item {
+    fn weight(&self) -> usize {
+        match self {
+            Item::Stanza(out) => out.stanza.weight(),
+            Item::Nonza(bytes) | Item::Enabled(bytes, _) => bytes.len(),
+        }
+    }
+}
+
+/// XEP-0198 on what is sent to a session.
+pub struct Management {
+    /// stanzas sent, modulo 2^32 on the wire
+    pub(crate) sent: u64,
+    /// stanzas the client has acknowledged
+    pub(crate) acked: u64,
+    /// an `<r/>` of ours waits for its answer
+    pub(crate) asked: bool,
+}
+
+/// Reading the log instead of being given it live: after joining, while detached, when too slow, and after a restart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    /// the next id to be read
+    pub pos: EntryId,
+    /// below this id the session was, or will be, given live what was planned for it
+    pub had_to: EntryId,
+    /// a page is being fetched
+    pub fetching: bool,
+}
+
+/// What is on a session's stream.
+pub struct Stream {
+    pub(crate) wake: Option<Arc<dyn Wake>>,
+    /// which connection it is: a task of an older one finds itself out
+    pub(crate) epoch: u32,
+    /// what the client sent
+    pub ledger: Ledger,
+    /// an IQ that must be answered before the next stanza is taken
+    pub(crate) barrier: Option<u64>,
+    /// the client asked for stream management: what it sends is promised
+    pub managed: bool,
+    /// stream management of what is sent, once `<enabled/>` was
+    pub sm: Option<Management>,
+    /// the client asked how far its stanzas are handled when this was the last of them
+    pub(crate) owes_ack: Option<u64>,
+    /// the row that the owed answer waits for is on its way
+    pub(crate) storing: bool,
+    queue: VecDeque<Item>,
+    held: VecDeque<Held>,
+    /// sent, and not yet acknowledged; without stream management: not yet written to the socket
+    unacked: VecDeque<Out>,
+    weight: usize,
+    pub(crate) reading: Option<Reading>,
+    /// entries from here on are given live; below it the log was read
+    pub(crate) joined: EntryId,
+    /// what came while the log was read
+    deferred: VecDeque<Out>,
+    /// the last presence that was broadcast
+    pub(crate) presence: Option<Stanza>,
+    /// to whom presence was sent directly (RFC 6121 §4.6)
+    pub(crate) directed: BTreeSet<Jid>,
+    /// it can be resumed, also after a crash
+    pub(crate) resumable: bool,
+    /// the secret by which it is resumed
+    pub(crate) token: Option<String>,
+    /// for how long it is kept without a connection, in milliseconds
+    pub(crate) keep: u64,
+    /// the connection waits until less is unsettled
+    paused: bool,
+    pub(crate) closing: Option<Closing>,
+    pub(crate) detached: Option<Timestamp>,
+    /// the client is known to have every entry up to here that was meant for the session
+    pub(crate) cursor: EntryId,
+    /// it is back after a restart, and nobody has resumed it yet
+    restored: bool,
+    slots: Vec<Option<Box<dyn Any + Send>>>,
+}
+
+/// How a stream ends.
+#[derive(Clone, Debug)]
+pub(crate) enum Closing {
+    /// with the closing tag alone
+    Normal,
+    /// with an error before it
+    Error(StreamError),
+    /// another connection has the session now, or it is lagging: the socket goes, the session stays
+    Replaced,
+}
+
+impl Session {
+    /// A session that just came to be: attached by nobody, unavailable.
+    pub fn new(id: SessionId, jid: Jid) -> Session {
+        let stream = Stream {
+            wake: None,
+            epoch: 0,
+            ledger: Ledger::default(),
+            barrier: None,
+            managed: false,
+            sm: None,
+            owes_ack: None,
+            storing: false,
+            queue: VecDeque::new(),
+            held: VecDeque::new(),
+            unacked: VecDeque::new(),
+            weight: 0,
+            reading: None,
+            joined: EntryId::MAX,
+            deferred: VecDeque::new(),
+            presence: None,
+            directed: BTreeSet::new(),
+            resumable: false,
+            token: None,
+            keep: 0,
+            paused: false,
+            closing: None,
+            detached: None,
+            cursor: 0,
+            restored: false,
+            slots: Vec::new(),
+        };
+        Session {
+            id,
+            jid,
+            flags: AtomicU64::new(0),
+            priority: AtomicI32::new(UNAVAILABLE),
+            attached: AtomicBool::new(false),
+            stream: Mutex::new(stream),
+        }
+    }
+
+    /// Whether a flag is set.
+    pub fn has(&self, flag: Flag) -> bool {
+        self.flags.load(Ordering::Acquire) & (1 << flag.0) != 0
+    }
+
+    /// Sets or clears a flag.
+    pub fn set(&self, flag: Flag, on: bool) {
+        if on {
+            self.flags.fetch_or(1 << flag.0, Ordering::AcqRel);
+        } else {
+            self.flags.fetch_and(!(1 << flag.0), Ordering::AcqRel);
+        }
+    }
+
+    pub(crate) fn flags(&self) -> u64 {
+        self.flags.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn restore_flags(&self, flags: u64) {
+        self.flags.store(flags, Ordering::Release);
+    }
+
+    /// The priority of its presence, if it is available (RFC 6121 §4.7.2.3).
+    pub fn priority(&self) -> Option<i8> {
+        match self.priority.load(Ordering::Acquire) {
+            UNAVAILABLE => None,
+            priority => i8::try_from(priority).ok(),
+        }
+    }
+
+    pub(crate) fn set_priority(&self, priority: Option<i8>) {
+        self.priority.store(priority.map_or(UNAVAILABLE, i32::from), Ordering::Release);
+    }
+
+    /// Whether it has sent presence and not taken it back.
+    pub fn is_available(&self) -> bool {
+        self.priority().is_some()
+    }
+
+    /// Whether a connection carries it now.
+    pub fn is_attached(&self) -> bool {
+        self.attached.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_attached(&self, attached: bool) {
+        self.attached.store(attached, Ordering::Release);
+    }
+
+    /// A connection carries it from here on. Gives the number of the connection.
+    pub(crate) fn attach(&self, wake: Arc<dyn Wake>) -> u32 {
+        let mut stream = self.stream();
+        stream.epoch += 1;
+        stream.wake = Some(wake);
+        stream.detached = None;
+        stream.closing = None;
+        self.attached.store(true, Ordering::Release);
+        stream.epoch
+    }
+
+    /// What is on its stream, locked for a moment.
+    pub fn stream(&self) -> MutexGuard<'_, Stream> {
+        self.stream.lock()
+    }
+
+    /// Gives it a stanza. True if it is in the queue now, false if it is left to the log, which the session will read.
+    /// An error where the bound is reached.
+    pub(crate) fn push(&self, out: Out) -> Result<bool, Out> {
+        let mut stream = self.stream();
+        let in_queue = stream.push(out)?;
+        if let Some(wake) = &stream.wake {
+            wake.wake();
+        }
+        Ok(in_queue)
+    }
+}
+
+impl Stream {
+    fn push(&mut self, out: Out) -> Result<bool, Out> {
+        if let Some(reading) = self.reading {
+            match out.entry {
+                // The log will be read up to there.
+                Some(entry) if entry >= reading.had_to => return Ok(false),
+                Some(_) => {}
+                None => return self.defer(out),
+            }
+        }
+        let weight = out.stanza.weight();
+        if self.weight + weight > MAX_QUEUED_BYTES {
+            if let Some(entry) = out.entry {
+                self.reading = Some(Reading { pos: entry, had_to: entry, fetching: false });
+                return Ok(false);
+            }
+            if !self.coalesce(&out) {
+                return Err(out);
+            }
+        }
+        self.weight += weight;
+        self.queue.push_back(Item::Stanza(out));
+        Ok(true)
+    }
+
+    /// Whether it is given what comes: attached, and not reading the log.
+    pub(crate) fn is_live(&self) -> bool {
+        self.wake.is_some() && self.reading.is_none()
+    }
+
+    /// From here on, or from further back if it reads already, the session reads the log. `horizon` is the id below which
+    /// nothing waits for its commit.
+    pub(crate) fn read_from(&mut self, from: EntryId, horizon: EntryId) {
+        match &mut self.reading {
+            None => self.reading = Some(Reading { pos: from, had_to: horizon, fetching: false }),
+            Some(reading) if from < reading.pos => {
+                reading.had_to = reading.had_to.max(reading.pos);
+                reading.pos = from;
+            }
+            Some(_) => {}
+        }
+        if let Some(wake) = &self.wake {
+            wake.wake();
+        }
+    }
+
+    /// What was planned for the session and is not in the log: it must be, before the session may be without a
+    /// connection. The places are filled by the caller with the ids that the entries were given.
+    pub(crate) fn unlogged(&mut self) -> impl Iterator<Item = &mut Out> {
+        let queued = self.queue.iter_mut().filter_map(|item| match item {
+            Item::Stanza(out) => Some(out),
+            Item::Nonza(_) | Item::Enabled(..) => None,
+        });
+        let held = self.held.iter_mut().map(|held| &mut held.out);
+        self.unacked.iter_mut().chain(held).chain(queued).filter(|out| out.must_be_logged())
+    }
+
+    fn defer(&mut self, out: Out) -> Result<bool, Out> {
+        let weight = out.stanza.weight();
+        if self.weight + weight > MAX_QUEUED_BYTES {
+            return Err(out);
+        }
+        self.weight += weight;
+        self.deferred.push_back(out);
+        Ok(true)
+    }
+
+    /// At the bound only the newest presence of a sender is kept.
+    fn coalesce(&mut self, out: &Out) -> bool {
+        if !is_state(&out.stanza) {
+            return false;
+        }
+        let from = &out.stanza.head.from;
+        let older = self
+            .queue
+            .iter()
+            .position(|item| matches!(item, Item::Stanza(o) if is_state(&o.stanza) && o.stanza.head.from == *from));
+        let Some(Item::Stanza(gone)) = older.and_then(|at| self.queue.remove(at)) else { return false };
+        self.weight -= gone.stanza.weight();
+        true
+    }
+
+    /// What came from the log, in its order.
+    pub(crate) fn push_read(&mut self, out: Out) {
+        self.weight += out.stanza.weight();
+        self.queue.push_back(Item::Stanza(out));
+    }
+
+    /// The log was read to its end: what came meanwhile follows.
+    pub(crate) fn end_reading(&mut self) {
+        self.reading = None;
+        for out in std::mem::take(&mut self.deferred) {
+            self.queue.push_back(Item::Stanza(out));
+        }
+    }
+
+    /// Whether the session has taken enough of what it was given to be given more of the log.
+    pub(crate) fn is_hungry(&self) -> bool {
+        self.reading.is_some_and(|r| !r.fetching) && self.weight < MAX_QUEUED_BYTES / 4 && self.wake.is_some()
+    }
+
+    /// An element that is no stanza: has no number, is never held back.
+    pub(crate) fn push_nonza(&mut self, bytes: Vec<u8>) {
+        self.weight += bytes.len();
+        self.queue.push_back(Item::Nonza(bytes));
+        if let Some(wake) = &self.wake {
+            wake.wake();
+        }
+    }
+
+    /// The answer to `<enable/>`: what is written after it is counted.
+    pub(crate) fn push_enabled(&mut self, bytes: Vec<u8>, management: Management) {
+        self.weight += bytes.len();
+        self.queue.push_back(Item::Enabled(bytes, Box::new(management)));
+        if let Some(wake) = &self.wake {
+            wake.wake();
+        }
+    }
+
+    /// Writes what waits, up to about `limit` bytes. True if anything is left.
+    pub(crate) fn pull(&mut self, session: &Session, registry: &Registry, out: &mut Vec<u8>, limit: usize) -> bool {
+        let mut wrote = false;
+        while out.len() < limit {
+            match self.queue.pop_front() {
+                None => break,
+                Some(Item::Nonza(bytes)) => {
+                    self.weight -= bytes.len();
+                    out.extend_from_slice(&bytes);
+                }
+                Some(Item::Enabled(bytes, management)) => {
+                    self.weight -= bytes.len();
+                    out.extend_from_slice(&bytes);
+                    self.sm = Some(*management);
+                }
+                Some(Item::Stanza(mut next)) => {
+                    let before = next.stanza.weight();
+                    let verdict = registry.judge(&Outgoing { session }, &mut next.stanza);
+                    self.weight = self.weight + next.stanza.weight() - before;
+                    match verdict {
+                        Verdict::Send => {
+                            self.release(out);
+                            self.send(next, out);
+                            wrote = true;
+                        }
+                        Verdict::Hold => self.hold(next, false),
+                        Verdict::HoldLatest => self.hold(next, true),
+                        Verdict::Drop => self.weight -= next.stanza.weight(),
+                    }
+                    if self.held.len() >= MAX_HELD {
+                        self.release(out);
+                        wrote = true;
+                    }
+                }
+            }
+        }
+        if wrote
+            && let Some(sm) = &mut self.sm
+            && !sm.asked
+        {
+            sm.asked = true;
+            out.extend_from_slice(b"<r xmlns='urn:xmpp:sm:3'/>");
+        }
+        !self.queue.is_empty()
+    }
+
+    fn hold(&mut self, out: Out, latest_only: bool) {
+        if latest_only {
+            let from = &out.stanza.head.from;
+            let older = self.held.iter().position(|h| h.latest_only && h.out.stanza.head.from == *from);
+            if let Some(gone) = older.and_then(|at| self.held.remove(at)) {
+                self.weight -= gone.out.stanza.weight();
+            }
+        }
+        self.held.push_back(Held { out, latest_only });
+    }
+
+    /// Everything that was held back goes out, in order.
+    fn release(&mut self, bytes: &mut Vec<u8>) {
+        for held in std::mem::take(&mut self.held) {
+            self.send(held.out, bytes);
+        }
+    }
+
+    pub(crate) fn wake(&self) {
+        if let Some(wake) = &self.wake {
+            wake.wake();
+        }
+    }
+
+    /// The connection is gone; what it had asked is void.
+    pub(crate) fn detach(&mut self, now: Timestamp) {
+        self.epoch += 1;
+        self.wake = None;
+        self.detached = Some(now);
+        self.paused = false;
+        self.owes_ack = None;
+    }
+
+    /// A session that was stored: detached, with nothing in its queues.
+    pub(crate) fn restore(&mut self, row: &SessionRow, cursor: EntryId, now: Timestamp) {
+        self.managed = true;
+        self.resumable = true;
+        self.token = Some(row.token.clone());
+        self.keep = row.keep;
+        self.joined = row.joined;
+        self.cursor = cursor;
+        self.restored = true;
+        self.detached = Some(now);
+        self.sm = Some(Management { sent: 0, acked: 0, asked: false });
+    }
+
+    /// The `h` with which a client resumes. After a restart nothing is known of what was sent before, and the count goes
+    /// on from the client's.
+    pub(crate) fn acked_at_resumption(&mut self, h: u32) -> Result<Vec<EntryId>, u64> {
+        if std::mem::take(&mut self.restored)
+            && let Some(sm) = &mut self.sm
+        {
+            sm.sent = u64::from(h);
+            sm.acked = u64::from(h);
+        }
+        self.acked(h)
+    }
+
+    /// Goes out before everything that waits.
+    pub(crate) fn push_first(&mut self, bytes: Vec<u8>) {
+        self.weight += bytes.len();
+        self.queue.push_front(Item::Nonza(bytes));
+        self.wake();
+    }
+
+    /// Asks the client how far it is.
+    pub(crate) fn ask(&mut self) {
+        if let Some(sm) = &mut self.sm {
+            sm.asked = true;
+            self.push_nonza(b"<r xmlns='urn:xmpp:sm:3'/>".to_vec());
+        }
+    }
+
+    /// The lowest id that the client is not known to have.
+    pub(crate) fn floor(&self, horizon: EntryId) -> EntryId {
+        let queued = self.queue.iter().filter_map(|item| match item {
+            Item::Stanza(out) => out.entry,
+            Item::Nonza(_) | Item::Enabled(..) => None,
+        });
+        let held = self.held.iter().filter_map(|held| held.out.entry);
+        let unacked = self.unacked.iter().filter_map(|out| out.entry);
+        let reading = self.reading.map(|r| r.pos);
+        queued.chain(held).chain(unacked).chain(reading).min().unwrap_or(horizon).min(horizon)
+    }
+
+    /// Puts what was held back at the head of the queue, past all judges.
+    pub(crate) fn flush(&mut self) {
+        let mut bytes = Vec::new();
+        self.release(&mut bytes);
+        if !bytes.is_empty() {
+            self.weight += bytes.len();
+            self.queue.push_front(Item::Nonza(bytes));
+            if let Some(wake) = &self.wake {
+                wake.wake();
+            }
+        }
+    }
+
+    fn send(&mut self, mut next: Out, bytes: &mut Vec<u8>) {
+        next.stanza.write(bytes, None);
+        next.counted = self.sm.is_some();
+        if let Some(sm) = &mut self.sm {
+            sm.sent += 1;
+            self.unacked.push_back(next);
+        } else if next.role == Role::Planned {
+            self.unacked.push_back(next);
+        } else {
+            self.weight -= next.stanza.weight();
+        }
+    }
+
+    /// Without stream management a stanza is taken when it was written to the socket. Gives the entries.
+    pub(crate) fn written(&mut self) -> Vec<EntryId> {
+        let uncounted = self.unacked.iter().take_while(|out| !out.counted).count();
+        self.take(uncounted)
+    }
+
+    /// XEP-0198 §4: the client has handled `h` of what was sent. Gives the entries it has taken, or how many were sent
+    /// if `h` claims more.
+    pub(crate) fn acked(&mut self, h: u32) -> Result<Vec<EntryId>, u64> {
+        let Some(sm) = &mut self.sm else { return Ok(Vec::new()) };
+        let newly = h.wrapping_sub(sm.acked as u32) as usize;
+        if newly > self.unacked.iter().filter(|out| out.counted).count() {
+            return Err(sm.sent);
+        }
+        sm.acked += newly as u64;
+        sm.asked = false;
+        Ok(self.take(newly))
+    }
+
+    fn take(&mut self, count: usize) -> Vec<EntryId> {
+        let mut entries = Vec::new();
+        for out in self.unacked.drain(..count) {
+            self.weight -= out.stanza.weight();
+            entries.extend(out.entry);
+        }
+        if self.unacked.is_empty() && self.unacked.capacity() > 16 {
+            self.unacked = VecDeque::new();
+        }
+        if self.queue.is_empty() && self.queue.capacity() > 16 {
+            self.queue = VecDeque::new();
+        }
+        entries
+    }
+
+    /// Whether an `<r/>` of ours should go out for what is still unacknowledged.
+    pub(crate) fn should_ask(&self) -> bool {
+        self.sm.as_ref().is_some_and(|sm| !sm.asked) && !self.unacked.is_empty()
+    }
+
+    /// A new connection of the same session: what the old one did not get acknowledged is sent again, in order
+    /// (XEP-0198 §5).
+    pub(crate) fn rewind(&mut self) {
+        let mut again: VecDeque<Item> = self.unacked.drain(..).map(Item::Stanza).collect();
+        again.extend(self.held.drain(..).map(|held| Item::Stanza(held.out)));
+        // What was nonza on the old stream means nothing on the new one.
+        again.extend(self.queue.drain(..).filter(|item| matches!(item, Item::Stanza(_))));
+        self.queue = again;
+        let deferred: usize = self.deferred.iter().map(|out| out.stanza.weight()).sum();
+        self.weight = self.queue.iter().map(Item::weight).sum::<usize>() + deferred;
+        self.owes_ack = None;
+        if let Some(sm) = &mut self.sm {
+            sm.sent = sm.acked;
+            sm.asked = false;
+        }
+    }
+
+    /// The session ends: everything that it holds and that was not taken.
+    pub(crate) fn drain(&mut self) -> Vec<Out> {
+        let mut all: Vec<Out> = self.unacked.drain(..).collect();
+        all.extend(self.held.drain(..).map(|held| held.out));
+        all.extend(self.queue.drain(..).filter_map(|item| match item {
+            Item::Stanza(out) => Some(out),
+            Item::Nonza(_) | Item::Enabled(..) => None,
+        }));
+        all.extend(self.deferred.drain(..));
+        self.weight = 0;
+        all
+    }
+
+    /// Whether the session can be resumed, also after a crash.
+    pub(crate) fn is_resumable(&self) -> bool {
+        self.managed && self.resumable
+    }
+
+    /// When the session ends if nobody comes back to it.
+    pub(crate) fn deadline(&self) -> Option<Timestamp> {
+        Some(self.detached?.plus(std::time::Duration::from_millis(self.keep)))
+    }
+
+    /// The row that says how far the session is handled when its batch is committed, and what the client has.
+    pub(crate) fn progress_row(&self, map: MapId, owner: Owner, session: SessionId, n: u64) -> Write {
+        let mut value = Vec::with_capacity(16);
+        value.extend_from_slice(&self.ledger.counted(n).to_be_bytes());
+        value.extend_from_slice(&self.cursor.to_be_bytes());
+        let key = Bytes::copy_from_slice(&session.to_be_bytes());
+        Write::Put { map, owner, key, row: Some(Row::from(Bytes::from(value))) }
+    }
+
+    /// Says `<a/>` with what is handled and stored.
+    pub(crate) fn write_ack(&mut self) {
+        self.owes_ack = None;
+        let ack = format!("<a xmlns='urn:xmpp:sm:3' h='{}'/>", self.ledger.h());
+        self.push_nonza(ack.into_bytes());
+    }
+
+    /// The connection, if it paused because too much was unsettled and may go on.
+    pub(crate) fn waits_for_room(&mut self) -> Option<&Arc<dyn Wake>> {
+        if !self.paused || self.ledger.is_full() || self.barrier.is_some() {
+            return None;
+        }
+        self.paused = false;
+        self.wake.as_ref()
+    }
+
+    /// Whether the connection must not take the next stanza yet. It is woken when it may.
+    pub fn must_pause(&mut self) -> bool {
+        self.paused = self.ledger.is_full() || self.barrier.is_some();
+        self.paused
+    }
+
+    /// The module's value in this session.
+    pub fn slot<T: Default + Send + 'static>(&mut self, slot: Slot<T>) -> &mut T {
+        if self.slots.len() <= slot.at {
+            self.slots.resize_with(slot.at + 1, || None);
+        }
+        self.slots[slot.at]
+            .get_or_insert_with(|| Box::new(T::default()))
+            .downcast_mut()
+            .expect("a slot is made with its type")
+    }
+}
+
+/// Presence that a newer one of the same sender makes void.
+fn is_state(stanza: &Stanza) -> bool {
+    stanza.kind() == Kind::Presence
+        && matches!(stanza.type_(), Type::None | Type::Unavailable)
+        && !stanza.has_any(vorpal_proto::ns::MUC_USER)
+}

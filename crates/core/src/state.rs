@@ -1,0 +1,288 @@
+//! What modules keep for an account: tables of rows, loaded with the account, changed only by commit.
+//!
+//! A handler reads what is committed. A change works on the newest value that was *submitted*, so that two clients that
+//! edit at once lose nothing; it is staged until its stretch ends, pending until its batch is committed, and then it is
+//! what everybody reads. One row per key: a list of ten thousand is never rewritten.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use vorpal_proto::jid::{BareJid, Jid};
+
+use crate::store::{BatchId, MapId};
+
+/// What can be the key of a row. The bytes order as the keys do.
+pub trait Key: Ord + Clone + Send + 'static {
+    /// The key as it is stored.
+    fn to_bytes(&self) -> Vec<u8>;
+    /// The key that was stored; nothing if it is none.
+    fn from_bytes(bytes: &[u8]) -> Option<Self>;
+}
+
+impl Key for () {
+    fn to_bytes(&self) -> Vec<u8> {
+        Vec::new()
+    }
+    fn from_bytes(_: &[u8]) -> Option<()> {
+        Some(())
+    }
+}
+
+impl Key for Jid {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.as_str().as_bytes().to_vec()
+    }
+    fn from_bytes(bytes: &[u8]) -> Option<Jid> {
+        Jid::parse(std::str::from_utf8(bytes).ok()?).ok()
+    }
+}
+
+impl Key for BareJid {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.as_str().as_bytes().to_vec()
+    }
+    fn from_bytes(bytes: &[u8]) -> Option<BareJid> {
+        std::str::from_utf8(bytes).ok()?.parse().ok()
+    }
+}
+
+impl Key for String {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.as_bytes().to_vec()
+    }
+    fn from_bytes(bytes: &[u8]) -> Option<String> {
+        String::from_utf8(bytes.to_vec()).ok()
+    }
+}
+
+impl Key for u64 {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.to_be_bytes().to_vec()
+    }
+    fn from_bytes(bytes: &[u8]) -> Option<u64> {
+        Some(u64::from_be_bytes(bytes.try_into().ok()?))
+    }
+}
+
+/// What can be the value of a row: stored as JSON, so that an operator can read it and a field can be added.
+pub trait Value: Clone + Serialize + DeserializeOwned + Send + Sync + 'static {}
+impl<T: Clone + Serialize + DeserializeOwned + Send + Sync + 'static> Value for T {}
+
+/// A table that a module keeps for each account: `m.account_map("blocklist")`.
+pub struct Map<K, V> {
+    pub(crate) at: usize,
+    pub(crate) rows: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K, V> Clone for Map<K, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<K, V> Copy for Map<K, V> {}
+
+/// A single value that a module keeps for each account.
+pub type Cell<T> = Map<(), T>;
+
+/// One change of one row, to go into a batch.
+pub(crate) struct Row {
+    pub map: MapId,
+    pub key: Vec<u8>,
+    pub value: Option<Vec<u8>>,
+}
+
+/// One table of one account.
+struct Table<K, V> {
+    map: MapId,
+    committed: BTreeMap<K, V>,
+    pending: Vec<(BatchId, K, Option<V>)>,
+    staged: Vec<(K, Option<V>)>,
+}
+
+trait AnyTable: Send {
+    fn load(&mut self, key: &[u8], value: &[u8]) -> bool;
+    fn submit(&mut self, batch: BatchId, rows: &mut Vec<Row>);
+    fn discard(&mut self);
+    fn complete(&mut self, batch: BatchId, committed: bool);
+    fn is_staged(&self) -> bool;
+    fn any(&self) -> &dyn Any;
+    fn any_mut(&mut self) -> &mut dyn Any;
+}
+
+impl<K: Key, V: Value> AnyTable for Table<K, V> {
+    fn load(&mut self, key: &[u8], value: &[u8]) -> bool {
+        match (K::from_bytes(key), serde_json::from_slice(value)) {
+            (Some(key), Ok(value)) => {
+                self.committed.insert(key, value);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn submit(&mut self, batch: BatchId, rows: &mut Vec<Row>) {
+        for (key, value) in self.staged.drain(..) {
+            // A value of ours that JSON cannot hold would be a bug of its type; it is then not changed.
+            let bytes = match &value {
+                None => None,
+                Some(value) => match serde_json::to_vec(value) {
+                    Ok(bytes) => Some(bytes),
+                    Err(_) => continue,
+                },
+            };
+            rows.push(Row { map: self.map, key: key.to_bytes(), value: bytes });
+            self.pending.push((batch, key, value));
+        }
+    }
+
+    fn discard(&mut self) {
+        self.staged.clear();
+    }
+
+    fn complete(&mut self, batch: BatchId, committed: bool) {
+        for (of, key, value) in std::mem::take(&mut self.pending) {
+            if of != batch {
+                self.pending.push((of, key, value));
+            } else if committed {
+                match value {
+                    Some(value) => drop(self.committed.insert(key, value)),
+                    None => drop(self.committed.remove(&key)),
+                }
+            }
+        }
+    }
+
+    fn is_staged(&self) -> bool {
+        !self.staged.is_empty()
+    }
+
+    fn any(&self) -> &dyn Any {
+        self
+    }
+
+    fn any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+/// A table that the store has not been told of yet.
+pub(crate) const UNBOUND: MapId = MapId(u16::MAX);
+
+/// How to make an empty table: what a module registered.
+pub(crate) struct TableKind {
+    pub name: &'static str,
+    /// the number the store gave it
+    pub map: MapId,
+    make: fn(MapId) -> Box<dyn AnyTable>,
+}
+
+impl TableKind {
+    pub(crate) fn of<K: Key, V: Value>(name: &'static str) -> TableKind {
+        TableKind {
+            name,
+            map: UNBOUND,
+            make: |map| {
+                Box::new(Table::<K, V> { map, committed: BTreeMap::new(), pending: Vec::new(), staged: Vec::new() })
+            },
+        }
+    }
+}
+
+/// All tables of one account.
+pub struct States {
+    tables: Vec<Box<dyn AnyTable>>,
+}
+
+impl States {
+    pub(crate) fn new(kinds: &[TableKind]) -> States {
+        States { tables: kinds.iter().map(|kind| (kind.make)(kind.map)).collect() }
+    }
+
+    /// A row from the store. Says no if it cannot be read: it is then left alone.
+    pub(crate) fn load(&mut self, at: usize, key: &[u8], value: &[u8]) -> bool {
+        self.tables.get_mut(at).is_some_and(|table| table.load(key, value))
+    }
+
+    fn table<K: Key, V: Value>(&self, map: Map<K, V>) -> &Table<K, V> {
+        self.tables[map.at].any().downcast_ref().expect("a handle is made with its table's types")
+    }
+
+    /// The rows that are committed.
+    pub fn rows<K: Key, V: Value>(&self, map: Map<K, V>) -> &BTreeMap<K, V> {
+        &self.table(map).committed
+    }
+
+    /// The committed value of a cell.
+    pub fn get<T: Value>(&self, cell: Cell<T>) -> Option<&T> {
+        self.rows(cell).get(&())
+    }
+
+    /// The newest value of a row: staged, else submitted, else committed.
+    pub fn newest<K: Key, V: Value>(&self, map: Map<K, V>, key: &K) -> Option<&V> {
+        let table = self.table(map);
+        if let Some((_, value)) = table.staged.iter().rev().find(|(k, _)| k == key) {
+            return value.as_ref();
+        }
+        if let Some((_, _, value)) = table.pending.iter().rev().find(|(_, k, _)| k == key) {
+            return value.as_ref();
+        }
+        table.committed.get(key)
+    }
+
+    /// How many rows there will be when all that is staged and pending is committed; for limits.
+    pub fn newest_len<K: Key, V: Value>(&self, map: Map<K, V>) -> usize {
+        let table = self.table(map);
+        let mut touched: Vec<&K> =
+            table.pending.iter().map(|(_, k, _)| k).chain(table.staged.iter().map(|(k, _)| k)).collect();
+        touched.sort();
+        touched.dedup();
+        let before = touched.iter().filter(|k| table.committed.contains_key(k)).count();
+        let after = touched.iter().filter(|k| self.newest(map, k).is_some()).count();
+        table.committed.len() - before + after
+    }
+
+    /// The keys of the newest rows.
+    pub fn newest_keys<K: Key, V: Value>(&self, map: Map<K, V>) -> Vec<K> {
+        let table = self.table(map);
+        let mut keys: Vec<K> = table.committed.keys().cloned().collect();
+        keys.extend(table.pending.iter().map(|(_, k, _)| k.clone()));
+        keys.extend(table.staged.iter().map(|(k, _)| k.clone()));
+        keys.sort();
+        keys.dedup();
+        keys.retain(|key| self.newest(map, key).is_some());
+        keys
+    }
+
+    /// Sets a row to a value, or removes it, when the stretch's batch is committed.
+    pub fn stage<K: Key, V: Value>(&mut self, map: Map<K, V>, key: K, value: Option<V>) {
+        let table: &mut Table<K, V> =
+            self.tables[map.at].any_mut().downcast_mut().expect("a handle is made with its table's types");
+        table.staged.push((key, value));
+    }
+
+    pub(crate) fn submit(&mut self, batch: BatchId, rows: &mut Vec<Row>) {
+        for table in &mut self.tables {
+            table.submit(batch, rows);
+        }
+    }
+
+    /// Whether anything is staged.
+    pub(crate) fn is_staged(&self) -> bool {
+        self.tables.iter().any(|table| table.is_staged())
+    }
+
+    pub(crate) fn discard(&mut self) {
+        for table in &mut self.tables {
+            table.discard();
+        }
+    }
+
+    pub(crate) fn complete(&mut self, batch: BatchId, committed: bool) {
+        for table in &mut self.tables {
+            table.complete(batch, committed);
+        }
+    }
+}

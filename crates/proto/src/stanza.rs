@@ -1,0 +1,631 @@
+//! A stanza on its way through the server (RFC 6120 §8).
+//!
+//! The header is values: addresses are parsed and normalised, and escaped again whenever they are written. The body is
+//! shared bytes with an index of its direct children. Forwarding copies bytes, stamping appends a fragment, stripping
+//! hides a child, a clone costs a counter.
+//!
+//! Invariant: the body declares every namespace it uses and leaves the content namespace implicit, so that the same
+//! bytes are right on a client's, a server's and a component's stream.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use compact_str::CompactString;
+use smallvec::SmallVec;
+
+use crate::element::{Element, el};
+use crate::error::StanzaError;
+use crate::jid::Jid;
+use crate::ns::{self, Ns};
+use crate::parse::{self, Limits, StreamContext, XmlError};
+use crate::scan::Plain;
+use crate::write::escape_attr;
+
+/// The three kinds of stanza (RFC 6120 §8.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// `<message/>`
+    Message,
+    /// `<presence/>`
+    Presence,
+    /// `<iq/>`
+    Iq,
+}
+
+impl Kind {
+    /// The name of the element.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Message => "message",
+            Kind::Presence => "presence",
+            Kind::Iq => "iq",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Kind> {
+        match name {
+            "message" => Some(Kind::Message),
+            "presence" => Some(Kind::Presence),
+            "iq" => Some(Kind::Iq),
+            _ => None,
+        }
+    }
+}
+
+/// The `type` of a stanza. Which values a kind may have is checked when it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Type {
+    /// No `type` at all: a normal message, an available presence.
+    None,
+    // message (RFC 6121 §5.2.2)
+    Normal,
+    Chat,
+    Groupchat,
+    Headline,
+    // presence (RFC 6121 §4.7.1)
+    Unavailable,
+    Subscribe,
+    Subscribed,
+    Unsubscribe,
+    Unsubscribed,
+    Probe,
+    // iq (RFC 6120 §8.2.3)
+    Get,
+    Set,
+    Result,
+    /// Any kind: the answer that something failed (RFC 6120 §8.3).
+    Error,
+}
+
+impl Type {
+    /// The value of the attribute; nothing for [`Type::None`].
+    pub const fn name(self) -> Option<&'static str> {
+        Some(match self {
+            Type::None => return None,
+            Type::Normal => "normal",
+            Type::Chat => "chat",
+            Type::Groupchat => "groupchat",
+            Type::Headline => "headline",
+            Type::Unavailable => "unavailable",
+            Type::Subscribe => "subscribe",
+            Type::Subscribed => "subscribed",
+            Type::Unsubscribe => "unsubscribe",
+            Type::Unsubscribed => "unsubscribed",
+            Type::Probe => "probe",
+            Type::Get => "get",
+            Type::Set => "set",
+            Type::Result => "result",
+            Type::Error => "error",
+        })
+    }
+
+    /// RFC 6121 §5.2.2: an unknown type of message is a normal one. Presence and IQ know no such rule.
+    fn of(kind: Kind, value: Option<&str>) -> Option<Type> {
+        use Kind::{Iq, Message, Presence};
+        Some(match (kind, value) {
+            (Message | Presence, None) => Type::None,
+            (Message, Some("chat")) => Type::Chat,
+            (Message, Some("groupchat")) => Type::Groupchat,
+            (Message, Some("headline")) => Type::Headline,
+            (_, Some("error")) => Type::Error,
+            (Message, Some(_)) => Type::Normal,
+            (Presence, Some("unavailable")) => Type::Unavailable,
+            (Presence, Some("subscribe")) => Type::Subscribe,
+            (Presence, Some("subscribed")) => Type::Subscribed,
+            (Presence, Some("unsubscribe")) => Type::Unsubscribe,
+            (Presence, Some("unsubscribed")) => Type::Unsubscribed,
+            (Presence, Some("probe")) => Type::Probe,
+            (Iq, Some("get")) => Type::Get,
+            (Iq, Some("set")) => Type::Set,
+            (Iq, Some("result")) => Type::Result,
+            (Presence, Some(_)) | (Iq, _) => return None,
+        })
+    }
+}
+
+/// The start tag of a stanza, as values.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// message, presence or iq
+    pub kind: Kind,
+    /// the `type`
+    pub type_: Type,
+    /// the `id`, chosen by whoever asked or spoke first
+    pub id: Option<CompactString>,
+    /// who speaks; stamped by the server at the edge (RFC 6120 §8.1.2.1)
+    pub from: Option<Jid>,
+    /// who is spoken to
+    pub to: Option<Jid>,
+    /// `xml:lang`
+    pub lang: Option<CompactString>,
+}
+
+/// Where a child stands in its bytes.
+#[derive(Clone, Debug)]
+struct Child {
+    ns: u16,
+    name: Range<u32>,
+    range: Range<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Body {
+    raw: Bytes,
+    children: SmallVec<[Child; 4]>,
+}
+
+/// A fragment that was appended on the way: a stanza-id, a delay.
+#[derive(Clone, Debug)]
+struct Appended {
+    ns: u16,
+    name_len: u32,
+    raw: Bytes,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Edits {
+    hidden: u64,
+    appended: SmallVec<[Appended; 1]>,
+}
+
+/// Why a frame is no stanza that may pass.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StanzaFault {
+    /// Not message, presence or iq in the content namespace: a nonza, or nothing we know.
+    #[error("not a stanza")]
+    NotAStanza,
+    /// The XML itself is at fault; ends the stream.
+    #[error("{0}")]
+    Xml(#[from] XmlError),
+    /// The header is at fault; the stanza is answered with this error and the stream goes on (RFC 6120 §8.3).
+    #[error("the stanza's header is at fault")]
+    Header(Box<HeaderFault>),
+}
+
+/// A stanza whose header cannot be accepted, with what is needed to answer it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeaderFault {
+    /// the kind of the stanza
+    pub kind: Kind,
+    /// whether it was itself an error or a result: these are never answered (RFC 6120 §8.3.1)
+    pub answerable: bool,
+    /// the `id` to answer with
+    pub id: Option<CompactString>,
+    /// the `to` as it was sent, if it is an address at all: the error comes from there
+    pub to: Option<Jid>,
+    /// what to say
+    pub error: StanzaError,
+}
+
+/// A stanza: cheap to clone, cheap to edit.
+#[derive(Clone, Debug)]
+pub struct Stanza {
+    /// The start tag.
+    pub head: Head,
+    body: Arc<Body>,
+    edits: Edits,
+}
+
+/// A child of a stanza that has been looked up but not parsed.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    name: &'a str,
+    raw: &'a [u8],
+}
+
+impl View<'_> {
+    /// The child as a tree. The bytes were checked when the stanza was read.
+    pub fn parse(&self) -> Element {
+        let text = std::str::from_utf8(self.raw).unwrap_or_default();
+        parse::parse_fragment(text).unwrap_or_else(|_| el(self.name, ns::CLIENT))
+    }
+}
+
+impl Stanza {
+    /// A stanza made by the server itself.
+    pub fn new(kind: Kind, type_: Type) -> Stanza {
+        let head = Head { kind, type_, id: None, from: None, to: None, lang: None };
+        Stanza { head, body: Arc::default(), edits: Edits::default() }
+    }
+
+    /// An empty message of the given type.
+    pub fn message(type_: Type) -> Stanza {
+        Stanza::new(Kind::Message, type_)
+    }
+
+    /// An empty presence of the given type.
+    pub fn presence(type_: Type) -> Stanza {
+        Stanza::new(Kind::Presence, type_)
+    }
+
+    /// The same stanza with `from`.
+    pub fn from(mut self, from: impl Into<Option<Jid>>) -> Stanza {
+        self.head.from = from.into();
+        self
+    }
+
+    /// The same stanza with `to`.
+    pub fn to(mut self, to: impl Into<Option<Jid>>) -> Stanza {
+        self.head.to = to.into();
+        self
+    }
+
+    /// The same stanza with `id`.
+    pub fn id(mut self, id: impl Into<CompactString>) -> Stanza {
+        self.head.id = Some(id.into());
+        self
+    }
+
+    /// The same stanza with one more child at its end.
+    pub fn child(mut self, child: Element) -> Stanza {
+        self.append(&child);
+        self
+    }
+
+    /// Reads one frame. `passthrough` allows the peer's own bytes to be kept where they are in the plain grammar.
+    pub fn read(frame: &Bytes, cx: &StreamContext, limits: &Limits, passthrough: bool) -> Result<Stanza, StanzaFault> {
+        if passthrough && let Some(plain) = cx.scan(frame, limits) {
+            return Stanza::from_plain(frame, plain, cx);
+        }
+        Stanza::from_element(&parse::parse_element(frame, cx, limits)?, cx)
+    }
+
+    /// Reads what [`Stanza::write`] wrote with the client's content namespace: stored stanzas, tests.
+    pub fn parse(text: &str) -> Result<Stanza, StanzaFault> {
+        let cx = StreamContext::default();
+        Stanza::from_element(&parse::parse_element(text.as_bytes(), &cx, &Limits::default())?, &cx)
+    }
+
+    /// From a tree, written anew in its canonical form.
+    pub fn from_element(tree: &Element, cx: &StreamContext) -> Result<Stanza, StanzaFault> {
+        let kind = Kind::from_name(tree.name()).filter(|_| tree.ns_id() == ns::CLIENT.id());
+        let kind = kind.ok_or(StanzaFault::NotAStanza)?;
+        let lang = tree.lang().or(cx.lang());
+        let head = head(kind, tree.get("type"), tree.get("id"), tree.get("from"), tree.get("to"), lang)?;
+        let mut raw = Vec::new();
+        let mut children = SmallVec::new();
+        for node in tree.nodes() {
+            match node {
+                crate::element::Node::Text(text) => crate::write::escape_text(&mut raw, text),
+                crate::element::Node::Element(child) => {
+                    let start = raw.len() as u32;
+                    child.write(&mut raw, ns::CLIENT.as_str());
+                    let name = start + 1..start + 1 + child.name().len() as u32;
+                    children.push(Child { ns: child.ns_id(), name, range: start..raw.len() as u32 });
+                }
+            }
+        }
+        Ok(Stanza { head, body: Arc::new(Body { raw: raw.into(), children }), edits: Edits::default() })
+    }
+
+    fn from_plain(frame: &Bytes, plain: Plain, cx: &StreamContext) -> Result<Stanza, StanzaFault> {
+        let text = |range: &Range<u32>| {
+            std::str::from_utf8(&frame[range.start as usize..range.end as usize]).unwrap_or_default()
+        };
+        let kind = Kind::from_name(text(&plain.name)).ok_or(StanzaFault::NotAStanza)?;
+        let (mut type_, mut id, mut from, mut to, mut lang) = (None, None, None, None, None);
+        for attr in &plain.attrs {
+            let value = crate::write::unescape(text(&attr.value), attr.has_entities);
+            match text(&attr.name) {
+                "type" => type_ = Some(value),
+                "id" => id = Some(value),
+                "from" => from = Some(value),
+                "to" => to = Some(value),
+                "xml:lang" => lang = Some(value),
+                _ => {}
+            }
+        }
+        let lang = lang.as_deref().or(cx.lang());
+        let head = head(kind, type_.as_deref(), id.as_deref(), from.as_deref(), to.as_deref(), lang)?;
+        let base = plain.body.start;
+        let children = plain
+            .children
+            .iter()
+            .map(|c| Child {
+                ns: c.ns,
+                name: c.name.start - base..c.name.end - base,
+                range: c.range.start - base..c.range.end - base,
+            })
+            .collect();
+        let raw = frame.slice(plain.body.start as usize..plain.body.end as usize);
+        Ok(Stanza { head, body: Arc::new(Body { raw, children }), edits: Edits::default() })
+    }
+
+    /// The kind.
+    pub fn kind(&self) -> Kind {
+        self.head.kind
+    }
+
+    /// The type.
+    pub fn type_(&self) -> Type {
+        self.head.type_
+    }
+
+    fn views(&self) -> impl Iterator<Item = (u16, View<'_>)> {
+        let raw = &self.body.raw;
+        let own = self.body.children.iter().enumerate().filter(|(i, _)| self.edits.hidden & bit(*i) == 0).map(
+            move |(_, c)| {
+                let name = &raw[c.name.start as usize..c.name.end as usize];
+                let raw = &raw[c.range.start as usize..c.range.end as usize];
+                (c.ns, View { name: std::str::from_utf8(name).unwrap_or_default(), raw })
+            },
+        );
+        let late = self.edits.appended.iter().map(|a| {
+            let name = &a.raw[1..1 + a.name_len as usize];
+            (a.ns, View { name: std::str::from_utf8(name).unwrap_or_default(), raw: &a.raw })
+        });
+        own.chain(late)
+    }
+
+    /// The first direct child of this name.
+    pub fn view(&self, ns: Ns, name: &str) -> Option<View<'_>> {
+        self.views().find(|(id, view)| view.name == name && matches(ns, *id, view)).map(|(_, view)| view)
+    }
+
+    /// The first direct child of this name, as a tree.
+    pub fn get(&self, ns: Ns, name: &str) -> Option<Element> {
+        self.view(ns, name).map(|view| view.parse())
+    }
+
+    /// Whether there is a direct child of this name.
+    pub fn has(&self, ns: Ns, name: &str) -> bool {
+        self.view(ns, name).is_some()
+    }
+
+    /// Whether there is any direct child in the namespace.
+    pub fn has_any(&self, ns: Ns) -> bool {
+        self.views().any(|(id, view)| matches(ns, id, &view))
+    }
+
+    /// The only child of an IQ, as number of namespace and name; none if it has no child (RFC 6120 §8.2.3).
+    pub fn payload(&self) -> Option<(u16, View<'_>)> {
+        self.views().next()
+    }
+
+    /// How many direct children are visible.
+    pub fn child_count(&self) -> usize {
+        self.views().count()
+    }
+
+    /// All visible children, as trees.
+    pub fn children(&self) -> Vec<Element> {
+        self.views().map(|(_, view)| view.parse()).collect()
+    }
+
+    /// Whether every visible child is in one of the namespaces: what remains besides, say, chat states.
+    pub fn only_has(&self, allowed: &[Ns]) -> bool {
+        self.views().all(|(id, view)| allowed.iter().any(|ns| matches(*ns, id, &view)))
+    }
+
+    /// Hides every direct child of this name that satisfies `which`.
+    pub fn hide(&mut self, ns: Ns, name: &str, which: impl Fn(&Element) -> bool) {
+        let goes: SmallVec<[bool; 8]> = self
+            .views()
+            .map(|(id, view)| view.name == name && matches(ns, id, &view) && which(&view.parse()))
+            .collect();
+        if !goes.contains(&true) {
+            return;
+        }
+        if self.body.children.len() > MAX_HIDEABLE {
+            self.body = Arc::new(self.rebuilt(&goes));
+            self.edits = Edits::default();
+            return;
+        }
+        let mut goes = goes.into_iter();
+        for i in 0..self.body.children.len() {
+            if self.edits.hidden & bit(i) == 0 && goes.next() == Some(true) {
+                self.edits.hidden |= bit(i);
+            }
+        }
+        self.edits.appended.retain(|_| goes.next() != Some(true));
+    }
+
+    /// The visible children but for those that go, in a body of their own.
+    fn rebuilt(&self, goes: &[bool]) -> Body {
+        let mut raw = Vec::with_capacity(self.body.raw.len());
+        let mut children = SmallVec::new();
+        for ((ns, view), _) in self.views().zip(goes).filter(|(_, goes)| !**goes) {
+            let start = raw.len() as u32;
+            raw.extend_from_slice(view.raw);
+            let name = start + 1..start + 1 + view.name.len() as u32;
+            children.push(Child { ns, name, range: start..raw.len() as u32 });
+        }
+        Body { raw: raw.into(), children }
+    }
+
+    /// Appends a child.
+    pub fn append(&mut self, child: &Element) {
+        let mut raw = Vec::with_capacity(96);
+        child.write(&mut raw, ns::CLIENT.as_str());
+        let name_len = child.name().len() as u32;
+        self.edits.appended.push(Appended { ns: child.ns_id(), name_len, raw: raw.into() });
+    }
+
+    /// Replaces the whole body by these children.
+    pub fn with_children(mut self, children: impl IntoIterator<Item = Element>) -> Stanza {
+        self.body = Arc::default();
+        self.edits = Edits::default();
+        for child in children {
+            self.append(&child);
+        }
+        self
+    }
+
+    /// Writes the stanza for a stream whose content namespace is the default one. With `xmlns` for the places where it
+    /// is not: a forwarded stanza, a WebSocket frame.
+    pub fn write(&self, out: &mut Vec<u8>, xmlns: Option<Ns>) {
+        self.write_to(out, xmlns, self.head.to.as_ref());
+    }
+
+    /// Writes the stanza with another `to`: one body for many receivers.
+    pub fn write_to(&self, out: &mut Vec<u8>, xmlns: Option<Ns>, to: Option<&Jid>) {
+        let name = self.head.kind.name();
+        out.push(b'<');
+        out.extend_from_slice(name.as_bytes());
+        let mut attr = |name: &str, value: &str| {
+            out.extend_from_slice(name.as_bytes());
+            escape_attr(out, value);
+            out.push(b'\'');
+        };
+        if let Some(ns) = xmlns {
+            attr(" xmlns='", ns.as_str());
+        }
+        if let Some(from) = &self.head.from {
+            attr(" from='", from.as_str());
+        }
+        if let Some(to) = to {
+            attr(" to='", to.as_str());
+        }
+        if let Some(type_) = self.head.type_.name() {
+            attr(" type='", type_);
+        }
+        if let Some(id) = &self.head.id {
+            attr(" id='", id);
+        }
+        if let Some(lang) = &self.head.lang {
+            attr(" xml:lang='", lang);
+        }
+        if self.body.raw.is_empty() && self.edits.appended.is_empty() {
+            out.extend_from_slice(b"/>");
+            return;
+        }
+        out.push(b'>');
+        self.write_body(out);
+        out.extend_from_slice(b"</");
+        out.extend_from_slice(name.as_bytes());
+        out.push(b'>');
+    }
+
+    fn write_body(&self, out: &mut Vec<u8>) {
+        let raw = &self.body.raw;
+        if self.edits.hidden == 0 {
+            out.extend_from_slice(raw);
+        } else {
+            let mut at = 0;
+            for (i, child) in self.body.children.iter().enumerate() {
+                if self.edits.hidden & bit(i) != 0 {
+                    out.extend_from_slice(&raw[at..child.range.start as usize]);
+                    at = child.range.end as usize;
+                }
+            }
+            out.extend_from_slice(&raw[at..]);
+        }
+        for appended in &self.edits.appended {
+            out.extend_from_slice(&appended.raw);
+        }
+    }
+
+    /// The stanza as text, as [`Stanza::parse`] reads it.
+    pub fn to_xml(&self) -> String {
+        let mut out = Vec::with_capacity(self.weight());
+        self.write(&mut out, None);
+        String::from_utf8(out).unwrap_or_default()
+    }
+
+    /// About how many bytes the stanza takes when written: for budgets of queues.
+    pub fn weight(&self) -> usize {
+        let head = &self.head;
+        let jid = |jid: &Option<Jid>| jid.as_ref().map_or(0, |j| j.as_str().len());
+        let appended: usize = self.edits.appended.iter().map(|a| a.raw.len()).sum();
+        64 + jid(&head.from) + jid(&head.to) + self.body.raw.len() + appended
+    }
+
+    /// As a tree, with its content namespace: to be put into another stanza (XEP-0297).
+    pub fn to_element(&self) -> Element {
+        parse::parse_fragment(&self.to_xml()).unwrap_or_else(|_| el(self.head.kind.name(), ns::CLIENT))
+    }
+
+    /// The result of an IQ, without a child (RFC 6120 §8.2.3).
+    pub fn result(&self) -> Stanza {
+        let mut answer = Stanza::new(Kind::Iq, Type::Result);
+        answer.head.id.clone_from(&self.head.id);
+        answer.head.from.clone_from(&self.head.to);
+        answer.head.to.clone_from(&self.head.from);
+        answer
+    }
+
+    /// Whether an error may answer it at all (RFC 6120 §8.3.1; RFC 6121 §8.5: results and errors are never answered).
+    pub fn is_answerable(&self) -> bool {
+        !matches!(self.head.type_, Type::Error | Type::Result)
+    }
+
+    /// The error that answers this stanza, from where it was sent to (RFC 6120 §8.3.1). Must not be called for one that
+    /// is not answerable.
+    pub fn error(&self, error: &StanzaError) -> Stanza {
+        debug_assert!(self.is_answerable());
+        let mut answer = Stanza::new(self.head.kind, Type::Error);
+        answer.head.id.clone_from(&self.head.id);
+        answer.head.from.clone_from(&self.head.to);
+        answer.head.to.clone_from(&self.head.from);
+        answer.append_error(error);
+        answer
+    }
+
+    fn append_error(&mut self, error: &StanzaError) {
+        let raw = error.to_xml();
+        let name_len = "error".len() as u32;
+        self.edits.appended.push(Appended { ns: ns::CLIENT.id(), name_len, raw: raw.into_bytes().into() });
+    }
+}
+
+impl HeaderFault {
+    /// The answer, if there may be one.
+    pub fn answer(&self) -> Option<Stanza> {
+        if !self.answerable {
+            return None;
+        }
+        let mut answer = Stanza::new(self.kind, Type::Error);
+        answer.head.id.clone_from(&self.id);
+        answer.head.from.clone_from(&self.to);
+        answer.append_error(&self.error);
+        Some(answer)
+    }
+}
+
+/// So many children can be hidden by a bit; a stanza with more is rewritten instead.
+const MAX_HIDEABLE: usize = 64;
+
+fn bit(i: usize) -> u64 {
+    if i < MAX_HIDEABLE { 1 << i } else { 0 }
+}
+
+fn matches(ns: Ns, id: u16, view: &View<'_>) -> bool {
+    if ns.id() != 0 { ns.id() == id } else { id == 0 && view.parse().ns() == ns.as_str() }
+}
+
+/// RFC 6120 §8.1: the attributes that every kind has.
+fn head(
+    kind: Kind,
+    type_: Option<&str>,
+    id: Option<&str>,
+    from: Option<&str>,
+    to: Option<&str>,
+    lang: Option<&str>,
+) -> Result<Head, StanzaFault> {
+    let fault = |to: Option<Jid>, error: StanzaError| {
+        let answerable = !matches!(type_, Some("error" | "result"));
+        let id = id.map(CompactString::from);
+        StanzaFault::Header(Box::new(HeaderFault { kind, answerable, id, to, error }))
+    };
+    // RFC 6120 §8.3.3.8: an address that is none.
+    let to = match to.map(Jid::parse).transpose() {
+        Ok(to) => to,
+        Err(_) => return Err(fault(None, StanzaError::jid_malformed())),
+    };
+    // §8.1.2.1: what a client claims here is compared with its own addresses, so it must at least be one.
+    let from = match from.map(Jid::parse).transpose() {
+        Ok(from) => from,
+        Err(_) => return Err(fault(to, StanzaError::jid_malformed())),
+    };
+    let Some(parsed) = Type::of(kind, type_) else {
+        return Err(fault(to, StanzaError::bad_request("unknown type")));
+    };
+    // §8.2.3 rule 1
+    if kind == Kind::Iq && id.is_none_or(str::is_empty) {
+        return Err(fault(to, StanzaError::bad_request("an iq needs an id")));
+    }
+    let text = |value: Option<&str>| value.map(CompactString::from);
+    Ok(Head { kind, type_: parsed, id: text(id), from, to, lang: text(lang) })
+}
