@@ -68,11 +68,22 @@ pub(crate) enum Say {
     Probes { session: Arc<Session> },
     /// The session takes what was missed, and from here on what comes.
     Join { session: Arc<Session> },
+    /// Somebody outside waits for the commit.
+    Notice(Notice),
     /// The session can be resumed from here on.
     Enabled { session: Arc<Session>, bytes: Vec<u8>, management: Box<Management> },
     /// The row of how much of a session is handled is committed.
     Stored { session: Arc<Session>, handled: u64 },
 }
+
+/// Who hears what became of a batch.
+pub(crate) enum Flight {
+    Accounts(SmallVec<[AccountRef; 2]>),
+    Notice(Notice),
+}
+
+/// Called once with whether a write is stored.
+pub type Notice = Box<dyn FnOnce(bool) + Send>;
 
 /// One account's part of a stretch.
 pub(crate) struct Part<'a> {
@@ -137,7 +148,8 @@ impl Core {
         let accounts: SmallVec<[AccountRef; 2]> = parts.iter().map(|p| p.lock.clone()).collect();
         let updates = parts.iter().any(|p| p.account.states.is_staged());
         let mut given = (BatchId(0), None);
-        self.journal.submit(now.as_millis(), &mut |ids, id| {
+        let open = self.journal.submit(now.as_millis() * 1000, &mut |ids| {
+            let id = ids.batch();
             let mut rows = Vec::new();
             for part in parts.iter_mut() {
                 part.account.states.submit(id, &mut rows);
@@ -150,7 +162,7 @@ impl Core {
                 }));
             }
             let entry = draft.take().map(|draft| {
-                let entry_id = ids.next(now.as_millis());
+                let entry_id = ids.entry();
                 writes.push(Write::Log(Box::new(NewEntry {
                     id: entry_id,
                     time: now.as_millis(),
@@ -160,9 +172,13 @@ impl Core {
                 entry_id
             });
             given = (id, entry);
-            self.flights.lock().insert(id, accounts.clone());
+            self.flights.lock().insert(id, Flight::Accounts(accounts.clone()));
             Batch { id, now: now.as_millis(), owners: owners.clone(), updates, writes: std::mem::take(writes) }
         });
+        if !open {
+            // The server is stopping: nothing is promised any more, and nothing is said of it.
+            parts.iter_mut().for_each(|part| part.account.states.discard());
+        }
         given
     }
 
@@ -178,12 +194,23 @@ impl Core {
             if let Outcome::Failed(error) = &outcome {
                 tracing::error!(%error, "a batch was not written");
             }
-            let Some(accounts) = self.flights.lock().remove(&id) else { continue };
+            let Some(flight) = self.flights.lock().remove(&id) else { continue };
+            let accounts = match flight {
+                Flight::Accounts(accounts) => accounts,
+                Flight::Notice(notice) => {
+                    notice(done == Done::Committed);
+                    continue;
+                }
+            };
             for lock in accounts {
                 let mut account = lock.lock();
                 account.states.complete(id, done == Done::Committed);
                 for waiting in account.waiting.iter_mut().filter(|w| w.batch == Some(id)) {
                     waiting.outcome = Some(done);
+                }
+                if done != Done::Committed {
+                    // What was pending of it is dropped, so that memory is again what is stored.
+                    self.journal.reloaded(account.owner);
                 }
                 self.flush(now, &lock, &mut account, &mut todo);
             }
@@ -216,6 +243,11 @@ impl Core {
     ) {
         if let Done::Failed(failure) = done {
             self.say_failed(account, &words, failure, todo);
+            for say in words.says {
+                if let Say::Notice(notice) = say {
+                    notice(false);
+                }
+            }
         } else {
             for say in words.says {
                 self.say_one(now, lock, account, say, entry, todo);
@@ -277,6 +309,7 @@ impl Core {
                     self.answer_ack(now, lock, account, &session, todo);
                 }
             }
+            Say::Notice(notice) => notice(true),
             Say::Enabled { session, bytes, management } => session.stream().push_enabled(bytes, *management),
         }
     }

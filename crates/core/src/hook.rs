@@ -7,7 +7,6 @@ use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::element::Element;
 use vorpal_proto::error::StanzaError;
 use vorpal_proto::jid::{BareJid, Jid};
-use vorpal_proto::ns::Ns;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::account::Account;
@@ -208,6 +207,3 @@ pub(crate) type OutboundHandler = Box<dyn Fn(&Outgoing<'_>, &mut Stanza) -> Verd
 pub(crate) type SessionHandler = Box<dyn Fn(&mut SessionCx<'_>) + Send + Sync>;
 pub(crate) type NonzaHandler = Box<dyn Fn(&mut SessionCx<'_>, &Element) + Send + Sync>;
 pub(crate) type FeatureMaker = Box<dyn Fn() -> Element + Send + Sync>;
-
-/// The namespace and name of the child of an IQ.
-pub(crate) type Payload = (Ns, &'static str);

@@ -3,7 +3,7 @@
 //! Sans-io: nothing here waits, reads a clock or opens a socket. Time, randomness and ids are arguments.
 
 pub mod account;
-pub(crate) mod commit;
+pub mod commit;
 pub mod delivery;
 pub mod effects;
 pub mod hook;
@@ -26,3 +26,4 @@ pub mod state;
 pub mod store;
 mod subscribe;
 pub mod subscription;
+pub mod users;

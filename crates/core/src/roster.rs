@@ -99,7 +99,13 @@ pub fn newest(core: &Core, account: &Account, contact: &BareJid) -> RosterItem {
 
 /// Stages a changed item with the next version, and gives the pushes to the sessions that asked for the roster (§2.1.6).
 /// An item that is neither listed nor remembered for another reason becomes a tombstone.
-pub fn store(core: &Core, account: &mut Account, contact: &BareJid, mut item: RosterItem, push: bool) -> Vec<Say> {
+pub(crate) fn store(
+    core: &Core,
+    account: &mut Account,
+    contact: &BareJid,
+    mut item: RosterItem,
+    push: bool,
+) -> Vec<Say> {
     let tables = core.tables;
     let was_listed = account.states.newest(tables.roster, contact).is_some_and(|item| item.listed);
     let mut meta = account.states.newest(tables.roster_meta, &()).copied().unwrap_or_default();

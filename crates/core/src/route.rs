@@ -76,6 +76,15 @@ impl Core {
         cold
     }
 
+    /// The account that a stanza waits for cannot be read: its sender is told.
+    pub fn give_up(&self, now: Timestamp, lock: &AccountRef, session: &Arc<Session>, later: Later) {
+        let stanza = later.stanza;
+        let answer = stanza.is_answerable().then(|| stanza.error(&StanzaError::internal_server_error()));
+        let mut todo = Todo::default();
+        self.answer(now, lock, session, later.pending, answer, &mut todo);
+        self.run_todo(now, todo);
+    }
+
     fn dispatch(
         &self,
         now: Timestamp,

@@ -11,6 +11,7 @@ use vorpal_proto::jid::{BareJid, Jid};
 use vorpal_proto::stanza::Stanza;
 
 use crate::account::{Account, AccountLock, AccountRef, LogState};
+use crate::commit::Flight;
 use crate::host::Host;
 use crate::registry::Names;
 use crate::resume::SessionRow;
@@ -104,12 +105,14 @@ pub struct Core {
     hasher: RandomState,
     absent: Mutex<HashSet<BareJid>>,
     pub(crate) journal: Arc<dyn Journal>,
-    pub(crate) flights: Mutex<HashMap<BatchId, SmallVec<[AccountRef; 2]>, RandomState>>,
+    pub(crate) flights: Mutex<HashMap<BatchId, Flight, RandomState>>,
     /// the names of flags, slots and tables
     pub names: Arc<Names>,
     pub(crate) tables: Tables,
     pub(crate) progress: MapId,
     interested: Flag,
+    /// from which fake salts are made: the same at each start
+    pub(crate) secret: [u8; 32],
     pub(crate) dirty: Mutex<Vec<AccountRef>>,
     pub(crate) deadlines: Mutex<BTreeSet<(Timestamp, BareJid, SessionId)>>,
     spilled: Mutex<VecDeque<Cold>>,
@@ -145,11 +148,12 @@ impl Tables {
 
 impl Core {
     /// A kernel without hosts. `names` must be bound to the store; `progress` is the store's number for the map of that
-    /// name. `random` fills bytes from a source that nobody can guess (in the simulator: from the seed).
+    /// name. `secret` is the store's own, never told and never changed. `random` fills bytes from a source that nobody can guess (in the simulator: from the seed).
     pub fn new(
         journal: Arc<dyn Journal>,
         names: Arc<Names>,
         progress: MapId,
+        secret: [u8; 32],
         random: Box<dyn FnMut(&mut [u8]) + Send>,
         now: Timestamp,
     ) -> Core {
@@ -166,6 +170,7 @@ impl Core {
             tables,
             progress,
             interested,
+            secret,
             dirty: Mutex::default(),
             deadlines: Mutex::default(),
             spilled: Mutex::default(),

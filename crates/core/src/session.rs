@@ -197,6 +197,19 @@ pub struct Stream {
     slots: Vec<Option<Box<dyn Any + Send>>>,
 }
 
+/// What a connection has to do after it was given what waits.
+#[derive(Debug)]
+pub enum Pulled {
+    /// Nothing is left.
+    Empty,
+    /// There is more.
+    More,
+    /// The session is over: the stream is closed, with this error if there is one.
+    Closed(Option<StreamError>),
+    /// Another connection has the session, or it waits for one: the socket goes, without an end of the stream.
+    Replaced,
+}
+
 /// How a stream ends.
 #[derive(Clone, Debug)]
 pub(crate) enum Closing {
@@ -295,6 +308,31 @@ impl Session {
 
     pub(crate) fn set_attached(&self, attached: bool) {
         self.attached.store(attached, Ordering::Release);
+    }
+
+    /// Writes what waits for this connection, up to about `limit` bytes.
+    pub fn pull(&self, registry: &Registry, epoch: u32, out: &mut Vec<u8>, limit: usize) -> Pulled {
+        let mut stream = self.stream();
+        if let Some(closing) = stream.closing.clone() {
+            // What was said before the end is still written, if the session is over and nobody else has it.
+            if !matches!(closing, Closing::Replaced) && stream.epoch == epoch {
+                stream.pull(self, registry, out, usize::MAX);
+            }
+            return match closing {
+                Closing::Normal => Pulled::Closed(None),
+                Closing::Error(error) => Pulled::Closed(Some(error)),
+                Closing::Replaced => Pulled::Replaced,
+            };
+        }
+        if stream.epoch != epoch {
+            return Pulled::Replaced;
+        }
+        if stream.pull(self, registry, out, limit) { Pulled::More } else { Pulled::Empty }
+    }
+
+    /// The number of the connection that carries it now.
+    pub fn epoch(&self) -> u32 {
+        self.stream().epoch
     }
 
     /// A connection carries it from here on. Gives the number of the connection.
@@ -708,6 +746,12 @@ impl Stream {
     /// Whether the connection must not take the next stanza yet. It is woken when it may.
     pub fn must_pause(&mut self) -> bool {
         self.paused = self.ledger.is_full() || self.barrier.is_some();
+        self.paused
+    }
+
+    /// Whether something that was read is not settled yet. The connection is woken when that may have changed.
+    pub fn must_settle(&mut self) -> bool {
+        self.paused = !self.ledger.is_level();
         self.paused
     }
 

@@ -646,28 +646,22 @@ pub trait Reader: Send {
     fn maps(&mut self) -> Result<Vec<(MapId, Box<str>)>>;
 }
 
-/// Gives ids to entries: in the order in which they will be committed.
-#[derive(Debug)]
-pub struct IdSource {
-    last: EntryId,
-}
-
-impl IdSource {
-    /// A source that goes on behind the last id that was ever given.
-    pub fn after(last: EntryId) -> IdSource {
-        IdSource { last }
-    }
-
-    /// The next id at this time.
-    pub fn next(&mut self, now: Millis) -> EntryId {
-        self.last = (self.last + 1).max(now.saturating_mul(1000));
-        self.last
-    }
+/// Where new numbers come from. Reached only under the queue's lock.
+pub trait Ids {
+    /// A new id for a log entry: `max(last + 1, now)`.
+    fn entry(&mut self) -> EntryId;
+    /// A number for a new owner.
+    fn owner(&mut self) -> Owner;
+    /// The number of the batch that is being made.
+    fn batch(&self) -> BatchId;
 }
 
 /// The one queue in front of a backend.
 pub trait Journal: Send + Sync {
-    /// Puts a batch into the queue; `build` runs under the queue's lock, so that ids, queue and commits have one order.
-    /// Never blocks. The batch gets its number from the queue, which `build` is told.
-    fn submit(&self, now: Millis, build: &mut dyn FnMut(&mut IdSource, BatchId) -> Batch);
+    /// Submits what `build` makes, at a time in microseconds since 1970. `build` runs under the queue's lock, so that ids,
+    /// queue and commits have one order. Never waits for the disk. False if the store is closed: `build` is not called then.
+    fn submit(&self, now: u64, build: &mut dyn FnMut(&mut dyn Ids) -> Batch) -> bool;
+
+    /// What the owner has in memory is again what is stored, after a batch of it came to nothing.
+    fn reloaded(&self, owner: Owner);
 }

@@ -1,0 +1,120 @@
+//! Accounts as an operator sees them, and what logging in needs of them.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::error::{StreamCondition, StreamError};
+use vorpal_proto::jid::BareJid;
+use vorpal_proto::sasl::{Credentials, Hash, Iterations};
+
+use crate::account::{Account, AccountRef};
+use crate::commit::{Flight, Notice, Part, Say, Words};
+use crate::server::{Core, Todo};
+use crate::session::Closing;
+use crate::store::{Batch, Kind, OwnerRow, Row, Write};
+
+impl Core {
+    /// What a password is checked against. For a name without an account, or one that is disabled, something that looks the
+    /// same and never fits (RFC 5802 §7: the exchange goes to its end).
+    pub fn credentials(&self, account: Option<&AccountRef>, jid: &str, hash: Hash) -> Credentials {
+        let fake = || Credentials::fake(&self.secret, jid, hash, Iterations::DEFAULT);
+        let Some(account) = account else { return fake() };
+        let account = account.lock();
+        if account.disabled {
+            return fake();
+        }
+        let stored = account.states.rows(self.tables.credentials).get(hash.scheme());
+        stored.and_then(|text| Credentials::from_text(text).ok()).unwrap_or_else(fake)
+    }
+
+    /// Creates an account. `done` hears whether it is stored; it is not if the name is taken.
+    pub fn create_user(&self, now: Timestamp, jid: &BareJid, credentials: &[Credentials], done: Notice) {
+        let Some(local) = jid.local() else { return done(false) };
+        let mut done = Some(done);
+        let open = self.journal.submit(now.as_millis() * 1000, &mut |ids| {
+            let owner = ids.owner();
+            let row = OwnerRow {
+                owner,
+                kind: Kind::Account,
+                host: jid.domain().into(),
+                name: local.into(),
+                disabled: false,
+                created: now.as_millis(),
+            };
+            let mut writes = vec![Write::Create(row)];
+            let map = self.names.map_id(self.tables.credentials.at);
+            writes.extend(credentials.iter().map(|c| Write::Put {
+                map,
+                owner,
+                key: Bytes::from_static(c.hash().scheme().as_bytes()),
+                row: serde_json::to_vec(&c.to_text()).ok().map(|text| Row::from(Bytes::from(text))),
+            }));
+            if let Some(done) = done.take() {
+                self.flights.lock().insert(ids.batch(), Flight::Notice(done));
+            }
+            let owners = SmallVec::from_slice(&[owner]);
+            Batch { id: ids.batch(), now: now.as_millis(), owners, updates: false, writes }
+        });
+        if !open && let Some(done) = done {
+            done(false);
+        }
+    }
+
+    /// Replaces what the password is checked against; the account's sessions go on. `done` hears whether it is stored.
+    pub fn set_credentials(&self, now: Timestamp, lock: &AccountRef, credentials: &[Credentials], done: Notice) {
+        let mut account = lock.lock();
+        for c in credentials {
+            account.states.stage(self.tables.credentials, c.hash().scheme().into(), Some(c.to_text()));
+        }
+        self.finish_user(now, lock, &mut account, Vec::new(), done);
+    }
+
+    /// Lets nobody log in to the account any more, or lets them again. Its sessions end.
+    pub fn disable_user(&self, now: Timestamp, lock: &AccountRef, disabled: bool, done: Notice) {
+        let mut account = lock.lock();
+        account.disabled = disabled;
+        let write = Write::Disable { owner: account.owner, disabled };
+        if disabled {
+            self.end_all(now, lock, &mut account, "the account is disabled");
+        }
+        self.finish_user(now, lock, &mut account, vec![write], done);
+    }
+
+    /// Deletes the account and everything it has. Its sessions end.
+    pub fn delete_user(&self, now: Timestamp, lock: &AccountRef, done: Notice) {
+        let mut account = lock.lock();
+        account.disabled = true;
+        self.end_all(now, lock, &mut account, "the account is deleted");
+        let write = Write::Delete { owner: account.owner };
+        self.finish_user(now, lock, &mut account, vec![write], done);
+        drop(account);
+        self.forget(&lock.jid);
+    }
+
+    /// Ends one session of the account, by its resource. False if there is none.
+    pub fn kick(&self, now: Timestamp, lock: &AccountRef, resource: &str, reason: &str) -> bool {
+        let session = lock.lock().by_resource(resource).cloned();
+        let Some(session) = session else { return false };
+        let error = StreamError::from(StreamCondition::PolicyViolation).with_text(reason);
+        self.close(now, lock, &session, Some(error));
+        true
+    }
+
+    fn end_all(&self, now: Timestamp, lock: &AccountRef, account: &mut Account, reason: &str) {
+        let mut todo = Todo::default();
+        for session in account.sessions.clone() {
+            let error = StreamError::from(StreamCondition::NotAuthorized).with_text(reason);
+            self.end(now, lock, account, &session, Closing::Error(error), &mut todo);
+        }
+        for work in todo.work {
+            self.spill(crate::server::Cold { account: lock.jid.clone(), work });
+        }
+    }
+
+    fn finish_user(&self, now: Timestamp, lock: &AccountRef, account: &mut Account, writes: Vec<Write>, done: Notice) {
+        let says = [Say::Notice(done)].into_iter().collect();
+        let words = Words { says, ..Words::default() };
+        let mut todo = Todo::default();
+        self.finish(now, &mut [Part { lock, account, words }], None, writes, &mut todo);
+    }
+}

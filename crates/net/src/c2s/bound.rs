@@ -1,0 +1,145 @@
+//! A connection in a session: stanzas, nonzas, the end.
+
+use bytes::Bytes;
+use vorpal_core::session::Pulled;
+use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::element::Element;
+use vorpal_proto::error::{StreamCondition, StreamError};
+use vorpal_proto::parse::parse_element;
+use vorpal_proto::stanza::{Stanza, StanzaFault};
+
+use super::connection::{Connection, Need, State};
+
+impl Connection {
+    /// What must be done before more is read.
+    pub(super) fn unfinished(&mut self, now: Timestamp) -> Option<Need> {
+        match &mut self.state {
+            State::Login(_) => None,
+            State::Closed => Some(Need::Close),
+            State::Bound(bound) => {
+                if bound.session.epoch() != bound.epoch {
+                    self.state = State::Closed;
+                    return Some(Need::Close);
+                }
+                if let Some(later) = &bound.later {
+                    return Some(Need::Load(later.account.clone()));
+                }
+                if let Some(h) = bound.resuming {
+                    if bound.session.stream().must_settle() || !self.core.level(now, &bound.lock, &bound.session) {
+                        return Some(Need::Wait);
+                    }
+                    bound.resuming = None;
+                    if !self.core.resumed(now, &bound.lock, &bound.session, h) {
+                        let error = StreamError::from(StreamCondition::UndefinedCondition);
+                        return Some(self.fail(now, error.with_text("more was acknowledged than was sent")));
+                    }
+                    return None;
+                }
+                if bound.closing {
+                    if bound.session.stream().must_settle() {
+                        return Some(Need::Wait);
+                    }
+                    self.core.close(now, &bound.lock, &bound.session, None);
+                    return Some(Need::Wait);
+                }
+                bound.session.stream().must_pause().then_some(Need::Wait)
+            }
+        }
+    }
+
+    pub(super) fn in_session(&mut self, now: Timestamp, frame: &Bytes) -> Option<Need> {
+        let State::Bound(bound) = &mut self.state else { return None };
+        let (lock, session) = (&bound.lock, &bound.session);
+        match Stanza::read(frame, &self.context, &self.settings.limits, self.settings.passthrough) {
+            Ok(stanza) => match self.core.receive(now, lock, session, stanza) {
+                Ok(later) => {
+                    bound.later = later;
+                    None
+                }
+                Err(condition) => Some(self.fail(now, condition.into())),
+            },
+            Err(StanzaFault::Header(fault)) => {
+                self.core.refuse(now, lock, session, fault.answer());
+                None
+            }
+            Err(StanzaFault::NotAStanza) => {
+                let Ok(nonza) = parse_element(frame, &self.context, &self.settings.limits) else {
+                    return Some(self.fail(now, StreamCondition::NotWellFormed.into()));
+                };
+                self.nonza(now, &nonza)
+            }
+            Err(StanzaFault::Xml(error)) => {
+                let condition = StreamCondition::from_name(error.condition(), "");
+                Some(self.fail(now, StreamError::from(condition).with_text(error.to_string())))
+            }
+        }
+    }
+
+    fn nonza(&mut self, now: Timestamp, nonza: &Element) -> Option<Need> {
+        let State::Bound(bound) = &self.state else { return None };
+        if self.core.nonza(now, &bound.lock, &bound.session, nonza) {
+            return None;
+        }
+        // RFC 6120 §4.9.3.24
+        Some(self.fail(now, StreamCondition::UnsupportedStanzaType.into()))
+    }
+
+    /// RFC 6120 §4.4: the client closed its stream. Ours is closed when everything it sent is settled.
+    pub(super) fn client_closed(&mut self, now: Timestamp) -> Need {
+        match &mut self.state {
+            State::Bound(bound) => {
+                bound.closing = true;
+                self.unfinished(now).unwrap_or(Need::Wait)
+            }
+            _ => {
+                self.say_end(None);
+                self.state = State::Closed;
+                Need::Close
+            }
+        }
+    }
+
+    /// Takes what is to be written, up to about `limit` bytes. True if there is more. At the end of the stream the
+    /// connection is closed when all is written: then [`Connection::input`] says so.
+    pub fn output(&mut self, out: &mut Vec<u8>, limit: usize) -> bool {
+        if out.is_empty() {
+            std::mem::swap(out, &mut self.out);
+        } else {
+            out.append(&mut self.out);
+        }
+        let State::Bound(bound) = &self.state else { return false };
+        if bound.resuming.is_some() {
+            return false;
+        }
+        let registry = match &self.host {
+            Some(host) => host.registry(),
+            None => return false,
+        };
+        match bound.session.pull(&registry, bound.epoch, out, limit) {
+            Pulled::Empty => false,
+            Pulled::More => true,
+            Pulled::Closed(error) => {
+                self.say_end(error.as_ref());
+                out.append(&mut self.out);
+                self.state = State::Closed;
+                false
+            }
+            Pulled::Replaced => {
+                self.state = State::Closed;
+                false
+            }
+        }
+    }
+
+    /// What [`Connection::output`] gave was written to the socket.
+    pub fn written(&mut self) {
+        if let State::Bound(bound) = &self.state {
+            self.core.written(&bound.lock, &bound.session);
+        }
+    }
+
+    /// Whether everything is said and the socket may be closed.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+}

@@ -1,0 +1,336 @@
+//! The machine of one client's connection.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use vorpal_core::account::AccountRef;
+use vorpal_core::host::Host;
+use vorpal_core::join::Fetch;
+use vorpal_core::route::Later;
+use vorpal_core::server::Core;
+use vorpal_core::session::{Session, Wake};
+use vorpal_core::store::Entry;
+use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::element::Element;
+use vorpal_proto::error::{StreamCondition, StreamError};
+use vorpal_proto::frame::{Frame, Framer};
+use vorpal_proto::jid::{BareJid, Jid};
+use vorpal_proto::ns;
+use vorpal_proto::parse::{Limits, StreamContext, StreamHeader, XmlError, parse_open};
+use vorpal_proto::sasl::{self, ChannelBindings, PasswordCheck, Verdict};
+use vorpal_proto::write::escape_attr;
+
+use super::login::Login;
+
+/// What all connections of a listener share.
+pub struct Settings {
+    /// The largest frame before login, in bytes.
+    pub max_before_login: usize,
+    /// The largest stanza after login, in bytes.
+    pub max_stanza: usize,
+    /// Whether a client may log in without TLS. Only for tests and for a proxy that has ended TLS already.
+    pub allow_plaintext: bool,
+    /// Whether a stanza in the plain grammar is passed on in its own bytes.
+    pub passthrough: bool,
+    /// Bounds of what is parsed.
+    pub limits: Limits,
+}
+
+/// What the connection needs before it can take more input.
+#[derive(Debug)]
+pub enum Need {
+    /// More bytes.
+    Input,
+    /// What is in the output must be written, then TLS begins: tell [`Connection::secured`].
+    Tls,
+    /// This account must be looked up: tell [`Connection::loaded`].
+    Load(BareJid),
+    /// This must be run where time may be spent: tell [`Connection::derived`].
+    Derive(Box<PasswordCheck>),
+    /// To be woken: too much is unsettled, or an answer is owed first. Then call [`Connection::input`] again.
+    Wait,
+    /// What is in the output must be written; then the connection is closed.
+    Close,
+}
+
+pub(super) enum State {
+    /// Not logged in, or logged in without a session.
+    Login(Box<Login>),
+    /// In a session.
+    Bound(Bound),
+    /// Nothing more is read.
+    Closed,
+}
+
+pub(super) struct Bound {
+    pub lock: AccountRef,
+    pub session: Arc<Session>,
+    pub epoch: u32,
+    pub later: Option<Later>,
+    /// the client closed its stream; ours is closed when everything it sent is settled
+    pub closing: bool,
+    /// `<resumed/>` waits until what the old connection read is settled
+    pub resuming: Option<u32>,
+}
+
+/// One client's connection. See the module's text.
+pub struct Connection {
+    pub(super) core: Arc<Core>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) host: Option<Arc<Host>>,
+    pub(super) context: StreamContext,
+    pub(super) state: State,
+    pub(super) wake: Arc<dyn Wake>,
+    pub(super) secure: bool,
+    framer: Framer,
+    /// our stream header is out
+    opened: bool,
+    pub(super) out: Vec<u8>,
+}
+
+impl Connection {
+    /// A connection that was accepted. `secure`: TLS is done already.
+    pub fn new(
+        core: Arc<Core>,
+        settings: Arc<Settings>,
+        bindings: Option<ChannelBindings>,
+        wake: Arc<dyn Wake>,
+    ) -> Connection {
+        let framer = Framer::new(settings.max_before_login);
+        let secure = bindings.is_some();
+        Connection {
+            core,
+            settings,
+            host: None,
+            context: StreamContext::default(),
+            state: State::Login(Box::new(Login::new(bindings.unwrap_or_default()))),
+            wake,
+            secure,
+            framer,
+            opened: false,
+            out: Vec::new(),
+        }
+    }
+
+    /// Takes what was read. Stops at the first need; the rest stays in the buffer.
+    pub fn input(&mut self, now: Timestamp, buf: &mut BytesMut) -> Need {
+        loop {
+            if let Some(need) = self.unfinished(now) {
+                return need;
+            }
+            match self.framer.next(buf) {
+                Ok(None) => return Need::Input,
+                Ok(Some(frame)) => {
+                    if let Some(need) = self.frame(now, frame) {
+                        return need;
+                    }
+                }
+                Err(error) => return self.fail(now, xml_error(error)),
+            }
+        }
+    }
+
+    /// Whether nothing of a frame is in the buffer: it may be given back.
+    pub fn is_idle(&self) -> bool {
+        self.framer.is_idle()
+    }
+
+    fn frame(&mut self, now: Timestamp, frame: Frame) -> Option<Need> {
+        match frame {
+            Frame::Open(bytes) => self.open(now, &bytes),
+            Frame::Close => Some(self.client_closed(now)),
+            Frame::Element(bytes) => match &self.state {
+                State::Login(_) => self.before_session(now, &bytes),
+                State::Bound(_) => self.in_session(now, &bytes),
+                State::Closed => Some(Need::Close),
+            },
+        }
+    }
+
+    /// RFC 6120 §4.7: the client's stream header, and ours.
+    fn open(&mut self, now: Timestamp, bytes: &Bytes) -> Option<Need> {
+        let (header, context) = match parse_open(bytes, &self.settings.limits) {
+            Ok(open) => open,
+            Err(error) => return Some(self.fail(now, xml_error(error))),
+        };
+        self.context = context;
+        if header.content.is_some_and(|content| content != ns::CLIENT) {
+            return Some(self.fail(now, StreamCondition::InvalidNamespace.into()));
+        }
+        let host = self.host_of(&header);
+        if let Some(host) = &host {
+            self.host = Some(host.clone());
+        }
+        self.say_header(&header);
+        // §4.7.5: nothing below 1.0 knows features, TLS and SASL.
+        if header.version.is_none_or(|(major, _)| major < 1) {
+            return Some(self.fail(now, StreamCondition::UnsupportedVersion.into()));
+        }
+        if host.is_none() {
+            return Some(self.fail(now, StreamCondition::HostUnknown.into()));
+        }
+        self.say_features();
+        None
+    }
+
+    /// §4.7.2: the host the client wants; the only one there is, if it does not say. After login it cannot change.
+    fn host_of(&self, header: &StreamHeader) -> Option<Arc<Host>> {
+        let named = match &header.to {
+            Some(to) => Jid::parse(to).ok().filter(Jid::is_domain).and_then(|to| self.core.host(to.domain())),
+            None => match self.core.hosts().as_slice() {
+                [only] => Some(only.clone()),
+                _ => None,
+            },
+        }?;
+        let logged_in = matches!(&self.state, State::Login(login) if login.account.is_some());
+        let same = self.host.as_ref().is_none_or(|host| host.domain() == named.domain());
+        (same || !logged_in).then_some(named)
+    }
+
+    fn say_header(&mut self, header: &StreamHeader) {
+        self.opened = true;
+        self.out.extend_from_slice(b"<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0' id='");
+        self.out.extend_from_slice(self.core.random_id().as_bytes());
+        self.out.push(b'\'');
+        let from = self.host.as_ref().map(|host| host.domain().to_owned());
+        for (name, value) in [(" from='", from.as_deref()), (" to='", header.from.as_deref())] {
+            if let Some(value) = value {
+                self.out.extend_from_slice(name.as_bytes());
+                escape_attr(&mut self.out, value);
+                self.out.push(b'\'');
+            }
+        }
+        // §4.7.4: we speak English wherever we use words.
+        self.out.extend_from_slice(b" xml:lang='en'>");
+    }
+
+    /// A new stream on the same connection: after TLS, after SASL.
+    pub(super) fn restart(&mut self) {
+        self.framer.reset();
+        self.opened = false;
+    }
+
+    /// TLS is done. What was in the buffer before must be gone: it was not protected (RFC 6120 §5.4.3.3).
+    pub fn secured(&mut self, bindings: ChannelBindings) {
+        self.secure = true;
+        self.restart();
+        self.state = State::Login(Box::new(Login::new(bindings)));
+    }
+
+    /// The account that was needed was looked up, or could not be: the store failed.
+    pub fn loaded(&mut self, now: Timestamp, found: Result<(), ()>) -> Option<Need> {
+        match &mut self.state {
+            State::Login(_) => self.login_loaded(now, found),
+            State::Bound(bound) => {
+                let later = bound.later.take()?;
+                // An account that cannot be read now is for this stanza as one that is not there.
+                if found.is_err() {
+                    self.core.give_up(now, &bound.lock, &bound.session, later);
+                    return None;
+                }
+                bound.later = self.core.go_on(now, &bound.lock, &bound.session, later);
+                None
+            }
+            State::Closed => None,
+        }
+    }
+
+    /// The password was checked.
+    pub fn derived(&mut self, now: Timestamp, verdict: Verdict) -> Option<Need> {
+        self.login_derived(now, verdict)
+    }
+
+    /// What the session wants to read of its account's log. Tell [`Connection::fetched`].
+    pub fn hungry(&self) -> Option<Fetch> {
+        match &self.state {
+            State::Bound(bound) if bound.resuming.is_none() => self.core.hungry(&bound.lock, &bound.session),
+            _ => None,
+        }
+    }
+
+    /// What was read of the log, or nothing if it could not be.
+    pub fn fetched(&mut self, now: Timestamp, fetch: Fetch, entries: Option<&[Entry]>) {
+        let State::Bound(bound) = &self.state else { return };
+        match entries {
+            Some(entries) => self.core.fed(now, &bound.lock, &bound.session, fetch, entries),
+            None => self.core.unfed(&bound.session),
+        }
+    }
+
+    /// Whether a session is bound: before that the deadline for logging in holds.
+    pub fn is_bound(&self) -> bool {
+        matches!(self.state, State::Bound(_))
+    }
+
+    /// Who is logged in, for the log.
+    pub fn jid(&self) -> Option<&Jid> {
+        match &self.state {
+            State::Bound(bound) => Some(&bound.session.jid),
+            _ => None,
+        }
+    }
+
+    /// How many attempts to log in failed, since the last call.
+    pub fn failed_logins(&mut self) -> u32 {
+        match &mut self.state {
+            State::Login(login) => std::mem::take(&mut login.unreported),
+            _ => 0,
+        }
+    }
+
+    /// Ends the stream with an error (RFC 6120 §4.9).
+    pub fn fail(&mut self, now: Timestamp, error: StreamError) -> Need {
+        if let State::Bound(bound) = &self.state {
+            self.core.close(now, &bound.lock, &bound.session, None);
+        }
+        self.say_end(Some(&error));
+        self.state = State::Closed;
+        Need::Close
+    }
+
+    pub(super) fn say_end(&mut self, error: Option<&StreamError>) {
+        if let Some(error) = error {
+            tracing::debug!(%error, "stream closed with an error");
+            if !self.opened {
+                // §4.9.1.2: an error before the header is said inside a stream all the same.
+                self.say_header(&StreamHeader::default());
+            }
+            self.out.extend_from_slice(error.to_xml().as_bytes());
+        }
+        if self.opened {
+            self.out.extend_from_slice(b"</stream:stream>");
+        }
+    }
+
+    pub(super) fn say(&mut self, element: &Element) {
+        element.write(&mut self.out, ns::CLIENT.as_str());
+    }
+
+    /// After login a stanza may be larger.
+    pub(super) fn widen(&mut self) {
+        self.framer.set_limit(self.settings.max_stanza);
+    }
+
+    /// The socket is gone, however that came.
+    pub fn gone(&mut self, now: Timestamp) {
+        if let State::Bound(bound) = std::mem::replace(&mut self.state, State::Closed) {
+            self.core.detach(now, &bound.lock, &bound.session, bound.epoch);
+        }
+    }
+}
+
+fn xml_error(error: XmlError) -> StreamError {
+    let condition = StreamCondition::from_name(error.condition(), "");
+    StreamError::from(condition).with_text(error.to_string())
+}
+
+/// What an authzid names (RFC 6120 §6.3.8): compared as addresses.
+pub(super) fn names_account(authzid: &str, account: &str) -> bool {
+    BareJid::parse(authzid).is_ok_and(|authzid| authzid.as_str() == account)
+}
+
+pub(super) fn nonce(core: &Core) -> sasl::Nonce {
+    let mut random = [0; 24];
+    core.fill_random(&mut random);
+    sasl::Nonce::from_random(random)
+}

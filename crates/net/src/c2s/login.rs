@@ -1,0 +1,284 @@
+//! From the first stream header to a session: STARTTLS (RFC 6120 §5), SASL (§6), binding (§7) or resumption
+//! (XEP-0198 §5).
+
+use vorpal_core::account::AccountRef;
+use vorpal_core::module::Stage;
+use vorpal_core::resume::BindError;
+use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::element::{Element, el};
+use vorpal_proto::error::{StanzaError, StreamCondition};
+use vorpal_proto::jid::BareJid;
+use vorpal_proto::ns;
+use vorpal_proto::parse::parse_element;
+use vorpal_proto::sasl::{
+    Account, Authenticated, ChannelBindings, Exchange, Hash, Mechanism, Query, Refusal, SaslError, Settings, Step,
+    Verdict, decode_payload, encode_payload,
+};
+use vorpal_proto::stanza::{Kind, Stanza, Type};
+
+use super::connection::{Bound, Connection, Need, State, names_account, nonce};
+
+/// So many attempts to log in on one connection (RFC 6120 §6.4.5 wants at least two).
+const MAX_ATTEMPTS: u32 = 5;
+
+/// A connection that is on its way to a session.
+pub(super) struct Login {
+    bindings: ChannelBindings,
+    exchange: Option<Exchange>,
+    query: Option<(Query, Option<BareJid>)>,
+    attempts: u32,
+    pub unreported: u32,
+    pub account: Option<AccountRef>,
+}
+
+impl Login {
+    pub fn new(bindings: ChannelBindings) -> Login {
+        Login { bindings, exchange: None, query: None, attempts: 0, unreported: 0, account: None }
+    }
+
+    /// The mechanisms, strongest first. Without TLS there is no channel to bind to.
+    fn mechanisms(&self) -> impl Iterator<Item = Mechanism> {
+        Mechanism::ALL.into_iter().filter(|m| !m.is_plus() || !self.bindings.is_empty())
+    }
+}
+
+impl Connection {
+    /// RFC 6120 §4.3.2: what may be negotiated now.
+    pub(super) fn say_features(&mut self) {
+        let State::Login(login) = &self.state else { return };
+        let mut features = el("features", ns::STREAM);
+        if login.account.is_some() {
+            features.push_child(el("bind", ns::BIND));
+            if let Some(host) = &self.host {
+                let registry = host.registry();
+                for feature in registry.stream_features(Stage::Authenticated) {
+                    features.push_child(feature);
+                }
+            }
+        } else {
+            if !self.secure {
+                // §5.4.1: mandatory, unless this listener allows otherwise.
+                let required = (!self.settings.allow_plaintext).then(|| el("required", ns::TLS));
+                features.push_child(el("starttls", ns::TLS).children(required));
+            }
+            if self.secure || self.settings.allow_plaintext {
+                let names = login.mechanisms().map(|m| el("mechanism", ns::SASL).text(m.name()));
+                features.push_child(el("mechanisms", ns::SASL).children(names));
+                if !login.bindings.is_empty() {
+                    // XEP-0440 §3
+                    let types = login.bindings.types().map(|t| el("channel-binding", ns::SASL_CB).attr("type", t));
+                    features.push_child(el("sasl-channel-binding", ns::SASL_CB).children(types));
+                }
+            }
+        }
+        self.out.extend_from_slice(b"<stream:features>");
+        for feature in features.elements() {
+            feature.write(&mut self.out, ns::CLIENT.as_str());
+        }
+        self.out.extend_from_slice(b"</stream:features>");
+    }
+
+    pub(super) fn before_session(&mut self, now: Timestamp, frame: &[u8]) -> Option<Need> {
+        let element = match parse_element(frame, &self.context, &self.settings.limits) {
+            Ok(element) => element,
+            Err(error) => {
+                let condition = StreamCondition::from_name(error.condition(), "");
+                return Some(self.fail(now, condition.into()));
+            }
+        };
+        let State::Login(login) = &self.state else { return None };
+        let logged_in = login.account.is_some();
+        let may_log_in = !logged_in && (self.secure || self.settings.allow_plaintext);
+        match (element.ns_id(), element.name()) {
+            (id, "starttls") if id == ns::TLS.id() && !self.secure => {
+                self.say(&el("proceed", ns::TLS));
+                Some(Need::Tls)
+            }
+            (id, "auth") if id == ns::SASL.id() && may_log_in => self.auth(now, &element),
+            (id, "response") if id == ns::SASL.id() && may_log_in => self.response(now, &element),
+            (id, "abort") if id == ns::SASL.id() && may_log_in => self.refuse(now, SaslError::Aborted),
+            (id, "auth") if id == ns::SASL.id() && !logged_in => self.refuse(now, SaslError::EncryptionRequired),
+            (id, "resume") if id == ns::SM.id() && logged_in => self.resume(now, &element),
+            // XEP-0198 §3: not before a resource is bound.
+            (id, _) if id == ns::SM.id() => {
+                self.say(&el("failed", ns::SM).child(el("unexpected-request", ns::STANZA_ERROR)));
+                None
+            }
+            (id, "iq") if id == ns::CLIENT.id() && logged_in => self.bind(now, &element),
+            (id, "message" | "presence") if id == ns::CLIENT.id() && logged_in => {
+                Some(self.fail(now, StreamCondition::NotAuthorized.into()))
+            }
+            // §4.9.3.12: a stanza before login.
+            (id, "iq" | "message" | "presence") if id == ns::CLIENT.id() => {
+                Some(self.fail(now, StreamCondition::NotAuthorized.into()))
+            }
+            _ => Some(self.fail(now, StreamCondition::UnsupportedStanzaType.into())),
+        }
+    }
+
+    fn auth(&mut self, now: Timestamp, element: &Element) -> Option<Need> {
+        let State::Login(login) = &mut self.state else { return None };
+        let mechanism = element.get("mechanism").and_then(Mechanism::from_name);
+        let Some(mechanism) = mechanism.filter(|m| login.mechanisms().any(|offered| offered == *m)) else {
+            return self.refuse(now, SaslError::InvalidMechanism);
+        };
+        let plus_offered = login.mechanisms().any(|m| m.is_plus());
+        let settings = Settings { bindings: login.bindings.clone(), plus_offered, names_account, offered: None };
+        login.exchange = Some(Exchange::new(mechanism, settings, nonce(&self.core)));
+        self.receive(now, element)
+    }
+
+    fn response(&mut self, now: Timestamp, element: &Element) -> Option<Need> {
+        self.receive(now, element)
+    }
+
+    fn receive(&mut self, now: Timestamp, element: &Element) -> Option<Need> {
+        let State::Login(login) = &mut self.state else { return None };
+        let Some(exchange) = &mut login.exchange else {
+            return self.refuse(now, SaslError::MalformedRequest);
+        };
+        let step = match decode_payload(&element.content()) {
+            Ok(data) => exchange.receive(data.as_deref()),
+            Err(refusal) => Step::Failure(refusal),
+        };
+        self.step(now, step)
+    }
+
+    fn step(&mut self, now: Timestamp, step: Step) -> Option<Need> {
+        match step {
+            Step::Challenge(data) => {
+                self.say(
+                    &el("challenge", ns::SASL)
+                        .text(encode_payload(Some(&data).filter(|d| !d.is_empty()).map(|d| d.as_slice()))),
+                );
+                None
+            }
+            Step::NeedCredentials(query) => self.look_up(now, query),
+            Step::NeedDerivation(check) => Some(Need::Derive(Box::new(check))),
+            Step::Success(authenticated) => self.authenticated(now, &authenticated),
+            Step::Failure(Refusal { condition, reason }) => {
+                tracing::debug!(?condition, reason, "login refused");
+                self.refuse(now, condition)
+            }
+        }
+    }
+
+    fn look_up(&mut self, now: Timestamp, query: Query) -> Option<Need> {
+        let host = self.host.as_ref()?.domain().to_owned();
+        let jid = BareJid::new(&query.username, &host).ok();
+        let State::Login(login) = &mut self.state else { return None };
+        login.query = Some((query, jid.clone()));
+        match jid {
+            Some(jid) if self.core.loaded(jid.as_str()).is_none() => Some(Need::Load(jid)),
+            _ => self.login_loaded(now, Ok(())),
+        }
+    }
+
+    pub(super) fn login_loaded(&mut self, now: Timestamp, found: Result<(), ()>) -> Option<Need> {
+        let State::Login(login) = &mut self.state else { return None };
+        let (query, jid) = login.query.take()?;
+        if found.is_err() {
+            return self.refuse(now, SaslError::TemporaryAuthFailure);
+        }
+        let account = jid.as_ref().and_then(|jid| self.core.loaded(jid.as_str()));
+        let address = jid.map_or_else(|| query.username.clone(), |jid| jid.to_string());
+        let credentials = self.core.credentials(account.as_ref(), &address, query.hash.unwrap_or(Hash::Sha256));
+        let step = login.exchange.as_mut()?.account(Account { address, credentials });
+        self.step(now, step)
+    }
+
+    pub(super) fn login_derived(&mut self, now: Timestamp, verdict: Verdict) -> Option<Need> {
+        let State::Login(login) = &mut self.state else { return None };
+        let step = login.exchange.as_mut()?.verdict(verdict);
+        self.step(now, step)
+    }
+
+    /// The session's identity comes from here and nowhere else.
+    fn authenticated(&mut self, now: Timestamp, authenticated: &Authenticated) -> Option<Need> {
+        let State::Login(login) = &mut self.state else { return None };
+        let Some(account) = self.core.loaded(authenticated.account()) else {
+            return self.refuse(now, SaslError::TemporaryAuthFailure);
+        };
+        tracing::debug!(account = authenticated.account(), mechanism = authenticated.mechanism().name(), "logged in");
+        login.account = Some(account);
+        login.exchange = None;
+        self.say(
+            &el("success", ns::SASL).text(authenticated.data().map_or_else(String::new, |d| encode_payload(Some(d)))),
+        );
+        self.restart();
+        self.widen();
+        None
+    }
+
+    fn refuse(&mut self, now: Timestamp, error: SaslError) -> Option<Need> {
+        let State::Login(login) = &mut self.state else { return None };
+        login.exchange = None;
+        login.query = None;
+        login.attempts += 1;
+        login.unreported += u32::from(error == SaslError::NotAuthorized);
+        let attempts = login.attempts;
+        self.say(&el("failure", ns::SASL).child(el(error.element(), ns::SASL)));
+        // §6.4.5: an end to guessing.
+        (attempts >= MAX_ATTEMPTS).then(|| {
+            let error = StreamCondition::PolicyViolation;
+            self.fail(now, vorpal_proto::error::StreamError::from(error).with_text("too many failed logins"))
+        })
+    }
+
+    /// §7: the only IQ before there is a session.
+    fn bind(&mut self, now: Timestamp, element: &Element) -> Option<Need> {
+        let stanza = match Stanza::from_element(element, &self.context) {
+            Ok(stanza) => stanza,
+            Err(_) => return Some(self.fail(now, StreamCondition::InvalidXml.into())),
+        };
+        let bind = stanza.get(ns::BIND, "bind").filter(|_| stanza.type_() == Type::Set);
+        let (Some(bind), State::Login(login)) = (bind, &self.state) else {
+            // §7.1: everything else waits until a resource is bound.
+            return Some(self.fail(now, StreamCondition::NotAuthorized.into()));
+        };
+        let lock = login.account.clone()?;
+        let wanted = bind.find(ns::BIND, "resource").map(Element::content);
+        let mut answer = Stanza::new(Kind::Iq, Type::Result);
+        answer.head.id.clone_from(&stanza.head.id);
+        match self.core.bind(now, &lock, wanted.as_deref(), self.wake.clone()) {
+            Ok(session) => {
+                let jid = el("jid", ns::BIND).text(session.jid.as_str());
+                let answer = answer.child(el("bind", ns::BIND).child(jid));
+                answer.write(&mut self.out, None);
+                let epoch = session.epoch();
+                self.state = State::Bound(Bound { lock, session, epoch, later: None, closing: false, resuming: None });
+            }
+            Err(error) => {
+                let error = match error {
+                    BindError::TooMany => StanzaError::resource_constraint(),
+                    BindError::BadResource => StanzaError::bad_request("this cannot be a resource"),
+                };
+                stanza.from(None).to(None).error(&error).write(&mut self.out, None);
+            }
+        }
+        None
+    }
+
+    /// XEP-0198 §5.
+    fn resume(&mut self, now: Timestamp, element: &Element) -> Option<Need> {
+        let State::Login(login) = &self.state else { return None };
+        let lock = login.account.clone()?;
+        let h = element.get("h").and_then(|h| h.parse().ok());
+        let (Some(h), Some(token)) = (h, element.get("previd")) else {
+            self.say(&el("failed", ns::SM).child(el("bad-request", ns::STANZA_ERROR)));
+            return None;
+        };
+        match self.core.resume(now, &lock, token, self.wake.clone()) {
+            Ok(session) => {
+                let epoch = session.epoch();
+                self.state =
+                    State::Bound(Bound { lock, session, epoch, later: None, closing: false, resuming: Some(h) });
+            }
+            Err(error) => {
+                let failed = el("failed", ns::SM).attr_opt("h", error.h);
+                self.say(&failed.child(el("item-not-found", ns::STANZA_ERROR)));
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,10 @@
+//! Clients (RFC 6120): one connection from its first byte to its last.
+//!
+//! [`Connection`] is a machine without a socket: bytes in, bytes out, and a word on what it needs. The task around it, and
+//! the simulator, do the rest.
+
+mod bound;
+mod connection;
+mod login;
+
+pub use connection::{Connection, Need, Settings};

@@ -1,0 +1,3 @@
+//! Sockets: listeners, TLS, clients' connections.
+
+pub mod c2s;
