@@ -337,3 +337,6 @@ impl Reader for MemoryReader {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

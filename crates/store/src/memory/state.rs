@@ -81,6 +81,10 @@ impl State {
 
     /// Applies a batch, or leaves everything as it was.
     pub fn batch(&mut self, batch: &Batch) -> Result<(), No> {
+        let first = batch.writes.iter().find_map(|w| if let Write::Log(e) = w { Some(e.id) } else { None });
+        if first.is_some_and(|id| id <= self.last) {
+            return Err(No::Bug("ids of log entries do not ascend"));
+        }
         let mark = self.undo.len();
         for (i, write) in batch.writes.iter().enumerate() {
             match self.write(write, batch.now) {
@@ -147,7 +151,7 @@ impl State {
                 self.dead.insert(*owner);
                 self.undo.push(Undo::Dead(*owner, false));
             }
-            Write::Log(entry) => return self.append(entry).map(|()| true),
+            Write::Log(entry) => self.append(entry),
             Write::LogDelete { owner, ids } => ids.iter().for_each(|id| self.let_go(*owner, *id)),
             Write::LogTrim { owner, after, before, keep, limit } => {
                 let span = (Bound::Excluded((*owner, *after)), Bound::Excluded((*owner, *before)));
@@ -211,15 +215,11 @@ impl State {
         Ok(true)
     }
 
-    fn append(&mut self, new: &NewEntry) -> Result<(), &'static str> {
-        if new.id <= self.last {
-            return Err("ids of log entries do not ascend");
-        }
+    fn append(&mut self, new: &NewEntry) {
         self.undo.push(Undo::Last(self.last));
         self.last = new.id;
         let sides = new.sides.clone().map(|s| s.map(|side| StoredSide { side, body: None }));
         self.set_entry(new.id, Some(Stored { time: new.time, sides, body: new.body.clone() }));
-        Ok(())
     }
 
     fn side(&self, owner: Owner, id: EntryId) -> Option<&StoredSide> {
