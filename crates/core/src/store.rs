@@ -618,7 +618,8 @@ pub trait Reader: Send {
     /// How many rows have keys that begin with `prefix`; counts no further than `cap`.
     fn map_count(&mut self, map: MapId, owner: Owner, prefix: &[u8], cap: usize) -> Result<usize>;
 
-    /// The rows of all owners that have this reverse key, by owner and key, past the given ones, at most `limit`.
+    /// The rows of all owners that have this reverse key, by owner and key, past the given ones, at most `limit`. Not those of
+    /// owners that have been deleted.
     fn map_reverse(
         &mut self,
         map: MapId,

@@ -1,0 +1,53 @@
+//! What SQLite's errors mean here.
+
+use crate::shape::StoreError;
+use rusqlite::{Error, ErrorCode, ffi};
+use std::sync::Arc;
+
+/// The error of a statement, as this crate tells it.
+pub(super) fn from(doing: &'static str, error: Error) -> StoreError {
+    if breaks(&error) {
+        return StoreError::Broken { doing, source: Arc::new(error) };
+    }
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StoreError::Full,
+        _ => StoreError::Io { doing, source: Arc::new(error) },
+    }
+}
+
+/// Whether nothing may be written after this error.
+pub(super) fn breaks(error: &Error) -> bool {
+    let Error::SqliteFailure(code, _) = error else {
+        // A value of the wrong type: not what this program wrote.
+        return true;
+    };
+    match code.code {
+        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => true,
+        // After a failed sync the kernel may have dropped the pages it could not write, and a later sync says nothing of them.
+        ErrorCode::SystemIoFailure => {
+            let breaking = [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_DIR_FSYNC, ffi::SQLITE_IOERR_CORRUPTFS];
+            breaking.contains(&code.extended_code)
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(code: i32) -> StoreError {
+        from("testing", Error::SqliteFailure(ffi::Error::new(code), None))
+    }
+
+    #[test]
+    fn a_failed_sync_and_damage_break_the_store_and_other_weather_does_not() {
+        assert!(matches!(told(ffi::SQLITE_FULL), StoreError::Full));
+        for code in [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_DIR_FSYNC, ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB] {
+            assert!(matches!(told(code), StoreError::Broken { .. }), "{code}");
+        }
+        for code in [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_READ, ffi::SQLITE_BUSY, ffi::SQLITE_NOMEM] {
+            assert!(matches!(told(code), StoreError::Io { .. }), "{code}");
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! The store on SQLite: one database file, one connection that writes, a read-only one for each reader.
+//!
+//! A group is one transaction in the write-ahead log, synced at its commit. The owners' index of the log is filled in bulk
+//! (`docs/decisions/0001-commit-path.md`).
+
+mod error;
+mod idle;
+mod migrate;
+mod read;
+mod tail;
+mod write;
+
+use crate::check;
+use crate::lock::Lock;
+use crate::shape::{
+    Backend, Batch, EntryId, Loading, MapId, Millis, Outcome, Owner, Reader, Result, Stale, StoreError,
+};
+use read::SqliteReader;
+use rusqlite::{Connection, OpenFlags};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tail::{Ref, Tail, peer_hash};
+use write::{Group, No, Pending};
+
+/// The database's name in the data directory.
+pub const DATABASE_FILE: &str = "vorpal.db";
+
+/// How often a group is tried: together, with a savepoint around each batch, then without batches that took the transaction
+/// with them.
+const TRIES: usize = 4;
+
+/// How long a statement waits for another connection's lock, which none holds for longer than a moment.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+
+/// What survives what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// What is committed survives a power failure: every commit is synced.
+    #[default]
+    Power,
+    /// What is committed survives a crash of this process; after a power failure the latest commits may be missing.
+    Crash,
+}
+
+/// How the database is used. The numbers are bounds; tests make them small.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// What survives what.
+    pub durability: Durability,
+    /// Unindexed log entries (counted for each owner) above which the index is filled though the writer is busy.
+    pub tail_bulk: usize,
+    /// Unindexed log entries above which the index is filled when the writer rests.
+    pub tail_rest: usize,
+    /// Unindexed log entries above which nothing more is taken into a log until the index could be filled.
+    pub tail_max: usize,
+    /// Log entries indexed in one step.
+    pub tail_piece: usize,
+    /// Pages in the write-ahead log (4 KiB each) above which they are copied to the database though the writer is busy.
+    pub wal_busy: u32,
+    /// Pages above which they are copied when the writer rests.
+    pub wal_rest: u32,
+    /// Pages above which the writer waits for readers to leave, so that the write-ahead log can start over.
+    pub wal_max: u32,
+    /// Rows, entries or blobs removed in one step, of those that have expired or whose owner was deleted.
+    pub tidy: usize,
+    /// Memory for pages of the connection that writes, in KiB.
+    pub write_cache: u32,
+    /// Memory for pages of each reader, in KiB.
+    pub read_cache: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            durability: Durability::Power,
+            tail_bulk: 32_768,
+            tail_rest: 2_048,
+            tail_max: 131_072,
+            tail_piece: 2_048,
+            wal_busy: 2_048,
+            wal_rest: 256,
+            wal_max: 16_384,
+            tidy: 1_000,
+            write_cache: 32 << 10,
+            read_cache: 4 << 10,
+        }
+    }
+}
+
+/// A store in a data directory.
+pub struct Sqlite {
+    sql: Connection,
+    path: PathBuf,
+    options: Options,
+    tail: Arc<Mutex<Tail>>,
+    last: EntryId,
+    next_owner: Owner,
+    maps: Vec<(MapId, Box<str>)>,
+    /// Entries above this one are not in the index.
+    indexed: EntryId,
+    /// A filling of the index that is under way: up to which entry, and which owner is next.
+    filling: Option<(EntryId, Owner)>,
+    /// Pages in the write-ahead log after the latest commit.
+    wal: Arc<AtomicU64>,
+    /// Pages before which the writer does not wait for readers again.
+    wal_retry: u64,
+    broken: Option<StoreError>,
+    /// Last, so that it is let go of when everything else is closed.
+    _lock: Lock,
+}
+
+impl Sqlite {
+    /// Opens the store of a data directory, making both if need be (readable by this user only); takes the lock, and brings the
+    /// schema up to date.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`], [`StoreError::Newer`], or that of the disk.
+    pub fn open(directory: &Path, options: Options) -> Result<Sqlite> {
+        let io = |source| StoreError::Io { doing: "making the data directory", source: Arc::new(source) };
+        make_directory(directory).map_err(io)?;
+        let lock = Lock::take(directory)?;
+        let path = directory.join(DATABASE_FILE);
+        make_file(&path).map_err(io)?;
+        let failed = |e| error::from("opening the database", e);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut sql = Connection::open_with_flags(&path, flags).map_err(failed)?;
+        sql.busy_timeout(LOCK_WAIT).map_err(failed)?;
+        sql.set_prepared_statement_cache_capacity(64);
+        let synchronous = match options.durability {
+            Durability::Power => "FULL",
+            Durability::Crash => "NORMAL",
+        };
+        sql.execute_batch(&format!(
+            "PRAGMA synchronous = {synchronous}; PRAGMA fullfsync = ON; \
+             PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = {}; PRAGMA cache_size = -{}; \
+             PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF",
+            u64::from(options.wal_max) * 4096,
+            options.write_cache,
+        ))
+        .map_err(failed)?;
+        let mode: String = sql.query_row("PRAGMA journal_mode = WAL", [], |r| r.get(0)).map_err(failed)?;
+        if mode != "wal" {
+            let source = Arc::new(std::io::Error::from(std::io::ErrorKind::Unsupported));
+            return Err(StoreError::Io { doing: "starting a write-ahead log: is this a network file system?", source });
+        }
+        migrate::run(&mut sql, migrate::MIGRATIONS)?;
+        let wal = Arc::new(AtomicU64::new(0));
+        let pages = wal.clone();
+        let count = move |_: &mut rusqlite::hooks::Wal, n| {
+            pages.store(u64::try_from(n).unwrap_or(0), Ordering::Relaxed);
+            Ok(())
+        };
+        sql.wal_hook(Some(count)).map_err(failed)?;
+        let mut store = Sqlite {
+            sql,
+            path,
+            options,
+            tail: Arc::default(),
+            last: 0,
+            next_owner: 1,
+            maps: Vec::new(),
+            indexed: 0,
+            filling: None,
+            wal,
+            wal_retry: 0,
+            broken: None,
+            _lock: lock,
+        };
+        store.rebuild().map_err(failed)?;
+        Ok(store)
+    }
+
+    /// Reads what is kept in memory: the counters, the names of maps, the tail.
+    fn rebuild(&mut self) -> rusqlite::Result<()> {
+        let meta = |name: &str| -> rusqlite::Result<u64> {
+            let sql = "SELECT coalesce(max(value), 0) FROM meta WHERE name = ?1";
+            self.sql.query_row(sql, [name], |r| r.get(0).map(uint))
+        };
+        self.indexed = meta("indexed")?;
+        self.next_owner = meta("next_owner")?.max(1);
+        let newest = self.sql.query_row("SELECT coalesce(max(id), 0) FROM log", [], |r| r.get(0).map(uint))?;
+        self.last = newest.max(meta("last")?).max(self.indexed);
+        self.sql.execute("UPDATE dead SET phase = 0 WHERE phase = 2", [])?;
+        self.maps = {
+            let mut names = self.sql.prepare("SELECT map, name FROM map_name")?;
+            let names = names.query_map([], |r| Ok((MapId(r.get(0)?), r.get(1)?)))?;
+            names.collect::<rusqlite::Result<_>>()?
+        };
+        let mut tail = Tail::default();
+        tail.last = self.last;
+        let mut newer =
+            self.sql.prepare("SELECT id, owner_a, peer_a, owner_b, peer_b FROM log WHERE id > ?1 ORDER BY id")?;
+        let mut rows = newer.query([int(self.indexed)])?;
+        while let Some(row) = rows.next()? {
+            let id = uint(row.get(0)?);
+            for side in [1, 3] {
+                if let Some(owner) = row.get::<_, Option<i64>>(side)? {
+                    tail.push(uint(owner), Ref { id, peer: peer_hash(row.get_ref(side + 1)?.as_str()?) });
+                }
+            }
+        }
+        // A crash may have left part of it in the index: fill that first, and look there, too, for what is deleted.
+        self.filling = (tail.len() > 0).then_some((self.last, 0));
+        *lock(&self.tail) = tail;
+        Ok(())
+    }
+
+    /// Does the group in one transaction. `fates` are batches known to fail; `guarded` puts a savepoint around each.
+    fn attempt(
+        &mut self,
+        group: &[Batch],
+        stale: &mut Stale,
+        fates: &[Option<StoreError>],
+        guarded: bool,
+    ) -> Result<Vec<Outcome>, (Option<usize>, StoreError)> {
+        let failed = |e| (None, error::from("starting a commit", e));
+        self.execute("BEGIN IMMEDIATE").map_err(failed)?;
+        let mut pending = Pending { last: self.last, next_owner: self.next_owner, ..Pending::default() };
+        let mut outcomes = Vec::with_capacity(group.len());
+        for (i, batch) in group.iter().enumerate() {
+            let fate = fates.get(i).and_then(Option::as_ref);
+            let outcome = if !stale.admits(batch) {
+                Outcome::Failed(StoreError::Stale)
+            } else if let Some(error) = fate.cloned().or_else(|| self.unfit(batch)) {
+                Outcome::Failed(error)
+            } else {
+                match self.one(batch, &mut pending, guarded) {
+                    Ok(outcome) => outcome,
+                    Err(e) => return Err((Some(i), error::from("writing", e))),
+                }
+            };
+            if matches!(outcome, Outcome::Failed(_)) || batch.updates && !outcome.is_committed() {
+                stale.lost(batch);
+            }
+            outcomes.push(outcome);
+        }
+        let failed = |e| (None, error::from("committing", e));
+        if pending.deleted {
+            write::set_meta(&self.sql, "last", pending.last).map_err(failed)?;
+        }
+        self.execute("COMMIT").map_err(failed)?;
+        self.committed(pending);
+        Ok(outcomes)
+    }
+
+    /// Why a batch cannot be tried at all.
+    fn unfit(&self, batch: &Batch) -> Option<StoreError> {
+        if let Err(rule) = check::batch(batch, |map| self.maps.iter().any(|(id, _)| *id == map)) {
+            return Some(StoreError::Bug(rule));
+        }
+        // The index could not be filled for long: the disk is full, or nearly so.
+        let logs = batch.writes.iter().any(|w| matches!(w, crate::shape::Write::Log(_)));
+        (logs && lock(&self.tail).len() > self.options.tail_max).then_some(StoreError::Full)
+    }
+
+    /// Does one batch in the transaction that is open, or leaves nothing of it. `Err` means that the transaction is no good any
+    /// more.
+    fn one(&self, batch: &Batch, pending: &mut Pending, guarded: bool) -> rusqlite::Result<Outcome> {
+        let guarded = guarded || write::may_stop_halfway(batch);
+        let mark = pending.mark();
+        if guarded {
+            self.execute("SAVEPOINT batch")?;
+        }
+        let mut group = Group { sql: &self.sql, tail: &self.tail, pending, indexed: self.index_mark() };
+        let outcome = match group.batch(batch) {
+            Ok(()) => Outcome::Committed,
+            Err((write, No::Refused)) => Outcome::Refused { write },
+            Err((_, No::Bug(rule))) => Outcome::Failed(StoreError::Bug(rule)),
+            // Without a savepoint nobody knows how much of it was done; and some errors end the transaction.
+            Err((_, No::Sql(e))) if !guarded || self.sql.is_autocommit() => return Err(e),
+            Err((_, No::Sql(e))) if error::breaks(&e) => return Err(e),
+            Err((_, No::Sql(e))) => Outcome::Failed(error::from("writing", e)),
+        };
+        if !outcome.is_committed() {
+            pending.back_to(mark);
+            if guarded {
+                self.execute("ROLLBACK TO batch")?;
+            }
+        }
+        if guarded {
+            self.execute("RELEASE batch")?;
+        }
+        Ok(outcome)
+    }
+
+    /// Entries above this one are in no index; below it, they may be in both index and tail while the index is being filled.
+    fn index_mark(&self) -> EntryId {
+        self.filling.map_or(self.indexed, |(to, _)| to)
+    }
+
+    fn committed(&mut self, pending: Pending) {
+        self.last = pending.last;
+        self.next_owner = pending.next_owner;
+        let mut tail = lock(&self.tail);
+        pending.added.into_iter().for_each(|(owner, entry)| tail.push(owner, entry));
+        pending.gone.into_iter().for_each(|(owner, id)| tail.remove(owner, id));
+        tail.last = self.last;
+    }
+
+    /// Ends a transaction that came to nothing, if SQLite has not done so already.
+    fn abandon(&mut self) {
+        if !self.sql.is_autocommit()
+            && let Err(e) = self.execute("ROLLBACK")
+        {
+            self.broken = Some(StoreError::Broken { doing: "taking back a failed commit", source: Arc::new(e) });
+        }
+    }
+
+    fn execute(&self, sql: &str) -> rusqlite::Result<()> {
+        self.sql.prepare_cached(sql)?.execute([]).map(|_| ())
+    }
+
+    /// Remembers an error after which nothing more may be written.
+    fn note(&mut self, error: &StoreError) {
+        if matches!(error, StoreError::Broken { .. }) && self.broken.is_none() {
+            self.broken = Some(error.clone());
+        }
+    }
+
+    fn name_map(&mut self, name: &str, loading: Loading) -> Result<MapId> {
+        let id = crate::maps::next(&self.maps, loading)?;
+        let sql = "INSERT INTO map_name (map, name) VALUES (?1, ?2)";
+        self.sql.execute(sql, (id.0, name)).map_err(|e| error::from("naming a map", e))?;
+        self.maps.push((id, name.into()));
+        Ok(id)
+    }
+}
+
+impl Backend for Sqlite {
+    fn map(&mut self, name: &str, loading: Loading) -> Result<MapId> {
+        match self.maps.iter().find(|(_, n)| **n == *name) {
+            Some((id, _)) => Ok(*id),
+            None => self.name_map(name, loading).inspect_err(|e| self.note(e)),
+        }
+    }
+
+    fn last_id(&self) -> EntryId {
+        self.last
+    }
+
+    fn next_owner(&self) -> Owner {
+        self.next_owner
+    }
+
+    fn apply(&mut self, group: &[Batch], stale: &mut Stale) -> Vec<Outcome> {
+        let before = stale.clone();
+        let mut fates = vec![None; group.len()];
+        let mut guarded = false;
+        let mut cause = StoreError::Closed;
+        for _ in 0..TRIES {
+            if let Some(broken) = &self.broken {
+                cause = broken.clone();
+                break;
+            }
+            let (batch, error) = match self.attempt(group, stale, &fates, guarded) {
+                Ok(outcomes) => return outcomes,
+                Err(error) => error,
+            };
+            self.abandon();
+            self.note(&error);
+            *stale = before.clone();
+            cause = error.clone();
+            match batch.and_then(|i| fates.get_mut(i)) {
+                Some(fate) if guarded => *fate = Some(error),
+                Some(_) => guarded = true,
+                None => break,
+            }
+        }
+        group.iter().for_each(|batch| stale.lost(batch));
+        group.iter().map(|_| Outcome::Failed(cause.clone())).collect()
+    }
+
+    fn idle(&mut self, now: Millis, busy: bool) -> Result<bool> {
+        if let Some(broken) = &self.broken {
+            return Err(broken.clone());
+        }
+        let done = self.do_idle(now, busy);
+        if let Err(error) = &done {
+            self.abandon();
+            self.note(error);
+        }
+        done
+    }
+
+    fn reader(&self) -> Result<Box<dyn Reader>> {
+        let open = || {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let sql = Connection::open_with_flags(&self.path, flags)?;
+            sql.busy_timeout(LOCK_WAIT)?;
+            sql.set_prepared_statement_cache_capacity(64);
+            sql.execute_batch(&format!("PRAGMA cache_size = -{}; PRAGMA query_only = ON", self.options.read_cache))?;
+            Ok(sql)
+        };
+        let sql = open().map_err(|e| error::from("opening the database for reading", e))?;
+        Ok(Box::new(SqliteReader { sql, tail: self.tail.clone() }))
+    }
+}
+
+fn lock(tail: &Mutex<Tail>) -> MutexGuard<'_, Tail> {
+    tail.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn make_directory(path: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// The database holds everybody's credentials; SQLite gives its other files the rights of this one.
+fn make_file(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop)
+}
+
+/// A number for SQLite, whose integers are signed. What may be stored has been checked; a bound of a question is cut off.
+fn int(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// A number from SQLite. None of ours is negative.
+fn uint(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! The queue and the groups, on a store in memory.
+
+use super::*;
+use crate::memory::{Disk, Fault, Memory};
+use crate::shape::{Direction, LogQuery, NewEntry, Row, Side, Write};
+use bytes::Bytes;
+use std::sync::mpsc;
+
+const NOW: Micros = 1_700_000_000_000_000;
+
+fn open(disk: &Disk) -> (Queue, Writer) {
+    Writer::new(Box::new(Memory::open(disk).unwrap()))
+}
+
+fn side(owner: Owner) -> Option<Side> {
+    Some(Side { owner, dir: Direction::Received, flags: 0, peer: "juliet@x".into(), meta: Bytes::new() })
+}
+
+fn say(owner: Owner, len: usize) -> impl FnOnce(&mut IdSource) -> Batch {
+    move |ids| {
+        let body = Bytes::from(vec![b'x'; len]);
+        let entry = NewEntry { id: ids.entry(), time: ids.now() / 1000, sides: [side(owner), None], body };
+        Batch { owners: [owner].into_iter().collect(), writes: vec![Write::Log(Box::new(entry))], ..Batch::default() }
+    }
+}
+
+fn committed(step: Step) -> Vec<(u64, bool)> {
+    match step {
+        Step::Committed(done) => done.iter().map(|d| (d.id.0, d.outcome.is_committed())).collect(),
+        other => panic!("no commit but {other:?}"),
+    }
+}
+
+#[test]
+fn what_has_arrived_is_one_commit_in_the_order_of_submission() {
+    let disk = Disk::new();
+    let (queue, mut writer) = open(&disk);
+    for owner in [3, 1, 2] {
+        queue.submit_with(NOW, say(owner, 10)).unwrap();
+    }
+    assert_eq!(queue.backlog().batches, 3);
+    assert_eq!(committed(writer.step()), [(0, true), (1, true), (2, true)]);
+    assert_eq!((disk.commits(), queue.backlog()), (1, Backlog::default()));
+    assert!(matches!(writer.step(), Step::Empty));
+}
+
+#[test]
+fn ids_ascend_when_the_clock_stands_or_steps_back() {
+    let (queue, mut writer) = open(&Disk::new());
+    let mut seen = Vec::new();
+    for now in [NOW, NOW, NOW - 5_000_000, NOW + 10] {
+        queue
+            .submit_with(now, |ids| {
+                let next = ids.entry();
+                seen.push(next);
+                Batch::default()
+            })
+            .unwrap();
+    }
+    assert_eq!(seen, [NOW, NOW + 1, NOW + 2, NOW + 10]);
+    assert_eq!(queue.next_id(), NOW + 11);
+    assert_eq!(committed(writer.step()).len(), 4);
+}
+
+#[test]
+fn ids_go_on_after_a_restart_though_the_clock_stepped_back() {
+    let disk = Disk::new();
+    let (queue, mut writer) = open(&disk);
+    queue.submit_with(NOW, say(1, 1)).unwrap();
+    let _ = committed(writer.step());
+    drop(writer);
+    let (queue, _writer) = open(&disk);
+    assert_eq!(queue.next_id(), NOW + 1);
+}
+
+#[test]
+fn a_group_has_at_most_its_number_of_batches() {
+    let (queue, mut writer) = open(&Disk::new());
+    for _ in 0..MAX_GROUP_BATCHES + 1 {
+        queue.submit_with(NOW, say(1, 1)).unwrap();
+    }
+    assert_eq!(committed(writer.step()).len(), MAX_GROUP_BATCHES);
+    assert_eq!(committed(writer.step()).len(), 1);
+}
+
+#[test]
+fn a_group_has_at_most_its_bytes_and_a_heavier_batch_goes_alone() {
+    let (queue, mut writer) = open(&Disk::new());
+    queue.submit_with(NOW, say(1, MAX_GROUP_BYTES / 2)).unwrap();
+    queue.submit_with(NOW, say(1, MAX_GROUP_BYTES / 2)).unwrap();
+    queue.submit_with(NOW, say(1, MAX_GROUP_BYTES + 1)).unwrap();
+    queue.submit_with(NOW, say(1, 1)).unwrap();
+    let groups: Vec<usize> = (0..4).map(|_| committed(writer.step()).len()).collect();
+    assert_eq!(groups, [1, 1, 1, 1]);
+    assert_eq!(queue.backlog(), Backlog::default());
+}
+
+#[test]
+fn what_was_built_on_a_failed_batch_fails_until_its_owner_is_reloaded() {
+    let disk = Disk::new();
+    let (queue, mut writer) = open(&disk);
+    disk.next(Fault::FailOne(0, StoreError::Full));
+    queue.submit_with(NOW, say(1, 1)).unwrap(); // fails by the fault
+    queue.submit_with(NOW, say(2, 1)).unwrap(); // has nothing to do with it
+    let shared = Batch { owners: [1, 3].into_iter().collect(), ..Batch::default() };
+    queue.submit(NOW, shared).unwrap(); // built on it
+    queue.submit_with(NOW, say(3, 1)).unwrap(); // built on what was built on it
+    assert_eq!(committed(writer.step()), [(0, false), (1, true), (2, false), (3, false)]);
+
+    queue.submit_with(NOW, say(1, 1)).unwrap(); // submitted before the reload
+    queue.reloaded(1);
+    queue.submit_with(NOW, say(1, 1)).unwrap();
+    queue.submit_with(NOW, say(3, 1)).unwrap();
+    assert_eq!(committed(writer.step()), [(4, false)]);
+    assert_eq!(committed(writer.step()), [(5, true), (6, false)]);
+    queue.reloaded(3);
+    queue.submit_with(NOW, say(3, 1)).unwrap();
+    assert_eq!(committed(writer.step()), [(7, true)]);
+}
+
+#[test]
+fn a_refusal_concerns_its_batch_alone_unless_it_updates() {
+    let disk = Disk::new();
+    let (queue, mut writer) = open(&disk);
+    let map = writer.map("test", Loading::WithOwner).unwrap();
+    let no = |updates| Batch {
+        owners: [1].into_iter().collect(),
+        updates,
+        writes: vec![
+            Write::Put { map, owner: 1, key: "k".into(), row: Some(Row::from(Bytes::from("v"))) },
+            Write::Disable { owner: 99, disabled: true },
+        ],
+        ..Batch::default()
+    };
+    queue.submit(NOW, no(false)).unwrap();
+    queue.submit_with(NOW, say(1, 1)).unwrap();
+    queue.submit(NOW, no(true)).unwrap();
+    queue.submit_with(NOW, say(1, 1)).unwrap();
+    let Step::Committed(done) = writer.step() else { panic!("no commit") };
+    assert!(matches!(done[0].outcome, Outcome::Refused { write: 1 }));
+    assert!(done[1].outcome.is_committed());
+    assert!(matches!(done[2].outcome, Outcome::Refused { write: 1 }));
+    assert!(matches!(done[3].outcome, Outcome::Failed(StoreError::Stale)));
+    assert_eq!(writer.reader().unwrap().map_get(map, 1, b"k").unwrap(), None);
+}
+
+#[test]
+fn a_delayed_commit_tells_nothing_until_it_is_released() {
+    let disk = Disk::new();
+    let (queue, mut writer) = open(&disk);
+    disk.next(Fault::Delay);
+    queue.submit_with(NOW, say(1, 1)).unwrap();
+    assert!(matches!(writer.step(), Step::Stalled));
+    disk.release();
+    assert_eq!(committed(writer.step()), [(0, true)]);
+}
+
+#[test]
+fn a_crash_tells_nobody() {
+    for (fault, kept) in [(Fault::CrashBefore, 0), (Fault::CrashAfter, 1)] {
+        let disk = Disk::new();
+        let (queue, mut writer) = open(&disk);
+        disk.next(fault);
+        queue.submit_with(NOW, say(1, 1)).unwrap();
+        assert!(matches!(writer.step(), Step::Crashed));
+        let mut reader = Memory::open(&disk).unwrap().reader().unwrap();
+        assert!(matches!(reader.log_count(1, LogQuery::default()), Err(StoreError::Crashed)), "its store is closed");
+        let again = Memory::open(&disk).unwrap();
+        assert_eq!(again.reader().unwrap().log_count(1, LogQuery::default()).unwrap(), kept);
+    }
+}
+
+#[test]
+fn the_thread_writes_what_is_queued_before_it_ends() {
+    let disk = Disk::new();
+    let (queue, writer) = open(&disk);
+    let (send, results) = mpsc::channel();
+    let thread = std::thread::spawn(move || writer.run(|| NOW, |done| send.send(done).unwrap(), |e| panic!("{e}")));
+    let mut ids = Vec::new();
+    for i in 0..1000 {
+        ids.push(queue.submit_with(NOW, say(i % 7 + 1, 10)).unwrap());
+    }
+    queue.close();
+    thread.join().unwrap();
+    let told: Vec<BatchId> =
+        results.into_iter().flatten().inspect(|d| assert!(d.outcome.is_committed())).map(|d| d.id).collect();
+    assert_eq!(told, ids);
+    assert!(matches!(queue.submit_with(NOW, say(1, 1)), Err(StoreError::Closed)));
+    assert_eq!(Memory::open(&disk).unwrap().last_id(), NOW + 999);
+}
+
+#[test]
+fn a_writer_that_panics_closes_its_queue() {
+    let (queue, writer) = open(&Disk::new());
+    let thread = std::thread::spawn(move || writer.run(|| NOW, |_| panic!("expected by the test"), |_| {}));
+    queue.submit_with(NOW, say(1, 1)).unwrap();
+    assert!(thread.join().is_err());
+    assert!(matches!(queue.submit_with(NOW, say(1, 1)), Err(StoreError::Closed)));
+}
