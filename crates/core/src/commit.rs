@@ -158,7 +158,11 @@ impl Core {
                     map: row.map,
                     owner,
                     key: row.key.into(),
-                    row: row.value.map(|value| Row::from(Bytes::from(value))),
+                    row: row.value.map(|value| Row {
+                        value: value.into(),
+                        reverse: row.reverse.map(|key| Bytes::from_static(key.as_bytes())),
+                        expires: None,
+                    }),
                 }));
             }
             let entry = draft.take().map(|draft| {

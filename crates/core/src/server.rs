@@ -91,6 +91,9 @@ pub(crate) struct Tables {
     pub last_activity: Cell<crate::presence::LastActivity>,
 }
 
+/// The reverse key of all stored sessions.
+const STORED_SESSION: &str = "session";
+
 /// The name of a hash, as the key of a row of credentials.
 pub(crate) type CredentialKey = String;
 
@@ -138,7 +141,10 @@ impl Tables {
         Tables {
             roster: map(names, "roster"),
             roster_meta: map(names, "roster_meta"),
-            sessions: map(names, "session"),
+            sessions: {
+                let kind = TableKind { reverse: Some(STORED_SESSION), ..TableKind::of::<u64, SessionRow>("session") };
+                Map { at: names.table(kind), rows: std::marker::PhantomData }
+            },
             cursor: map(names, "cursor"),
             credentials: map(names, "credentials"),
             last_activity: map(names, "last_activity"),
@@ -308,6 +314,27 @@ impl Core {
         self.deadlines.lock().extend(deadlines.into_iter().map(|(at, id)| (at, jid.clone(), id)));
         self.shard(jid.as_str()).lock().entry(jid.clone()).or_insert(account);
         Ok(true)
+    }
+
+    /// Loads every account that has a session which can be resumed: before anybody connects, so that nobody sees them go.
+    pub fn load_sessions(&self, now: Timestamp, reader: &mut dyn Reader) -> store::Result<usize> {
+        const PAGE: usize = 256;
+        let map = self.names.map_id(self.tables.sessions.at);
+        let mut past: Option<(store::Owner, bytes::Bytes)> = None;
+        let mut count = 0;
+        loop {
+            let from = past.as_ref().map(|(owner, key)| (*owner, key.as_ref()));
+            let rows = reader.map_reverse(map, STORED_SESSION.as_bytes(), from, PAGE)?;
+            let Some(last) = rows.last() else { return Ok(count) };
+            past = Some((last.owner, last.key.clone()));
+            for row in rows {
+                count += 1;
+                let Some(owner) = reader.owner(row.owner)? else { continue };
+                if let Ok(jid) = BareJid::new(&owner.name, &owner.host) {
+                    self.load(now, reader, &jid)?;
+                }
+            }
+        }
     }
 
     /// An account came to be, or went: what is known of the name is forgotten.

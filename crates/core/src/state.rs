@@ -92,17 +92,19 @@ pub(crate) struct Row {
     pub map: MapId,
     pub key: Vec<u8>,
     pub value: Option<Vec<u8>>,
+    pub reverse: Option<&'static str>,
 }
 
 /// One table of one account.
 struct Table<K, V> {
     map: MapId,
+    reverse: Option<&'static str>,
     committed: BTreeMap<K, V>,
     pending: Vec<(BatchId, K, Option<V>)>,
     staged: Vec<(K, Option<V>)>,
 }
 
-trait AnyTable: Send {
+pub(crate) trait AnyTable: Send {
     fn load(&mut self, key: &[u8], value: &[u8]) -> bool;
     fn submit(&mut self, batch: BatchId, rows: &mut Vec<Row>);
     fn discard(&mut self);
@@ -133,7 +135,7 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
                     Err(_) => continue,
                 },
             };
-            rows.push(Row { map: self.map, key: key.to_bytes(), value: bytes });
+            rows.push(Row { map: self.map, key: key.to_bytes(), value: bytes, reverse: self.reverse });
             self.pending.push((batch, key, value));
         }
     }
@@ -176,7 +178,9 @@ pub(crate) struct TableKind {
     pub name: &'static str,
     /// the number the store gave it
     pub map: MapId,
-    make: fn(MapId) -> Box<dyn AnyTable>,
+    /// by this key its rows are found among all accounts
+    pub reverse: Option<&'static str>,
+    pub(crate) make: fn(MapId, Option<&'static str>) -> Box<dyn AnyTable>,
 }
 
 impl TableKind {
@@ -184,8 +188,15 @@ impl TableKind {
         TableKind {
             name,
             map: UNBOUND,
-            make: |map| {
-                Box::new(Table::<K, V> { map, committed: BTreeMap::new(), pending: Vec::new(), staged: Vec::new() })
+            reverse: None,
+            make: |map, reverse| {
+                Box::new(Table::<K, V> {
+                    map,
+                    reverse,
+                    committed: BTreeMap::new(),
+                    pending: Vec::new(),
+                    staged: Vec::new(),
+                })
             },
         }
     }
@@ -198,7 +209,7 @@ pub struct States {
 
 impl States {
     pub(crate) fn new(kinds: &[TableKind]) -> States {
-        States { tables: kinds.iter().map(|kind| (kind.make)(kind.map)).collect() }
+        States { tables: kinds.iter().map(|kind| (kind.make)(kind.map, kind.reverse)).collect() }
     }
 
     /// A row from the store. Says no if it cannot be read: it is then left alone.

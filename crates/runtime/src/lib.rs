@@ -1,0 +1,87 @@
+//! What drives the kernel: the clock, the writer's thread, reads, and what is due every second. The only place that
+//! spawns.
+
+mod readers;
+mod start;
+
+pub use readers::Readers;
+pub use start::{Backing, Setup, start};
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{Notify, Semaphore};
+use vorpal_core::join::Fetch;
+use vorpal_core::server::Core;
+use vorpal_core::session::Wake;
+use vorpal_core::store::{Entry, LogQuery, StoreError};
+use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::jid::BareJid;
+use vorpal_proto::sasl::{PasswordCheck, Verdict};
+use vorpal_store::writer::Queue;
+
+/// So many passwords are derived at once: each takes a millisecond or more of a core.
+const MAX_DERIVATIONS: usize = 2;
+
+/// A running kernel.
+pub struct Runtime {
+    /// the kernel
+    pub core: Arc<Core>,
+    /// the queue in front of the store
+    pub queue: Queue,
+    readers: Readers,
+    derivations: Semaphore,
+}
+
+/// The time of day.
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Wakes a task.
+#[derive(Default)]
+pub struct Waker(pub Notify);
+
+impl Wake for Waker {
+    fn wake(&self) {
+        self.0.notify_one();
+    }
+}
+
+impl Runtime {
+    /// Loads an account, if there is one of this name. Cancel-safe.
+    pub async fn load(self: &Arc<Runtime>, jid: BareJid) -> Result<bool, StoreError> {
+        let this = self.clone();
+        self.readers.read(move |reader| this.core.load(now(), reader, &jid)).await
+    }
+
+    /// Reads a part of a log. Cancel-safe.
+    pub async fn fetch(&self, fetch: Fetch) -> Result<Vec<Entry>, StoreError> {
+        self.readers
+            .read(move |reader| {
+                let query = LogQuery { after: fetch.from.saturating_sub(1), limit: fetch.limit, ..LogQuery::default() };
+                reader.log_range(fetch.owner, query)
+            })
+            .await
+    }
+
+    /// Anything else that is read. Cancel-safe.
+    pub fn readers(&self) -> &Readers {
+        &self.readers
+    }
+
+    /// Checks a password, off the reactor and a few at a time. Cancel-safe.
+    pub async fn derive(&self, check: PasswordCheck) -> Option<Verdict> {
+        let _permit = self.derivations.acquire().await.ok()?;
+        tokio::task::spawn_blocking(move || check.run()).await.ok()
+    }
+
+    /// Waits until everything that was submitted is written, or it takes too long.
+    pub async fn drained(&self, patience: Duration) {
+        let end = tokio::time::Instant::now() + patience;
+        while self.queue.backlog().batches > 0 && tokio::time::Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}

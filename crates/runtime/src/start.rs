@@ -1,0 +1,123 @@
+//! How a kernel is brought up: tables and modules first, then the writer, then the sessions that were there before.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use smallvec::SmallVec;
+use tokio::sync::Semaphore;
+use vorpal_core::host::Host;
+use vorpal_core::registry::Names;
+use vorpal_core::server::Core;
+use vorpal_core::store::{Backend, Batch, Loading, Reader, Row, STORE, Write};
+use vorpal_store::writer::{Queue, Step, Writer};
+
+use crate::readers::Readers;
+use crate::{Runtime, Waker, now};
+
+/// So many reads run at once.
+const READERS: usize = 4;
+
+/// How often what is due is done.
+const TICK: Duration = Duration::from_secs(1);
+
+/// A store that was opened, with the thread that will write it.
+pub struct Backing {
+    /// the store
+    pub backend: Box<dyn Backend>,
+}
+
+/// What is started.
+pub struct Setup {
+    /// the names that the modules of all hosts were set up with
+    pub names: Arc<Names>,
+    /// the hosts
+    pub hosts: Vec<Arc<Host>>,
+}
+
+/// Starts the kernel on a store. The writer's thread and the timers run until the queue is closed.
+///
+/// # Errors
+/// The store cannot be read, or a thread cannot be had.
+pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
+    let (queue, mut writer) = Writer::new(backing.backend);
+    setup.names.bind(|name| writer.map(name, Loading::WithOwner)).context("the store's tables")?;
+    let progress = writer.map("progress", Loading::WithOwner).context("the store's tables")?;
+    let secret = secret(&queue, &mut writer).context("the store's secret")?;
+    let random = |bytes: &mut [u8]| getrandom::fill(bytes).expect("the system has random numbers");
+    let core = Core::new(Arc::new(queue.clone()), setup.names, progress, secret, Box::new(random), now());
+    core.set_hosts(setup.hosts);
+    let core = Arc::new(core);
+
+    let mut readers = Vec::with_capacity(READERS);
+    for _ in 0..READERS {
+        readers.push(writer.reader().context("opening the store for reading")?);
+    }
+    let restored = core.load_sessions(now(), readers[0].as_mut()).context("bringing sessions back")?;
+    if restored > 0 {
+        tracing::info!(sessions = restored, "sessions are back and wait for their clients");
+    }
+
+    let told = core.clone();
+    std::thread::Builder::new().name("writer".into()).spawn(move || {
+        writer.run(
+            || now().as_millis() * 1000,
+            |done| told.complete(now(), done.into_iter().map(|d| (d.id, d.outcome))),
+            |error| tracing::warn!(%error, "the store could not do what can wait"),
+        );
+    })?;
+
+    let runtime = Arc::new(Runtime {
+        core,
+        queue,
+        readers: Readers::new(readers),
+        derivations: Semaphore::new(crate::MAX_DERIVATIONS),
+    });
+    let ticking = Arc::downgrade(&runtime);
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let Some(runtime) = ticking.upgrade() else { return };
+            runtime.core.tick(now());
+        }
+    });
+    let wake = Arc::new(Waker::default());
+    runtime.core.set_loader(wake.clone());
+    let loading = Arc::downgrade(&runtime);
+    tokio::spawn(async move {
+        loop {
+            wake.0.notified().await;
+            let Some(runtime) = loading.upgrade() else { return };
+            while let Some(cold) = runtime.core.spilled() {
+                match runtime.load(cold.account.clone()).await {
+                    Ok(_) => runtime.core.run(now(), cold),
+                    Err(error) => tracing::error!(%error, account = %cold.account, "an account cannot be loaded"),
+                }
+            }
+        }
+    });
+    Ok(runtime)
+}
+
+/// The store's own secret, made when the store is new.
+fn secret(queue: &Queue, writer: &mut Writer) -> Result<[u8; 32]> {
+    let map = writer.map("server", Loading::Cold)?;
+    let mut reader: Box<dyn Reader> = writer.reader()?;
+    if let Some(row) = reader.map_get(map, STORE, b"secret")?
+        && let Ok(secret) = row.value.as_ref().try_into()
+    {
+        return Ok(secret);
+    }
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(|e| anyhow::anyhow!("{e}"))?;
+    let row = Row::from(Bytes::copy_from_slice(&secret));
+    let writes = vec![Write::Put { map, owner: STORE, key: Bytes::from_static(b"secret"), row: Some(row) }];
+    queue.submit(now().as_millis() * 1000, Batch { owners: SmallVec::new(), writes, ..Batch::default() })?;
+    match writer.step() {
+        Step::Committed(done) if done.iter().all(|d| d.outcome.is_committed()) => Ok(secret),
+        _ => anyhow::bail!("the secret could not be written"),
+    }
+}
