@@ -1,0 +1,3 @@
+//! The sockets of the server: TLS, what one network may do, and the connections of clients.
+
+pub mod limits;
