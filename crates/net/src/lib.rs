@@ -1,3 +1,4 @@
 //! The sockets of the server: TLS, what one network may do, and the connections of clients.
 
 pub mod limits;
+pub mod tls;
