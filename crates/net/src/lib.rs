@@ -1,3 +1,5 @@
-//! Sockets: listeners, TLS, clients' connections.
+//! The sockets of the server: TLS, what one network may do, and the connections of clients.
 
 pub mod c2s;
+pub mod limits;
+pub mod tls;

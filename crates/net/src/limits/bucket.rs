@@ -1,0 +1,119 @@
+//! Counting events against a rate, in eight bytes each and with bounded memory.
+//!
+//! A bucket is kept as the moment at which it will be full again (the generic cell rate algorithm): with a burst of B and a period
+//! of T per event, an event is admitted if that moment lies at most (B − 1)·T ahead, and moves it by T. Integers only,
+//! nothing has to be refilled, and a bucket that is full says nothing and can be forgotten.
+
+use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
+
+/// How often something may happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    burst: u64,
+    period: u64,
+}
+
+impl Rate {
+    /// `burst` events at once, and `per_minute` in the long run.
+    pub const fn per_minute(burst: NonZeroU32, per_minute: NonZeroU32) -> Rate {
+        Rate { burst: burst.get() as u64, period: (60_000_000_000u64).div_ceil(per_minute.get() as u64) }
+    }
+
+    /// How far ahead a bucket may be full again so that one more event fits, in nanoseconds.
+    fn room(self) -> u64 {
+        (self.burst - 1).saturating_mul(self.period)
+    }
+}
+
+/// Nanoseconds of the clock at which a bucket is full again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Bucket(u64);
+
+impl Bucket {
+    /// Takes one event out, or says how long to wait until there is one.
+    pub(super) fn take(&mut self, now: Duration, rate: Rate) -> Result<(), Duration> {
+        match self.wait(now, rate) {
+            Duration::ZERO => {
+                self.0 = self.0.max(nanos(now)).saturating_add(rate.period);
+                Ok(())
+            }
+            wait => Err(wait),
+        }
+    }
+
+    /// Takes one event out even if there is none, but goes no deeper into debt than `most`. The answer is how long
+    /// the event ought to wait.
+    pub(super) fn borrow(&mut self, now: Duration, rate: Rate, most: Duration) -> Duration {
+        let wait = self.wait(now, rate).min(most);
+        let deepest = nanos(now).saturating_add(rate.room()).saturating_add(nanos(most)).saturating_add(rate.period);
+        self.0 = self.0.max(nanos(now)).saturating_add(rate.period).min(deepest);
+        wait
+    }
+
+    /// Puts back what an event took that turned out not to count.
+    pub(super) fn put_back(&mut self, rate: Rate) {
+        self.0 = self.0.saturating_sub(rate.period);
+    }
+
+    /// How long until one more event fits.
+    pub(super) fn wait(self, now: Duration, rate: Rate) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(nanos(now).saturating_add(rate.room())))
+    }
+}
+
+/// Buckets by key, at most [`Buckets::bound`] of them: those untouched for longest are forgotten first.
+///
+/// Two generations: what is touched moves to the young one, and when that is full the old one is forgotten as a whole. So a
+/// bucket survives at least half the bound of other keys, at the cost of one move, and no flood of keys can grow the
+/// map. Forgetting forgives; whoever owns enough addresses to force it could have used those addresses instead.
+#[derive(Debug)]
+pub(super) struct Buckets<K> {
+    young: BTreeMap<K, Bucket>,
+    old: BTreeMap<K, Bucket>,
+    generation: usize,
+}
+
+impl<K: Ord + Copy> Buckets<K> {
+    pub(super) fn new(bound: usize) -> Buckets<K> {
+        Buckets { young: BTreeMap::new(), old: BTreeMap::new(), generation: (bound / 2).max(1) }
+    }
+
+    /// The most buckets ever held.
+    #[cfg(test)]
+    pub(super) fn bound(&self) -> usize {
+        self.generation * 2
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.young.len() + self.old.len()
+    }
+
+    /// What is known of a key, without touching it.
+    pub(super) fn peek(&self, key: K) -> Bucket {
+        self.young.get(&key).or_else(|| self.old.get(&key)).copied().unwrap_or_default()
+    }
+
+    /// The bucket of a key, made if there is none.
+    pub(super) fn touch(&mut self, key: K) -> &mut Bucket {
+        if !self.young.contains_key(&key) && self.young.len() >= self.generation {
+            let old = std::mem::take(&mut self.young);
+            let oldest = std::mem::replace(&mut self.old, old);
+            if let Some(bucket) = oldest.get(&key) {
+                self.old.insert(key, *bucket);
+            }
+        }
+        let kept = self.old.remove(&key);
+        self.young.entry(key).or_insert_with(|| kept.unwrap_or_default())
+    }
+
+    /// As if the key had never been seen.
+    pub(super) fn forget(&mut self, key: K) {
+        self.young.remove(&key);
+        self.old.remove(&key);
+    }
+}
+
+/// 584 years fit; a clock beyond them stands still.
+pub(super) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

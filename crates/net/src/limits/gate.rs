@@ -1,0 +1,110 @@
+//! The limits as connections share them: behind a lock, with guards that give back what they hold.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::{Admission, Attempt, ConnectionId, Limits, Logins, Network, Pending, Refusal, Settings, Ticket};
+
+/// The door of a server: clones share one set of limits. The lock is held for a few comparisons, never while waiting.
+#[derive(Clone, Debug)]
+pub struct Gate(Arc<Mutex<Both>>);
+
+#[derive(Debug)]
+struct Both {
+    limits: Limits,
+    logins: Logins,
+}
+
+/// A connection that was let in.
+#[derive(Debug)]
+pub struct Entered {
+    /// Held as long as the connection is there.
+    pub guard: Guard,
+    /// A connection that has to be closed because this one came: it never logged in.
+    pub dropped: Option<ConnectionId>,
+}
+
+/// Counts one connection until it is dropped.
+#[derive(Debug)]
+pub struct Guard {
+    gate: Gate,
+    /// There until the guard is dropped.
+    ticket: Option<Ticket>,
+    id: ConnectionId,
+    network: Network,
+}
+
+impl Gate {
+    /// Nobody is there and nobody has failed.
+    pub fn new(settings: Settings) -> Gate {
+        Gate(Arc::new(Mutex::new(Both { limits: Limits::new(settings), logins: Logins::new(settings) })))
+    }
+
+    /// Takes over new settings; see [`Limits::set`].
+    pub fn set(&self, settings: Settings) {
+        let mut both = self.lock();
+        both.limits.set(settings);
+        both.logins.set(settings);
+    }
+
+    /// A connection arrives; see [`Limits::admit`].
+    pub fn admit(&self, now: Duration, address: IpAddr) -> Result<Entered, Refusal> {
+        let (ticket, dropped) = match self.lock().limits.admit(now, address) {
+            Admission::Accepted(ticket) => (ticket, None),
+            Admission::AcceptedDropping(ticket, id) => (ticket, Some(id)),
+            Admission::Refused(refusal) => return Err(refusal),
+        };
+        let (id, network) = (ticket.id(), ticket.network());
+        Ok(Entered { guard: Guard { gate: self.clone(), ticket: Some(ticket), id, network }, dropped })
+    }
+
+    /// Asks before a password is looked at; see [`Logins::attempt`].
+    pub fn attempt(&self, now: Duration, address: IpAddr, account: &str) -> Attempt {
+        self.lock().logins.attempt(now, address, account)
+    }
+
+    /// The password was right; see [`Logins::succeeded`].
+    pub fn succeeded(&self, attempt: Pending) {
+        self.lock().logins.succeeded(attempt);
+    }
+
+    /// Connections that are there, and those of them that have not logged in.
+    pub fn connections(&self) -> (usize, usize) {
+        let both = self.lock();
+        (both.limits.connections(), both.limits.half_open())
+    }
+
+    /// Every change is whole before anything could panic, so a poisoned lock says nothing about the numbers.
+    fn lock(&self) -> MutexGuard<'_, Both> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Guard {
+    /// The connection.
+    pub fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// Where it came from.
+    pub fn network(&self) -> Network {
+        self.network
+    }
+
+    /// The connection has logged in. `false`: it had been dropped before and has to be closed.
+    #[must_use]
+    pub fn logged_in(&mut self) -> bool {
+        self.ticket.as_mut().is_some_and(|ticket| self.gate.lock().limits.logged_in(ticket))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.gate.lock().limits.closed(ticket);
+        }
+    }
+}

@@ -1,0 +1,431 @@
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use proptest::prelude::*;
+
+use super::{bucket::Bucket, *};
+
+const START: Duration = Duration::from_secs(1_000);
+
+fn v4(n: u32) -> IpAddr {
+    Ipv4Addr::from_bits(n).into()
+}
+
+fn v6(network: u64, host: u64) -> IpAddr {
+    Ipv6Addr::from_bits(u128::from(network) << 64 | u128::from(host)).into()
+}
+
+fn per_minute(burst: u32, per_minute: u32) -> Rate {
+    rate(burst, per_minute).expect("not zero")
+}
+
+/// Small enough to be reached by hand.
+fn small() -> Settings {
+    Settings {
+        connections: 8,
+        connections_per_network: 4,
+        new_connections: None,
+        half_open: 5,
+        half_open_per_network: 3,
+        failed_logins: rate(6, 6),
+        failed_logins_to_account: rate(2, 2),
+        failed_logins_anywhere: rate(10, 60),
+        longest_delay: Duration::from_secs(5),
+    }
+}
+
+fn accept(limits: &mut Limits, address: IpAddr) -> (Ticket, Option<ConnectionId>) {
+    match limits.admit(START, address) {
+        Admission::Accepted(ticket) => (ticket, None),
+        Admission::AcceptedDropping(ticket, id) => (ticket, Some(id)),
+        Admission::Refused(why) => panic!("refused: {why}"),
+    }
+}
+
+fn enter(limits: &mut Limits, address: IpAddr) -> Ticket {
+    let (mut ticket, dropped) = accept(limits, address);
+    assert_eq!(dropped, None);
+    assert!(limits.logged_in(&mut ticket));
+    ticket
+}
+
+fn refused(admission: Admission) -> Refusal {
+    match admission {
+        Admission::Refused(why) => why,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[test]
+fn addresses_of_one_64_are_one_network_and_mapped_ones_are_ipv4() {
+    assert_eq!(Network::from(v6(7, 1)), Network::from(v6(7, u64::MAX)));
+    assert_ne!(Network::from(v6(7, 1)), Network::from(v6(8, 1)));
+    assert_ne!(Network::from(v4(1)), Network::from(v4(2)));
+    let mapped = IpAddr::V6(Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped());
+    assert_eq!(Network::from(mapped), Network::from(IpAddr::from([192, 0, 2, 1])));
+}
+
+#[test]
+fn a_network_with_all_its_connections_is_refused_until_one_closes() {
+    let mut limits = Limits::new(small());
+    let mut tickets: Vec<_> = (0..4).map(|_| enter(&mut limits, v4(1))).collect();
+    assert_eq!(refused(limits.admit(START, v4(1))), Refusal::NetworkFull);
+    let other = enter(&mut limits, v4(2));
+    limits.closed(tickets.remove(0));
+    tickets.push(enter(&mut limits, v4(1)));
+    tickets.push(other);
+    assert_eq!(limits.connections(), 5);
+    tickets.into_iter().for_each(|ticket| limits.closed(ticket));
+    assert_eq!((limits.connections(), limits.entries()), (0, 0));
+}
+
+#[test]
+fn a_full_server_refuses_everybody() {
+    let mut limits = Limits::new(small());
+    let tickets: Vec<_> = (0..8).map(|n| enter(&mut limits, v4(n))).collect();
+    assert_eq!(refused(limits.admit(START, v4(100))), Refusal::Full);
+    tickets.into_iter().for_each(|ticket| limits.closed(ticket));
+    assert!(matches!(limits.admit(START, v4(100)), Admission::Accepted(_)));
+}
+
+#[test]
+fn a_network_with_too_many_half_open_connections_loses_its_oldest() {
+    let mut limits = Limits::new(small());
+    let (mut first, _) = accept(&mut limits, v4(1));
+    let (stranger, _) = accept(&mut limits, v4(2));
+    let rest: Vec<_> = (0..2).map(|_| accept(&mut limits, v4(1)).0).collect();
+    let (last, dropped) = accept(&mut limits, v4(1));
+    assert_eq!(dropped, Some(first.id()));
+    assert!(!limits.logged_in(&mut first), "what was dropped cannot log in any more");
+    assert_eq!(limits.connections(), 4);
+    limits.closed(first);
+    assert_eq!(limits.connections(), 4, "and is not counted twice when it closes");
+    rest.into_iter().chain([stranger, last]).for_each(|ticket| limits.closed(ticket));
+    assert_eq!((limits.connections(), limits.half_open(), limits.entries()), (0, 0, 0));
+}
+
+#[test]
+fn too_many_half_open_connections_in_all_cost_the_busiest_network_its_oldest() {
+    let mut limits = Limits::new(small());
+    let (quiet, _) = accept(&mut limits, v4(1));
+    let (busy, _) = accept(&mut limits, v4(2));
+    let _busy = [accept(&mut limits, v4(2)).0, accept(&mut limits, v4(2)).0];
+    let _other = accept(&mut limits, v4(3)).0;
+    let (_, dropped) = accept(&mut limits, v4(4));
+    assert_eq!(dropped, Some(busy.id()), "not the oldest of all, {:?}", quiet.id());
+    assert_eq!(limits.half_open(), 5);
+}
+
+#[test]
+fn among_equally_busy_networks_the_oldest_connection_goes() {
+    let mut limits = Limits::new(small());
+    let tickets: Vec<_> = [9, 3, 7, 1, 5].into_iter().map(|n| accept(&mut limits, v4(n)).0).collect();
+    let (_, dropped) = accept(&mut limits, v4(2));
+    assert_eq!(dropped, Some(tickets[0].id()));
+}
+
+#[test]
+fn who_has_logged_in_is_never_dropped() {
+    let mut limits = Limits::new(small());
+    let mut tickets = vec![enter(&mut limits, v4(1))];
+    for _ in 0..20 {
+        tickets.push(accept(&mut limits, v4(1)).0);
+    }
+    let mut first = tickets.remove(0);
+    assert!(limits.logged_in(&mut first));
+    assert_eq!(limits.connections(), 4);
+}
+
+#[test]
+fn connections_without_a_login_do_not_keep_others_out() {
+    let mut limits = Limits::new(small());
+    let _in: Vec<_> = (0..6).map(|n| enter(&mut limits, v4(n % 2))).collect();
+    let idle: Vec<_> = (0..2).map(|_| accept(&mut limits, v4(2)).0).collect();
+    let (_, dropped) = accept(&mut limits, v4(3));
+    assert_eq!(dropped, Some(idle[0].id()), "the server was full");
+    assert_eq!(limits.connections(), 8);
+}
+
+#[test]
+fn a_network_that_opens_connections_too_fast_is_refused_alone_and_for_a_while() {
+    let mut limits = Limits::new(Settings { new_connections: rate(3, 6), ..small() });
+    for _ in 0..3 {
+        let ticket = enter(&mut limits, v6(1, 1));
+        limits.closed(ticket);
+    }
+    assert_eq!(refused(limits.admit(START, v6(1, 2))), Refusal::TooFast);
+    assert!(matches!(limits.admit(START, v6(2, 1)), Admission::Accepted(_)));
+    let almost = START + Duration::from_millis(9_999);
+    assert_eq!(refused(limits.admit(almost, v6(1, 3))), Refusal::TooFast);
+    assert!(matches!(limits.admit(START + Duration::from_secs(10), v6(1, 3)), Admission::Accepted(_)));
+}
+
+#[test]
+fn a_million_addresses_do_not_grow_the_memory() {
+    let settings = Settings { new_connections: rate(3, 6), ..Settings::default() };
+    let mut limits = Limits::new(settings);
+    let most = limits.arrivals.bound() + 3 * settings.half_open;
+    let mut held = Vec::new();
+    for n in 0..1_000_000 {
+        let address = if n % 2 == 0 { v4(n) } else { v6(u64::from(n), 1) };
+        let (ticket, _) = accept(&mut limits, address);
+        held.push(ticket);
+        if held.len() > 10_000 {
+            held.drain(..).for_each(|ticket| limits.closed(ticket));
+        }
+        assert!(limits.entries() <= most, "{} entries", limits.entries());
+        assert!(limits.connections() <= settings.half_open);
+    }
+}
+
+#[test]
+fn failures_at_any_number_of_accounts_do_not_grow_the_memory() {
+    let mut logins = Logins::new(Settings::default());
+    for n in 0..200_000 {
+        let _ = fail(&mut logins, START, v4(n), &format!("user{n}@example.org"));
+    }
+    assert!(logins.entries() <= 32_768 + 65_536 + 32_768, "{} entries", logins.entries());
+}
+
+#[test]
+fn a_bucket_survives_half_the_bound_of_others() {
+    let mut buckets = Buckets::new(100);
+    let rate = per_minute(1, 1);
+    assert_eq!(buckets.touch(0).take(START, rate), Ok(()));
+    for key in 1..=50 {
+        buckets.touch(key);
+    }
+    assert!(buckets.touch(0).take(START, rate).is_err(), "still known");
+    for key in 51..=200 {
+        buckets.touch(key);
+        assert!(buckets.len() <= buckets.bound());
+    }
+    assert_eq!(buckets.peek(0), Bucket::default(), "forgotten at last");
+}
+
+#[test]
+fn a_bucket_that_goes_on_being_used_is_not_forgotten() {
+    let mut buckets = Buckets::new(100);
+    let rate = per_minute(1, 1);
+    assert_eq!(buckets.touch(0).take(START, rate), Ok(()));
+    for key in 1..10_000 {
+        buckets.touch(key);
+        assert!(buckets.touch(0).take(START, rate).is_err());
+    }
+}
+
+fn fail(logins: &mut Logins, now: Duration, address: IpAddr, account: &str) -> Result<Duration, Duration> {
+    match logins.attempt(now, address, account) {
+        Attempt::After(delay, _) => Ok(delay),
+        Attempt::Refused(wait) => Err(wait),
+    }
+}
+
+#[test]
+fn guessing_at_one_account_is_refused_to_the_network_and_not_to_the_owner() {
+    let mut logins = Logins::new(small());
+    assert!(fail(&mut logins, START, v4(1), "romeo@example.org").is_ok());
+    assert!(fail(&mut logins, START, v4(1), "romeo@example.org").is_ok());
+    assert_eq!(fail(&mut logins, START, v4(1), "romeo@example.org"), Err(Duration::from_secs(30)));
+    assert_eq!(fail(&mut logins, START, v4(2), "romeo@example.org"), Ok(Duration::ZERO));
+    assert_eq!(fail(&mut logins, START, v4(1), "juliet@example.org"), Ok(Duration::ZERO));
+    assert!(fail(&mut logins, START + Duration::from_secs(30), v4(1), "romeo@example.org").is_ok());
+}
+
+#[test]
+fn guessing_at_many_accounts_is_refused_to_the_network() {
+    let mut logins = Logins::new(small());
+    for n in 0..6 {
+        assert!(fail(&mut logins, START, v6(1, n), &format!("{n}@example.org")).is_ok());
+    }
+    assert_eq!(fail(&mut logins, START, v6(1, 9), "9@example.org"), Err(Duration::from_secs(10)));
+    assert!(fail(&mut logins, START, v6(2, 9), "9@example.org").is_ok());
+}
+
+#[test]
+fn guessing_from_everywhere_delays_the_owner_and_never_refuses() {
+    let mut logins = Logins::new(small());
+    for n in 0..10 {
+        assert_eq!(fail(&mut logins, START, v4(n), "romeo@example.org"), Ok(Duration::ZERO));
+    }
+    assert_eq!(fail(&mut logins, START, v4(10), "romeo@example.org"), Ok(Duration::from_secs(1)));
+    for n in 11..100_000 {
+        let delay = fail(&mut logins, START, v4(n), "romeo@example.org").expect("never refused");
+        assert!(delay <= Duration::from_secs(5));
+    }
+    assert_eq!(fail(&mut logins, START, v4(100_000), "romeo@example.org"), Ok(Duration::from_secs(5)));
+    let later = START + Duration::from_secs(17);
+    assert_eq!(fail(&mut logins, later, v4(1), "romeo@example.org"), Ok(Duration::ZERO), "the debt has a bound");
+    assert_eq!(fail(&mut logins, START, v4(1_000_001), "juliet@example.org"), Ok(Duration::ZERO));
+}
+
+#[test]
+fn a_right_password_does_not_count() {
+    let mut logins = Logins::new(small());
+    for _ in 0..100 {
+        match logins.attempt(START, v4(1), "romeo@example.org") {
+            Attempt::After(delay, pending) => {
+                assert_eq!(delay, Duration::ZERO);
+                logins.succeeded(pending);
+            }
+            Attempt::Refused(_) => panic!("refused"),
+        }
+    }
+}
+
+#[test]
+fn an_account_of_ones_own_does_not_buy_guesses_at_others() {
+    let mut logins = Logins::new(small());
+    let mut guesses = 0;
+    for n in 0..100 {
+        if fail(&mut logins, START, v4(1), &format!("victim{n}@example.org")).is_ok() {
+            guesses += 1;
+        }
+        if let Attempt::After(_, pending) = logins.attempt(START, v4(1), "mine@example.org") {
+            logins.succeeded(pending);
+        }
+    }
+    assert_eq!(guesses, 6);
+}
+
+#[test]
+fn a_guard_counts_until_it_is_dropped() {
+    let gate = Gate::new(small());
+    let mut entered = gate.admit(START, v4(1)).expect("room");
+    assert_eq!(gate.connections(), (1, 1));
+    assert!(entered.guard.logged_in());
+    assert_eq!(gate.connections(), (1, 0));
+    drop(entered);
+    assert_eq!(gate.connections(), (0, 0));
+}
+
+#[test]
+fn a_stream_within_its_burst_does_not_wait_and_then_pays_by_its_rate() {
+    let mut throttle = Throttle::new(NonZeroU32::new(1_000).expect("not zero"), 5_000);
+    assert_eq!(throttle.take(START, 5_000), Duration::ZERO);
+    assert_eq!(throttle.take(START, 500), Duration::from_millis(500));
+    assert_eq!(throttle.take(START + Duration::from_millis(500), 1_000), Duration::from_secs(1));
+    assert_eq!(
+        throttle.take(START + Duration::from_secs(60), 5_000),
+        Duration::ZERO,
+        "idle time refills, up to the burst"
+    );
+    assert_eq!(throttle.take(START + Duration::from_secs(60), 1), Duration::from_millis(1));
+    let mut throttle = Throttle::new(NonZeroU32::MIN, u32::MAX);
+    assert!(throttle.take(Duration::MAX, usize::MAX) <= Duration::from_nanos(u64::MAX));
+}
+
+proptest! {
+    #[test]
+    fn no_more_is_admitted_in_any_stretch_than_the_burst_and_the_rate(
+        burst in 1u32..20, rate in 1u32..6_000, steps in prop::collection::vec(0u64..5_000, 1..200),
+    ) {
+        let limit = per_minute(burst, rate);
+        let mut bucket = Bucket::default();
+        let mut now = START;
+        let mut admitted = Vec::new();
+        for step in steps {
+            now += Duration::from_millis(step);
+            match bucket.take(now, limit) {
+                Ok(()) => admitted.push(now),
+                Err(wait) => prop_assert_eq!(bucket.wait(now + wait, limit), Duration::ZERO, "the wait told is enough"),
+            }
+        }
+        for (i, from) in admitted.iter().enumerate() {
+            for (count, to) in admitted[i..].iter().enumerate() {
+                let minutes = (*to - *from).as_secs_f64() / 60.0;
+                prop_assert!(count as f64 + 1.0 <= f64::from(burst) + f64::from(rate) * minutes + 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn attempts_that_fail_never_exceed_the_burst_and_the_rate_whatever_succeeds_between(
+        steps in prop::collection::vec((0u64..8_000, 0u8..4, any::<bool>()), 1..300),
+    ) {
+        let mut logins = Logins::new(Settings { failed_logins_to_account: None, ..small() });
+        let mut now = START;
+        let mut failed = 0;
+        let mut pending = Vec::new();
+        for (step, open, succeed) in steps {
+            now += Duration::from_millis(step);
+            for _ in 0..open {
+                match logins.attempt(now, v4(1), "romeo@example.org") {
+                    Attempt::After(_, attempt) => pending.push(attempt),
+                    Attempt::Refused(wait) => prop_assert!(wait > Duration::ZERO),
+                }
+            }
+            if let Some(attempt) = pending.pop() {
+                if succeed { logins.succeeded(attempt) } else { failed += 1 }
+            }
+            let most = 6.0 + (now - START).as_secs_f64() / 10.0;
+            prop_assert!(f64::from(failed) <= most + 1e-6, "{} failed, {} allowed", failed, most);
+        }
+    }
+
+    #[test]
+    fn a_reader_that_waits_as_told_never_hands_on_more_than_the_burst_and_the_rate(
+        rate in 1u32..1_000_000, burst in 0u32..1_000_000,
+        reads in prop::collection::vec((0u64..2_000_000, 0usize..70_000), 1..200),
+    ) {
+        let mut throttle = Throttle::new(NonZeroU32::new(rate).expect("not zero"), burst);
+        let mut now = START;
+        let mut passed = Vec::new();
+        for (pause, bytes) in reads {
+            now += Duration::from_micros(pause);
+            now += throttle.take(now, bytes);
+            passed.push((now, bytes));
+        }
+        for (i, (from, _)) in passed.iter().enumerate() {
+            let mut sum = 0.0;
+            for (to, bytes) in &passed[i..] {
+                sum += *bytes as f64;
+                // The first of a stretch may have been paid for by the silence before it, or by a wait if it is larger than the burst.
+                let first = passed[i].1 as f64;
+                let allowed = f64::from(burst).max(first) + f64::from(rate) * (*to - *from).as_secs_f64();
+                prop_assert!(sum <= allowed + 1.0, "{sum} bytes, {allowed} allowed");
+            }
+        }
+    }
+
+    #[test]
+    fn the_counts_are_those_of_a_plain_list(
+        steps in prop::collection::vec((0u8..4, 0u32..4, any::<prop::sample::Index>()), 1..300),
+    ) {
+        let settings = small();
+        let mut limits = Limits::new(settings);
+        let mut held: Vec<(Ticket, bool)> = Vec::new();
+        let mut dropped = BTreeSet::new();
+        for (what, address, which) in steps {
+            let chosen = (!held.is_empty()).then(|| which.index(held.len()));
+            match (what, chosen) {
+                (0 | 1, _) => match limits.admit(START, v4(address)) {
+                    Admission::Accepted(ticket) => held.push((ticket, false)),
+                    Admission::AcceptedDropping(ticket, id) => {
+                        let victim = held.iter().find(|(held, _)| held.id() == id).expect("a connection that is there");
+                        prop_assert!(!victim.1 && dropped.insert(id));
+                        held.push((ticket, false));
+                    }
+                    Admission::Refused(_) => {}
+                },
+                (2, Some(i)) => {
+                    let known = !dropped.contains(&held[i].0.id());
+                    prop_assert_eq!(limits.logged_in(&mut held[i].0), known);
+                    held[i].1 = known;
+                }
+                (_, Some(i)) => limits.closed(held.swap_remove(i).0),
+                (_, None) => {}
+            }
+            let alive: Vec<_> = held.iter().filter(|(ticket, _)| !dropped.contains(&ticket.id())).collect();
+            prop_assert_eq!(limits.connections(), alive.len());
+            prop_assert_eq!(limits.half_open(), alive.iter().filter(|(_, logged_in)| !logged_in).count());
+            prop_assert!(limits.connections() <= settings.connections && limits.half_open() <= settings.half_open);
+            for network in 0..4 {
+                let here: Vec<_> = alive.iter().filter(|(ticket, _)| ticket.network() == Network::from(v4(network))).collect();
+                prop_assert!(here.len() <= settings.connections_per_network);
+                prop_assert!(here.iter().filter(|(_, logged_in)| !logged_in).count() <= settings.half_open_per_network);
+            }
+        }
+        held.into_iter().for_each(|(ticket, _)| limits.closed(ticket));
+        prop_assert_eq!((limits.connections(), limits.entries()), (0, 0));
+    }
+}

@@ -1,0 +1,104 @@
+//! What a SASL exchange can be bound to: RFC 9266 (`tls-exporter`) and RFC 5929 §4 (`tls-server-end-point`).
+
+use rustls::ServerConnection;
+use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
+use vorpal_proto::sasl::ChannelBindings;
+use x509_parser::{
+    oid_registry::{
+        OID_HASH_SHA1, OID_NIST_HASH_SHA256, OID_NIST_HASH_SHA384, OID_NIST_HASH_SHA512, OID_PKCS1_MD5WITHRSAENC,
+        OID_PKCS1_RSASSAPSS, OID_PKCS1_SHA1WITHRSA, OID_PKCS1_SHA224WITHRSA, OID_PKCS1_SHA256WITHRSA,
+        OID_PKCS1_SHA384WITHRSA, OID_PKCS1_SHA512WITHRSA, OID_SIG_DSA_WITH_SHA1, OID_SIG_ECDSA_WITH_SHA224,
+        OID_SIG_ECDSA_WITH_SHA256, OID_SIG_ECDSA_WITH_SHA384, OID_SIG_ECDSA_WITH_SHA512, Oid, asn1_rs::oid,
+    },
+    prelude::{FromDer, X509Certificate},
+    signature_algorithm::RsaSsaPssParams,
+    x509::AlgorithmIdentifier,
+};
+
+/// RFC 9266 §5.2.
+const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
+
+/// Both bindings of a connection whose handshake is done; `certificate` is the DER of the certificate it has shown.
+///
+/// The connection has to have been made by a configuration of this module, which takes TLS 1.2 only with the
+/// extended master secret: without that the exporter is not unique (RFC 9266 §4.2), and rustls does not tell.
+pub fn channel_bindings(connection: &ServerConnection, certificate: &[u8]) -> ChannelBindings {
+    ChannelBindings { exporter: exporter(connection), server_end_point: server_end_point(certificate) }
+}
+
+/// RFC 9266 §2: 32 bytes for the label and an empty context. `None` before the handshake is done.
+pub(super) fn exporter(connection: &ServerConnection) -> Option<[u8; 32]> {
+    if connection.is_handshaking() {
+        return None;
+    }
+    // An empty context and none at all are different values under TLS 1.2 (RFC 5705 §4); §2 asks for the empty one.
+    connection.export_keying_material([0; 32], EXPORTER_LABEL, Some(&[])).ok()
+}
+
+/// RFC 5929 §4.1: the hash of a certificate in DER, octet for octet as it is sent. `None` where the RFC leaves it
+/// undefined (Ed25519 and others without a hash of their own, RSA-PSS with two different hashes), where the hash is none
+/// of SHA-2, and for what is no certificate.
+pub fn server_end_point(certificate: &[u8]) -> Option<Vec<u8>> {
+    let (rest, parsed) = X509Certificate::from_der(certificate).ok()?;
+    if !rest.is_empty() {
+        return None;
+    }
+    Some(match hash_of(&parsed.signature_algorithm)? {
+        Hash::Sha224 => Sha224::digest(certificate).to_vec(),
+        Hash::Sha256 => Sha256::digest(certificate).to_vec(),
+        Hash::Sha384 => Sha384::digest(certificate).to_vec(),
+        Hash::Sha512 => Sha512::digest(certificate).to_vec(),
+    })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hash {
+    Sha224,
+    Sha256,
+    Sha384,
+    Sha512,
+}
+
+/// The hash to use for a signature algorithm: its own, and SHA-256 in place of MD5 and SHA-1.
+fn hash_of(algorithm: &AlgorithmIdentifier) -> Option<Hash> {
+    if algorithm.algorithm == OID_PKCS1_RSASSAPSS {
+        return hash_of_pss(algorithm);
+    }
+    let table: [(Oid, Hash); 13] = [
+        (OID_SIG_ECDSA_WITH_SHA256, Hash::Sha256),
+        (OID_PKCS1_SHA256WITHRSA, Hash::Sha256),
+        (OID_SIG_ECDSA_WITH_SHA384, Hash::Sha384),
+        (OID_PKCS1_SHA384WITHRSA, Hash::Sha384),
+        (OID_SIG_ECDSA_WITH_SHA512, Hash::Sha512),
+        (OID_PKCS1_SHA512WITHRSA, Hash::Sha512),
+        (OID_SIG_ECDSA_WITH_SHA224, Hash::Sha224),
+        (OID_PKCS1_SHA224WITHRSA, Hash::Sha224),
+        (OID_PKCS1_MD5WITHRSAENC, Hash::Sha256),
+        (OID_PKCS1_SHA1WITHRSA, Hash::Sha256),
+        (OID_SIG_DSA_WITH_SHA1, Hash::Sha256),
+        (ECDSA_WITH_SHA1, Hash::Sha256),
+        (DSA_WITH_SHA256, Hash::Sha256),
+    ];
+    table.into_iter().find(|(oid, _)| *oid == algorithm.algorithm).map(|(_, hash)| hash)
+}
+
+/// ecdsa-with-SHA1 (RFC 3279 §2.2.3), which the library does not name.
+const ECDSA_WITH_SHA1: Oid<'static> = oid!(1.2.840.10045.4.1);
+/// id-dsa-with-sha256 (RFC 5758 §3.1).
+const DSA_WITH_SHA256: Oid<'static> = oid!(2.16.840.1.101.3.4.3.2);
+
+/// RFC 4055 §3.1: the hash is a parameter, and another one is used to mask; they have to be the same.
+fn hash_of_pss(algorithm: &AlgorithmIdentifier) -> Option<Hash> {
+    let parameters = RsaSsaPssParams::try_from(algorithm.parameters.as_ref()?).ok()?;
+    let hash = parameters.hash_algorithm_oid();
+    if parameters.mask_gen_algorithm().ok()?.hash != *hash {
+        return None;
+    }
+    let table = [
+        (OID_NIST_HASH_SHA256, Hash::Sha256),
+        (OID_NIST_HASH_SHA384, Hash::Sha384),
+        (OID_NIST_HASH_SHA512, Hash::Sha512),
+        (OID_HASH_SHA1, Hash::Sha256),
+    ];
+    table.into_iter().find(|(oid, _)| oid == hash).map(|(_, hash)| hash)
+}

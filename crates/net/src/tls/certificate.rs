@@ -1,0 +1,367 @@
+//! A host's certificate and key, as files hold them, and what an operator has to know of them.
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use rustls::{InconsistentKeys, crypto::aws_lc_rs, sign::CertifiedKey};
+use rustls_pki_types::{
+    CertificateDer, PrivateKeyDer,
+    pem::{self, PemObject},
+};
+use sha2::{Digest, Sha256};
+use vorpal_proto::datetime::Timestamp;
+use x509_parser::{
+    extensions::GeneralName,
+    prelude::{FromDer, X509Certificate},
+    time::ASN1Time,
+};
+use zeroize::Zeroizing;
+
+use super::{
+    binding::server_end_point,
+    names::{self, Names},
+};
+
+/// The largest file read; a chain with its key has a few kilobytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+/// The most certificates in a chain: clients refuse far shorter ones.
+const MAX_CHAIN: usize = 16;
+/// How long before its end a certificate is warned of. Those of Let's Encrypt are renewed 30 days before.
+const SOON: Duration = Duration::from_secs(14 * 86_400);
+
+/// A certificate with its chain and its key, checked to belong together.
+#[derive(Debug)]
+pub struct Certificate {
+    host: String,
+    ascii: String,
+    pub(super) names: Names,
+    pub(super) key: Arc<CertifiedKey>,
+    not_before: Timestamp,
+    not_after: Timestamp,
+    self_signed: bool,
+    /// The hash of the certificate: sessions are resumed only under the same one.
+    pub(super) fingerprint: [u8; 32],
+    pub(super) server_end_point: Option<Vec<u8>>,
+    /// The warnings that time does not change.
+    lasting: Vec<Warning>,
+}
+
+/// Why a certificate cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CertificateError {
+    /// The name of the host is none.
+    #[error("“{0}” is not the name of a host")]
+    BadHost(String),
+    /// A file cannot be read.
+    #[error("cannot read {}", .0.display())]
+    Read(PathBuf, #[source] io::Error),
+    /// A file cannot be written.
+    #[error("cannot write {}", .0.display())]
+    Write(PathBuf, #[source] io::Error),
+    /// A file is larger than anything sensible.
+    #[error("{} is larger than 1 MiB and surely not what was meant", .0.display())]
+    TooLarge(PathBuf),
+    /// A file is damaged.
+    #[error("{} is damaged: {}", .0.display(), PemFault(.1))]
+    BadPem(PathBuf, pem::Error),
+    /// No certificate.
+    #[error("there is no certificate in {}", .0.display())]
+    NoCertificate(PathBuf),
+    /// More certificates than a chain has.
+    #[error("there are more than 16 certificates in {}; a chain is needed, not a list of authorities", .0.display())]
+    ChainTooLong(PathBuf),
+    /// A certificate that cannot be understood. Counted from 1.
+    #[error("certificate {number} in {} is damaged: {reason}", .file.display())]
+    BadCertificate {
+        /// Where it is.
+        file: PathBuf,
+        /// Which one in the file.
+        number: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No key.
+    #[error("there is no private key in {} (an encrypted one cannot be used)", .0.display())]
+    NoKey(PathBuf),
+    /// A key that cannot be used.
+    #[error("the key in {} cannot be used: RSA from 2048 bits, P-256, P-384, P-521 and Ed25519 can", .0.display())]
+    BadKey(PathBuf),
+    /// The key belongs to another certificate.
+    #[error("the key in {} does not belong to the certificate in {}", .key.display(), .chain.display())]
+    WrongKey {
+        /// The file with the key.
+        key: PathBuf,
+        /// The file with the certificates.
+        chain: PathBuf,
+    },
+    /// The certificates are in the wrong order.
+    #[error(
+        "the key in {} belongs to certificate {number} in {}; the certificate of the host has to come first",
+        .key.display(), .chain.display()
+    )]
+    WrongOrder {
+        /// The file with the key.
+        key: PathBuf,
+        /// The file with the certificates.
+        chain: PathBuf,
+        /// Which certificate it is, counted from 1.
+        number: usize,
+    },
+    /// A certificate could not be made.
+    #[error("cannot make a certificate for {0}: {1}")]
+    Make(String, String),
+}
+
+/// What an operator should know of a certificate that is used all the same: whether to trust it is for the clients to say.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Warning {
+    /// It is for other hosts.
+    #[error("the certificate of {host} is for {names}: clients will refuse it")]
+    NotCovered {
+        /// The host.
+        host: String,
+        /// What the certificate is for.
+        names: String,
+    },
+    /// Its time is over.
+    #[error("the certificate of {0} has expired on {1}: clients will refuse it")]
+    Expired(String, Timestamp),
+    /// Its time is nearly over.
+    #[error("the certificate of {0} expires on {1}")]
+    ExpiresSoon(String, Timestamp),
+    /// Its time has not come.
+    #[error("the certificate of {0} is not valid before {1}: is the clock right?")]
+    NotYetValid(String, Timestamp),
+    /// A certificate of the chain has not issued the one before it. Counted from 1.
+    #[error("certificate {number} in {} was not issued by the one after it: some clients will refuse the chain", .file.display())]
+    BrokenChain {
+        /// The file with the chain.
+        file: PathBuf,
+        /// The certificate whose issuer is missing.
+        number: usize,
+    },
+    /// Every user of the machine can take the key.
+    #[error("the key in {} can be read by every user of this machine", .0.display())]
+    KeyForAll(PathBuf),
+    /// Logins cannot be bound to it.
+    #[error("the certificate of {0} is signed in a way for which tls-server-end-point is not defined")]
+    NoEndPoint(String),
+}
+
+impl Certificate {
+    /// Reads the certificate of a host with its chain, and its key, from PEM files, which may be one and the same. The host's
+    /// certificate comes first.
+    ///
+    /// Errors are what makes it impossible to use; everything else is in [`Certificate::warnings`].
+    pub fn load(host: &str, chain: &Path, key: &Path) -> Result<Certificate, CertificateError> {
+        let (host, ascii) = names::host(host).ok_or_else(|| CertificateError::BadHost(host.to_owned()))?;
+        let certificates = read_chain(chain)?;
+        let parsed = certificates
+            .iter()
+            .enumerate()
+            .map(|(index, der)| parse(der).map_err(|reason| bad(chain, index + 1, reason)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let Some(own) = parsed.first() else {
+            return Err(CertificateError::NoCertificate(chain.to_owned()));
+        };
+        let (private, for_all) = read_key(key)?;
+        let certified = pair(&certificates, private, chain, key)?;
+
+        let names = names_of(own).map_err(|reason| bad(chain, 1, reason))?;
+        let server_end_point = certificates.first().and_then(|der| server_end_point(der));
+        let mut lasting = Vec::new();
+        if !names.cover(&ascii) {
+            lasting.push(Warning::NotCovered { host: host.clone(), names: names.list() });
+        }
+        for (index, pair) in parsed.windows(2).enumerate() {
+            if let [issued, issuer] = pair
+                && issued.issuer().as_raw() != issuer.subject().as_raw()
+            {
+                lasting.push(Warning::BrokenChain { file: chain.to_owned(), number: index + 1 });
+            }
+        }
+        if for_all {
+            lasting.push(Warning::KeyForAll(key.to_owned()));
+        }
+        if server_end_point.is_none() {
+            lasting.push(Warning::NoEndPoint(host.clone()));
+        }
+        Ok(Certificate {
+            host,
+            ascii,
+            names,
+            not_before: timestamp(own.validity().not_before),
+            not_after: timestamp(own.validity().not_after),
+            self_signed: own.issuer().as_raw() == own.subject().as_raw(),
+            fingerprint: Sha256::digest(certificates.first().map(AsRef::as_ref).unwrap_or_default()).into(),
+            key: Arc::new(certified),
+            server_end_point,
+            lasting,
+        })
+    }
+
+    /// The host, as addresses write it (RFC 7622 §3.2).
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The host as TLS names it: A-labels in lower case.
+    pub fn ascii(&self) -> &str {
+        &self.ascii
+    }
+
+    /// The first moment at which it is valid, in whole seconds.
+    pub fn not_before(&self) -> Timestamp {
+        self.not_before
+    }
+
+    /// The last moment at which it is valid, in whole seconds.
+    pub fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
+    /// Whether it names itself as its issuer.
+    pub fn is_self_signed(&self) -> bool {
+        self.self_signed
+    }
+
+    /// Whether the host is among the names of the certificate.
+    pub fn covers_host(&self) -> bool {
+        self.names.cover(&self.ascii)
+    }
+
+    /// The host's certificate as it is sent, in DER.
+    pub fn der(&self) -> &[u8] {
+        self.key.cert.first().map(AsRef::as_ref).unwrap_or_default()
+    }
+
+    /// What the operator should know, at load and every day.
+    pub fn warnings(&self, now: Timestamp) -> Vec<Warning> {
+        let mut warnings = self.lasting.clone();
+        if now > self.not_after {
+            warnings.push(Warning::Expired(self.host.clone(), self.not_after));
+        } else if self.not_after.since(now) < SOON {
+            warnings.push(Warning::ExpiresSoon(self.host.clone(), self.not_after));
+        }
+        if now < self.not_before {
+            warnings.push(Warning::NotYetValid(self.host.clone(), self.not_before));
+        }
+        warnings
+    }
+}
+
+/// The whole of a file that is not unreasonably large, and whether every user can read it. Wiped when dropped.
+pub(super) fn read(file: &Path) -> Result<(Zeroizing<Vec<u8>>, bool), CertificateError> {
+    let failed = |error| CertificateError::Read(file.to_owned(), error);
+    let opened = File::open(file).map_err(failed)?;
+    let mode = opened.metadata().map_err(failed)?.permissions().mode();
+    // Reserved at once: a buffer that grows leaves copies of a key behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(64 * 1024));
+    opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(CertificateError::TooLarge(file.to_owned()));
+    }
+    Ok((bytes, mode & 0o004 != 0))
+}
+
+fn read_chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    let (text, _) = read(file)?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).take(MAX_CHAIN + 1).collect();
+    match chain {
+        Ok(chain) if chain.is_empty() => Err(CertificateError::NoCertificate(file.to_owned())),
+        Ok(chain) if chain.len() > MAX_CHAIN => Err(CertificateError::ChainTooLong(file.to_owned())),
+        Ok(chain) => Ok(chain),
+        Err(fault) => Err(CertificateError::BadPem(file.to_owned(), fault)),
+    }
+}
+
+/// The key in a file, and whether every user can read it.
+pub(super) fn read_key(file: &Path) -> Result<(PrivateKeyDer<'static>, bool), CertificateError> {
+    let (text, for_all) = read(file)?;
+    match PrivateKeyDer::from_pem_slice(&text) {
+        Ok(key) => Ok((key, for_all)),
+        Err(pem::Error::NoItemsFound) => Err(CertificateError::NoKey(file.to_owned())),
+        Err(fault) => Err(CertificateError::BadPem(file.to_owned(), fault)),
+    }
+}
+
+/// Puts key and chain together, and says which mistake was made if they do not fit.
+fn pair(
+    certificates: &[CertificateDer<'static>],
+    private: PrivateKeyDer<'static>,
+    chain: &Path,
+    key: &Path,
+) -> Result<CertifiedKey, CertificateError> {
+    let provider = aws_lc_rs::default_provider();
+    let private =
+        provider.key_provider.load_private_key(private).map_err(|_| CertificateError::BadKey(key.to_owned()))?;
+    let certified = CertifiedKey::new(certificates.to_vec(), private);
+    match certified.keys_match() {
+        Ok(()) => Ok(certified),
+        // A signer that does not show its public key would be trusted blindly; those of aws-lc-rs all show it.
+        Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch | InconsistentKeys::Unknown)) => {
+            let fits = |der: &CertificateDer<'static>| {
+                CertifiedKey::new(vec![der.clone()], certified.key.clone()).keys_match().is_ok()
+            };
+            Err(match certificates.iter().position(fits) {
+                Some(index) => {
+                    CertificateError::WrongOrder { key: key.to_owned(), chain: chain.to_owned(), number: index + 1 }
+                }
+                None => CertificateError::WrongKey { key: key.to_owned(), chain: chain.to_owned() },
+            })
+        }
+        Err(error) => Err(bad(chain, 1, error.to_string())),
+    }
+}
+
+fn bad(file: &Path, number: usize, reason: String) -> CertificateError {
+    CertificateError::BadCertificate { file: file.to_owned(), number, reason }
+}
+
+fn parse<'a>(der: &'a CertificateDer<'static>) -> Result<X509Certificate<'a>, String> {
+    match X509Certificate::from_der(der) {
+        Ok(([], parsed)) => Ok(parsed),
+        Ok(_) => Err("bytes follow its end".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn names_of(certificate: &X509Certificate) -> Result<Names, String> {
+    let mut names = Names::default();
+    let extension = certificate.subject_alternative_name().map_err(|error| error.to_string())?;
+    for name in extension.iter().flat_map(|extension| &extension.value.general_names) {
+        match name {
+            GeneralName::DNSName(name) => names.add(name),
+            GeneralName::IPAddress(bytes) => names.add_address(bytes),
+            _ => {}
+        }
+    }
+    Ok(names)
+}
+
+fn timestamp(time: ASN1Time) -> Timestamp {
+    Timestamp::from_millis(u64::try_from(time.timestamp()).unwrap_or(0).saturating_mul(1000))
+}
+
+/// What is wrong with a PEM file, without quoting it: it may be the one with the key.
+struct PemFault<'a>(&'a pem::Error);
+
+impl fmt::Display for PemFault<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            pem::Error::MissingSectionEnd { .. } => "an END line is missing",
+            pem::Error::IllegalSectionStart { .. } => "a BEGIN line is malformed",
+            pem::Error::Base64Decode(_) => "what stands between BEGIN and END is not base64",
+            _ => "it cannot be read",
+        })
+    }
+}

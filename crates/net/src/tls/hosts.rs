@@ -1,0 +1,264 @@
+//! Which certificate a connection gets, and the configuration that goes with it.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use rustls::{
+    ServerConfig, ServerConnection, SupportedProtocolVersion,
+    crypto::{CryptoProvider, aws_lc_rs},
+    server::{ServerSessionMemoryCache, StoresServerSessions},
+    sign::SingleCertAndKey,
+    version::{TLS12, TLS13},
+};
+use vorpal_proto::sasl::ChannelBindings;
+
+use super::{binding::exporter, certificate::Certificate, names::parent};
+
+/// XEP-0368 §7: the ALPN of direct TLS for clients.
+pub const ALPN_CLIENT: &[u8] = b"xmpp-client";
+
+/// Sessions remembered for resumption, all hosts together: it saves a phone the certificates, not us the work, and memory for
+/// everybody would cost 0.6 KB each.
+const SESSIONS: usize = 256;
+/// A client has one connection and comes back with one ticket.
+const TICKETS: usize = 1;
+
+/// The oldest version of TLS that is spoken. There is nothing older than 1.2 here (RFC 7590 §3, RFC 8996).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// RFC 5246, with the extended master secret (RFC 7627) only.
+    #[default]
+    Tls12,
+    /// RFC 8446.
+    Tls13,
+}
+
+/// What the operator decides for all hosts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Policy {
+    /// The oldest version.
+    pub min: TlsVersion,
+}
+
+/// How a connection came to TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// By STARTTLS: whatever the client says of ALPN is passed over.
+    Starttls,
+    /// At once (XEP-0368): a client that speaks of ALPN has to want [`ALPN_CLIENT`], so that what was meant for another protocol
+    /// on the same port is not taken for XMPP; one that does not is welcome.
+    Direct,
+}
+
+/// Why the hosts cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// No host.
+    #[error("there is no certificate to serve")]
+    NoCertificate,
+    /// Two certificates for one host.
+    #[error("there are two certificates for {0}")]
+    Twice(String),
+    /// The TLS library refuses what we ask for.
+    #[error("the TLS library refuses the settings")]
+    Library(#[from] rustls::Error),
+}
+
+/// A host with its certificate, as connections hold it until their handshake is done.
+pub struct Host {
+    certificate: Certificate,
+    starttls: Arc<ServerConfig>,
+    direct: Arc<ServerConfig>,
+}
+
+/// The hosts of a server, to be exchanged all at once.
+pub struct TlsHosts {
+    provider: Arc<CryptoProvider>,
+    sessions: Arc<ServerSessionMemoryCache>,
+    current: RwLock<Arc<Hosts>>,
+}
+
+/// One set of hosts, never changed.
+struct Hosts {
+    default: Arc<Host>,
+    /// By the name of the host, as addresses and as TLS write it.
+    hosts: HashMap<String, Arc<Host>>,
+    /// By the names in the certificates, and by what follows the asterisk there.
+    exact: HashMap<String, Arc<Host>>,
+    wildcards: HashMap<String, Arc<Host>>,
+}
+
+impl TlsHosts {
+    /// Serves these certificates; the first is that of the default host.
+    pub fn new(certificates: Vec<Certificate>, policy: Policy) -> Result<TlsHosts, TlsError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let sessions = ServerSessionMemoryCache::new(SESSIONS);
+        let hosts = Hosts::new(certificates, policy, &provider, &sessions)?;
+        Ok(TlsHosts { provider, sessions, current: RwLock::new(Arc::new(hosts)) })
+    }
+
+    /// Serves these certificates instead, from the next ClientHello on. Connections that are there go on, handshakes under way
+    /// end with the certificate they began with. After an error everything is as before.
+    pub fn reload(&self, certificates: Vec<Certificate>, policy: Policy) -> Result<(), TlsError> {
+        let hosts = Arc::new(Hosts::new(certificates, policy, &self.provider, &self.sessions)?);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = hosts;
+        Ok(())
+    }
+
+    /// The host for a connection: the one that SNI names; else the one the stream was addressed to (`to`, after enforcement); else one whose certificate
+    /// is good for the SNI; else the default.
+    ///
+    /// An unknown SNI is no reason to refuse: clients that follow an SRV record may send the name of its target, and one that gets
+    /// a certificate can tell its user what is wrong with it, where an alert would only look like a server that is down.
+    pub fn select(&self, sni: Option<&str>, to: Option<&str>) -> Arc<Host> {
+        let hosts = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let sni = sni.map(str::to_ascii_lowercase);
+        let named = |name: &str| hosts.hosts.get(name);
+        let good_for =
+            |name: &str| hosts.exact.get(name).or_else(|| parent(name).and_then(|parent| hosts.wildcards.get(parent)));
+        let sni = sni.as_deref();
+        let found = sni.and_then(named).or_else(|| to.and_then(named)).or_else(|| sni.and_then(good_for));
+        found.unwrap_or(&hosts.default).clone()
+    }
+}
+
+impl Hosts {
+    fn new(
+        certificates: Vec<Certificate>,
+        policy: Policy,
+        provider: &Arc<CryptoProvider>,
+        sessions: &Arc<ServerSessionMemoryCache>,
+    ) -> Result<Hosts, TlsError> {
+        let mut all = Vec::with_capacity(certificates.len());
+        for certificate in certificates {
+            all.push(Arc::new(Host::new(certificate, policy, provider, sessions)?));
+        }
+        let default = all.first().ok_or(TlsError::NoCertificate)?.clone();
+        let mut found = Hosts { default, hosts: HashMap::new(), exact: HashMap::new(), wildcards: HashMap::new() };
+        for host in all {
+            let Certificate { names, .. } = &host.certificate;
+            for name in &names.exact {
+                found.exact.entry(name.clone()).or_insert_with(|| host.clone());
+            }
+            for name in &names.wildcards {
+                found.wildcards.entry(name.clone()).or_insert_with(|| host.clone());
+            }
+            let given = host.certificate.host().to_owned();
+            let ascii = host.certificate.ascii().to_owned();
+            if found.hosts.insert(ascii, host.clone()).is_some() {
+                return Err(TlsError::Twice(given));
+            }
+            found.hosts.insert(given, host);
+        }
+        Ok(found)
+    }
+}
+
+impl Host {
+    fn new(
+        certificate: Certificate,
+        policy: Policy,
+        provider: &Arc<CryptoProvider>,
+        sessions: &Arc<ServerSessionMemoryCache>,
+    ) -> Result<Host, TlsError> {
+        let sessions = Sessions { shared: sessions.clone(), certificate: certificate.fingerprint };
+        let starttls = server_config(&certificate, policy.min, provider, Arc::new(sessions))?;
+        let mut direct = starttls.clone();
+        direct.alpn_protocols = vec![ALPN_CLIENT.to_vec()];
+        Ok(Host { certificate, starttls: Arc::new(starttls), direct: Arc::new(direct) })
+    }
+
+    /// The certificate that connections with this host's configuration show.
+    pub fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
+    /// What to make a connection of.
+    pub fn config(&self, entry: Entry) -> Arc<ServerConfig> {
+        match entry {
+            Entry::Starttls => self.starttls.clone(),
+            Entry::Direct => self.direct.clone(),
+        }
+    }
+
+    /// What a login over this connection, made of this host's configuration, can be bound to. The exporter is missing
+    /// before the handshake is done.
+    pub fn channel_bindings(&self, connection: &ServerConnection) -> ChannelBindings {
+        ChannelBindings { exporter: exporter(connection), server_end_point: self.certificate.server_end_point.clone() }
+    }
+}
+
+/// A configuration that shows one certificate: TLS 1.2 and 1.3, no client certificates, no early data.
+///
+/// TLS 1.2 is refused without the extended master secret, as `tls-exporter` would not be unique (RFC 9266 §4.2) and rustls
+/// cannot say afterwards whether there was one. All TLS libraries since about 2016 have it.
+fn server_config(
+    certificate: &Certificate,
+    min: TlsVersion,
+    provider: &Arc<CryptoProvider>,
+    sessions: Arc<dyn StoresServerSessions>,
+) -> Result<ServerConfig, TlsError> {
+    let versions: &[&SupportedProtocolVersion] = match min {
+        TlsVersion::Tls12 => &[&TLS13, &TLS12],
+        TlsVersion::Tls13 => &[&TLS13],
+    };
+    let mut config = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(versions)?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certificate.key.clone())));
+    config.require_ems = true;
+    config.max_early_data_size = 0;
+    config.send_tls13_tickets = TICKETS;
+    config.session_storage = sessions;
+    Ok(config)
+}
+
+/// The sessions of one certificate within a cache that all share.
+///
+/// Invariant: a session is resumed only under the certificate it began with, since in a resumed session none is sent and a client
+/// computes `tls-server-end-point` from the one it remembers.
+#[derive(Debug)]
+struct Sessions {
+    shared: Arc<ServerSessionMemoryCache>,
+    certificate: [u8; 32],
+}
+
+impl Sessions {
+    fn own(&self, key: &[u8]) -> Vec<u8> {
+        [self.certificate.as_slice(), key].concat()
+    }
+}
+
+impl StoresServerSessions for Sessions {
+    fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
+        self.shared.put(self.own(&key), value)
+    }
+
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.shared.get(&self.own(key))
+    }
+
+    fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.shared.take(&self.own(key))
+    }
+
+    fn can_cache(&self) -> bool {
+        self.shared.can_cache()
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").field("host", &self.certificate.host()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for TlsHosts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsHosts").finish_non_exhaustive()
+    }
+}
