@@ -43,6 +43,8 @@ pub enum Need {
     Input,
     /// What is in the output must be written, then TLS begins: tell [`Connection::secured`].
     Tls,
+    /// Somebody tries to log in to this account: whether they may try now, tell [`Connection::admitted`].
+    Admit(String),
     /// This account must be looked up: tell [`Connection::loaded`].
     Load(BareJid),
     /// This must be run where time may be spent: tell [`Connection::derived`].
@@ -262,6 +264,11 @@ impl Connection {
         matches!(self.state, State::Bound(_))
     }
 
+    /// The host that the client named, if it has.
+    pub fn host_domain(&self) -> Option<&str> {
+        self.host.as_ref().map(|host| host.domain())
+    }
+
     /// Who is logged in, for the log.
     pub fn jid(&self) -> Option<&Jid> {
         match &self.state {
@@ -270,12 +277,17 @@ impl Connection {
         }
     }
 
-    /// How many attempts to log in failed, since the last call.
-    pub fn failed_logins(&mut self) -> u32 {
-        match &mut self.state {
-            State::Login(login) => std::mem::take(&mut login.unreported),
-            _ => 0,
+    /// Whether it is proven who the client is.
+    pub fn is_authenticated(&self) -> bool {
+        match &self.state {
+            State::Login(login) => login.account.is_some(),
+            _ => true,
         }
+    }
+
+    /// Whether the attempt to log in may go on.
+    pub fn admitted(&mut self, now: Timestamp, may: bool) -> Option<Need> {
+        self.login_admitted(now, may)
     }
 
     /// Ends the stream with an error (RFC 6120 §4.9).

@@ -27,13 +27,12 @@ pub(super) struct Login {
     exchange: Option<Exchange>,
     query: Option<(Query, Option<BareJid>)>,
     attempts: u32,
-    pub unreported: u32,
     pub account: Option<AccountRef>,
 }
 
 impl Login {
     pub fn new(bindings: ChannelBindings) -> Login {
-        Login { bindings, exchange: None, query: None, attempts: 0, unreported: 0, account: None }
+        Login { bindings, exchange: None, query: None, attempts: 0, account: None }
     }
 
     /// The mechanisms, strongest first. Without TLS there is no channel to bind to.
@@ -153,7 +152,7 @@ impl Connection {
                 );
                 None
             }
-            Step::NeedCredentials(query) => self.look_up(now, query),
+            Step::NeedCredentials(query) => self.look_up(query),
             Step::NeedDerivation(check) => Some(Need::Derive(Box::new(check))),
             Step::Success(authenticated) => self.authenticated(now, &authenticated),
             Step::Failure(Refusal { condition, reason }) => {
@@ -163,12 +162,21 @@ impl Connection {
         }
     }
 
-    fn look_up(&mut self, now: Timestamp, query: Query) -> Option<Need> {
+    fn look_up(&mut self, query: Query) -> Option<Need> {
         let host = self.host.as_ref()?.domain().to_owned();
         let jid = BareJid::new(&query.username, &host).ok();
         let State::Login(login) = &mut self.state else { return None };
-        login.query = Some((query, jid.clone()));
-        match jid {
+        let name = jid.as_ref().map_or_else(|| query.username.clone(), |jid| jid.to_string());
+        login.query = Some((query, jid));
+        Some(Need::Admit(name))
+    }
+
+    pub(super) fn login_admitted(&mut self, now: Timestamp, may: bool) -> Option<Need> {
+        let State::Login(login) = &mut self.state else { return None };
+        if !may {
+            return self.refuse(now, SaslError::TemporaryAuthFailure);
+        }
+        match login.query.as_ref().and_then(|(_, jid)| jid.clone()) {
             Some(jid) if self.core.loaded(jid.as_str()).is_none() => Some(Need::Load(jid)),
             _ => self.login_loaded(now, Ok(())),
         }
@@ -215,7 +223,6 @@ impl Connection {
         login.exchange = None;
         login.query = None;
         login.attempts += 1;
-        login.unreported += u32::from(error == SaslError::NotAuthorized);
         let attempts = login.attempts;
         self.say(&el("failure", ns::SASL).child(el(error.element(), ns::SASL)));
         // §6.4.5: an end to guessing.

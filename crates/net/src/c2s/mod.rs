@@ -5,6 +5,10 @@
 
 mod bound;
 mod connection;
+mod listen;
 mod login;
+mod task;
 
 pub use connection::{Connection, Need, Settings};
+pub use listen::listen;
+pub use task::Shared;

@@ -1,0 +1,47 @@
+//! The listeners of clients.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
+
+use super::task::{Shared, serve};
+use crate::limits::ConnectionId;
+
+/// Accepts connections until the task is dropped. `direct_tls`: TLS from the first byte (XEP-0368).
+pub async fn listen(shared: Arc<Shared>, listener: TcpListener, direct_tls: bool) {
+    let waiting: Arc<Mutex<HashMap<ConnectionId, AbortHandle>>> = Arc::default();
+    loop {
+        let (socket, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of files: somebody has to close one first.
+                tracing::warn!(%error, "a connection cannot be accepted");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let entered = match shared.gate.admit(shared.began.elapsed(), peer.ip()) {
+            Ok(entered) => entered,
+            Err(refusal) => {
+                tracing::debug!(%peer, ?refusal, "connection refused");
+                continue;
+            }
+        };
+        if let Some(dropped) = entered.dropped
+            && let Some(task) = waiting.lock().remove(&dropped)
+        {
+            task.abort();
+        }
+        let id = entered.guard.id();
+        let (shared, done) = (shared.clone(), waiting.clone());
+        let mut table = waiting.lock();
+        let task = tokio::spawn(async move {
+            serve(shared, socket, peer, direct_tls, entered.guard).await;
+            done.lock().remove(&id);
+        });
+        table.insert(id, task.abort_handle());
+    }
+}

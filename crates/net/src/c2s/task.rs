@@ -1,0 +1,400 @@
+//! The task around one client's connection: the socket, TLS, and what the machine needs.
+//!
+//! A task that waits holds no buffer: bytes are read into one that belongs to the worker, and copied only when there are
+//! any. Everything a connection waits for is polled in one place, so that a client that does not read is still noticed
+//! when its session is taken over.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, rustls::server::Acceptor};
+use vorpal_core::session::Wake;
+use vorpal_proto::error::{StreamCondition, StreamError};
+use vorpal_runtime::{Runtime, now};
+
+use super::{Connection, Need, Settings};
+use crate::limits::{Attempt, Gate, Guard};
+use crate::tls::{Entry, TlsHosts};
+
+/// So much is read at once.
+const READ: usize = 16 * 1024;
+
+/// About so much is taken from a session's queue before it is written.
+const WRITE: usize = 16 * 1024;
+
+thread_local! {
+    /// Scratch of a worker, never kept across a wait.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into());
+}
+
+/// What all connections of the server share.
+pub struct Shared {
+    /// the kernel
+    pub runtime: Arc<Runtime>,
+    /// bounds of streams
+    pub settings: Arc<Settings>,
+    /// certificates
+    pub tls: Arc<TlsHosts>,
+    /// what one network may do
+    pub gate: Gate,
+    /// from accept to bind, all in all
+    pub time_to_log_in: Duration,
+    /// where the clock of the limits began
+    pub began: Instant,
+}
+
+/// Wakes the task of a connection.
+#[derive(Default)]
+struct Bell(Mutex<(bool, Option<Waker>)>);
+
+impl Wake for Bell {
+    fn wake(&self) {
+        let waker = {
+            let mut bell = self.0.lock();
+            bell.0 = true;
+            bell.1.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Bell {
+    fn poll(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut bell = self.0.lock();
+        if std::mem::take(&mut bell.0) {
+            return Poll::Ready(());
+        }
+        if bell.1.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+            bell.1 = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+enum Io {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+    /// between the two, for a moment
+    Gone,
+}
+
+impl Io {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        match self {
+            Io::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            Io::Tls(io) => Pin::new(io).poll_read(cx, buf),
+            Io::Gone => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        match self {
+            Io::Plain(io) => Pin::new(io).poll_write(cx, bytes),
+            Io::Tls(io) => Pin::new(io).poll_write(cx, bytes),
+            Io::Gone => Poll::Ready(Ok(0)),
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match self {
+            Io::Plain(_) | Io::Gone => Poll::Ready(Ok(())),
+            Io::Tls(io) => Pin::new(io).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match self {
+            Io::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Io::Tls(io) => Pin::new(io).poll_shutdown(cx),
+            Io::Gone => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+enum Event {
+    Woken,
+    Read,
+    Written,
+    Closed,
+    TooLate,
+}
+
+struct Task {
+    io: Io,
+    connection: Connection,
+    bell: Arc<Bell>,
+    input: BytesMut,
+    output: Vec<u8>,
+    written: usize,
+    /// everything was written, and TLS has it still
+    unflushed: bool,
+    peer: SocketAddr,
+    guard: Guard,
+}
+
+/// Serves one connection until it ends.
+pub async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr, direct_tls: bool, guard: Guard) {
+    // Nagle would cost 40 ms wherever an answer takes two writes.
+    let _ = socket.set_nodelay(true);
+    let bell = Arc::new(Bell::default());
+    let deadline = tokio::time::Instant::now() + shared.time_to_log_in;
+    let login = Box::pin(log_in(&shared, socket, peer, direct_tls, bell, guard, deadline));
+    let Some(task) = login.await else { return };
+    let mut task = task;
+    bound(&shared, &mut task).await;
+    task.connection.gone(now());
+}
+
+/// From the first byte to a session. Its state is freed when the session is bound.
+async fn log_in(
+    shared: &Arc<Shared>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    direct_tls: bool,
+    bell: Arc<Bell>,
+    guard: Guard,
+    deadline: tokio::time::Instant,
+) -> Option<Box<Task>> {
+    let (core, settings) = (shared.runtime.core.clone(), shared.settings.clone());
+    let mut task = Box::new(Task {
+        io: Io::Plain(socket),
+        connection: Connection::new(core.clone(), settings.clone(), None, bell.clone()),
+        bell: bell.clone(),
+        input: BytesMut::new(),
+        output: Vec::new(),
+        written: 0,
+        unflushed: false,
+        peer,
+        guard,
+    });
+    if direct_tls {
+        let bindings = tokio::time::timeout_at(deadline, task.handshake(shared, Entry::Direct)).await.ok()??;
+        task.connection = Connection::new(core, settings, Some(bindings), bell);
+    }
+    let mut attempt = None;
+    loop {
+        let mut need = Some(task.connection.input(now(), &mut task.input));
+        while let Some(next) = need.take() {
+            match next {
+                Need::Input | Need::Wait => {}
+                Need::Admit(name) => {
+                    let may = match shared.gate.attempt(shared.began.elapsed(), peer.ip(), &name) {
+                        Attempt::After(delay, pending) => {
+                            attempt = Some(pending);
+                            tokio::time::sleep_until(deadline.min(tokio::time::Instant::now() + delay)).await;
+                            true
+                        }
+                        Attempt::Refused(_) => {
+                            tracing::info!(%peer, "a login is refused: too many failed before");
+                            false
+                        }
+                    };
+                    need = task.connection.admitted(now(), may);
+                }
+                Need::Load(jid) => {
+                    let found = shared.runtime.load(jid).await.map(|_| ()).map_err(log_store_error);
+                    need = task.connection.loaded(now(), found);
+                }
+                Need::Derive(check) => {
+                    let verdict = shared.runtime.derive(*check).await?;
+                    need = task.connection.derived(now(), verdict);
+                }
+                Need::Tls => {
+                    task.take_output();
+                    tokio::time::timeout_at(deadline, task.drain()).await.ok()?;
+                    // RFC 6120 §5.4.3.3: what came before TLS is not to be trusted.
+                    task.input = BytesMut::new();
+                    let bindings =
+                        tokio::time::timeout_at(deadline, task.handshake(shared, Entry::Starttls)).await.ok()??;
+                    task.connection.secured(bindings);
+                }
+                Need::Close => {
+                    task.finish().await;
+                    return None;
+                }
+            }
+        }
+        if task.connection.is_authenticated()
+            && let Some(pending) = attempt.take()
+        {
+            shared.gate.succeeded(pending);
+        }
+        if task.connection.is_bound() {
+            if !task.guard.logged_in() {
+                task.connection.gone(now());
+                return None;
+            }
+            return Some(task);
+        }
+        task.take_output();
+        match task.event(true, Some(deadline)).await {
+            Event::Closed => return None,
+            Event::TooLate => {
+                let error = StreamError::from(StreamCondition::ConnectionTimeout).with_text("logging in took too long");
+                task.connection.fail(now(), error);
+                task.finish().await;
+                return None;
+            }
+            Event::Woken | Event::Read | Event::Written => {}
+        }
+    }
+}
+
+/// In a session, until the connection ends.
+async fn bound(shared: &Arc<Shared>, task: &mut Task) {
+    loop {
+        let mut reads = true;
+        match task.connection.input(now(), &mut task.input) {
+            Need::Input => {
+                if task.input.is_empty() {
+                    task.input = BytesMut::new();
+                }
+            }
+            Need::Wait => reads = false,
+            Need::Load(jid) => {
+                let found = shared.runtime.load(jid).await.map(|_| ()).map_err(log_store_error);
+                task.connection.loaded(now(), found);
+                continue;
+            }
+            Need::Close => return task.finish().await,
+            // Nothing else is needed in a session.
+            Need::Tls | Need::Admit(_) | Need::Derive(_) => return,
+        }
+        if let Some(fetch) = task.connection.hungry() {
+            let entries = shared.runtime.fetch(fetch).await;
+            task.connection.fetched(now(), fetch, entries.as_deref().ok());
+        }
+        task.take_output();
+        if task.connection.is_over() && task.is_written() {
+            return task.finish().await;
+        }
+        if let Event::Closed | Event::TooLate = task.event(reads && !task.connection.is_over(), None).await {
+            return;
+        }
+    }
+}
+
+fn log_store_error(error: vorpal_core::store::StoreError) {
+    tracing::error!(%error, "an account cannot be read");
+}
+
+impl Task {
+    async fn handshake(&mut self, shared: &Shared, entry: Entry) -> Option<vorpal_proto::sasl::ChannelBindings> {
+        let Io::Plain(socket) = std::mem::replace(&mut self.io, Io::Gone) else { return None };
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), socket).await;
+        let hello = hello.inspect_err(|error| tracing::debug!(peer = %self.peer, %error, "no TLS")).ok()?;
+        let name = hello.client_hello().server_name().map(str::to_owned);
+        let host = shared.tls.select(name.as_deref(), self.connection.host_domain());
+        let stream = hello.into_stream(host.config(entry)).await;
+        let stream = stream.inspect_err(|error| tracing::debug!(peer = %self.peer, %error, "TLS failed")).ok()?;
+        let bindings = host.channel_bindings(stream.get_ref().1);
+        self.io = Io::Tls(Box::new(stream));
+        Some(bindings)
+    }
+
+    /// Takes what there is to write, if the last of it is written.
+    fn take_output(&mut self) {
+        if self.is_written() {
+            self.output.clear();
+            self.written = 0;
+            self.connection.output(&mut self.output, WRITE);
+            if self.output.is_empty() {
+                self.output = Vec::new();
+            }
+        }
+    }
+
+    fn is_written(&self) -> bool {
+        self.written >= self.output.len() && !self.unflushed
+    }
+
+    /// Waits for the next thing to happen. Cancel-safe.
+    async fn event(&mut self, reads: bool, deadline: Option<tokio::time::Instant>) -> Event {
+        let next = poll_fn(|cx| self.poll(cx, reads));
+        match deadline {
+            None => next.await,
+            Some(deadline) => tokio::time::timeout_at(deadline, next).await.unwrap_or(Event::TooLate),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, reads: bool) -> Poll<Event> {
+        if !self.is_written() {
+            match self.poll_write(cx) {
+                Poll::Ready(Ok(())) => {
+                    self.connection.written();
+                    return Poll::Ready(Event::Written);
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(Event::Closed),
+                Poll::Pending => {}
+            }
+        }
+        if self.bell.poll(cx).is_ready() {
+            return Poll::Ready(Event::Woken);
+        }
+        if !reads {
+            return Poll::Pending;
+        }
+        let (io, input) = (&mut self.io, &mut self.input);
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buf = ReadBuf::new(scratch);
+            match io.poll_read(cx, &mut buf) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Err(_)) => Poll::Ready(Event::Closed),
+                Poll::Ready(Ok(())) if buf.filled().is_empty() => Poll::Ready(Event::Closed),
+                Poll::Ready(Ok(())) => {
+                    input.extend_from_slice(buf.filled());
+                    Poll::Ready(Event::Read)
+                }
+            }
+        })
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        while self.written < self.output.len() {
+            match self.io.poll_write(cx, &self.output[self.written..]) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(n)) => {
+                    self.written += n;
+                    self.unflushed = true;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        if self.unflushed {
+            match self.io.poll_flush(cx) {
+                Poll::Ready(Ok(())) => self.unflushed = false,
+                other => return other,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    async fn drain(&mut self) {
+        let _ = poll_fn(|cx| self.poll_write(cx)).await;
+    }
+
+    /// Writes what is left and closes, within a bound.
+    async fn finish(&mut self) {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let rest = async {
+            self.drain().await;
+            self.take_output();
+            self.drain().await;
+            let _ = poll_fn(|cx| self.io.poll_shutdown(cx)).await;
+        };
+        let _ = tokio::time::timeout(PATIENCE, rest).await;
+    }
+}
