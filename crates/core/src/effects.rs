@@ -15,6 +15,8 @@ pub struct Effects {
     pub(crate) copies: SmallVec<[Flag; 1]>,
     pub(crate) excluded: SmallVec<[SessionId; 1]>,
     pub(crate) sends: SmallVec<[(SessionId, Stanza); 1]>,
+    /// what a session gets behind the answer to its question
+    pub(crate) behind: SmallVec<[(SessionId, Stanza); 1]>,
     pub(crate) routes: SmallVec<[Stanza; 1]>,
     pub(crate) visibility: SmallVec<[Visibility; 1]>,
     /// pushes of the roster

@@ -68,6 +68,11 @@ pub fn ok_with(payload: Element) -> Answer {
     Ok(Reply(Some(payload)))
 }
 
+/// A result with a child, where a handler has it at hand.
+pub fn reply(payload: Element) -> Reply {
+    Reply(Some(payload))
+}
+
 /// What a handler of messages gets; also of presence, and of IQs at the gate.
 pub struct MessageCx<'a> {
     /// on which side
@@ -159,6 +164,25 @@ impl IqCx<'_> {
         Ok(())
     }
 
+    /// Sends an IQ set to the session that asks, behind the answer.
+    pub fn push_here(&mut self, payload: Element) {
+        let Some(session) = self.session else { return };
+        let push = Stanza::new(Kind::Iq, Type::Set).id(self.server.random_id()).to(session.jid.clone());
+        self.fx.behind.push((session.id, push.child(payload)));
+    }
+
+    /// The contacts that an address stands for and that may see the account's presence: one, or all of a domain.
+    pub fn contacts_within(&mut self, jid: &Jid) -> Result<Vec<BareJid>, StanzaError> {
+        let roster = self.server.tables.roster;
+        let rows = self.account()?.states.rows(roster);
+        let within = |contact: &BareJid| match jid.is_domain() || jid.local().is_none() {
+            true => contact.domain() == jid.domain(),
+            false => contact.as_str() == jid.bare_str(),
+        };
+        let seen = rows.iter().filter(|(contact, item)| within(contact) && item.state().shows_presence());
+        Ok(seen.map(|(contact, _)| contact.clone()).collect())
+    }
+
     /// Sends an IQ set to each session of the account that has the flag (RFC 6121 §2.1.6, XEP-0191 §3.3).
     pub fn push(&mut self, flag: Flag, payload: Element) -> Result<(), StanzaError> {
         let id = self.server.random_id();
@@ -193,6 +217,11 @@ impl SessionCx<'_> {
         let mut bytes = Vec::new();
         nonza.write(&mut bytes, vorpal_proto::ns::CLIENT.as_str());
         self.stream.push_nonza(bytes);
+    }
+
+    /// What was held back goes out now.
+    pub fn flush(&mut self) {
+        self.stream.flush();
     }
 
     /// The module's value in this session.

@@ -136,6 +136,7 @@ impl Core {
         let Some(account) = a.as_deref_mut() else { return };
         let mut words = Words { settles: Some((session.clone(), pending)), ..Words::default() };
         let mut peer_words = Words::default();
+        let mut behind = Vec::new();
         let mut question = Question {
             at: At::Host,
             host: &account.host.clone(),
@@ -148,10 +149,10 @@ impl Core {
             Err(Some(error))
         } else if let (true, Some(host)) = (asked.at_host, &host) {
             question.host = host;
-            Ok(self.put(now, question, None, &mut words))
+            Ok(self.put(now, question, None, &mut words, &mut behind))
         } else if own {
             question.at = At::OwnAccount;
-            Ok(self.put(now, question, Some(account), &mut words))
+            Ok(self.put(now, question, Some(account), &mut words, &mut behind))
         } else {
             match (b.as_deref_mut(), self.gate(now, Dir::Sent, account, &asked.to, Some(session), &mut iq)) {
                 (_, Err(error)) => Err(error),
@@ -162,7 +163,7 @@ impl Core {
                         let host = peer.host.clone();
                         question.host = &host;
                         question.at = self.standing(peer, &session.jid, &question);
-                        Ok(self.put(now, question, Some(peer), &mut peer_words))
+                        Ok(self.put(now, question, Some(peer), &mut peer_words, &mut behind))
                     }
                 },
             }
@@ -177,6 +178,7 @@ impl Core {
         };
         let writes = account.states.is_staged() || b.as_deref().is_some_and(|b| b.states.is_staged());
         words.says.extend(answer.map(|stanza| Say::Send { to: session.id, stanza }));
+        words.says.extend(behind);
         if writes {
             words.question = Some(Box::new(iq));
             // RFC 6120 §10.1: what comes next sees what this has changed.
@@ -201,7 +203,14 @@ impl Core {
     }
 
     /// Puts a question to its handler, if it has one.
-    fn put(&self, now: Timestamp, question: Question<'_>, account: Option<&mut Account>, words: &mut Words) -> Answer {
+    fn put(
+        &self,
+        now: Timestamp,
+        question: Question<'_>,
+        account: Option<&mut Account>,
+        words: &mut Words,
+        behind: &mut Vec<Say>,
+    ) -> Answer {
         let registry = question.host.registry();
         let set = question.iq.type_() == Type::Set;
         let (ns, name) = (question.payload.ns_id(), question.payload.name());
@@ -227,7 +236,13 @@ impl Core {
             tracing::error!(module, "a handler of iqs panicked");
             Err(StanzaError::internal_server_error())
         });
+        behind.extend(fx.behind.drain(..).map(|(to, stanza)| Say::Send { to, stanza }));
+        let save = std::mem::take(&mut fx.save);
         match (&answer, account) {
+            (Ok(_), Some(account)) if save => {
+                account.save_session(self, question.session);
+                words.says.extend(said(fx, account));
+            }
             (Ok(_), Some(account)) => words.says.extend(said(fx, account)),
             (Err(_), Some(account)) => account.states.discard(),
             _ => words.says.extend(fx.sends.into_iter().map(|(to, stanza)| Say::Send { to, stanza })),

@@ -173,6 +173,20 @@ pub fn parse_version(text: &str) -> Option<u64> {
     u64::from_str_radix(text, 16).ok()
 }
 
+/// The roster as it is committed: its version and all rows, those of strangers and removed contacts among them.
+pub fn committed<'a>(
+    core: &Core,
+    account: &'a Account,
+) -> (RosterMeta, &'a std::collections::BTreeMap<BareJid, RosterItem>) {
+    let meta = account.states.get(core.tables.roster_meta).copied().unwrap_or_default();
+    (meta, account.states.rows(core.tables.roster))
+}
+
+/// How many rows there are at most.
+pub fn count(core: &Core, account: &Account) -> usize {
+    account.states.newest_len(core.tables.roster)
+}
+
 /// Whether the contact may see the account's presence, as far as is committed.
 pub fn shows_presence(core: &Core, account: &Account, contact: &str) -> bool {
     account.states.rows(core.tables.roster).get(contact).is_some_and(|item| item.state().shows_presence())

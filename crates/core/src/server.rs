@@ -234,6 +234,11 @@ impl Core {
         bytes.iter().map(|b| char::from(LETTERS[usize::from(b % 32)])).collect()
     }
 
+    /// When the account was last here, if it ever was.
+    pub fn last_activity(&self, account: &Account) -> Option<crate::presence::LastActivity> {
+        account.states.get(self.tables.last_activity).cloned()
+    }
+
     /// The flag of sessions that asked for the roster (RFC 6121 §2.2).
     pub fn interested(&self) -> Flag {
         self.interested

@@ -1,0 +1,163 @@
+//! XEP-0191: Blocking Command.
+//!
+//! A user blocks addresses: nothing comes from there any more, and nothing goes there.
+//!
+//! Hooks:  message/Gate, presence/Gate, iq/Gate
+//! Stores: account list `blocklist`
+//! Config: none
+//! Limits: 2,000 addresses
+//! Not:    privacy lists (XEP-0016)
+
+use std::collections::BTreeMap;
+
+use vorpal_core::hook::Answer;
+use vorpal_proto::error::AppCondition;
+use vorpal_proto::jid::Jid;
+use vorpal_proto::stanza::Kind;
+
+use crate::prelude::*;
+
+/// The module.
+pub static MODULE: Module = Module { name: "blocking", xeps: &[Xep(191, "1.3")], setup };
+
+/// So many addresses may be blocked.
+const MAX_ITEMS: usize = 2_000;
+
+type Blocklist = Map<Jid, bool>;
+
+fn setup(m: &mut Setup<'_>) -> Result {
+    let list: Blocklist = m.account_map("blocklist");
+    let asked = m.session_flag("blocklist")?;
+    m.feature(ns::BLOCKING);
+    m.iq_get(At::OwnAccount, ns::BLOCKING, "blocklist", move |cx, _| show(cx, list, asked));
+    m.iq_set(At::OwnAccount, ns::BLOCKING, "block", move |cx, block| add(cx, list, asked, block));
+    m.iq_set(At::OwnAccount, ns::BLOCKING, "unblock", move |cx, unblock| remove(cx, list, asked, unblock));
+    m.on_message(Phase::Gate, move |cx, stanza| gate(cx, stanza, list));
+    m.on_presence(Phase::Gate, move |cx, stanza| gate(cx, stanza, list));
+    m.on_iq(move |cx, stanza| gate(cx, stanza, list));
+    Ok(())
+}
+
+/// §3.2. Who has asked is told of changes (§3.3).
+fn show(cx: &mut IqCx<'_>, list: Blocklist, asked: Flag) -> Answer {
+    if let Some(session) = cx.session {
+        session.set(asked, true);
+        cx.fx.save_session();
+    }
+    let items = cx.rows(list)?.keys().map(|jid| el("item", ns::BLOCKING).attr("jid", jid));
+    ok_with(el("blocklist", ns::BLOCKING).children(items))
+}
+
+/// §3.3: contacts that are blocked see the user go.
+fn add(cx: &mut IqCx<'_>, list: Blocklist, asked: Flag, block: &Element) -> Answer {
+    let jids = items(block)?;
+    if jids.is_empty() {
+        return Err(StanzaError::bad_request("a block names at least one address"));
+    }
+    let account = cx.account()?;
+    let own = account.jid.clone();
+    let known = account.states.newest_len(list);
+    let fresh: Vec<Jid> = jids.iter().filter(|jid| account.states.newest(list, jid).is_none()).cloned().collect();
+    if known + fresh.len() > MAX_ITEMS {
+        return Err(StanzaError::resource_constraint().with_text("too many addresses are blocked"));
+    }
+    // A user who blocked themselves or the server would be locked out.
+    if jids.iter().any(|jid| jid.bare_str() == own.as_str() || jid.as_str() == own.domain()) {
+        return Err(StanzaError::not_allowed().with_text("this address cannot be blocked"));
+    }
+    for jid in fresh {
+        hidden(cx, &jid)?;
+        cx.update(list, jid, |_| Ok(Some(true)))?;
+    }
+    cx.push(asked, element("block", &jids))?;
+    ok()
+}
+
+/// §3.4, §3.5: some, or all; they see the user again.
+fn remove(cx: &mut IqCx<'_>, list: Blocklist, asked: Flag, unblock: &Element) -> Answer {
+    let named = items(unblock)?;
+    let account = cx.account()?;
+    let blocked = account.states.newest_keys(list);
+    let gone: Vec<Jid> = blocked.into_iter().filter(|jid| named.is_empty() || named.contains(jid)).collect();
+    for jid in &gone {
+        for contact in cx.contacts_within(jid)? {
+            cx.fx.show_to(contact);
+        }
+        cx.update(list, jid.clone(), |_| Ok(None))?;
+    }
+    cx.push(asked, element("unblock", &named))?;
+    ok()
+}
+
+/// Every contact that the address stands for sees the user's sessions go.
+fn hidden(cx: &mut IqCx<'_>, jid: &Jid) -> std::result::Result<(), StanzaError> {
+    for contact in cx.contacts_within(jid)? {
+        cx.fx.hide_from(contact);
+    }
+    Ok(())
+}
+
+fn items(parent: &Element) -> std::result::Result<Vec<Jid>, StanzaError> {
+    let items = parent.elements().filter(|e| e.is(ns::BLOCKING, "item"));
+    let mut jids = Vec::new();
+    for item in items {
+        let jid = item.get("jid").ok_or_else(|| StanzaError::bad_request("an item has a jid"))?;
+        let jid = Jid::parse(jid).map_err(|_| StanzaError::jid_malformed())?;
+        if !jids.contains(&jid) {
+            jids.push(jid);
+        }
+        if jids.len() > MAX_ITEMS {
+            return Err(StanzaError::resource_constraint().with_text("too many addresses at once"));
+        }
+    }
+    Ok(jids)
+}
+
+fn element(name: &'static str, jids: &[Jid]) -> Element {
+    el(name, ns::BLOCKING).children(jids.iter().map(|jid| el("item", ns::BLOCKING).attr("jid", jid)))
+}
+
+/// §3.3: nothing from a blocked address, nothing to one.
+fn gate(cx: &mut MessageCx<'_>, stanza: &mut Stanza, list: Blocklist) -> Flow {
+    let blocked = cx.account.states.rows(list);
+    if blocked.is_empty() || !matches_any(blocked, cx.peer) || cx.peer.bare_str() == cx.account.jid.as_str() {
+        return Flow::Next;
+    }
+    match (cx.dir, stanza.kind()) {
+        // A user who blocks a contact may still take back what the contact sees.
+        (Dir::Sent, Kind::Presence) if stanza.type_() == Type::Unavailable => Flow::Next,
+        (Dir::Sent, Kind::Presence) if stanza.type_() == Type::None => Flow::Drop("to a blocked address"),
+        (Dir::Sent, _) => {
+            let blocked = AppCondition::new(ns::BLOCKING_ERRORS, "blocked");
+            Flow::Bounce("to a blocked address", StanzaError::not_acceptable().with_app(blocked))
+        }
+        (Dir::Received, Kind::Presence) => Flow::Drop("from a blocked address"),
+        // §3.3: whether they exist is not told: as for a user who is not there.
+        (Dir::Received, _) if stanza.type_() == Type::Groupchat => Flow::Drop("from a blocked room"),
+        (Dir::Received, _) => Flow::Bounce("from a blocked address", StanzaError::service_unavailable()),
+    }
+}
+
+/// §3.1: the four forms that an item can have, from the narrowest.
+fn matches_any(list: &BTreeMap<Jid, bool>, jid: &Jid) -> bool {
+    let domain = jid.domain();
+    list.contains_key(jid.as_str())
+        || list.contains_key(jid.bare_str())
+        || list.contains_key(domain)
+        || jid.resource().is_some_and(|resource| list.contains_key(format!("{domain}/{resource}").as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_matches_by_each_of_its_four_forms() {
+        let list = |jid: &str| BTreeMap::from([(Jid::parse(jid).expect("an address"), true)]);
+        let matches = |item: &str, jid: &str| matches_any(&list(item), &Jid::parse(jid).expect("an address"));
+        assert!(matches("a@b/c", "a@b/c") && !matches("a@b/c", "a@b/d") && !matches("a@b/c", "a@b"));
+        assert!(matches("a@b", "a@b/c") && matches("a@b", "a@b") && !matches("a@b", "x@b"));
+        assert!(matches("b/c", "a@b/c") && matches("b/c", "b/c") && !matches("b/c", "a@b/d"));
+        assert!(matches("b", "a@b/c") && matches("b", "b") && matches("b", "a@b") && !matches("b", "a@bb"));
+    }
+}

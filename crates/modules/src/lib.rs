@@ -1,0 +1,46 @@
+//! The features of the server, one home each.
+//!
+//! A module is a constant and a function; [`ALL`] is the list, and its order breaks ties within a phase. A module sees the
+//! words of XMPP and the kernel, and never another module.
+
+pub mod blocking;
+pub mod carbons;
+pub mod csi;
+pub mod disco;
+pub mod offline;
+pub mod ping;
+pub mod roster;
+pub mod session;
+pub mod smacks;
+pub mod time;
+pub mod uptime;
+pub mod version;
+
+mod prelude {
+    pub use vorpal_core::hook::{Dir, Flow, IqCx, MessageCx, ok, ok_with};
+    pub use vorpal_core::module::{At, Module, Phase, Result, Setup, Stage, Xep};
+    pub use vorpal_core::session::Flag;
+    pub use vorpal_core::state::Map;
+    pub use vorpal_proto::element::{Element, el};
+    pub use vorpal_proto::error::StanzaError;
+    pub use vorpal_proto::ns;
+    pub use vorpal_proto::stanza::{Stanza, Type};
+}
+
+use vorpal_core::module::Module;
+
+/// Every module there is, in the order in which their handlers run within a phase.
+pub static ALL: &[&Module] = &[
+    &blocking::MODULE,
+    &offline::MODULE,
+    &carbons::MODULE,
+    &csi::MODULE,
+    &smacks::MODULE,
+    &roster::MODULE,
+    &session::MODULE,
+    &disco::MODULE,
+    &ping::MODULE,
+    &version::MODULE,
+    &time::MODULE,
+    &uptime::MODULE,
+];

@@ -1,0 +1,38 @@
+//! XEP-0160: Best Practices for Handling Offline Messages.
+//!
+//! A message that finds no session is kept in the account's log until one comes; then it arrives with the time at which
+//! it was sent (XEP-0203). There is no separate store of offline messages.
+//!
+//! Hooks:  message/Record
+//! Stores: nothing of its own: the log
+//! Config: none
+//! Not:    XEP-0013, retrieval by hand
+
+use vorpal_core::ledger::only_chat_states;
+use vorpal_core::plan::Plan;
+
+use crate::prelude::*;
+
+/// The module.
+pub static MODULE: Module = Module { name: "offline", xeps: &[Xep(160, "1.0.1"), Xep(203, "2.0")], setup };
+
+fn setup(m: &mut Setup<'_>) -> Result {
+    m.on_message(Phase::Record, keep);
+    Ok(())
+}
+
+fn keep(cx: &mut MessageCx<'_>, msg: &mut Stanza) -> Flow {
+    if cx.dir == Dir::Sent || !matches!(cx.plan, Plan::Keep) {
+        return Flow::Next;
+    }
+    // §3: a notification that somebody was typing is of no use later, and not worth an error.
+    if only_chat_states(msg) {
+        return Flow::Drop("a chat state for nobody");
+    }
+    // XEP-0334 §4.2: the sender wants it kept nowhere; then it is told that nobody got it.
+    if msg.has(ns::HINTS, "no-store") {
+        return Flow::Bounce("no-store for nobody", StanzaError::service_unavailable());
+    }
+    cx.fx.keep();
+    Flow::Next
+}

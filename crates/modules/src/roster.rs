@@ -1,0 +1,125 @@
+//! RFC 6121 §2 and XEP-0237: the roster and its versions.
+//!
+//! Reads, adds, changes and removes contacts; each change is pushed to the sessions that asked for the roster. The state
+//! of a subscription is never the client's to set: that is done by presence (`core/subscription.rs`).
+//!
+//! Hooks:  none
+//! Stores: the kernel's `roster`
+//! Config: none
+//! Limits: 20,000 contacts, names and groups of 1,023 bytes, 50 groups for each contact
+
+use vorpal_core::hook::Answer;
+use vorpal_core::roster::{self, MAX_CONTACTS, RosterItem};
+use vorpal_core::subscription::{Kind, Presence, Request, on_remove};
+use vorpal_proto::jid::BareJid;
+
+use crate::prelude::*;
+
+/// The module.
+pub static MODULE: Module = Module { name: "roster", xeps: &[Xep(237, "1.3")], setup };
+
+/// The longest name of a contact or of a group, in bytes.
+const MAX_NAME: usize = 1023;
+
+/// So many groups a contact may be in.
+const MAX_GROUPS: usize = 50;
+
+fn setup(m: &mut Setup<'_>) -> Result {
+    m.stream_feature(Stage::Authenticated, || el("ver", ns::ROSTER_VERSIONING));
+    m.stream_feature(Stage::Authenticated, || el("sub", ns::PRE_APPROVAL));
+    m.iq_get(At::OwnAccount, ns::ROSTER, "query", read);
+    m.iq_set(At::OwnAccount, ns::ROSTER, "query", change);
+    Ok(())
+}
+
+/// §2.1.4, §2.6: the whole roster, or, for a client that has a version, what has changed since, as pushes behind an
+/// empty result.
+fn read(cx: &mut IqCx<'_>, query: &Element) -> Answer {
+    let server = cx.server;
+    if let Some(session) = cx.session {
+        session.set(server.interested(), true);
+        cx.fx.save_session();
+    }
+    let account = cx.account()?;
+    let (meta, rows) = roster::committed(server, account);
+    let known = query.get("ver").and_then(roster::parse_version);
+    if let Some(known) = known.filter(|ver| *ver >= meta.complete_from && *ver <= meta.ver) {
+        let mut changed: Vec<_> = rows.iter().filter(|(_, item)| item.ver > known).collect();
+        changed.sort_by_key(|(_, item)| item.ver);
+        let pushes: Vec<Element> =
+            changed.iter().map(|(contact, item)| roster::query(item.ver).child(item.element(contact))).collect();
+        for push in pushes {
+            cx.push_here(push);
+        }
+        return ok();
+    }
+    let items = rows.iter().filter(|(_, item)| item.listed).map(|(contact, item)| item.element(contact));
+    Ok(vorpal_core::hook::reply(roster::query(meta.ver).children(items)))
+}
+
+/// §2.3, §2.4, §2.5.
+fn change(cx: &mut IqCx<'_>, query: &Element) -> Answer {
+    let mut items = query.elements().filter(|e| e.is(ns::ROSTER, "item"));
+    let (Some(item), None) = (items.next(), items.next()) else {
+        return Err(StanzaError::bad_request("a change is of exactly one contact"));
+    };
+    let contact = item.get("jid").ok_or_else(|| StanzaError::bad_request("a contact has a jid"))?;
+    let contact = BareJid::parse(contact).map_err(|_| StanzaError::jid_malformed())?;
+    if item.get("subscription") == Some("remove") { remove(cx, &contact) } else { set(cx, &contact, item) }
+}
+
+fn set(cx: &mut IqCx<'_>, contact: &BareJid, item: &Element) -> Answer {
+    let server = cx.server;
+    let account = cx.account()?;
+    if *contact == account.jid {
+        return Err(StanzaError::not_allowed().with_text("nobody is a contact of their own"));
+    }
+    let name = item.get("name").unwrap_or_default().to_owned();
+    let mut groups: Vec<String> = item.elements().filter(|e| e.is(ns::ROSTER, "group")).map(Element::content).collect();
+    // §2.3.3: lengths, an empty group, a group named twice.
+    if name.len() > MAX_NAME || groups.len() > MAX_GROUPS || groups.iter().any(|g| g.len() > MAX_NAME) {
+        return Err(StanzaError::not_acceptable().with_text("a name is too long, or there are too many groups"));
+    }
+    if groups.iter().any(String::is_empty) {
+        return Err(StanzaError::not_acceptable().with_text("a group has a name"));
+    }
+    let given = groups.len();
+    groups.sort();
+    groups.dedup();
+    if groups.len() != given {
+        return Err(StanzaError::bad_request("a group is named twice"));
+    }
+    let stored = roster::newest(server, account, contact);
+    if !stored.listed && roster::count(server, account) >= MAX_CONTACTS {
+        return Err(StanzaError::resource_constraint().with_text("the roster is full"));
+    }
+    let subscription = if stored.subscription.is_empty() { "none".to_owned() } else { stored.subscription.clone() };
+    cx.store_contact(contact, RosterItem { listed: true, name, groups, subscription, ..stored })?;
+    ok()
+}
+
+/// §2.5.2: whatever there was between the two ends with it.
+fn remove(cx: &mut IqCx<'_>, contact: &BareJid) -> Answer {
+    let server = cx.server;
+    let account = cx.account()?;
+    let stored = roster::newest(server, account, contact);
+    if !stored.listed {
+        return Err(StanzaError::not_found());
+    }
+    let own = account.jid.as_jid().clone();
+    let removal = on_remove(stored.state());
+    if removal.presence == Presence::Unavailable {
+        cx.fx.hide_from(contact.clone());
+    }
+    for kind in removal.send {
+        let type_ = match kind {
+            Kind::Unsubscribe => Type::Unsubscribe,
+            Kind::Unsubscribed => Type::Unsubscribed,
+            Kind::Subscribe | Kind::Subscribed => continue,
+        };
+        cx.fx.route(Stanza::presence(type_).from(own.clone()).to(contact.as_jid().clone()));
+    }
+    let request = if removal.request == Request::Forget { None } else { stored.request };
+    cx.store_contact(contact, RosterItem { request, subscription: "none".into(), ..RosterItem::default() })?;
+    ok()
+}
