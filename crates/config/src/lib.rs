@@ -1,0 +1,21 @@
+//! The server's configuration: one short TOML file, the environment over it, defaults under it.
+//!
+//! Every key stands in one table (`keys`), from which come the struct that is read, the text of `config explain`, the
+//! default file and `docs/config.md`. Whoever adds a key adds it there and nowhere else. All mistakes of a file are
+//! told at once, each with its line; a file with a mistake configures nothing.
+
+// The macros name this crate by its name, also from within.
+extern crate self as vorpal_config;
+
+mod scalar;
+mod table;
+mod units;
+
+pub use scalar::{Address, FilePath, HostName, Scalar};
+pub use table::{Key, Keys, Setting, Shape, Table};
+pub use units::{Amount, Bounded, Bytes, DAY, GIB, HOUR, KIB, MIB, MINUTE, Measure, Per, Period, Rate, SECOND};
+
+#[doc(hidden)]
+pub use scalar::one_of;
+#[doc(hidden)]
+pub use serde;
