@@ -1,0 +1,184 @@
+//! Every key of the server, with its default and its description. Those of the modules stand in the modules.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::units::{Bounded, Bytes, DAY, GIB, HOUR, KIB, MIB, MINUTE, Per, Period, Rate, SECOND};
+use crate::{Address, FilePath, HostName, choice, section};
+
+choice! {
+    /// What an acknowledged stanza survives.
+    pub enum Durability {
+        /// A crash of the server and a loss of power.
+        Power = "power",
+        /// A crash of the server, not of the machine.
+        Crash = "crash",
+    }
+}
+
+choice! {
+    /// A version of TLS.
+    pub enum TlsVersion {
+        /// TLS 1.2 and everything newer.
+        V12 = "1.2",
+        /// TLS 1.3 and everything newer.
+        V13 = "1.3",
+    }
+}
+
+choice! {
+    /// How much is logged: each level includes those before it.
+    pub enum LogLevel {
+        /// The operator must act.
+        Error = "error",
+        /// Somebody misbehaves and things go on.
+        Warn = "warn",
+        /// The server's life.
+        Info = "info",
+        /// Decisions.
+        Debug = "debug",
+        /// Headers of stanzas.
+        Trace = "trace",
+    }
+}
+
+choice! {
+    /// The form of a log entry.
+    pub enum LogFormat {
+        /// A line for people.
+        Text = "text",
+        /// A line of JSON.
+        Json = "json",
+    }
+}
+
+section! {
+    /// At the top of the file, before the first section.
+    pub struct Top in "" {
+        /// The directory of everything the server keeps. It is created if it is not there.
+        data: FilePath = FilePath::new("data"), example "/var/lib/vorpal", restart;
+        /// What an acknowledged stanza survives: with "power" a loss of power, with "crash" only a crash of the server
+        /// itself. The latter saves a disk sync for each group of stanzas.
+        durability: Durability = Durability::Power, example "crash", restart;
+        /// The domains that are served. Without this key, the hosts that have a section of their own; without those,
+        /// localhost alone.
+        hosts: Vec<HostName> = vec![HostName::localhost()], example ["example.org", "example.net"];
+    }
+}
+
+section! {
+    /// Where connections are accepted. An empty list switches a listener off.
+    ///
+    /// Until hosts are configured the server listens on the loopback addresses only, so that a first try cannot be
+    /// reached from outside. Once they are, it listens on the same ports of all addresses, `[::]` and `0.0.0.0`, unless
+    /// the key says otherwise. `[::]` is IPv6 alone.
+    pub struct Listen in "listen" {
+        /// Addresses for clients that begin without TLS and must turn it on (STARTTLS, RFC 6120 §5).
+        c2s: Vec<Address> = loopback(C2S), example ["0.0.0.0:5222"], restart;
+        /// Addresses for clients that begin with TLS (XEP-0368).
+        c2s_tls: Vec<Address> = loopback(C2S_TLS), example ["0.0.0.0:5223", "[::]:5223"], restart;
+        /// The socket through which `vorpal` commands reach the running server. Unless given, `admin.sock` in the data
+        /// directory.
+        admin: FilePath = FilePath::new("data/admin.sock"), example "/run/vorpal/admin.sock", restart;
+    }
+}
+
+section! {
+    /// TLS, which every connection has to use.
+    pub struct Tls in "tls" {
+        /// The oldest version that is accepted.
+        min_version: TlsVersion = TlsVersion::V12, example "1.3";
+        /// The file with the certificate and its chain, in PEM, of all hosts that have none of their own. Without any, a
+        /// host gets a self-signed one, which no client trusts by itself.
+        certificate: Option<FilePath> = None, example "/etc/vorpal/fullchain.pem";
+        /// The file with the certificate's private key, in PEM. A certificate and its key are given together.
+        key: Option<FilePath> = None, example "/etc/vorpal/privkey.pem";
+    }
+}
+
+section! {
+    /// The log, which goes to standard error. It never holds what people write, nor secrets.
+    pub struct Log in "log" {
+        /// How much is logged.
+        level: LogLevel = LogLevel::Info, example "debug";
+        /// A line for people, or one of JSON for machines.
+        format: LogFormat = LogFormat::Text, example "json", restart;
+    }
+}
+
+section! {
+    /// What one address, account or connection may use. An address is an IPv4 address or the /64 network of an IPv6
+    /// address.
+    pub struct Limits in "limits" {
+        /// The most connections of one address at the same time.
+        connections: Bounded<u32, 1, 1_000_000> = Bounded::clamp(1_000), example 50;
+        /// How often one address may connect. Connections beyond it are closed at once.
+        connection_rate: Rate<u32> = Rate::new(600, Per::Minute), example "30/min";
+        /// How often logins of one address may fail. Beyond it, further ones fail without being looked at.
+        login_failures: Rate<u32> = Rate::new(30, Per::Minute), example "10/h";
+        /// How often a login may be tried on one connection before it is closed.
+        login_tries: Bounded<u32, 1, 100> = Bounded::clamp(5), example 3;
+        /// How long a connection may take until it is logged in, TLS included.
+        login_time: Bounded<Period, SECOND, HOUR> = Bounded::clamp(Period::from_secs(30)), example "1m";
+        /// How many bytes a connection may send until it is logged in, TLS not counted.
+        login_bytes: Bounded<Bytes, {4 * KIB}, MIB> = Bounded::clamp(Bytes::new(10 * KIB)), example "20 KiB";
+        /// The largest stanza of a client that is logged in. RFC 6120 §13.12 forbids less than 10,000 bytes.
+        stanza_size: Bounded<Bytes, 10_000, {16 * MIB}> = Bounded::clamp(Bytes::new(256 * KIB)), example "1 MiB";
+        /// How much a client may send in the long run. Faster ones are read more slowly; nothing is lost.
+        traffic: Rate<Bytes> = Rate::new(Bytes::new(50_000), Per::Second), example "1 MB/s";
+        /// How much a client may send at once before its traffic is slowed down.
+        traffic_burst: Bounded<Bytes, {10 * KIB}, GIB> = Bounded::clamp(Bytes::new(MIB)), example "256 KiB";
+        /// The most sessions of one account, those that wait for resumption included. One more ends the oldest of those
+        /// that wait, or else is refused.
+        sessions: Bounded<u32, 1, 10_000> = Bounded::clamp(50), example 10;
+        /// The most entries in the roster of one account.
+        roster_entries: Bounded<u32, 1, 1_000_000> = Bounded::clamp(5_000), example 1000;
+        /// How long a session waits at most for its client to come back and resume it (XEP-0198).
+        resume_time: Bounded<Period, SECOND, {7 * DAY}> = Bounded::clamp(Period::from_millis(10 * MINUTE)), example "1h";
+    }
+}
+
+section! {
+    /// How stanzas are handled as text.
+    pub struct Xml in "xml" {
+        /// Whether stanzas in plain form are passed on as the bytes that came, which is faster. Switched off, all are
+        /// written anew: for those who suspect the pass-through of a mistake.
+        passthrough: bool = true, example false;
+    }
+}
+
+section! {
+    /// What is particular to one host. A host with a section has to stand in `hosts`, if that is given.
+    pub struct HostKeys in "host.NAME" {
+        /// The file with the certificate of this host and its chain, in PEM.
+        certificate: Option<FilePath> = None, example "/etc/vorpal/example.org/fullchain.pem";
+        /// The file with the certificate's private key, in PEM.
+        key: Option<FilePath> = None, example "/etc/vorpal/example.org/privkey.pem";
+    }
+}
+
+section! {
+    /// The settings of a module, for all hosts. The same section below a host, `[host."example.org".modules.NAME]`, goes
+    /// over it key by key.
+    pub struct ModuleKeys in "modules.NAME" {
+        /// Whether the module is there. Most are unless switched off; `vorpal config explain modules` names the others.
+        enabled: Option<bool> = None, example false;
+    }
+}
+
+/// The port for clients that turn TLS on (RFC 6120 §14.7).
+pub(crate) const C2S: u16 = 5222;
+/// The port for clients that begin with TLS, by custom.
+pub(crate) const C2S_TLS: u16 = 5223;
+
+fn loopback(port: u16) -> Vec<Address> {
+    both(Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into(), port)
+}
+
+/// The port on all addresses of the machine.
+pub(crate) fn everywhere(port: u16) -> Vec<Address> {
+    both(Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into(), port)
+}
+
+fn both(v4: IpAddr, v6: IpAddr, port: u16) -> Vec<Address> {
+    vec![Address(SocketAddr::new(v4, port)), Address(SocketAddr::new(v6, port))]
+}

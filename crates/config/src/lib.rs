@@ -1,0 +1,40 @@
+//! The server's configuration: one short TOML file, the environment over it, defaults under it.
+//!
+//! Every key stands in one table (`keys`), from which come the struct that is read, the text of `config explain`, the
+//! default file and `docs/config.md`. Whoever adds a key adds it there and nowhere else. All mistakes of a file are
+//! told at once, each with its line; a file with a mistake configures nothing.
+//!
+//! *Invariant:* no text makes the reading panic, and it takes time bounded by [`MAX_FILE`].
+
+// The macros name this crate by its name, also from within.
+extern crate self as vorpal_config;
+
+mod de;
+mod diff;
+mod docs;
+mod error;
+mod keys;
+mod load;
+mod modules;
+mod nearest;
+mod scalar;
+mod table;
+mod tree;
+mod units;
+
+pub use de::read_section;
+pub use diff::Change;
+pub use docs::{Unknown, default_file, explain, markdown};
+pub use error::{ConfigError, Errors, Place, Problem};
+pub use keys::{Durability, Limits, Listen, Log, LogFormat, LogLevel, Tls, TlsVersion, Xml};
+pub use load::{Certificate, Config, Host, MAX_FILE, MAX_HOSTS};
+pub use modules::Module;
+pub use scalar::{Address, FilePath, HostName, Scalar};
+pub use table::{Key, Keys, Setting, Shape, Table};
+pub use tree::Section;
+pub use units::{Amount, Bounded, Bytes, DAY, GIB, HOUR, KIB, MIB, MINUTE, Measure, Per, Period, Rate, SECOND};
+
+#[doc(hidden)]
+pub use scalar::one_of;
+#[doc(hidden)]
+pub use serde;

@@ -1,0 +1,425 @@
+//! From the file and the environment to a configuration, or to everything that is wrong with them.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::docs::tables;
+use crate::error::{At, ConfigError, Errors, Place, Problem, Report, Source};
+use crate::keys::{C2S, C2S_TLS, HostKeys, Top, everywhere};
+use crate::modules::Sections;
+use crate::nearest::nearest;
+use crate::scalar::{Scalar, quote};
+use crate::table::{Keys, Shape};
+use crate::tree::{Branch, Node, Section, Value, insert, parse};
+use crate::{Durability, FilePath, HostName, Limits, Listen, Log, Module, Tls, Xml};
+
+/// The largest file that is read, in bytes.
+pub const MAX_FILE: u64 = 1 << 20;
+
+/// The most hosts of one server.
+pub const MAX_HOSTS: usize = 1_000;
+
+/// The variable that names the file.
+const FILE_VARIABLE: &str = "VORPAL_CONFIG";
+
+/// The configuration of a server: complete, checked, every path counted from its base.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The directory of everything the server keeps.
+    pub data: FilePath,
+    /// What an acknowledged stanza survives.
+    pub durability: Durability,
+    /// The domains that are served, at least one, none twice, in the order of the file.
+    pub hosts: Vec<Host>,
+    /// Where connections are accepted.
+    pub listen: Listen,
+    /// TLS of all hosts. Which certificate a host has is said by the host.
+    pub tls: Tls,
+    /// The log.
+    pub log: Log,
+    /// What one address, account or connection may use.
+    pub limits: Limits,
+    /// How stanzas are handled as text.
+    pub xml: Xml,
+    /// The directory from which relative paths count: that of the file, or the working directory (empty) without one.
+    pub base: PathBuf,
+}
+
+/// A domain that is served.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Host {
+    /// Its name.
+    pub name: HostName,
+    /// Its own certificate, or that of all hosts; without either it needs a self-signed one.
+    pub certificate: Option<Certificate>,
+    /// Its modules that are switched on, in the order of the server's list.
+    pub modules: Vec<(&'static str, Section)>,
+}
+
+/// The files of a certificate, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// The certificate, then its chain.
+    pub chain: FilePath,
+    /// The private key.
+    pub key: FilePath,
+}
+
+impl Config {
+    /// Reads the configuration: the file `path`, else the one of the variable VORPAL_CONFIG, else none, under what the
+    /// environment says. Without a file and variables it is the default, localhost on loopback.
+    ///
+    /// # Errors
+    /// All mistakes at once.
+    pub fn load(
+        path: Option<&Path>,
+        env: impl IntoIterator<Item = (String, String)>,
+        modules: &[Module],
+    ) -> Result<Config, Errors> {
+        let env: Vec<_> = env.into_iter().filter(|(name, _)| name.starts_with("VORPAL_")).collect();
+        let named = env.iter().find(|(name, _)| name == FILE_VARIABLE).map(|(_, file)| PathBuf::from(file));
+        let Some(path) = path.map(Path::to_path_buf).or(named) else {
+            return Config::read(Path::new(""), String::new(), env, modules);
+        };
+        let text = read(&path).map_err(|reason| {
+            let place = Place::Whole { file: path.display().to_string() };
+            Errors::from(ConfigError { place, problem: Problem::Read(reason) })
+        })?;
+        Config::read(&path, text, env, modules)
+    }
+
+    /// The same for a text that is already there. `path` names the file in messages and is the base of relative paths.
+    ///
+    /// # Errors
+    /// All mistakes at once.
+    pub fn read(
+        path: &Path,
+        text: String,
+        env: impl IntoIterator<Item = (String, String)>,
+        modules: &[Module],
+    ) -> Result<Config, Errors> {
+        let source = Source::new(path.display().to_string(), text);
+        let (mut root, mistakes) = parse(&source);
+        let source = Arc::new(source);
+        let mut wrong = Report::default();
+        variables(&mut root, env, modules, &mut wrong);
+        let mut reader = ConfigReader { source: Arc::clone(&source), modules, wrong };
+        let config = reader.config(root, path.parent().unwrap_or(Path::new("")));
+
+        // Behind a mistake of structure keys seem to stand where they do not: only what is before it is told.
+        let end = mistakes.iter().filter(|mistake| !mistake.local).map(|mistake| mistake.line()).min();
+        let mut told = reader.wrong.into_inner();
+        told.retain(|error| match &error.place {
+            Place::Line { line, .. } => {
+                end.is_none_or(|end| *line < end) && mistakes.iter().all(|mistake| mistake.line() != *line)
+            }
+            Place::Whole { .. } | Place::Variable { .. } => true,
+        });
+        told.extend(mistakes.into_iter().map(|mistake| mistake.error));
+        Errors::new(told).map_or(Ok(config), Err)
+    }
+
+    /// The modules of a host that are switched on, with their sections; nothing for a host that is not served.
+    pub fn modules_of(&self, host: &str) -> impl Iterator<Item = (&'static str, &Section)> {
+        let host = self.hosts.iter().find(|served| served.name.as_str() == host);
+        host.into_iter().flat_map(|host| &host.modules).map(|(name, section)| (*name, section))
+    }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_FILE) {
+        return Err(format!("it is larger than {}", crate::Bytes::new(MAX_FILE)));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+        format!("line {line} is not UTF-8")
+    })
+}
+
+/// Lays the environment over the file.
+fn variables(
+    root: &mut Branch,
+    env: impl IntoIterator<Item = (String, String)>,
+    modules: &[Module],
+    wrong: &mut Report,
+) {
+    let ours = |(name, _): &(String, String)| name.starts_with("VORPAL_") && name != FILE_VARIABLE;
+    let mut env = env.into_iter().filter(ours).peekable();
+    if env.peek().is_none() {
+        return;
+    }
+    let mut known: Vec<(String, Vec<&'static str>, Shape)> = Vec::new();
+    for key in tables(&[]).iter().flat_map(|table| table.keys) {
+        if let Some(variable) = key.variable() {
+            let section = Some(key.section).filter(|section| !section.is_empty());
+            known.push((variable, section.into_iter().chain([key.name]).collect(), key.shape));
+        }
+    }
+    known.extend(modules.iter().flat_map(Module::variables).map(|(name, path, shape)| (name, path.to_vec(), shape)));
+
+    for (name, text) in env {
+        let mut report = |problem| {
+            wrong.push(Place::Variable { name: name.clone() }, problem);
+        };
+        let Some((_, path, shape)) = known.iter().find(|(variable, ..)| *variable == name) else {
+            let meant = nearest(&name, known.iter().map(|(variable, ..)| variable.as_str())).map(Into::into);
+            report(Problem::Unknown { what: "variable", name: name.clone(), meant });
+            continue;
+        };
+        let at = At::Variable(name.as_str().into());
+        match variable(&at, *shape, &text) {
+            Some(value) => insert(root, path, Node { key_at: at.clone(), at, value }),
+            None => {
+                let expected = if *shape == Shape::Integer { "a whole number" } else { "true or false" };
+                let message = format!("has to be {expected}, not {}", quote(&text));
+                report(Problem::Value { key: path.join("."), message });
+            }
+        }
+    }
+}
+
+fn variable(at: &At, shape: Shape, text: &str) -> Option<Value> {
+    let node = |text: &str| Node { key_at: at.clone(), at: at.clone(), value: Value::Text(text.into()) };
+    match shape {
+        Shape::Text => Some(Value::Text(text.into())),
+        Shape::Integer => text.parse().ok().map(Value::Integer),
+        Shape::Boolean => text.parse().ok().map(Value::Boolean),
+        Shape::List if text.trim().is_empty() => Some(Value::List(Vec::new())),
+        Shape::List => Some(Value::List(text.split(',').map(|item| node(item.trim())).collect())),
+    }
+}
+
+/// The reading of one file: what it has to know everywhere, and the mistakes so far.
+struct ConfigReader<'a> {
+    source: Arc<Source>,
+    modules: &'a [Module],
+    wrong: Report,
+}
+
+impl ConfigReader<'_> {
+    /// The whole. Where something is wrong, its default stands in, so that the rest can be checked.
+    fn config(&mut self, mut root: Branch, base: &Path) -> Config {
+        let source = Arc::clone(&self.source);
+        let all = Sections::read("modules", root.remove("modules"), self.modules, &source, &mut self.wrong);
+        let own = self.host_sections(root.remove("host"));
+        let given_listen = self.section_of("listen", &mut root);
+        let given_tls = self.section_of("tls", &mut root);
+        let given = |key| given_listen.keys.contains_key(key);
+
+        let mut listen: Listen = self.values(&given_listen);
+        let mut tls: Tls = self.values(&given_tls);
+        let log: Log = self.section(&mut root);
+        let limits: Limits = self.section(&mut root);
+        let xml: Xml = self.section(&mut root);
+        self.unknown_at_top(&mut root);
+        let top_section = Section { path: String::new(), keys: root, at: None, source: Arc::clone(&source) };
+        let before = self.wrong.len();
+        let top: Top = self.values(&top_section);
+        let understood = self.wrong.len() == before && top.hosts.len() <= MAX_HOSTS;
+        let listed = top_section.keys.get("hosts").map(|node| (node, understood));
+        if let Some(node) = listed.map(|(node, _)| node).filter(|_| top.hosts.len() > MAX_HOSTS) {
+            self.value_error(&node.at, "hosts".into(), format!("has to name at most {MAX_HOSTS} hosts"));
+        }
+
+        let data = top.data.under(base);
+        if listed.is_some() || !own.is_empty() {
+            for (key, addresses, port) in [("c2s", &mut listen.c2s, C2S), ("c2s_tls", &mut listen.c2s_tls, C2S_TLS)] {
+                if !given(key) {
+                    *addresses = everywhere(port);
+                }
+            }
+        }
+        listen.admin = if given("admin") { listen.admin.under(base) } else { FilePath::new(data.join("admin.sock")) };
+        tls.certificate = tls.certificate.map(|path| path.under(base));
+        tls.key = tls.key.map(|path| path.under(base));
+        let shared = self.certificate(&given_tls, tls.certificate.as_ref(), tls.key.as_ref());
+
+        let names = match listed {
+            Some((node, true)) => {
+                self.check_list(node, &top.hosts);
+                self.check_listed(&own, &top.hosts);
+                top.hosts
+            }
+            // What the list was meant to say is not known: the hosts with sections can still be checked.
+            _ if own.is_empty() => vec![HostName::localhost()],
+            _ => own.iter().map(|host| host.name.clone()).collect(),
+        };
+        let nothing = Sections::default();
+        let hosts = names.into_iter().map(|name| {
+            let own = own.iter().find(|own| own.name == name);
+            let certificate = own.and_then(|own| {
+                let under = |path: &Option<FilePath>| path.as_ref().map(|path| path.under(base));
+                let (certificate, key) = (under(&own.keys.certificate), under(&own.keys.key));
+                self.certificate(&own.section, certificate.as_ref(), key.as_ref())
+            });
+            let own = own.map_or(&nothing, |own| &own.modules);
+            let modules = all.resolve(own, self.modules, &source, &mut self.wrong);
+            Host { name, certificate: certificate.or_else(|| shared.clone()), modules }
+        });
+        let hosts = hosts.collect();
+        Config { data, durability: top.durability, hosts, listen, tls, log, limits, xml, base: base.to_path_buf() }
+    }
+
+    /// Takes a section out of the file; an empty one, if it is not there or no table.
+    fn section_of(&mut self, path: &str, root: &mut Branch) -> Section {
+        let mut section =
+            Section { path: path.into(), keys: Branch::new(), at: None, source: Arc::clone(&self.source) };
+        match root.remove(path) {
+            Some(Node { value: Value::Table(keys), at, .. }) => (section.keys, section.at) = (keys, Some(at)),
+            Some(other) => self.value_error(&other.at, path.into(), format!("has to be a section: [{path}]")),
+            None => {}
+        }
+        section
+    }
+
+    fn section<T: Keys>(&mut self, root: &mut Branch) -> T {
+        let section = self.section_of(T::TABLE.path, root);
+        self.values(&section)
+    }
+
+    fn values<T: Keys>(&mut self, section: &Section) -> T {
+        section.read().unwrap_or_else(|wrong| {
+            self.wrong.extend(wrong.into_iter().map(|mut error| {
+                if let Problem::Unknown { what: "key", name, meant: meant @ None } = &mut error.problem {
+                    *meant = elsewhere(name.rsplit('.').next().unwrap_or_default());
+                }
+                error
+            }));
+            T::default()
+        })
+    }
+
+    /// What is neither a key of the top nor a section.
+    fn unknown_at_top(&mut self, root: &mut Branch) {
+        let known = Top::TABLE.keys.iter().map(|key| key.name);
+        let sections = tables(&[]).into_iter().map(|table| table.path.split('.').next().unwrap_or_default());
+        let known: Vec<&str> = known.chain(sections).filter(|name| !name.is_empty()).collect();
+        root.retain(|name, node| {
+            if known.contains(&name.as_str()) {
+                return true;
+            }
+            let what = if matches!(node.value, Value::Table(_)) { "section" } else { "key" };
+            let meant = nearest(name, known.iter().copied()).map(Into::into).or_else(|| elsewhere(name));
+            let problem = Problem::Unknown { what, name: name.clone(), meant };
+            self.wrong.push(self.source.place(&node.key_at), problem);
+            false
+        });
+    }
+
+    /// Takes `[host]` apart, in the order of the file.
+    fn host_sections(&mut self, node: Option<Node>) -> Vec<HostSection> {
+        let mut hosts: Vec<HostSection> = Vec::new();
+        let Some(node) = node else { return hosts };
+        let Value::Table(table) = node.value else {
+            let message = "has to be a section for each host: [host.\"example.org\"]";
+            self.value_error(&node.at, "host".into(), message.into());
+            return hosts;
+        };
+        if table.len() > MAX_HOSTS {
+            self.value_error(&node.at, "host".into(), format!("has to have at most {MAX_HOSTS} sections"));
+            return hosts;
+        }
+        for (text, node) in table {
+            let path = format!("host.{}", quote(&text));
+            let name = match HostName::from_text(&text) {
+                Ok(name) => name,
+                Err(message) => {
+                    self.value_error(&node.key_at, path, message);
+                    continue;
+                }
+            };
+            let Value::Table(mut keys) = node.value else {
+                let message = format!("has to be a section: [{path}]");
+                self.value_error(&node.at, path, message);
+                continue;
+            };
+            if hosts.iter().any(|host| host.name == name) {
+                let place = self.source.place(&node.key_at);
+                self.wrong.push(place, Problem::Duplicate { key: path });
+                continue;
+            }
+            let modules = keys.remove("modules");
+            let modules =
+                Sections::read(&format!("{path}.modules"), modules, self.modules, &self.source, &mut self.wrong);
+            let section = Section { path, keys, at: Some(node.at), source: Arc::clone(&self.source) };
+            hosts.push(HostSection { name, key_at: node.key_at, keys: self.values(&section), section, modules });
+        }
+        hosts.sort_by_key(|host| if let At::File(span) = &host.key_at { span.start } else { 0 });
+        hosts
+    }
+
+    /// The list of hosts names at least one, and none twice.
+    fn check_list(&mut self, node: &Node, hosts: &[HostName]) {
+        if hosts.is_empty() {
+            self.value_error(&node.at, "hosts".into(), "has to name at least one host".into());
+        }
+        let Value::List(items) = &node.value else { return };
+        for (index, (name, item)) in hosts.iter().zip(items).enumerate() {
+            if hosts.iter().take(index).any(|other| other == name) {
+                self.value_error(&item.at, "hosts".into(), format!("names {} twice", quote(name.as_str())));
+            }
+        }
+    }
+
+    /// Every host with a section stands in the list.
+    fn check_listed(&mut self, own: &[HostSection], hosts: &[HostName]) {
+        for host in own.iter().filter(|host| !hosts.contains(&host.name)) {
+            let name = host.name.as_str();
+            let problem = match nearest(name, hosts.iter().map(HostName::as_str)) {
+                Some(meant) => Problem::Unknown { what: "host", name: name.into(), meant: Some(meant.into()) },
+                None => Problem::Value { key: host.section.path.clone(), message: "is not listed in `hosts`".into() },
+            };
+            self.wrong.push(self.source.place(&host.key_at), problem);
+        }
+    }
+
+    /// A certificate and its key, given together or not at all.
+    fn certificate(
+        &mut self,
+        section: &Section,
+        chain: Option<&FilePath>,
+        key: Option<&FilePath>,
+    ) -> Option<Certificate> {
+        let (given, missing) = match (chain, key) {
+            (Some(chain), Some(key)) => return Some(Certificate { chain: chain.clone(), key: key.clone() }),
+            (None, None) => return None,
+            (Some(_), None) => ("certificate", "key"),
+            (None, Some(_)) => ("key", "certificate"),
+        };
+        // If the other is there and wrong, that is told already.
+        if !section.keys.contains_key(missing) {
+            let message = format!("needs `{missing}` beside it");
+            self.wrong.extend([section.error(given, message)]);
+        }
+        None
+    }
+
+    fn value_error(&mut self, at: &At, key: String, message: String) {
+        self.wrong.push(self.source.place(at), Problem::Value { key, message });
+    }
+}
+
+/// `[host."…"]`.
+struct HostSection {
+    name: HostName,
+    key_at: At,
+    keys: HostKeys,
+    section: Section,
+    modules: Sections,
+}
+
+/// The key of this name in another section: it stands below the wrong head.
+fn elsewhere(name: &str) -> Option<String> {
+    let tables = tables(&[]);
+    let mut keys = tables.iter().flat_map(|table| table.keys);
+    keys.find(|key| key.name == name && key.variable().is_some()).map(|key| key.path())
+}
+
+#[cfg(test)]
+mod tests;

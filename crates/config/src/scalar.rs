@@ -1,0 +1,287 @@
+//! Values that are one word in the file: read from text or from a number, with a message that says what is expected.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+
+use serde::de::{Error, Visitor};
+use vorpal_proto::jid;
+
+/// The longest piece of a wrong value that a message repeats, in characters.
+const MAX_QUOTE: usize = 40;
+
+/// A value written as one string or one number.
+///
+/// The errors continue a sentence that begins with the key: "has to be …, not …".
+pub trait Scalar: Sized {
+    /// Whether it is written without quotes.
+    const BARE: bool = false;
+    /// What has to be written, with its article, bounds or an example.
+    fn expected() -> String;
+    /// Reads what stands in quotes.
+    fn from_text(text: &str) -> Result<Self, String>;
+    /// Reads a number without quotes.
+    fn from_integer(number: i64) -> Result<Self, String> {
+        Err(format!("has to be {}, not the number {number}", Self::expected()))
+    }
+    /// The value as it is written, without quotes.
+    fn text(&self) -> String;
+}
+
+/// Reads a [`Scalar`] with the messages of its own.
+pub(crate) struct ScalarVisitor<T>(pub PhantomData<T>);
+
+impl<T: Scalar> Visitor<'_> for ScalarVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&T::expected())
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        T::from_text(text).map_err(E::custom)
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
+        T::from_integer(number).map_err(E::custom)
+    }
+}
+
+/// Lets a [`Scalar`] stand in a struct that serde reads, and in a table of keys.
+macro_rules! scalar_serde {
+    ($type:ty $(, $($generics:tt)*)?) => {
+        impl<'de, $($($generics)*)?> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_any($crate::scalar::ScalarVisitor(std::marker::PhantomData))
+            }
+        }
+
+        impl<$($($generics)*)?> $crate::table::Setting for $type {
+            const SHAPE: $crate::table::Shape =
+                if <Self as $crate::Scalar>::BARE { $crate::table::Shape::Integer } else { $crate::table::Shape::Text };
+
+            fn expected() -> String {
+                <Self as $crate::Scalar>::expected()
+            }
+
+            fn to_toml(&self) -> Option<String> {
+                let text = $crate::Scalar::text(self);
+                Some(if <Self as $crate::Scalar>::BARE { text } else { $crate::scalar::toml_string(&text) })
+            }
+        }
+    };
+}
+pub(crate) use scalar_serde;
+
+/// A choice out of a few words, as an enum: `choice!{ /// … pub enum Name { /// … Variant = "word", } }`.
+#[macro_export]
+macro_rules! choice {
+    ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        $vis enum $name { $($(#[$doc])* $variant,)+ }
+
+        impl $name {
+            const WORDS: &[&str] = &[$($word),+];
+
+            /// The word in the file.
+            pub const fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $word,)+ }
+            }
+        }
+
+        impl<'de> $crate::serde::Deserialize<'de> for $name {
+            fn deserialize<D: $crate::serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Words;
+                impl $crate::serde::de::Visitor<'_> for Words {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str(&<$name as $crate::Setting>::expected())
+                    }
+
+                    fn visit_str<E: $crate::serde::de::Error>(self, text: &str) -> Result<$name, E> {
+                        match text {
+                            $($word => Ok($name::$variant),)+
+                            _ => Err(E::unknown_variant(text, $name::WORDS)),
+                        }
+                    }
+                }
+                deserializer.deserialize_any(Words)
+            }
+        }
+
+        impl $crate::Setting for $name {
+            const SHAPE: $crate::Shape = $crate::Shape::Text;
+
+            fn expected() -> String {
+                $crate::one_of($name::WORDS)
+            }
+
+            fn to_toml(&self) -> Option<String> {
+                Some(format!("\"{}\"", self.as_str()))
+            }
+        }
+    };
+}
+
+/// `"a", "b" or "c"`.
+#[doc(hidden)]
+pub fn one_of(words: &[&str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| quote(word)).collect();
+    match quoted.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => quoted.concat(),
+    }
+}
+
+/// An address and port to listen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address(pub SocketAddr);
+
+impl Deref for Address {
+    type Target = SocketAddr;
+
+    fn deref(&self) -> &SocketAddr {
+        &self.0
+    }
+}
+
+impl Scalar for Address {
+    fn expected() -> String {
+        "an IP address with a port, such as \"127.0.0.1:5222\" or \"[::]:5222\"".into()
+    }
+
+    fn from_text(text: &str) -> Result<Address, String> {
+        text.parse().map(Address).map_err(|_| format!("has to be {}, not {}", Self::expected(), quote(text)))
+    }
+
+    fn text(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+/// The path of a file or directory, never empty.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FilePath(PathBuf);
+
+impl FilePath {
+    /// The path `path`; of the empty one, the directory itself.
+    pub fn new(path: impl Into<PathBuf>) -> FilePath {
+        let path = path.into();
+        FilePath(if path.as_os_str().is_empty() { PathBuf::from(".") } else { path })
+    }
+
+    /// The same, counted from `base` if it is relative.
+    #[must_use]
+    pub fn under(&self, base: &Path) -> FilePath {
+        FilePath(base.join(&self.0))
+    }
+}
+
+impl Deref for FilePath {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Scalar for FilePath {
+    fn expected() -> String {
+        "the path of a file or directory".into()
+    }
+
+    fn from_text(text: &str) -> Result<FilePath, String> {
+        // Not repeated: what somebody pasted here may be the secret itself.
+        if text.contains("-----BEGIN") {
+            return Err("has to be the path of a file; its contents do not belong here".into());
+        }
+        if text.is_empty() || text.contains(['\0', '\n']) {
+            return Err(format!("has to be {}, not {}", Self::expected(), quote(text)));
+        }
+        Ok(FilePath(PathBuf::from(text)))
+    }
+
+    fn text(&self) -> String {
+        self.0.display().to_string()
+    }
+}
+
+/// The domain of a host, in the one form of RFC 7622 §3.2: lower case, U-labels.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostName(String);
+
+impl HostName {
+    /// The name that is there without any configuration.
+    pub fn localhost() -> HostName {
+        HostName("localhost".into())
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Scalar for HostName {
+    fn expected() -> String {
+        "the name of a host, such as \"example.org\"".into()
+    }
+
+    fn from_text(text: &str) -> Result<HostName, String> {
+        match jid::enforce_domain(text) {
+            Ok(name) => Ok(HostName(name.into_owned())),
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+                Err(format!("has to be {}, not {}: {cause}", Self::expected(), quote(text)))
+            }
+        }
+    }
+
+    fn text(&self) -> String {
+        self.0.clone()
+    }
+}
+
+impl Scalar for String {
+    fn expected() -> String {
+        "text in quotes".into()
+    }
+
+    fn from_text(text: &str) -> Result<String, String> {
+        Ok(text.into())
+    }
+
+    fn text(&self) -> String {
+        self.clone()
+    }
+}
+
+scalar_serde!(Address);
+scalar_serde!(FilePath);
+scalar_serde!(HostName);
+
+/// `text` in quotes for a message, control characters escaped, cut where it is long.
+pub(crate) fn quote(text: &str) -> String {
+    match text.char_indices().nth(MAX_QUOTE) {
+        Some((cut, _)) => format!("{:?}…", text.get(..cut).unwrap_or_default()),
+        None => format!("{text:?}"),
+    }
+}
+
+/// The same without the quotes around it and with those within as they are.
+pub(crate) fn excerpt(text: &str) -> String {
+    let mut short: String = text.chars().take(MAX_QUOTE).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(MAX_QUOTE).is_some() {
+        short.push('…');
+    }
+    short
+}
+
+/// `text` as a string of TOML.
+pub(crate) fn toml_string(text: &str) -> String {
+    toml::Value::String(text.into()).to_string()
+}
