@@ -31,6 +31,7 @@ pub struct Runtime {
     pub queue: Queue,
     readers: Readers,
     derivations: Semaphore,
+    writer: parking_lot::Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
 /// The time of day.
@@ -75,6 +76,18 @@ impl Runtime {
     pub async fn derive(&self, check: PasswordCheck) -> Option<Verdict> {
         let _permit = self.derivations.acquire().await.ok()?;
         tokio::task::spawn_blocking(move || check.run()).await.ok()
+    }
+
+    /// Closes the queue and waits until the writer has written it to its end, or it takes too long. Nothing is written
+    /// after that.
+    pub async fn stop(&self, patience: Duration) {
+        self.queue.close();
+        let writer = self.writer.lock().take();
+        let Some(writer) = writer else { return };
+        let end = tokio::time::Instant::now() + patience;
+        while !writer.is_finished() && tokio::time::Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Waits until everything that was submitted is written, or it takes too long.

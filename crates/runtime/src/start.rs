@@ -60,7 +60,7 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
     }
 
     let told = core.clone();
-    std::thread::Builder::new().name("writer".into()).spawn(move || {
+    let thread = std::thread::Builder::new().name("writer".into()).spawn(move || {
         writer.run(
             || now().as_millis() * 1000,
             |done| told.complete(now(), done.into_iter().map(|d| (d.id, d.outcome))),
@@ -73,6 +73,7 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
         queue,
         readers: Readers::new(readers),
         derivations: Semaphore::new(crate::MAX_DERIVATIONS),
+        writer: parking_lot::Mutex::new(Some(thread)),
     });
     let ticking = Arc::downgrade(&runtime);
     tokio::spawn(async move {

@@ -1,0 +1,269 @@
+//! Orders to a server: one line of JSON each way, over a socket that only its owner may open. The same orders run
+//! without a server, on its data, while none is running.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use vorpal_core::account::AccountRef;
+use vorpal_core::store::Kind;
+use vorpal_proto::jid::BareJid;
+use vorpal_proto::sasl::{Credentials, Hash, Iterations};
+use vorpal_runtime::{Runtime, now};
+
+/// The longest order or answer, in bytes.
+const MAX_LINE: u64 = 64 * 1024 * 1024;
+
+/// What can be ordered.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "snake_case")]
+pub enum Order {
+    /// Creates an account.
+    UserAdd {
+        /// its address
+        jid: String,
+        /// its password
+        password: String,
+    },
+    /// Sets another password.
+    UserPasswd {
+        /// whose
+        jid: String,
+        /// the password
+        password: String,
+    },
+    /// Deletes an account with everything it has.
+    UserRm {
+        /// which
+        jid: String,
+    },
+    /// Disables or enables an account.
+    UserDisable {
+        /// which
+        jid: String,
+        /// whether it may log in no more
+        disabled: bool,
+    },
+    /// All accounts of a host, or of all hosts.
+    UserList {
+        /// of which host
+        host: Option<String>,
+    },
+    /// How the server is.
+    Status,
+    /// All sessions.
+    SessionList,
+    /// Ends a session.
+    SessionKick {
+        /// its full address
+        jid: String,
+    },
+}
+
+/// What an order came to.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// It is done and stored.
+    Done,
+    /// What was asked for.
+    Rows(Vec<serde_json::Value>),
+    /// It could not be done, in the operator's words.
+    Error(String),
+}
+
+/// Takes orders at a socket until the process ends.
+///
+/// # Errors
+/// The socket cannot be made.
+pub fn listen(path: &Path, runtime: Arc<Runtime>) -> Result<()> {
+    // The store's lock is ours: a socket that is there was left behind by a server that was killed.
+    let _ = std::fs::remove_file(path);
+    let listener = UnixListener::bind(path).with_context(|| format!("the socket {} cannot be made", path.display()))?;
+    crate::run::protect(path)?;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let runtime = runtime.clone();
+            tokio::spawn(async move {
+                if let Err(error) = answer(stream, &runtime).await {
+                    tracing::debug!(%error, "an order was cut short");
+                }
+            });
+        }
+    });
+    Ok(())
+}
+
+async fn answer(mut stream: UnixStream, runtime: &Arc<Runtime>) -> Result<()> {
+    let (read, mut write) = stream.split();
+    let mut line = String::new();
+    BufReader::new(read.take(MAX_LINE)).read_line(&mut line).await?;
+    let answer = match serde_json::from_str(&line) {
+        Ok(order) => execute(runtime, order).await,
+        Err(error) => Answer::Error(format!("not an order: {error}")),
+    };
+    let mut answer = serde_json::to_vec(&answer)?;
+    answer.push(b'\n');
+    write.write_all(&answer).await?;
+    Ok(())
+}
+
+/// Gives an order to the server behind a socket.
+///
+/// # Errors
+/// Nobody answers there.
+pub async fn order(path: &Path, order: &Order) -> Result<Answer> {
+    let mut stream = UnixStream::connect(path).await?;
+    let (read, mut write) = stream.split();
+    let mut line = serde_json::to_vec(order)?;
+    line.push(b'\n');
+    write.write_all(&line).await?;
+    let mut answer = String::new();
+    BufReader::new(read.take(MAX_LINE)).read_line(&mut answer).await?;
+    serde_json::from_str(&answer).context("the server's answer")
+}
+
+/// Carries an order out.
+pub async fn execute(runtime: &Arc<Runtime>, order: Order) -> Answer {
+    match carry_out(runtime, order).await {
+        Ok(answer) => answer,
+        Err(error) => Answer::Error(format!("{error:#}")),
+    }
+}
+
+async fn carry_out(runtime: &Arc<Runtime>, order: Order) -> Result<Answer> {
+    let core = &runtime.core;
+    match order {
+        Order::UserAdd { jid, password } => {
+            let jid = address(runtime, &jid)?;
+            if runtime.load(jid.clone()).await? {
+                bail!("{jid} exists already");
+            }
+            let credentials = derive(password).await?;
+            stored(|done| core.create_user(now(), &jid, &credentials, done)).await?;
+            core.forget(&jid);
+        }
+        Order::UserPasswd { jid, password } => {
+            let lock = account(runtime, &jid).await?;
+            let credentials = derive(password).await?;
+            stored(|done| core.set_credentials(now(), &lock, &credentials, done)).await?;
+        }
+        Order::UserRm { jid } => {
+            let lock = account(runtime, &jid).await?;
+            stored(|done| core.delete_user(now(), &lock, done)).await?;
+        }
+        Order::UserDisable { jid, disabled } => {
+            let lock = account(runtime, &jid).await?;
+            stored(|done| core.disable_user(now(), &lock, disabled, done)).await?;
+        }
+        Order::UserList { host } => return users(runtime, host).await,
+        Order::Status => {
+            let accounts = core.all_loaded();
+            let sessions: usize = accounts.iter().map(|a| a.lock().sessions.len()).sum();
+            let attached: usize =
+                accounts.iter().map(|a| a.lock().sessions.iter().filter(|s| s.is_attached()).count()).sum();
+            let backlog = runtime.queue.backlog();
+            return Ok(Answer::Rows(vec![serde_json::json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                "uptime_seconds": now().since(core.started).as_secs(),
+                "hosts": core.hosts().iter().map(|h| h.domain().to_owned()).collect::<Vec<_>>(),
+                "sessions": sessions,
+                "connected": attached,
+                "accounts_loaded": accounts.len(),
+                "writes_waiting": backlog.batches,
+            })]));
+        }
+        Order::SessionList => {
+            let mut rows = Vec::new();
+            for lock in core.all_loaded() {
+                for session in &lock.lock().sessions {
+                    rows.push(serde_json::json!({
+                        "jid": session.jid.as_str(),
+                        "connected": session.is_attached(),
+                        "priority": session.priority(),
+                    }));
+                }
+            }
+            rows.sort_by(|a, b| a["jid"].as_str().cmp(&b["jid"].as_str()));
+            return Ok(Answer::Rows(rows));
+        }
+        Order::SessionKick { jid } => {
+            let full = vorpal_proto::jid::Jid::parse(&jid)?;
+            let resource = full.resource().ok_or_else(|| anyhow!("{jid} names no session: it has no resource"))?;
+            let lock = core.loaded(full.bare_str()).ok_or_else(|| anyhow!("there is no session {jid}"))?;
+            if !core.kick(now(), &lock, resource, "ended by the operator") {
+                bail!("there is no session {jid}");
+            }
+        }
+    }
+    Ok(Answer::Done)
+}
+
+async fn users(runtime: &Arc<Runtime>, host: Option<String>) -> Result<Answer> {
+    const PAGE: usize = 1_000;
+    let hosts = match host {
+        Some(host) => vec![host],
+        None => runtime.core.hosts().iter().map(|host| host.domain().to_owned()).collect(),
+    };
+    let mut rows = Vec::new();
+    for host in hosts {
+        let mut past: Option<String> = None;
+        loop {
+            let (of, from) = (host.clone(), past.clone());
+            let page = runtime.readers().read(move |r| r.owners(Kind::Account, &of, from.as_deref(), PAGE)).await?;
+            let Some(last) = page.last() else { break };
+            past = Some(last.name.to_string());
+            rows.extend(page.iter().map(
+                |row| serde_json::json!({ "jid": format!("{}@{}", row.name, row.host), "disabled": row.disabled }),
+            ));
+        }
+    }
+    Ok(Answer::Rows(rows))
+}
+
+/// An address of one of our hosts that an account can have.
+fn address(runtime: &Runtime, jid: &str) -> Result<BareJid> {
+    let jid = BareJid::parse(jid).with_context(|| format!("{jid} is no address of an account"))?;
+    if jid.local().is_none() {
+        bail!("{jid} has no name in front of the @");
+    }
+    if runtime.core.host(jid.domain()).is_none() {
+        bail!("{} is not a host of this server", jid.domain());
+    }
+    Ok(jid)
+}
+
+async fn account(runtime: &Arc<Runtime>, jid: &str) -> Result<AccountRef> {
+    let jid = address(runtime, jid)?;
+    runtime.load(jid.clone()).await?;
+    runtime.core.loaded(jid.as_str()).ok_or_else(|| anyhow!("there is no account {jid}"))
+}
+
+/// What is stored of a password: enough to check it by any mechanism, and not to know it.
+async fn derive(password: String) -> Result<Vec<Credentials>> {
+    tokio::task::spawn_blocking(move || {
+        Hash::ALL
+            .into_iter()
+            .map(|hash| {
+                let mut salt = [0; vorpal_proto::sasl::SALT_BYTES];
+                getrandom::fill(&mut salt).map_err(|e| anyhow!("{e}"))?;
+                Credentials::derive(hash, &password, &salt, Iterations::DEFAULT).context("this password cannot be used")
+            })
+            .collect()
+    })
+    .await?
+}
+
+async fn stored(write: impl FnOnce(Box<dyn FnOnce(bool) + Send>)) -> Result<()> {
+    let (told, hears) = tokio::sync::oneshot::channel();
+    write(Box::new(move |stored| {
+        let _ = told.send(stored);
+    }));
+    match hears.await {
+        Ok(true) => Ok(()),
+        _ => bail!("it could not be stored"),
+    }
+}

@@ -1,0 +1,5 @@
+//! The `vorpal` command.
+
+fn main() -> std::process::ExitCode {
+    vorpal::cli::main()
+}
