@@ -61,7 +61,11 @@ class Server:
         self.port, self.direct_port = free_port(), free_port()
         self.key, self.cert = certificate(self.folder)
         self.process = None
-        self.prepare(accounts)
+        try:
+            self.prepare(accounts)
+        except (OSError, subprocess.SubprocessError) as error:
+            self.remove()
+            raise SystemExit(f"{self.name}: {error}") from error
 
     def start(self):
         self.stop()

@@ -15,6 +15,7 @@ mod scram;
 mod session;
 mod wire;
 
+use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -26,7 +27,17 @@ use crate::enter::Door;
 use crate::options::{Mode, Options};
 use crate::process::Process;
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vorpal-load: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
     let options = Options::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let limit = Duration::from_secs(options.target.timeout);
