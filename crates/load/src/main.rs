@@ -1,0 +1,60 @@
+//! `vorpal-load`: measures any XMPP server by the server's own CPU time and memory per unit of work.
+//!
+//! It runs on the server's machine, on one thread, and spends little: stanzas are templates, and what comes back is counted
+//! rather than understood. Rates and latencies depend on what else the machine does; the server's CPU time hardly does.
+
+mod chat;
+mod enter;
+mod idle;
+mod login;
+mod options;
+mod process;
+mod report;
+mod scan;
+mod scram;
+mod session;
+mod wire;
+
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use tokio::task::LocalSet;
+
+use crate::enter::Door;
+use crate::options::{Mode, Options};
+use crate::process::Process;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vorpal-load: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let options = Options::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let limit = Duration::from_secs(options.target.timeout);
+    let report = LocalSet::new().block_on(&runtime, async {
+        let server = Process::new(options.target.pid)?;
+        let door = Rc::new(Door::new(options.target.clone())?);
+        let work = async {
+            match &options.mode {
+                Mode::Login(login) => login::run(&door, server, login).await,
+                Mode::Idle(idle) => idle::run(&door, server, idle).await,
+                Mode::Chat(chat) => chat::run(&door, server, chat).await,
+            }
+        };
+        tokio::time::timeout(limit, work)
+            .await
+            .context("not done in time: something was lost, or --timeout is too short")?
+    })?;
+    print!("{}", report.text(options.target.json));
+    Ok(())
+}

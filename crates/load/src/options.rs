@@ -1,0 +1,137 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Measures an XMPP server by its own CPU time and memory.
+///
+/// Accounts are made beforehand: PREFIX0, PREFIX1, … with one password. The server runs on this machine; its figures are
+/// those of the process given and of its children.
+#[derive(Debug, Parser)]
+#[command(name = "vorpal-load", version)]
+pub struct Options {
+    /// What every mode needs to know.
+    #[command(flatten)]
+    pub target: Target,
+    /// What to measure.
+    #[command(subcommand)]
+    pub mode: Mode,
+}
+
+/// The server, and how to talk to it.
+#[derive(Debug, Clone, Args)]
+pub struct Target {
+    /// Process id of the server.
+    #[arg(long, global = true, default_value_t = 0)]
+    pub pid: u32,
+    /// Address to connect to.
+    #[arg(long, global = true, default_value = "127.0.0.1")]
+    pub host: String,
+    /// Port to connect to.
+    #[arg(long, global = true, default_value_t = 5222)]
+    pub port: u16,
+    /// The XMPP domain.
+    #[arg(long, global = true, default_value = "localhost")]
+    pub domain: String,
+    /// User names are this and a number from 0.
+    #[arg(long, global = true, default_value = "u")]
+    pub user_prefix: String,
+    /// Everybody's password.
+    #[arg(long, global = true, default_value = "secret")]
+    pub password: String,
+    /// TLS after STARTTLS; this is the default.
+    #[arg(long, global = true, conflicts_with_all = ["direct_tls", "plain"])]
+    pub starttls: bool,
+    /// TLS from the first byte (XEP-0368).
+    #[arg(long, global = true, conflicts_with = "plain")]
+    pub direct_tls: bool,
+    /// No TLS.
+    #[arg(long, global = true, visible_alias = "no-tls")]
+    pub plain: bool,
+    /// The SASL mechanism.
+    #[arg(long, global = true, value_enum, default_value_t = Mechanism::ScramSha1)]
+    pub mechanism: Mechanism,
+    /// Give up after so many seconds.
+    #[arg(long, global = true, default_value_t = 300)]
+    pub timeout: u64,
+    /// Print one line of JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The SASL mechanisms known here.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Mechanism {
+    /// SCRAM-SHA-1
+    #[value(name = "scram-sha-1")]
+    ScramSha1,
+    /// SCRAM-SHA-256
+    #[value(name = "scram-sha-256")]
+    ScramSha256,
+}
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub enum Mode {
+    /// CPU per login with initial presence: one after the other, then several at a time.
+    Login(Login),
+    /// Memory per session that does nothing.
+    Idle(Idle),
+    /// CPU per message between pairs of users, with latency and a check that each came once and in order.
+    Chat(Chat),
+}
+
+/// Options of `login`.
+#[derive(Debug, Args)]
+pub struct Login {
+    /// How many accounts log in, in each of the two passes.
+    #[arg(long, default_value_t = 500)]
+    pub users: u32,
+    /// How many at a time in the second pass.
+    #[arg(long, default_value_t = 16)]
+    pub width: u32,
+}
+
+/// Options of `idle`.
+#[derive(Debug, Args)]
+pub struct Idle {
+    /// How many sessions.
+    #[arg(long, default_value_t = 1000)]
+    pub sessions: u32,
+    /// Over how many accounts they are spread; all, if not given.
+    #[arg(long)]
+    pub accounts: Option<u32>,
+    /// Logins made and closed before, so that what the server sets up once is not counted.
+    #[arg(long, default_value_t = 50)]
+    pub warm_up: u32,
+    /// What the sessions turn on.
+    #[command(flatten)]
+    pub extras: Extras,
+}
+
+/// Options of `chat`.
+#[derive(Debug, Args)]
+pub struct Chat {
+    /// Pairs of users; two accounts each.
+    #[arg(long, default_value_t = 10)]
+    pub pairs: u32,
+    /// Messages that each pair exchanges, both directions together.
+    #[arg(long, default_value_t = 1000)]
+    pub messages: u32,
+    /// Messages under way per pair; each one that arrives is answered by one.
+    #[arg(long, default_value_t = 1)]
+    pub in_flight: u32,
+    /// With `--carbons` each user has a second session that gets copies; with `--sm` all acks are awaited.
+    #[command(flatten)]
+    pub extras: Extras,
+}
+
+/// What a session turns on between binding and presence.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct Extras {
+    /// XEP-0198 with resumption, and a request for an ack after so many stanzas.
+    #[arg(long, value_name = "EVERY", value_parser = clap::value_parser!(u32).range(1..))]
+    pub sm: Option<u32>,
+    /// XEP-0280; in a chat each user then has a second session that gets copies.
+    #[arg(long)]
+    pub carbons: bool,
+}
