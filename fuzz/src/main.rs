@@ -1,14 +1,19 @@
 //! `vorpal-fuzz xml <inputs> [seed]`: runs so many inputs and stops at the first disagreement, made as short as it can be.
 //!
+//! `vorpal-fuzz xml-list <inputs> [seed]`: prints what passes through and what we write, with our tree, for `others.py`.
+//!
 //! Deterministic: one seed is one sequence of inputs. `corpus/` is where mutation starts from.
 
+use std::io::{BufWriter, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::process::ExitCode;
 
-use vorpal_fuzz::make;
+use vorpal_fuzz::inputs::Inputs;
 use vorpal_fuzz::random::Random;
+use vorpal_fuzz::tree;
 use vorpal_fuzz::xml::{Seen, check};
+use vorpal_proto::parse::{Limits, StreamContext, parse_element};
+use vorpal_proto::scan::scan;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
@@ -17,6 +22,10 @@ fn main() -> ExitCode {
             let seed = seed.first().and_then(|s| s.parse().ok()).unwrap_or(1);
             xml(count.parse().unwrap_or(0), seed)
         }
+        [what, count, seed @ ..] if what == "xml-list" => {
+            let seed = seed.first().and_then(|s| s.parse().ok()).unwrap_or(1);
+            list(count.parse().unwrap_or(0), seed)
+        }
         [what, path] if what == "xml-file" => match std::fs::read(path).map(|input| judge(&input, 1)) {
             Ok(result) => {
                 println!("{result:?}");
@@ -24,7 +33,7 @@ fn main() -> ExitCode {
             }
             Err(error) => usage(&error.to_string()),
         },
-        _ => usage("usage: vorpal-fuzz xml <inputs> [seed] | vorpal-fuzz xml-file <file>"),
+        _ => usage("usage: vorpal-fuzz xml|xml-list <inputs> [seed] | vorpal-fuzz xml-file <file>"),
     }
 }
 
@@ -39,18 +48,10 @@ fn judge(input: &[u8], seed: u64) -> Result<Seen, String> {
 }
 
 fn xml(count: u64, seed: u64) -> ExitCode {
-    let corpus = corpus();
-    let mut random = Random::new(seed);
-    let mut last = b"<message/>".to_vec();
+    let mut inputs = Inputs::new(seed);
     let (mut parsed, mut plain, mut headers) = (0u64, 0u64, 0u64);
     for n in 0..count {
-        let odd = [0, 1, 3, 10, 30][random.below(5)];
-        let fresh = match random.below(8) {
-            0 => make::header(&mut random, odd),
-            1..5 => make::stanza(&mut random, odd),
-            _ => corpus[random.below(corpus.len())].clone(),
-        };
-        let input = if random.one_in(2) { make::mutate(&mut random, &fresh, &last) } else { fresh };
+        let input = inputs.next();
         match judge(&input, n) {
             Ok(seen) => {
                 parsed += u64::from(seen.parsed);
@@ -59,9 +60,6 @@ fn xml(count: u64, seed: u64) -> ExitCode {
             }
             Err(said) => return report(n, input, &said),
         }
-        if input.len() < 4000 {
-            last = input;
-        }
     }
     println!(
         "{count} inputs, seed {seed}: {parsed} stanzas, {plain} of them plain, {headers} stream headers; no disagreement"
@@ -69,15 +67,29 @@ fn xml(count: u64, seed: u64) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The inputs in `corpus/xml`, in the order of their names.
-fn corpus() -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/xml");
-    let mut files: Vec<_> =
-        std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    files.sort();
-    let inputs: Vec<Vec<u8>> = files.iter().filter_map(|file| std::fs::read(file).ok()).collect();
-    assert!(!inputs.is_empty(), "no corpus");
-    inputs
+fn list(count: u64, seed: u64) -> ExitCode {
+    let mut inputs = Inputs::new(seed);
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    for _ in 0..count {
+        let input = inputs.next();
+        let Ok(element) = parse_element(&input, &StreamContext::default(), &Limits::DEFAULT) else { continue };
+        let mut tree = String::new();
+        tree::ours(&element).dump(&mut tree);
+        let written = element.to_string_in("jabber:client");
+        let plain = scan(&input, &Limits::DEFAULT).map(|_| ("plain", &input[..]));
+        let kind = if element.is_portable() { "portable" } else { "odd" };
+        for (kind, frame) in plain.into_iter().chain([(kind, written.as_bytes())]) {
+            let line = writeln!(out, "{kind} {} {}", hex(&tree::document(frame)), hex(tree.as_bytes()));
+            if line.is_err() {
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn report(n: u64, mut input: Vec<u8>, said: &str) -> ExitCode {

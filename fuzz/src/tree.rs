@@ -29,6 +29,21 @@ impl Tree {
         }
     }
 
+    /// One text for one tree, in characters that cannot occur in XML: for parsers in other languages (`others.py`).
+    pub fn dump(&self, out: &mut String) {
+        out.push_str(&format!("\x01E{}\x02{}", self.ns, self.name));
+        for ((ns, name), value) in &self.attrs {
+            out.push_str(&format!("\x01A{ns}\x02{name}\x02{value}"));
+        }
+        for node in &self.nodes {
+            match node {
+                Node::Element(child) => child.dump(out),
+                Node::Text(text) => out.push_str(&format!("\x01T{text}")),
+            }
+        }
+        out.push_str("\x01Z");
+    }
+
     /// The only node, if it is an element.
     fn only_child(mut self) -> Result<Tree, String> {
         match (self.nodes.pop(), self.nodes.is_empty()) {
@@ -43,7 +58,7 @@ pub const HEADER: &str = "<stream:stream xmlns='jabber:client' xmlns:stream='htt
 const FOOTER: &str = "</stream:stream>";
 
 /// A frame as the whole document it would be.
-fn document(frame: &[u8]) -> Vec<u8> {
+pub fn document(frame: &[u8]) -> Vec<u8> {
     [HEADER.as_bytes(), frame, FOOTER.as_bytes()].concat()
 }
 
@@ -72,9 +87,7 @@ pub fn rxml(frame: &[u8]) -> Result<Tree, String> {
 }
 
 fn rxml_parser() -> Parser {
-    let mut options = Options::default();
-    options.max_token_length = 1 << 24;
-    Parser::with_options(options)
+    Parser::with_options(Options { max_token_length: 1 << 24, ..Options::default() })
 }
 
 /// What rxml reads in a document.

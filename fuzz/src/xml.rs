@@ -82,6 +82,9 @@ fn same(what: &str, ours: &Tree, theirs: Result<Tree, String>) -> Result<(), Str
 fn scan_agrees(input: &[u8], plain: Option<&Plain>, parsed: &Result<Element, XmlError>) -> Result<(), String> {
     let Some(plain) = plain else { return Ok(()) };
     let element = parsed.as_ref().map_err(|e| format!("scan accepts what parse refuses: {e}"))?;
+    if !element.is_portable() {
+        return Err("scan accepts what is not portable".to_owned());
+    }
     let text = std::str::from_utf8(input).map_err(|_| "scan accepts what is not UTF-8")?;
     let part = |range: &std::ops::Range<u32>| text.get(range.start as usize..range.end as usize).unwrap_or("<cut>");
     let wrong = |what: &str| Err(format!("scan: {what} differ: {plain:?} of {element:?}"));

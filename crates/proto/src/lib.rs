@@ -7,6 +7,7 @@ pub mod element;
 pub mod frame;
 pub mod ns;
 pub mod parse;
+mod portable;
 mod reader;
 pub mod scan;
 mod space;
