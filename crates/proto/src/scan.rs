@@ -215,6 +215,10 @@ impl<'a> Scanner<'a> {
                 [b'/', b'>', ..] => return self.tag(name, start, xmlns, true),
                 _ => return None,
             }
+            // Before they are compared with each other.
+            if self.names.len() >= self.limits.attributes {
+                return None;
+            }
             let (at, name) = (self.at, self.name()?);
             if name == b"xmlns" {
                 if xmlns.is_some() || declared >= self.limits.declarations {
@@ -243,7 +247,7 @@ impl<'a> Scanner<'a> {
     fn tag(&mut self, name: &'a [u8], start: usize, xmlns: Option<u16>, empty: bool) -> Option<Tag<'a>> {
         self.at += if empty { 2 } else { 1 };
         self.budget = self.budget.checked_sub(self.names.len())?;
-        (self.names.len() <= self.limits.attributes).then_some(Tag { name, start, xmlns, empty })
+        Some(Tag { name, start, xmlns, empty })
     }
 
     /// A name without a prefix, in ASCII: about other letters the editions of XML differ.
@@ -270,7 +274,7 @@ impl<'a> Scanner<'a> {
         let value = value.get(..memchr(quote, value)?)?;
         // Seldom there is one, and most values are short: first only whether.
         let has_entities = match memchr3(b'<', b'&', b'>', value) {
-            Some(_) => self.only_entities(value)?,
+            Some(_) => only_entities(value)?,
             None => false,
         };
         if self.has_space && value.iter().any(|byte| b"\t\n".contains(byte)) {
@@ -278,16 +282,6 @@ impl<'a> Scanner<'a> {
         }
         self.at = start + value.len() + 1;
         Some((range(start, start + value.len()), has_entities))
-    }
-
-    /// Whether of `&`, `<` and `>` there are only entities.
-    fn only_entities(&mut self, value: &[u8]) -> Option<bool> {
-        let mut rest = value;
-        while let Some(at) = memchr3(b'<', b'&', b'>', rest) {
-            rest = rest.get(at..)?;
-            rest = rest.get(entity_len(rest)?..)?;
-        }
-        Some(true)
     }
 
     /// The value of a declaration: the number of the namespace.
@@ -321,6 +315,16 @@ impl<'a> Scanner<'a> {
             }
         }
     }
+}
+
+/// Whether all of `&`, `<` and `>` in a value belong to entities.
+fn only_entities(value: &[u8]) -> Option<bool> {
+    let mut rest = value;
+    while let Some(at) = memchr3(b'<', b'&', b'>', rest) {
+        rest = rest.get(at..)?;
+        rest = rest.get(entity_len(rest)?..)?;
+    }
+    Some(true)
 }
 
 /// The length of the entity at the start of `bytes`.
