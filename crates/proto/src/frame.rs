@@ -137,7 +137,7 @@ impl Framer {
             return if buf.len() > self.limit { Err(XmlError::TooLong) } else { Ok(None) };
         };
         let frame = buf.split_to(std::mem::take(&mut self.pos)).freeze();
-        if std::str::from_utf8(&frame).is_err() {
+        if !frame.is_ascii() && std::str::from_utf8(&frame).is_err() {
             return Err(XmlError::Encoding);
         }
         self.state = State::Start;
@@ -167,7 +167,17 @@ impl Framer {
             let rest = bytes.get(self.pos..).unwrap_or_default();
             let next = match self.state {
                 State::Content => memchr(b'<', rest),
-                State::Tag => rest.iter().position(|&byte| TAG_STOP[usize::from(byte)]),
+                State::Tag => match rest.iter().position(|&byte| TAG_STOP[usize::from(byte)]) {
+                    // Most bytes of a tag are in quotes: go through them without looking up and down each time.
+                    Some(at) => match rest.get(at..) {
+                        Some([quote @ (b'\'' | b'"'), value @ ..]) => {
+                            self.state = State::Quote(*quote);
+                            memchr2(*quote, b'<', value).map(|end| at + 1 + end)
+                        }
+                        _ => Some(at),
+                    },
+                    None => None,
+                },
                 State::Quote(quote) => memchr2(quote, b'<', rest),
                 State::EndTag => memchr2(b'>', b'<', rest),
                 State::CData(0) => memchr(b']', rest),
@@ -207,7 +217,6 @@ impl Framer {
                 State::Content
             }
             (State::Tag, b'/') => State::TagSlash,
-            (State::Tag, b'\'' | b'"') => State::Quote(byte),
             (State::Quote(quote), _) if byte == quote => State::Tag,
             (State::Tag | State::Quote(_) | State::EndTag, b'<') => {
                 return Err(XmlError::NotWellFormed("< inside a tag"));

@@ -10,6 +10,7 @@ pub mod frame;
 pub mod jid;
 pub mod ns;
 pub mod parse;
+mod portable;
 pub mod precis;
 mod reader;
 pub mod sasl;

@@ -9,7 +9,8 @@
 //!
 //! Limits: [`Limits`]. The tree takes at most 16 bytes of memory for each byte of the frame and 128 for each of
 //! `Limits::nodes`, and while it grows at most 40 and 400.
-//! Not: elements in the namespace of `xml`, which could not be written without a prefix.
+//! Not: elements in the namespace of `xml`, which could not be written without a prefix, and attributes `p:xmlns`, which
+//! other parsers misread. Both are legal XML and neither has a use.
 
 use std::borrow::Cow;
 
@@ -240,7 +241,8 @@ pub fn parse_element(frame: &[u8], context: &StreamContext, limits: &Limits) -> 
 /// # Errors
 /// As [`parse_element`], with [`Limits::DEFAULT`].
 pub fn parse_fragment(xml: &str) -> Result<Element, XmlError> {
-    parse_element(xml.trim_ascii().as_bytes(), &StreamContext::default(), &Limits::DEFAULT)
+    let xml = xml.trim_matches([' ', '\t', '\n', '\r']);
+    parse_element(xml.as_bytes(), &StreamContext::default(), &Limits::DEFAULT)
 }
 
 /// A prefix and what it stands for; the default namespace has the empty prefix.
@@ -475,6 +477,8 @@ impl<'a> Parser<'a> {
         for (name, value) in self.raw.drain(..).filter(|(name, _)| !is_declaration(name)) {
             let space = match name.prefix {
                 None => Space::NONE,
+                // Legal, but a parser in wide use takes it for a declaration, and so could be made to read another tree.
+                Some(_) if name.local == "xmlns" => return Err(XmlError::BadPrefix("an attribute named xmlns")),
                 Some(prefix) => self.scope.prefix(prefix).ok_or(UNBOUND)?,
             };
             if name.prefix.is_some() && attrs.iter().any(|old| old.space == space && old.name == name.local) {

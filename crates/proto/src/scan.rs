@@ -14,8 +14,8 @@
 //! entity   = "&amp;" / "&lt;" / "&gt;" / "&apos;" / "&quot;"
 //! ```
 //!
-//! `xmlns` on the stanza itself may only be the content namespace. On an element inside it has the characters of a URI,
-//! is not empty, is none of the three content namespaces and none that Namespaces §3 reserves. All is strict UTF-8 and
+//! `xmlns` on the stanza itself may only be the content namespace. On an element inside it is a URI of a cautious
+//! kind (`portable.rs`), none of the three content namespaces and none that Namespaces §3 reserves. All is strict UTF-8 and
 //! within the [`Limits`].
 //!
 //! Invariant: whatever is accepted here [`parse_element`](crate::parse::parse_element) accepts with the same header,
@@ -23,12 +23,13 @@
 
 use std::ops::Range;
 
-use memchr::{memchr_iter, memchr3};
+use memchr::{memchr, memchr_iter, memchr3};
 use smallvec::SmallVec;
 
 use crate::chars::NAME_BYTE;
 use crate::ns::{self, Ns};
 use crate::parse::{Limits, StreamContext, XMLNS, is_content};
+use crate::portable::is_portable_uri;
 
 /// A stanza in the plain grammar. Ranges count bytes from the start of the frame.
 #[derive(Clone, Debug)]
@@ -88,6 +89,8 @@ struct Scanner<'a> {
     limits: &'a Limits,
     /// Elements, texts and attributes that may still come.
     budget: usize,
+    /// Whether there is a tab or a line feed anywhere.
+    has_space: bool,
     /// The names of the attributes of the tag that is being read.
     names: SmallVec<[&'a [u8]; 8]>,
 }
@@ -108,16 +111,19 @@ impl<'a> Scanner<'a> {
     /// Looks at the characters as such: after this only ASCII has a meaning.
     fn new(frame: &'a [u8], limits: &'a Limits) -> Option<Scanner<'a>> {
         u32::try_from(frame.len()).ok()?;
-        let (mut control, mut union) = (false, 0);
+        let (mut least, mut union) = (u8::MAX, 0);
         for &byte in frame {
-            control |= (byte < b' ') & (byte != b'\n') & (byte != b'\t');
+            least = least.min(byte);
             union |= byte;
         }
-        if control || limits.depth == 0 || !union.is_ascii() && !is_xml_text(frame) {
+        // Tabs and line feeds, which may stand in text, make it look again, and later at each value.
+        let has_space = least < b' ';
+        let is_control = |&byte: &u8| byte < b' ' && byte != b'\t' && byte != b'\n';
+        if has_space && frame.iter().any(is_control) || !union.is_ascii() && !is_xml_text(frame) || limits.depth == 0 {
             return None;
         }
         let budget = limits.nodes_in(frame.len());
-        Some(Scanner { frame, at: 0, limits, budget, names: SmallVec::new() })
+        Some(Scanner { frame, at: 0, limits, budget, has_space, names: SmallVec::new() })
     }
 
     /// The whole frame. `implied`: without `xmlns` the stanza is in the content namespace.
@@ -192,9 +198,10 @@ impl<'a> Scanner<'a> {
     fn start_tag(&mut self, declared: usize, mut attrs: Option<&mut Attrs>) -> Option<Tag<'a>> {
         self.spend()?;
         let start = self.at;
-        if !self.eat(b"<") {
+        if self.frame.get(start)? != &b'<' {
             return None;
         }
+        self.at += 1;
         let name = self.name()?;
         if is_reserved(name) {
             return None;
@@ -202,42 +209,45 @@ impl<'a> Scanner<'a> {
         let mut xmlns = None;
         self.names.clear();
         loop {
-            if self.eat(b" ") {
-                let (at, name) = (self.at, self.name()?);
-                if name == b"xmlns" {
-                    if xmlns.is_some() || declared >= self.limits.declarations {
-                        return None;
-                    }
-                    xmlns = Some(self.xmlns()?);
-                    self.names.push(name);
-                    continue;
-                }
-                let lang = name == b"xml" && self.eat(b":lang");
-                if !lang && is_reserved(name) {
-                    return None;
-                }
-                let name = self.frame.get(at..self.at)?;
-                let (value, has_entities) = self.value()?;
-                if name.len() > self.limits.name || self.names.contains(&name) {
-                    return None;
-                }
-                self.names.push(name);
-                if let Some(attrs) = &mut attrs {
-                    attrs.push(PlainAttr { name: self.range_of(at, name), value, has_entities });
-                }
-            } else if self.eat(b">") {
-                return self.tag(name, start, xmlns, false);
-            } else if self.eat(b"/>") {
-                return self.tag(name, start, xmlns, true);
-            } else {
+            match self.rest() {
+                [b' ', ..] => self.at += 1,
+                [b'>', ..] => return self.tag(name, start, xmlns, false),
+                [b'/', b'>', ..] => return self.tag(name, start, xmlns, true),
+                _ => return None,
+            }
+            // Before they are compared with each other.
+            if self.names.len() >= self.limits.attributes {
                 return None;
+            }
+            let (at, name) = (self.at, self.name()?);
+            if name == b"xmlns" {
+                if xmlns.is_some() || declared >= self.limits.declarations {
+                    return None;
+                }
+                xmlns = Some(self.xmlns()?);
+                self.names.push(name);
+                continue;
+            }
+            if is_reserved(name) && !(name == b"xml" && self.eat(b":lang")) {
+                return None;
+            }
+            let name = self.frame.get(at..self.at)?;
+            let (value, has_entities) = self.value()?;
+            if name.len() > self.limits.name || self.names.contains(&name) {
+                return None;
+            }
+            self.names.push(name);
+            if let Some(attrs) = &mut attrs {
+                attrs.push(PlainAttr { name: self.range_of(at, name), value, has_entities });
             }
         }
     }
 
+    /// The end of a start tag.
     fn tag(&mut self, name: &'a [u8], start: usize, xmlns: Option<u16>, empty: bool) -> Option<Tag<'a>> {
+        self.at += if empty { 2 } else { 1 };
         self.budget = self.budget.checked_sub(self.names.len())?;
-        (self.names.len() <= self.limits.attributes).then_some(Tag { name, start, xmlns, empty })
+        Some(Tag { name, start, xmlns, empty })
     }
 
     /// A name without a prefix, in ASCII: about other letters the editions of XML differ.
@@ -259,22 +269,19 @@ impl<'a> Scanner<'a> {
             [b'=', quote @ (b'\'' | b'"'), ..] => *quote,
             _ => return None,
         };
-        self.at += 2;
-        let (start, mut has_entities) = (self.at, false);
-        loop {
-            self.at += self.rest().iter().position(|&byte| VALUE_STOP[usize::from(byte)])?;
-            match self.frame.get(self.at)? {
-                b'&' => {
-                    self.entity()?;
-                    has_entities = true;
-                }
-                byte if *byte == quote => break,
-                b'\'' | b'"' => self.at += 1,
-                _ => return None,
-            }
+        let start = self.at + 2;
+        let value = self.frame.get(start..)?;
+        let value = value.get(..memchr(quote, value)?)?;
+        // Seldom there is one, and most values are short: first only whether.
+        let has_entities = match memchr3(b'<', b'&', b'>', value) {
+            Some(_) => only_entities(value)?,
+            None => false,
+        };
+        if self.has_space && value.iter().any(|byte| b"\t\n".contains(byte)) {
+            return None;
         }
-        self.at += 1;
-        Some((range(start, self.at - 1), has_entities))
+        self.at = start + value.len() + 1;
+        Some((range(start, start + value.len()), has_entities))
     }
 
     /// The value of a declaration: the number of the namespace.
@@ -282,11 +289,8 @@ impl<'a> Scanner<'a> {
         let start = self.at + 2;
         let (_, has_entities) = self.value()?;
         let uri = self.frame.get(start..self.at - 1)?;
-        if has_entities || uri.is_empty() || !uri.iter().all(|&byte| URI_BYTE[usize::from(byte)]) {
-            return None;
-        }
-        let uri = std::str::from_utf8(uri).ok()?;
-        (uri != XMLNS).then(|| Ns::id_of(uri))
+        let id = Ns::id_of_bytes(uri);
+        (!has_entities && (id != 0 || is_portable_uri(uri) && uri != XMLNS.as_bytes())).then_some(id)
     }
 
     /// The rest of an end tag.
@@ -305,17 +309,28 @@ impl<'a> Scanner<'a> {
             self.at += memchr3(b'<', b'&', b'>', self.rest())?;
             match self.frame.get(self.at)? {
                 b'<' => return Some(()),
-                b'&' => self.entity()?,
+                b'&' => self.at += entity_len(self.rest())?,
                 _ if self.frame.get(..self.at)?.ends_with(b"]]") => return None,
                 _ => self.at += 1,
             }
         }
     }
+}
 
-    fn entity(&mut self) -> Option<()> {
-        let entities: [&[u8]; 5] = [b"&amp;", b"&lt;", b"&gt;", b"&apos;", b"&quot;"];
-        entities.iter().any(|entity| self.eat(entity)).then_some(())
+/// Whether all of `&`, `<` and `>` in a value belong to entities.
+fn only_entities(value: &[u8]) -> Option<bool> {
+    let mut rest = value;
+    while let Some(at) = memchr3(b'<', b'&', b'>', rest) {
+        rest = rest.get(at..)?;
+        rest = rest.get(entity_len(rest)?..)?;
     }
+    Some(true)
+}
+
+/// The length of the entity at the start of `bytes`.
+fn entity_len(bytes: &[u8]) -> Option<usize> {
+    let entities: [&[u8]; 5] = [b"&amp;", b"&lt;", b"&gt;", b"&apos;", b"&quot;"];
+    entities.iter().find(|entity| bytes.starts_with(entity)).map(|entity| entity.len())
 }
 
 /// `frame` has fewer than 2^32 bytes.
@@ -332,21 +347,4 @@ fn is_reserved(name: &[u8]) -> bool {
 fn is_xml_text(frame: &[u8]) -> bool {
     let forbidden = |at| matches!(frame.get(at..at + 3), Some([0xEF, 0xBF, 0xBE | 0xBF]));
     std::str::from_utf8(frame).is_ok() && !memchr_iter(0xEF, frame).any(forbidden)
-}
-
-/// What ends a run of ordinary characters in a value. Other control characters were looked for before.
-const VALUE_STOP: [bool; 256] = set(b"'\"<>&\t\n");
-
-/// RFC 3986 §2, without `&`, which would be an entity.
-const URI_BYTE: [bool; 256] =
-    set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~:/?#[]@!$'()*+,;=%");
-
-const fn set(bytes: &[u8]) -> [bool; 256] {
-    let mut table = [false; 256];
-    let mut at = 0;
-    while at < bytes.len() {
-        table[bytes[at] as usize] = true;
-        at += 1;
-    }
-    table
 }

@@ -1,0 +1,10 @@
+//! Differential fuzzing of `vorpal-proto`: what must hold for any input at all.
+//!
+//! [`xml`] is the property, [`tree`] the form in which parsers are compared, [`inputs`] the source of input. The same
+//! property is driven by `vorpal-fuzz xml N` (deterministic, for CI) and by libFuzzer (`fuzz_targets/xml.rs`).
+
+pub mod inputs;
+pub mod make;
+pub mod random;
+pub mod tree;
+pub mod xml;
