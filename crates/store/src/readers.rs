@@ -1,6 +1,6 @@
 //! Readers for several threads: a fixed number of them, lent one at a time.
 
-use crate::shape::{Backend, Reader, Result};
+use crate::shape::{Reader, Result};
 use std::num::NonZeroUsize;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -12,12 +12,13 @@ pub struct Readers {
 }
 
 impl Readers {
-    /// Opens `count` readers of a store.
+    /// Opens `count` readers by [`Writer::reader`](crate::writer::Writer::reader) or
+    /// [`Backend::reader`](crate::shape::Backend::reader).
     ///
     /// # Errors
-    /// Those of [`Backend::reader`].
-    pub fn open(backend: &dyn Backend, count: NonZeroUsize) -> Result<Readers> {
-        let free = (0..count.get()).map(|_| backend.reader()).collect::<Result<Vec<_>>>()?;
+    /// Those of opening one.
+    pub fn open(count: NonZeroUsize, reader: impl Fn() -> Result<Box<dyn Reader>>) -> Result<Readers> {
+        let free = (0..count.get()).map(|_| reader()).collect::<Result<Vec<_>>>()?;
         Ok(Readers { free: Mutex::new(free), returned: Condvar::new() })
     }
 
@@ -57,12 +58,13 @@ impl Drop for Loan<'_> {
 mod tests {
     use super::*;
     use crate::memory::{Disk, Memory};
+    use crate::shape::Backend;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
     fn no_more_are_lent_than_there_are_and_all_come_back() {
         let store = Memory::open(&Disk::new()).unwrap();
-        let readers = Readers::open(&store, NonZeroUsize::new(2).unwrap()).unwrap();
+        let readers = Readers::open(NonZeroUsize::new(2).unwrap(), || store.reader()).unwrap();
         let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         std::thread::scope(|scope| {
             for _ in 0..8 {
@@ -85,7 +87,7 @@ mod tests {
     #[test]
     fn a_reader_comes_back_from_a_question_that_panics() {
         let store = Memory::open(&Disk::new()).unwrap();
-        let readers = Readers::open(&store, NonZeroUsize::MIN).unwrap();
+        let readers = Readers::open(NonZeroUsize::MIN, || store.reader()).unwrap();
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| readers.ask(|_| panic!("on purpose"))));
         assert!(panicked.is_err());
         assert!(readers.ask(|reader| reader.owner(1).unwrap()).is_none());

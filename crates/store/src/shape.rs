@@ -498,9 +498,7 @@ pub enum StoreError {
         pid: u32,
     },
     /// The operator: a newer version of the program has been here.
-    #[error(
-        "the store has schema {found}, this program knows {known}: run the newer program, or restore the backup made before it"
-    )]
+    #[error("the store has schema {found}, this program knows {known}: run the newer program")]
     Newer {
         /// The schema of the store.
         found: u32,

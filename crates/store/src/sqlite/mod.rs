@@ -59,7 +59,7 @@ pub struct Options {
     pub tail_rest: usize,
     /// Unindexed log entries above which nothing more is taken into a log until the index could be filled.
     pub tail_max: usize,
-    /// Log entries indexed in one step.
+    /// Log entries indexed in one step; more when the tail is longer than `tail_bulk`.
     pub tail_piece: usize,
     /// Pages in the write-ahead log (4 KiB each) above which they are copied to the database though the writer is busy.
     pub wal_busy: u32,
@@ -82,7 +82,7 @@ impl Default for Options {
             tail_bulk: 32_768,
             tail_rest: 2_048,
             tail_max: 131_072,
-            tail_piece: 2_048,
+            tail_piece: 1_024,
             wal_busy: 2_048,
             wal_rest: 256,
             wal_max: 16_384,

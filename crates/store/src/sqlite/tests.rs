@@ -3,7 +3,7 @@
 use super::*;
 use crate::conformance::{self, Store};
 use crate::memory::{Disk, Memory};
-use crate::shape::{Direction, LogQuery, NewEntry, Side, Write};
+use crate::shape::{Direction, Kind, LogQuery, NewEntry, OwnerRow, Row, Side, Write};
 use crate::testing::Folder;
 use bytes::Bytes;
 
@@ -137,6 +137,49 @@ fn a_torn_write_ahead_log_gives_a_run_of_commits_without_gaps() {
     assert_eq!((counts.first(), counts.last()), (Some(&0), Some(&20)));
 }
 
+#[test]
+fn what_was_deleted_leaves_nothing_in_the_index() {
+    let folder = Folder::new();
+    let mut store = Sqlite::open(folder.path(), tight()).unwrap();
+    for id in 1..=200 {
+        commit(&mut store, said(id, &[1, 2]));
+        let ids = vec![id / 2, id.saturating_sub(3)];
+        let deletes = [1, 2].map(|owner| Write::LogDelete { owner, ids: ids.clone() });
+        commit(&mut store, Batch { writes: deletes.into(), ..Batch::default() });
+        let _ = store.idle(0, id % 10 != 0).unwrap();
+    }
+    while store.idle(0, false).unwrap() {}
+    let count = |table: &str| -> u64 {
+        store.sql.query_row(&format!("SELECT count(*) FROM {table}"), [], |r| r.get(0).map(uint)).unwrap()
+    };
+    let left = count("log");
+    let tail = lock(&store.tail).len() as u64;
+    assert_eq!((left, count("log_owner") + tail, count("log_peer") + tail), (3, 6, 6));
+}
+
+#[test]
+fn a_late_write_of_a_deleted_owner_goes_after_the_next_start() {
+    let folder = Folder::new();
+    let mut live = store(&folder, tight());
+    let map = live.map("m", Loading::WithOwner).unwrap();
+    let name = |owner, name: &str| {
+        let (host, name) = ("x.example".into(), name.into());
+        Write::Create(OwnerRow { owner, kind: Kind::Account, host, name, disabled: false, created: 0 })
+    };
+    let put = |owner| Write::Put { map, owner, key: "k".into(), row: Some(Row::default()) };
+    let writes = vec![name(1, "romeo"), name(2, "juliet"), put(2), Write::Delete { owner: 1 }];
+    commit(&mut *live, Batch { writes, ..Batch::default() });
+    while live.idle(0, false).unwrap() {}
+    commit(&mut *live, Batch { writes: vec![put(1)], ..Batch::default() });
+    commit(&mut *live, said(1, &[1, 2]));
+    drop(live);
+    let mut live = store(&folder, tight());
+    while live.idle(0, false).unwrap() {}
+    let mut reader = live.reader().unwrap();
+    assert_eq!((reader.load(1, 9).unwrap().len(), reader.load(2, 9).unwrap().len()), (0, 1));
+    assert_eq!((ids(&*live, 1), ids(&*live, 2)), (vec![], vec![1]));
+}
+
 // --- the weather ----------------------------------------------------------------------------------------------------
 
 fn blob(map: MapId, owner: Owner, len: usize) -> Batch {
@@ -152,8 +195,17 @@ fn on_a_full_disk_what_does_not_fit_fails_alone_and_later_it_works() {
     let pages: u32 = store.sql.query_row("PRAGMA page_count", [], |r| r.get(0)).unwrap();
     store.sql.query_row(&format!("PRAGMA max_page_count = {}", pages + 20), [], |_| Ok(())).unwrap();
     let mut stale = Stale::default();
-    let group = [said(1, &[1]), blob(map, 2, 200_000), said(2, &[3]), said(3, &[2]), blob(map, 4, 10_000)];
-    let outcomes = store.apply(&group, &mut stale);
+    let group = [
+        said(1, &[1]),
+        blob(map, 2, 200_000),
+        said(2, &[3]),
+        said(3, &[2]),
+        blob(map, 4, 10_000),
+        blob(MapId(9), 5, 1),
+    ];
+    let outcomes = store.apply(&[&group[5..], &group[..5]].concat(), &mut stale);
+    assert!(matches!(outcomes[0], Outcome::Failed(StoreError::Bug(_))), "it fails for its own reason: {outcomes:?}");
+    let outcomes = &outcomes[1..];
     assert!(outcomes[0].is_committed() && outcomes[2].is_committed() && outcomes[4].is_committed(), "{outcomes:?}");
     assert!(matches!(outcomes[1], Outcome::Failed(StoreError::Full)), "{outcomes:?}");
     assert!(matches!(outcomes[3], Outcome::Failed(StoreError::Stale)), "{outcomes:?}");
@@ -277,12 +329,17 @@ fn readers_see_every_entry_that_was_told_and_never_a_gap() {
                     }
                     assert_eq!(seen, (1..=seen.len() as EntryId).collect::<Vec<_>>());
                     assert!(seen.len() as u64 >= floor, "{} of {floor}", seen.len());
+                    // Each commit takes this owner's only entry away and gives it another.
+                    let other = reader.log_range(2, query).unwrap().len() as u64;
+                    assert!(other == 1 || floor == 0 && other == 0, "two states in one answer: {other} entries");
                     reads += 1;
                 }
             });
         }
         for id in 1..=LAST {
-            commit(&mut *store, said(id, &[1, 2 + id % 5]));
+            let mut batch = said(id, &[1, 2]);
+            batch.writes.push(Write::LogDelete { owner: 2, ids: vec![id - 1] });
+            commit(&mut *store, batch);
             told.store(id, Ordering::SeqCst);
             let _ = store.idle(0, id % 3 != 0).unwrap();
         }
