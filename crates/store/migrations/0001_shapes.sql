@@ -22,6 +22,7 @@ CREATE TABLE dead (
     owner INTEGER NOT NULL PRIMARY KEY,
     phase INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX dead_due ON dead (owner) WHERE phase < 2;
 
 CREATE TABLE map_name (
     map  INTEGER NOT NULL PRIMARY KEY,

@@ -4,10 +4,12 @@
 //! - [`shape`] says what can be stored and asked; the interface of every backend
 //! - [`memory`] keeps it in ordered maps, and can refuse, delay, crash and forget
 //! - [`sqlite`] keeps it in a database file; [`lock`] keeps others from opening it
+//! - [`readers`] lends readers to threads
 //! - [`writer`] is the queue: what arrives while one commit runs is the next commit
 
 pub mod lock;
 pub mod memory;
+pub mod readers;
 pub mod shape;
 pub mod sqlite;
 pub mod writer;

@@ -32,6 +32,9 @@ const QUIET: Duration = Duration::from_millis(250);
 /// How often a writer with nothing to do looks for rows that have expired.
 const LOOK: Duration = Duration::from_secs(10);
 
+/// How often a writer that is never without work does what can wait all the same.
+const PATIENCE: Micros = 1_000_000;
+
 /// How soon a writer looks again whether a delayed commit may go (tests only).
 const STALL: Duration = Duration::from_millis(1);
 
@@ -292,11 +295,17 @@ impl Writer {
         mut told: impl FnMut(Vec<Done>),
         mut weather: impl FnMut(StoreError),
     ) {
+        let mut rested = clock();
         loop {
             match self.step() {
                 Step::Committed(done) => {
                     told(done);
-                    if let Err(error) = self.idle(clock() / 1000, true) {
+                    let now = clock();
+                    let busy = now < rested.saturating_add(PATIENCE);
+                    if !busy {
+                        rested = now;
+                    }
+                    if let Err(error) = self.idle(now / 1000, busy) {
                         weather(error);
                     }
                 }

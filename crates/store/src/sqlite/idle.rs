@@ -18,9 +18,12 @@ type Sql<T> = rusqlite::Result<T>;
 impl Sqlite {
     pub(super) fn do_idle(&mut self, now: Millis, busy: bool) -> Result<bool> {
         let enough = if busy { self.options.tail_bulk } else { self.options.tail_rest };
+        let unindexed = lock(&self.tail).len();
         let mut more = false;
-        if self.filling.is_some() || lock(&self.tail).len() > enough {
-            more = self.fill_index().map_err(|e| error::from("filling the index", e))?;
+        if self.filling.is_some() || unindexed > enough {
+            // A step grows with the tail, so that it always catches up.
+            let steps = 1 + unindexed / self.options.tail_bulk.max(1);
+            more = self.fill_index(self.options.tail_piece * steps).map_err(|e| error::from("filling the index", e))?;
         }
         if !busy {
             more |= self.tidy(now)?;
@@ -31,14 +34,14 @@ impl Sqlite {
 
     // --- the index --------------------------------------------------------------------------------------------------
 
-    /// Indexes a piece of the tail. Returns whether there is more of what is being filled.
-    fn fill_index(&mut self) -> Sql<bool> {
+    /// Indexes up to `limit` entries of the tail. Returns whether there is more of what is being filled.
+    fn fill_index(&mut self, limit: usize) -> Sql<bool> {
         let (to, from) = self.filling.unwrap_or((self.last, 0));
         // From now on a deletion looks into the index for everything up to there.
         self.filling = Some((to, from));
-        let piece = lock(&self.tail).piece(from, to, self.options.tail_piece);
+        let piece = lock(&self.tail).piece(from, to, limit);
         let count: usize = piece.iter().map(|(_, refs)| refs.len()).sum();
-        let finished = count < self.options.tail_piece;
+        let finished = count < limit;
         self.execute("BEGIN IMMEDIATE")?;
         self.index(&piece)?;
         if finished {

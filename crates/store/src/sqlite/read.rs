@@ -135,10 +135,9 @@ impl SqliteReader {
         let peer = query.peer.map(peer_hash);
         let (unindexed, first, known) = {
             let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-            let all = tail.of(owner);
-            let within = all.iter().filter(|r| r.id > query.after && r.id < query.before);
+            let within = tail.between(owner, query.after, query.before).iter();
             let ids: Vec<EntryId> = within.filter(|r| peer.is_none_or(|p| p == r.peer)).map(|r| r.id).collect();
-            (ids, all.first().map_or(EntryId::MAX, |r| r.id), tail.last)
+            (ids, tail.of(owner).first().map_or(EntryId::MAX, |r| r.id), tail.last)
         };
         // What is not in the copy but in the index has been committed since, and is found as such.
         let first = first.min(known.saturating_add(1));

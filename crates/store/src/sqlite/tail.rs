@@ -50,6 +50,14 @@ impl Tail {
         self.by_owner.get(&owner).map_or(&[], Vec::as_slice)
     }
 
+    /// An owner's entries between two ids.
+    pub fn between(&self, owner: Owner, after: EntryId, before: EntryId) -> &[Ref] {
+        let all = self.of(owner);
+        let from = all.partition_point(|r| r.id <= after);
+        let to = all.partition_point(|r| r.id < before);
+        all.get(from..to).unwrap_or_default()
+    }
+
     /// The first `limit` entries up to `to` (included), by owner from `from` on, and by id.
     pub fn piece(&self, from: Owner, to: EntryId, limit: usize) -> Vec<(Owner, Vec<Ref>)> {
         let mut room = limit;

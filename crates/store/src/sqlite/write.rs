@@ -231,7 +231,7 @@ impl Group<'_> {
         let within = |r: &Ref| r.id > after && r.id < before;
         let mut unindexed: Vec<EntryId> = {
             let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-            tail.of(owner).iter().filter(|r| within(r)).map(|r| r.id).collect()
+            tail.between(owner, after, before).iter().map(|r| r.id).collect()
         };
         let added = self.pending.added.iter().filter(|(o, r)| *o == owner && within(r));
         unindexed.extend(added.map(|(_, r)| r.id));

@@ -197,3 +197,30 @@ fn a_writer_that_panics_closes_its_queue() {
     assert!(thread.join().is_err());
     assert!(matches!(queue.submit_with(NOW, say(1, 1)), Err(StoreError::Closed)));
 }
+
+#[test]
+fn a_writer_that_is_never_without_work_removes_what_has_expired_all_the_same() {
+    let disk = Disk::new();
+    let (queue, mut writer) = open(&disk);
+    let map = writer.map("m", Loading::WithOwner).unwrap();
+    let row = Row { expires: Some(NOW / 1000), ..Row::default() };
+    let put = Write::Put { map, owner: 1, key: "k".into(), row: Some(row) };
+    queue.submit(NOW, Batch { writes: vec![put], ..Batch::default() }).unwrap();
+    // Each commit submits the next one, and takes a third of a second.
+    let mut left = 10;
+    let again = queue.clone();
+    let told = move |_| match left {
+        0 => again.close(),
+        _ => {
+            left -= 1;
+            again.submit_with(NOW, say(1, 1)).unwrap();
+        }
+    };
+    let ticks = std::cell::Cell::new(NOW);
+    let clock = || {
+        ticks.set(ticks.get() + 333_333);
+        ticks.get()
+    };
+    writer.run(clock, told, |error| panic!("{error}"));
+    assert!(Memory::open(&disk).unwrap().reader().unwrap().load(1, 9).unwrap().is_empty());
+}
