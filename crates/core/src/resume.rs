@@ -340,12 +340,15 @@ impl Core {
         now: Timestamp,
         lock: &AccountRef,
         token: &str,
+        h: u32,
         wake: Arc<dyn Wake>,
     ) -> Result<Arc<Session>, NoSuchSession> {
         let mut todo = Todo::default();
         let session = {
             let mut account = lock.lock();
             let found = account.sessions.iter().find(|s| s.stream().token.as_deref().is_some_and(|t| same(t, token)));
+            // Checked before anything is taken over: an old connection may have had this in its buffers.
+            let found = found.filter(|s| s.stream().can_have(h));
             let Some(session) = found.cloned() else { return Err(NoSuchSession { h: None }) };
             let old = session.stream().wake.take();
             if let Some(old) = old {

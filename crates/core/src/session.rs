@@ -574,6 +574,14 @@ impl Stream {
         self.sm = Some(Management { sent: 0, acked: 0, asked: false });
     }
 
+    /// Whether a client can have handled `h`: not less than it has acknowledged, nor more than was sent. Of a session that is
+    /// back after a restart nothing is known.
+    pub(crate) fn can_have(&self, h: u32) -> bool {
+        let Some(sm) = &self.sm else { return false };
+        let newly = h.wrapping_sub(sm.acked as u32) as usize;
+        self.restored || newly <= self.unacked.iter().filter(|out| out.counted).count()
+    }
+
     /// The `h` with which a client resumes. After a restart nothing is known of what was sent before, and the count goes
     /// on from the client's.
     pub(crate) fn acked_at_resumption(&mut self, h: u32) -> Result<Vec<EntryId>, u64> {
