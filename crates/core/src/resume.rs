@@ -478,7 +478,7 @@ impl Core {
     /// A session reached its bound: its connection goes, and it is resumed later or ends.
     pub(crate) fn lagging(&self, now: Timestamp, lock: &AccountRef, id: SessionId, todo: &mut Todo) {
         let mut account = lock.lock();
-        let Some(session) = account.session(id).cloned() else { return };
+        let Some(session) = account.session(id).cloned().filter(|s| s.is_attached()) else { return };
         tracing::warn!(session = %session.jid, "the client does not read: its connection is closed");
         let old = session.stream().wake.clone();
         self.detach_locked(now, lock, &mut account, &session, todo);

@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod control;
+mod limits;
 mod run;
 
 pub use run::{Server, serve};

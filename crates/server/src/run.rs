@@ -14,8 +14,9 @@ use vorpal_core::module::Module;
 use vorpal_core::registry::Registry;
 use vorpal_core::server::core_names;
 use vorpal_net::c2s::{self, Shared};
-use vorpal_net::limits::{Gate, Settings as GateSettings};
+use vorpal_net::limits::Gate;
 use vorpal_net::tls::{Certificate, Policy, TlsHosts, TlsVersion};
+use vorpal_proto::error::StreamCondition;
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::parse::Limits;
 use vorpal_runtime::{Backing, Runtime, Setup, now, start};
@@ -71,8 +72,17 @@ impl Server {
         Ok(Server { runtime, config, data, modules })
     }
 
-    /// Waits until everything that was promised is written, and closes the store.
+    /// Waits until everything that was promised is written, and closes the store. Sessions that can be resumed are left as
+    /// they are, without an end of their streams; all others are told.
     pub async fn close(self) {
+        let core = &self.runtime.core;
+        for lock in core.all_loaded() {
+            let sessions = lock.lock().sessions.clone();
+            for session in sessions.iter().filter(|session| !session.stream().is_resumable()) {
+                core.close(now(), &lock, session, Some(StreamCondition::SystemShutdown.into()));
+            }
+        }
+        core.tick(now());
         self.runtime.drained(PATIENCE).await;
         self.runtime.stop(PATIENCE).await;
     }
@@ -101,10 +111,8 @@ pub async fn serve(config: Config, modules: &'static [&'static Module]) -> Resul
             limits: Limits::default(),
         }),
         tls: Arc::new(tls(config, &server.data)?),
-        gate: Gate::new(GateSettings {
-            connections_per_network: config.limits.connections.get() as usize,
-            ..GateSettings::default()
-        }),
+        gate: Gate::new(crate::limits::gate(&config.limits)),
+        traffic: crate::limits::traffic(&config.limits),
         time_to_log_in: config.limits.login_time.get().as_duration(),
         began,
     });

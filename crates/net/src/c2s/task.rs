@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -23,7 +24,7 @@ use vorpal_proto::error::{StreamCondition, StreamError};
 use vorpal_runtime::{Runtime, now};
 
 use super::{Connection, Need, Settings};
-use crate::limits::{Attempt, Gate, Guard};
+use crate::limits::{Attempt, Gate, Guard, Throttle};
 use crate::tls::{Entry, TlsHosts};
 
 /// So much is read at once.
@@ -47,6 +48,8 @@ pub struct Shared {
     pub tls: Arc<TlsHosts>,
     /// what one network may do
     pub gate: Gate,
+    /// how many bytes of one client are read in a second, and at once
+    pub traffic: (NonZeroU32, u32),
     /// from accept to bind, all in all
     pub time_to_log_in: Duration,
     /// where the clock of the limits began
@@ -142,6 +145,9 @@ struct Task {
     unflushed: bool,
     peer: SocketAddr,
     guard: Guard,
+    throttle: Throttle,
+    /// so much was read since the throttle was asked
+    fresh: usize,
 }
 
 /// Serves one connection until it ends.
@@ -178,6 +184,8 @@ async fn log_in(
         unflushed: false,
         peer,
         guard,
+        throttle: Throttle::new(shared.traffic.0, shared.traffic.1),
+        fresh: 0,
     });
     if direct_tls {
         let bindings = tokio::time::timeout_at(deadline, task.handshake(shared, Entry::Direct)).await.ok()??;
@@ -254,6 +262,7 @@ async fn log_in(
 
 /// In a session, until the connection ends.
 async fn bound(shared: &Arc<Shared>, task: &mut Task) {
+    let mut resting = None;
     loop {
         let mut reads = true;
         match task.connection.input(now(), &mut task.input) {
@@ -280,8 +289,18 @@ async fn bound(shared: &Arc<Shared>, task: &mut Task) {
         if task.connection.is_over() && task.is_written() {
             return task.finish().await;
         }
-        if let Event::Closed | Event::TooLate = task.event(reads && !task.connection.is_over(), None).await {
-            return;
+        let reads = reads && !task.connection.is_over();
+        let until = resting.filter(|_| reads);
+        match task.event(reads && until.is_none(), until).await {
+            Event::Closed => return,
+            // It has rested long enough.
+            Event::TooLate => resting = None,
+            Event::Read => {
+                let fresh = std::mem::take(&mut task.fresh);
+                let rest = task.throttle.take(shared.began.elapsed(), fresh);
+                resting = (!rest.is_zero()).then(|| tokio::time::Instant::now() + rest);
+            }
+            Event::Woken | Event::Written => {}
         }
     }
 }
@@ -346,7 +365,7 @@ impl Task {
         if !reads {
             return Poll::Pending;
         }
-        let (io, input) = (&mut self.io, &mut self.input);
+        let (io, input, fresh) = (&mut self.io, &mut self.input, &mut self.fresh);
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buf = ReadBuf::new(scratch);
             match io.poll_read(cx, &mut buf) {
@@ -355,6 +374,7 @@ impl Task {
                 Poll::Ready(Ok(())) if buf.filled().is_empty() => Poll::Ready(Event::Closed),
                 Poll::Ready(Ok(())) => {
                     input.extend_from_slice(buf.filled());
+                    *fresh += buf.filled().len();
                     Poll::Ready(Event::Read)
                 }
             }
