@@ -157,10 +157,8 @@ pub async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr, dir
     let bell = Arc::new(Bell::default());
     let deadline = tokio::time::Instant::now() + shared.time_to_log_in;
     let login = Box::pin(log_in(&shared, socket, peer, direct_tls, bell, guard, deadline));
-    let Some(task) = login.await else { return };
-    let mut task = task;
+    let Some(mut task) = login.await else { return };
     bound(&shared, &mut task).await;
-    task.connection.gone(now());
 }
 
 /// From the first byte to a session. Its state is freed when the session is bound.
@@ -241,7 +239,6 @@ async fn log_in(
         }
         if task.connection.is_bound() {
             if !task.guard.logged_in() {
-                task.connection.gone(now());
                 return None;
             }
             return Some(task);
@@ -307,6 +304,13 @@ async fn bound(shared: &Arc<Shared>, task: &mut Task) {
 
 fn log_store_error(error: vorpal_core::store::StoreError) {
     tracing::error!(%error, "an account cannot be read");
+}
+
+impl Drop for Task {
+    /// However the task ends, also by a panic: the session learns that its connection is gone.
+    fn drop(&mut self) {
+        self.connection.gone(now());
+    }
 }
 
 impl Task {
