@@ -575,7 +575,9 @@ impl Core {
                 self.end(now, &lock, &mut account, &session, Closing::Normal, &mut todo);
             }
         }
-        for lock in std::mem::take(&mut *self.dirty.lock()) {
+        // Not in the head of the loop: the list would stay locked while accounts are.
+        let dirty = std::mem::take(&mut *self.dirty.lock());
+        for lock in dirty {
             let mut account = lock.lock();
             account.dirty = false;
             self.save_cursors(now, &lock, &mut account, &mut todo);
