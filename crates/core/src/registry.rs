@@ -11,8 +11,8 @@ use vorpal_proto::ns::Ns;
 use vorpal_proto::stanza::Stanza;
 
 use crate::hook::{
-    FeatureMaker, Flow, FormMaker, IqHandler, MessageCx, MessageHandler, NonzaHandler, OutboundHandler, Outgoing, SessionCx,
-    SessionHandler, Verdict,
+    FeatureMaker, Flow, FormMaker, IqHandler, MessageCx, MessageHandler, NonzaHandler, OutboundHandler, Outgoing,
+    SessionCx, SessionHandler, Verdict,
 };
 use crate::module::{At, Module, Phase, Result, Section, Setup, SetupError, Stage, Xep};
 use crate::session::{Flag, Slot};
@@ -83,6 +83,20 @@ impl Names {
             tables.push(kind);
             tables.len() - 1
         })
+    }
+
+    /// A copy to try a configuration on: what is registered there reaches nobody.
+    pub fn trial(&self) -> Names {
+        Names {
+            flags: Mutex::new(self.flags.lock().clone()),
+            slots: Mutex::new(self.slots.lock().clone()),
+            tables: Mutex::new(self.tables.lock().clone()),
+        }
+    }
+
+    /// The tables that the store has not been asked for: whoever registered them can only be there after a restart.
+    pub fn unbound(&self) -> Vec<&'static str> {
+        self.tables.lock().iter().filter(|table| table.map == UNBOUND).map(|table| table.name).collect()
     }
 
     /// Asks the store for the numbers of all tables that have none yet.
@@ -295,16 +309,28 @@ impl Registry {
             rows.push((format!("stream features when {stage:?}"), made.map(|(module, ..)| *module).collect()));
         }
         rows.retain(|(_, modules)| !modules.is_empty());
-        let mut nonzas: Vec<_> = self.nonza.iter().flat_map(|((stage, ns), list)| {
-            let ns = known(*ns);
-            list.iter().map(move |(module, name, _)| (format!("nonza <{name} xmlns='{ns}'/> when {stage:?}"), vec![*module]))
-        }).collect();
+        let mut nonzas: Vec<_> = self
+            .nonza
+            .iter()
+            .flat_map(|((stage, ns), list)| {
+                let ns = known(*ns);
+                list.iter().map(move |(module, name, _)| {
+                    (format!("nonza <{name} xmlns='{ns}'/> when {stage:?}"), vec![*module])
+                })
+            })
+            .collect();
         nonzas.sort();
         rows.extend(nonzas);
-        let mut answers: Vec<_> = self.iq.iter().flat_map(|((at, set, ns), list)| {
-            let (kind, ns) = (if *set { "set" } else { "get" }, known(*ns));
-            list.iter().map(move |(module, name, _)| (format!("iq {kind} <{name} xmlns='{ns}'/> at {at:?}"), vec![*module]))
-        }).collect();
+        let mut answers: Vec<_> = self
+            .iq
+            .iter()
+            .flat_map(|((at, set, ns), list)| {
+                let (kind, ns) = (if *set { "set" } else { "get" }, known(*ns));
+                list.iter().map(move |(module, name, _)| {
+                    (format!("iq {kind} <{name} xmlns='{ns}'/> at {at:?}"), vec![*module])
+                })
+            })
+            .collect();
         answers.sort();
         rows.extend(answers);
         rows

@@ -2,6 +2,12 @@
 
 pub mod cli;
 pub mod control;
+mod log;
+mod program;
+mod reload;
 mod run;
+mod terms;
 
+pub use program::Program;
+pub use reload::Reload;
 pub use run::{Server, serve};

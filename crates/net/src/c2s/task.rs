@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -41,16 +41,23 @@ thread_local! {
 pub struct Shared {
     /// the kernel
     pub runtime: Arc<Runtime>,
-    /// bounds of streams
-    pub settings: Arc<Settings>,
+    /// what holds for connections that come from now on
+    pub terms: RwLock<Terms>,
     /// certificates
     pub tls: Arc<TlsHosts>,
     /// what one network may do
     pub gate: Gate,
-    /// from accept to bind, all in all
-    pub time_to_log_in: Duration,
     /// where the clock of the limits began
     pub began: Instant,
+}
+
+/// What a connection is accepted on. Those that are there keep what they came with.
+#[derive(Clone)]
+pub struct Terms {
+    /// bounds of streams
+    pub settings: Arc<Settings>,
+    /// from accept to bind, all in all
+    pub time_to_log_in: Duration,
 }
 
 /// Wakes the task of a connection.
@@ -149,8 +156,7 @@ pub async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr, dir
     // Nagle would cost 40 ms wherever an answer takes two writes.
     let _ = socket.set_nodelay(true);
     let bell = Arc::new(Bell::default());
-    let deadline = tokio::time::Instant::now() + shared.time_to_log_in;
-    let login = Box::pin(log_in(&shared, socket, peer, direct_tls, bell, guard, deadline));
+    let login = Box::pin(log_in(&shared, socket, peer, direct_tls, bell, guard));
     let Some(task) = login.await else { return };
     let mut task = task;
     bound(&shared, &mut task).await;
@@ -165,9 +171,10 @@ async fn log_in(
     direct_tls: bool,
     bell: Arc<Bell>,
     guard: Guard,
-    deadline: tokio::time::Instant,
 ) -> Option<Box<Task>> {
-    let (core, settings) = (shared.runtime.core.clone(), shared.settings.clone());
+    let core = shared.runtime.core.clone();
+    let Terms { settings, time_to_log_in } = shared.terms.read().clone();
+    let deadline = tokio::time::Instant::now() + time_to_log_in;
     let mut task = Box::new(Task {
         io: Io::Plain(socket),
         connection: Connection::new(core.clone(), settings.clone(), None, bell.clone()),
