@@ -58,6 +58,13 @@ impl Config {
         changes
     }
 
+    /// What is in force after a reload of `new`: all of it but for the keys that wait for a restart.
+    pub fn reloaded(&self, new: Config) -> Config {
+        let log = crate::Log { format: self.log.format, ..new.log };
+        let listen = self.listen.clone();
+        Config { data: self.data.clone(), durability: self.durability, listen, log, ..new }
+    }
+
     fn shared(&self) -> Option<Certificate> {
         Some(Certificate { chain: self.tls.certificate.clone()?, key: self.tls.key.clone()? })
     }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::units::{Bounded, Bytes, DAY, GIB, HOUR, KIB, MIB, MINUTE, Per, Period, Rate, SECOND};
+use crate::units::{Bounded, Bytes, GIB, HOUR, KIB, MIB, Per, Period, Rate, SECOND};
 use crate::{Address, FilePath, HostName, choice, section};
 
 choice! {
@@ -132,8 +132,6 @@ section! {
         sessions: Bounded<u32, 1, 10_000> = Bounded::clamp(50), example 10;
         /// The most entries in the roster of one account.
         roster_entries: Bounded<u32, 1, 1_000_000> = Bounded::clamp(5_000), example 1000;
-        /// How long a session waits at most for its client to come back and resume it (XEP-0198).
-        resume_time: Bounded<Period, SECOND, {7 * DAY}> = Bounded::clamp(Period::from_millis(10 * MINUTE)), example "1h";
     }
 }
 

@@ -235,4 +235,5 @@ pub(crate) type IqHandler = std::sync::Arc<dyn Fn(&mut IqCx<'_>, &Element) -> An
 pub(crate) type OutboundHandler = Box<dyn Fn(&Outgoing<'_>, &mut Stanza) -> Verdict + Send + Sync>;
 pub(crate) type SessionHandler = Box<dyn Fn(&mut SessionCx<'_>) + Send + Sync>;
 pub(crate) type NonzaHandler = Box<dyn Fn(&mut SessionCx<'_>, &Element) + Send + Sync>;
-pub(crate) type FeatureMaker = Box<dyn Fn() -> Element + Send + Sync>;
+pub(crate) type FeatureMaker = Box<dyn Fn(&crate::registry::Registry) -> Element + Send + Sync>;
+pub(crate) type FormMaker = Box<dyn Fn() -> Element + Send + Sync>;

@@ -131,6 +131,11 @@ impl Setup<'_> {
         self.registry.account_features.push(ns.as_str());
     }
 
+    /// A data form in the host's disco#info (XEP-0128). Its field `FORM_TYPE` is hidden, and no other form has its value.
+    pub fn disco_form(&mut self, form: impl Fn() -> Element + Send + Sync + 'static) {
+        self.registry.forms.push(Box::new(form));
+    }
+
     /// Answers `<iq type='get'/>` with this child.
     pub fn iq_get(
         &mut self,
@@ -199,7 +204,16 @@ impl Setup<'_> {
 
     /// A stream feature (RFC 6120 §4.3.2) offered at this stage.
     pub fn stream_feature(&mut self, stage: Stage, feature: impl Fn() -> Element + Send + Sync + 'static) {
-        self.registry.stream_features.push((stage, Box::new(feature)));
+        self.stream_feature_of_host(stage, move |_| feature());
+    }
+
+    /// The same, made of what is registered on the host when the stream begins.
+    pub fn stream_feature_of_host(
+        &mut self,
+        stage: Stage,
+        feature: impl Fn(&Registry) -> Element + Send + Sync + 'static,
+    ) {
+        self.registry.stream_features.push((self.module.name, stage, Box::new(feature)));
     }
 
     /// A session came to be (RFC 6120 §7).

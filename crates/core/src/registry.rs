@@ -11,8 +11,8 @@ use vorpal_proto::ns::Ns;
 use vorpal_proto::stanza::Stanza;
 
 use crate::hook::{
-    FeatureMaker, Flow, IqHandler, MessageCx, MessageHandler, NonzaHandler, OutboundHandler, Outgoing, SessionCx,
-    SessionHandler, Verdict,
+    FeatureMaker, Flow, FormMaker, IqHandler, MessageCx, MessageHandler, NonzaHandler, OutboundHandler, Outgoing,
+    SessionCx, SessionHandler, Verdict,
 };
 use crate::module::{At, Module, Phase, Result, Section, Setup, SetupError, Stage, Xep};
 use crate::session::{Flag, Slot};
@@ -85,6 +85,20 @@ impl Names {
         })
     }
 
+    /// A copy to try a configuration on: what is registered there reaches nobody.
+    pub fn trial(&self) -> Names {
+        Names {
+            flags: Mutex::new(self.flags.lock().clone()),
+            slots: Mutex::new(self.slots.lock().clone()),
+            tables: Mutex::new(self.tables.lock().clone()),
+        }
+    }
+
+    /// The tables that the store has not been asked for: whoever registered them can only be there after a restart.
+    pub fn unbound(&self) -> Vec<&'static str> {
+        self.tables.lock().iter().filter(|table| table.map == UNBOUND).map(|table| table.name).collect()
+    }
+
     /// Asks the store for the numbers of all tables that have none yet.
     pub fn bind(&self, mut number: impl FnMut(&str) -> store::Result<MapId>) -> store::Result<()> {
         for table in self.tables.lock().iter_mut().filter(|t| t.map == UNBOUND) {
@@ -119,7 +133,8 @@ pub struct Registry {
     pub(crate) on_bind: List<SessionHandler>,
     pub(crate) on_resume: List<SessionHandler>,
     pub(crate) on_close: List<SessionHandler>,
-    pub(crate) stream_features: Vec<(Stage, FeatureMaker)>,
+    pub(crate) stream_features: Vec<(&'static str, Stage, FeatureMaker)>,
+    pub(crate) forms: Vec<FormMaker>,
     iq: HashMap<(At, bool, u16), Vec<(&'static str, &'static str, IqHandler)>>,
     nonza: HashMap<(Stage, u16), Vec<(&'static str, &'static str, NonzaHandler)>>,
     error: Option<SetupError>,
@@ -145,6 +160,7 @@ impl Registry {
             on_resume: Vec::new(),
             on_close: Vec::new(),
             stream_features: Vec::new(),
+            forms: Vec::new(),
             iq: HashMap::new(),
             nonza: HashMap::new(),
             error: None,
@@ -250,12 +266,17 @@ impl Registry {
 
     /// The stream features that modules offer at this stage.
     pub fn stream_features(&self, stage: Stage) -> impl Iterator<Item = Element> {
-        self.stream_features.iter().filter(move |(s, _)| *s == stage).map(|(_, make)| make())
+        self.stream_features.iter().filter(move |(_, s, _)| *s == stage).map(|(.., make)| make(self))
     }
 
     /// The features of disco#info at the host.
     pub fn features(&self) -> &[&'static str] {
         &self.features
+    }
+
+    /// The data forms of disco#info at the host (XEP-0128).
+    pub fn forms(&self) -> impl Iterator<Item = Element> {
+        self.forms.iter().map(|make| make())
     }
 
     /// The features of disco#info at an account.
@@ -268,38 +289,60 @@ impl Registry {
         self.modules.iter().map(|m| (m.name, m.xeps))
     }
 
-    /// Every hook that is taken, as lines for `docs/flow.md`: hook, phase, module.
+    /// Every hook that is taken, in the order in which a stanza meets them, with the modules in the order in which they
+    /// run: what `vorpal flow` prints.
     pub fn flow(&self) -> Vec<(String, Vec<&'static str>)> {
-        let names = |list: &[(&'static str, MessageHandler)]| list.iter().map(|(m, _)| *m).collect::<Vec<_>>();
+        fn names<T>(list: &[(&'static str, T)]) -> Vec<&'static str> {
+            list.iter().map(|(module, _)| *module).collect()
+        }
         let mut rows = Vec::new();
-        for phase in Phase::ALL {
-            rows.push((format!("message / {phase:?}"), names(&self.message[phase as usize])));
+        for (kind, phases) in [("message", &self.message), ("presence", &self.presence)] {
+            rows.extend(Phase::ALL.iter().zip(phases).map(|(phase, list)| (format!("{kind}/{phase:?}"), names(list))));
         }
-        for phase in Phase::ALL {
-            rows.push((format!("presence / {phase:?}"), names(&self.presence[phase as usize])));
+        rows.push(("iq/Gate".into(), names(&self.iq_gate)));
+        rows.push(("outbound".into(), names(&self.outbound)));
+        rows.push(("bind".into(), names(&self.on_bind)));
+        rows.push(("resume".into(), names(&self.on_resume)));
+        rows.push(("close".into(), names(&self.on_close)));
+        for stage in [Stage::Authenticated, Stage::Bound] {
+            let made = self.stream_features.iter().filter(|(_, s, _)| *s == stage);
+            rows.push((format!("stream features when {stage:?}"), made.map(|(module, ..)| *module).collect()));
         }
-        rows.push(("iq / Gate".into(), names(&self.iq_gate)));
-        rows.push(("outbound".into(), self.outbound.iter().map(|(m, _)| *m).collect()));
-        let mut answers: Vec<(String, Vec<&'static str>)> = self
-            .iq
-            .iter()
-            .flat_map(|((at, set, ns), list)| {
-                let _ = ns;
-                let kind = if *set { "set" } else { "get" };
-                list.iter().map(move |(module, name, _)| (format!("iq {kind} <{name}/> at {at:?}"), vec![*module]))
-            })
-            .collect();
-        answers.sort();
-        rows.extend(answers);
-        let mut nonzas: Vec<(String, Vec<&'static str>)> = self
+        rows.retain(|(_, modules)| !modules.is_empty());
+        let mut nonzas: Vec<_> = self
             .nonza
             .iter()
-            .flat_map(|((stage, _), list)| {
-                list.iter().map(move |(module, name, _)| (format!("nonza <{name}/> when {stage:?}"), vec![*module]))
+            .flat_map(|((stage, ns), list)| {
+                let ns = known(*ns);
+                list.iter().map(move |(module, name, _)| {
+                    (format!("nonza <{name} xmlns='{ns}'/> when {stage:?}"), vec![*module])
+                })
             })
             .collect();
         nonzas.sort();
         rows.extend(nonzas);
+        let mut answers: Vec<_> = self
+            .iq
+            .iter()
+            .flat_map(|((at, set, ns), list)| {
+                let (kind, ns) = (if *set { "set" } else { "get" }, known(*ns));
+                list.iter().map(move |(module, name, _)| {
+                    (format!("iq {kind} <{name} xmlns='{ns}'/> at {at:?}"), vec![*module])
+                })
+            })
+            .collect();
+        answers.sort();
+        rows.extend(answers);
         rows
     }
+
+    /// What a module takes part in, of the rows of [`Registry::flow`].
+    pub fn hooks_of(&self, module: &str) -> Vec<String> {
+        self.flow().into_iter().filter(|(_, modules)| modules.contains(&module)).map(|(hook, _)| hook).collect()
+    }
+}
+
+/// The namespace of this number; a question mark for one that the table does not list.
+fn known(ns: u16) -> &'static str {
+    Ns::known(ns).map_or("?", Ns::as_str)
 }

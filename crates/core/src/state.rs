@@ -174,6 +174,7 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
 pub(crate) const UNBOUND: MapId = MapId(u16::MAX);
 
 /// How to make an empty table: what a module registered.
+#[derive(Clone, Copy)]
 pub(crate) struct TableKind {
     pub name: &'static str,
     /// the number the store gave it

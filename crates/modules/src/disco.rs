@@ -1,47 +1,68 @@
-//! XEP-0030: Service Discovery, and XEP-0115 for the server's own capabilities.
+//! XEP-0030: Service Discovery; XEP-0115: Entity Capabilities; XEP-0128: Service Discovery Extensions.
 //!
-//! Says what the server and an account can do. A stranger learns nothing of an account, not even whether it exists.
+//! Says what the server and an account can do, and in the stream's features a short string that stands for what the
+//! server said. A stranger learns nothing of an account, not even whether it exists.
 //!
-//! Hooks:  none
+//! Hooks:  stream features
 //! Stores: nothing
 //! Config: none
+//! Not:    capabilities of clients: their presence passes as it is
 
 use vorpal_core::hook::Answer;
+use vorpal_core::registry::Registry;
 
+use crate::caps;
 use crate::prelude::*;
 
 /// The module.
-pub static MODULE: Module = Module { name: "disco", xeps: &[Xep(30, "2.5.0")], setup };
+pub static MODULE: Module =
+    Module { name: "disco", xeps: &[Xep(30, "2.5.0"), Xep(115, "1.6.0"), Xep(128, "1.0.1")], setup };
 
 fn setup(m: &mut Setup<'_>) -> Result {
     m.feature(ns::DISCO_INFO);
     m.feature(ns::DISCO_ITEMS);
+    m.feature(ns::CAPS);
     m.account_feature(ns::DISCO_INFO);
     m.account_feature(ns::DISCO_ITEMS);
-    m.iq_get(At::Host, ns::DISCO_INFO, "query", |cx, query| {
-        let registry = cx.host.registry();
-        info(query, ("server", "im"), registry.features())
-    });
+    m.stream_feature_of_host(Stage::Authenticated, |registry| caps::feature(&of_host(registry)));
+    m.iq_get(At::Host, ns::DISCO_INFO, "query", host_info);
     m.iq_get(At::Host, ns::DISCO_ITEMS, "query", items);
     for at in [At::OwnAccount, At::Contacts] {
-        m.iq_get(at, ns::DISCO_INFO, "query", |cx, query| {
-            let registry = cx.host.registry();
-            info(query, ("account", "registered"), registry.account_features())
-        });
+        m.iq_get(at, ns::DISCO_INFO, "query", account_info);
         m.iq_get(at, ns::DISCO_ITEMS, "query", items);
     }
     Ok(())
 }
 
-/// §3.1. No node is known yet: asking for one is asking for what is not there.
-fn info(query: &Element, (category, type_): (&str, &str), features: &[&str]) -> Answer {
-    if query.get("node").is_some() {
-        return Err(StanzaError::not_found());
+/// §3.1, and XEP-0115 §6.2 for the node that stands for all of it.
+fn host_info(cx: &mut IqCx<'_>, query: &Element) -> Answer {
+    let info = of_host(&cx.host.registry());
+    match query.get("node") {
+        None => ok_with(info),
+        Some(node) if caps::is_node(node, &info) => ok_with(info.attr("node", node)),
+        Some(_) => Err(StanzaError::not_found()),
     }
-    let identity = el("identity", ns::DISCO_INFO).attr("category", category).attr("type", type_);
-    let identity = if category == "server" { identity.attr("name", "Vorpal") } else { identity };
+}
+
+/// §3.1. No node is known: asking for one is asking for what is not there.
+fn account_info(cx: &mut IqCx<'_>, query: &Element) -> Answer {
+    match query.get("node") {
+        None => ok_with(info(identity("account", "registered"), cx.host.registry().account_features())),
+        Some(_) => Err(StanzaError::not_found()),
+    }
+}
+
+fn of_host(registry: &Registry) -> Element {
+    info(identity("server", "im").attr("name", "Vorpal"), registry.features()).children(registry.forms())
+}
+
+fn info(identity: Element, features: &[&str]) -> Element {
     let features = features.iter().map(|var| el("feature", ns::DISCO_INFO).attr("var", var));
-    ok_with(el("query", ns::DISCO_INFO).child(identity).children(features))
+    el("query", ns::DISCO_INFO).child(identity).children(features)
+}
+
+fn identity(category: &str, type_: &str) -> Element {
+    el("identity", ns::DISCO_INFO).attr("category", category).attr("type", type_)
 }
 
 /// §4.1: nothing hangs on the server or an account yet.

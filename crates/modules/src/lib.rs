@@ -4,12 +4,14 @@
 //! words of XMPP and the kernel, and never another module.
 
 pub mod blocking;
+mod caps;
 pub mod carbons;
 pub mod csi;
 pub mod disco;
 pub mod offline;
 pub mod ping;
 pub mod roster;
+pub mod server_contact_info;
 pub mod session;
 pub mod smacks;
 pub mod time;
@@ -43,4 +45,12 @@ pub static ALL: &[&Module] = &[
     &version::MODULE,
     &time::MODULE,
     &uptime::MODULE,
+    &server_contact_info::MODULE,
+];
+
+/// The sections of the configuration that modules read, by the names of the modules. A module that is not here has no
+/// keys of its own.
+pub const SECTIONS: &[vorpal_config::Module] = &[
+    vorpal_config::Module::of::<smacks::Config>("smacks"),
+    vorpal_config::Module::of::<server_contact_info::Config>("server_contact_info"),
 ];

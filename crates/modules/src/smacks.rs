@@ -8,7 +8,7 @@
 //! Config: `resume_time`
 //! Limits: queues of 512 KiB for each session, then the log is read instead
 
-use serde::Deserialize;
+use vorpal_config::{Bounded, DAY, MINUTE, Period, SECOND, section};
 use vorpal_core::hook::SessionCx;
 
 use crate::prelude::*;
@@ -16,21 +16,16 @@ use crate::prelude::*;
 /// The module.
 pub static MODULE: Module = Module { name: "smacks", xeps: &[Xep(198, "1.6.3")], setup };
 
-#[derive(Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Config {
-    /// For how long a session is kept without a connection, in seconds.
-    resume_time: u64,
-}
-
-impl Default for Config {
-    fn default() -> Config {
-        Config { resume_time: 600 }
+section! {
+    /// Stream management (XEP-0198): sessions that outlive their connection.
+    pub(crate) struct Config in "modules.smacks" {
+        /// How long a session waits at most for its client to come back and resume it.
+        resume_time: Bounded<Period, SECOND, {7 * DAY}> = Bounded::clamp(Period::from_millis(10 * MINUTE)), example "1h";
     }
 }
 
 fn setup(m: &mut Setup<'_>) -> Result {
-    let keep = m.config::<Config>()?.resume_time;
+    let keep = m.config::<Config>()?.resume_time.get().as_millis() / 1000;
     m.stream_feature(Stage::Authenticated, || el("sm", ns::SM));
     m.on_nonza(Stage::Bound, ns::SM, "enable", move |cx, enable| begin(cx, enable, keep));
     m.on_nonza(Stage::Bound, ns::SM, "r", |cx, _| cx.fx.say_ack());

@@ -130,6 +130,8 @@ namespaces! {
     VERSION = "jabber:iq:version";
     /// XEP-0115: entity capabilities.
     CAPS = "http://jabber.org/protocol/caps";
+    /// XEP-0157: contact addresses of a service, as the type of a form.
+    SERVER_INFO = "http://jabber.org/network/serverinfo";
     /// XEP-0184: message delivery receipts.
     RECEIPTS = "urn:xmpp:receipts";
     /// XEP-0191: blocking command.

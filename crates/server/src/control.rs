@@ -8,11 +8,14 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use vorpal_config::Change;
 use vorpal_core::account::AccountRef;
 use vorpal_core::store::Kind;
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::sasl::{Credentials, Hash, Iterations};
 use vorpal_runtime::{Runtime, now};
+
+use crate::Reload;
 
 /// The longest order or answer, in bytes.
 const MAX_LINE: u64 = 64 * 1024 * 1024;
@@ -57,6 +60,8 @@ pub enum Order {
         /// of which host
         host: Option<String>,
     },
+    /// Reads the configuration again, and puts it in force.
+    Reload,
     /// How the server is.
     Status,
     /// All sessions.
@@ -84,16 +89,16 @@ pub enum Answer {
 ///
 /// # Errors
 /// The socket cannot be made.
-pub fn listen(path: &Path, runtime: Arc<Runtime>) -> Result<()> {
+pub fn listen(path: &Path, runtime: Arc<Runtime>, reload: Arc<Reload>) -> Result<()> {
     // The store's lock is ours: a socket that is there was left behind by a server that was killed.
     let _ = std::fs::remove_file(path);
     let listener = UnixListener::bind(path).with_context(|| format!("the socket {} cannot be made", path.display()))?;
     crate::run::protect(path)?;
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let runtime = runtime.clone();
+            let (runtime, reload) = (runtime.clone(), reload.clone());
             tokio::spawn(async move {
-                if let Err(error) = answer(stream, &runtime).await {
+                if let Err(error) = answer(stream, &runtime, &reload).await {
                     tracing::debug!(%error, "an order was cut short");
                 }
             });
@@ -102,11 +107,12 @@ pub fn listen(path: &Path, runtime: Arc<Runtime>) -> Result<()> {
     Ok(())
 }
 
-async fn answer(mut stream: UnixStream, runtime: &Arc<Runtime>) -> Result<()> {
+async fn answer(mut stream: UnixStream, runtime: &Arc<Runtime>, reload: &Arc<Reload>) -> Result<()> {
     let (read, mut write) = stream.split();
     let mut line = String::new();
     BufReader::new(read.take(MAX_LINE)).read_line(&mut line).await?;
     let answer = match serde_json::from_str(&line) {
+        Ok(Order::Reload) => reloaded(reload.apply().await),
         Ok(order) => execute(runtime, order).await,
         Err(error) => Answer::Error(format!("not an order: {error}")),
     };
@@ -114,6 +120,23 @@ async fn answer(mut stream: UnixStream, runtime: &Arc<Runtime>) -> Result<()> {
     answer.push(b'\n');
     write.write_all(&answer).await?;
     Ok(())
+}
+
+fn reloaded(outcome: Result<Vec<Change>, Vec<String>>) -> Answer {
+    let row = |change: Change| {
+        serde_json::json!({
+            "change": format!("{}: {} -> {}", change.key, value(&change.from), value(&change.to)),
+            "needs_restart": change.needs_restart,
+        })
+    };
+    match outcome {
+        Ok(changes) => Answer::Rows(changes.into_iter().map(row).collect()),
+        Err(errors) => Answer::Error(format!("nothing was reloaded:\n{}", errors.join("\n"))),
+    }
+}
+
+fn value(text: &Option<String>) -> &str {
+    text.as_deref().unwrap_or("nothing")
 }
 
 /// Gives an order to the server behind a socket.
@@ -166,6 +189,7 @@ async fn carry_out(runtime: &Arc<Runtime>, order: Order) -> Result<Answer> {
             stored(|done| core.disable_user(now(), &lock, disabled, done)).await?;
         }
         Order::UserList { host } => return users(runtime, host).await,
+        Order::Reload => bail!("only a server that runs can be told to reload"),
         Order::Status => {
             let accounts = core.all_loaded();
             let sessions: usize = accounts.iter().map(|a| a.lock().sessions.len()).sum();

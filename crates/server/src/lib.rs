@@ -2,7 +2,12 @@
 
 pub mod cli;
 pub mod control;
-mod limits;
+mod log;
+mod program;
+mod reload;
 mod run;
+mod terms;
 
+pub use program::Program;
+pub use reload::Reload;
 pub use run::{Server, serve};

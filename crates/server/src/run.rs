@@ -5,24 +5,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result, anyhow};
+use parking_lot::RwLock;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use vorpal_config::{Config, FilePath, LogFormat, LogLevel};
+use vorpal_config::{Config, FilePath};
 use vorpal_core::host::Host;
 use vorpal_core::module::Module;
-use vorpal_core::registry::Registry;
+use vorpal_core::registry::{Names, Registry};
 use vorpal_core::server::core_names;
 use vorpal_net::c2s::{self, Shared};
 use vorpal_net::limits::Gate;
-use vorpal_net::tls::{Certificate, Policy, TlsHosts, TlsVersion};
+use vorpal_net::tls::TlsHosts;
 use vorpal_proto::error::StreamCondition;
 use vorpal_proto::jid::BareJid;
-use vorpal_proto::parse::Limits;
 use vorpal_runtime::{Backing, Runtime, Setup, now, start};
 use vorpal_store::sqlite::{Durability, Options, Sqlite};
 
-use crate::control;
+use crate::reload::Reload;
+use crate::{Program, control, log, terms};
 
 /// How long a stopping server waits for what it has promised.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -58,16 +59,9 @@ impl Server {
         let backend = Sqlite::open(&data, Options { durability, ..Options::default() })
             .with_context(|| format!("the store in {} cannot be opened", data.display()))?;
         let names = core_names();
-        let mut hosts = Vec::new();
-        for host in &config.hosts {
-            let domain = BareJid::of_domain(host.name.as_str()).context("a host's name")?;
-            let sections: Vec<_> = config.modules_of(host.name.as_str()).collect();
-            let enabled = modules.iter().filter(|m| sections.iter().any(|(name, _)| *name == m.name)).copied();
-            let section = |name: &str| sections.iter().find(|(n, _)| *n == name).map(|(_, section)| section.table());
-            let registry =
-                Registry::build(enabled, names.clone(), section).with_context(|| format!("the modules of {domain}"))?;
-            hosts.push(Arc::new(Host::new(&domain, registry)));
-        }
+        let registries = registries(&config, modules, &names)
+            .map_err(|errors| errors.into_iter().next().unwrap_or_else(|| anyhow!("no host")));
+        let hosts = registries?.into_iter().map(|(domain, registry)| Arc::new(Host::new(&domain, registry))).collect();
         let runtime = start(Backing { backend: Box::new(backend) }, Setup { names, hosts })?;
         Ok(Server { runtime, config, data, modules })
     }
@@ -88,32 +82,51 @@ impl Server {
     }
 }
 
-fn under(config: &Config, path: &FilePath) -> PathBuf {
+pub(crate) fn under(config: &Config, path: &FilePath) -> PathBuf {
     path.under(&config.base).to_path_buf()
 }
 
-/// Serves until the process is told to stop.
+/// The modules of each host, set up with its configuration.
+///
+/// # Errors
+/// Of every host whose modules cannot be set up, one.
+pub(crate) fn registries(
+    config: &Config,
+    modules: &'static [&'static Module],
+    names: &Arc<Names>,
+) -> Result<Vec<(BareJid, Registry)>, Vec<Error>> {
+    let (mut built, mut errors) = (Vec::new(), Vec::new());
+    for host in &config.hosts {
+        let name = host.name.as_str();
+        let build = || {
+            let domain = BareJid::of_domain(name)?;
+            let sections: Vec<_> = config.modules_of(name).collect();
+            let enabled = modules.iter().filter(|m| sections.iter().any(|(name, _)| *name == m.name)).copied();
+            let section = |name: &str| sections.iter().find(|(n, _)| *n == name).map(|(_, section)| section.table());
+            anyhow::Ok((domain, Registry::build(enabled, names.clone(), section)?))
+        };
+        match build().with_context(|| format!("the modules of {name}")) {
+            Ok(host) => built.push(host),
+            Err(error) => errors.push(error),
+        }
+    }
+    if errors.is_empty() { Ok(built) } else { Err(errors) }
+}
+
+/// Serves until the process is told to stop. `path` is the file of the configuration, to be read again at a reload.
 ///
 /// # Errors
 /// In the operator's words.
-pub async fn serve(config: Config, modules: &'static [&'static Module]) -> Result<()> {
+pub async fn serve(config: Config, path: Option<PathBuf>, program: Program) -> Result<()> {
     let began = Instant::now();
-    log(&config);
-    let server = Server::open(config, modules)?;
+    let level = log::begin(&config.log);
+    let server = Server::open(config, program.modules)?;
     let config = &server.config;
     let shared = Arc::new(Shared {
         runtime: server.runtime.clone(),
-        settings: Arc::new(c2s::Settings {
-            max_before_login: config.limits.login_bytes.get().as_len(),
-            max_stanza: config.limits.stanza_size.get().as_len(),
-            allow_plaintext: false,
-            passthrough: config.xml.passthrough,
-            limits: Limits::default(),
-        }),
-        tls: Arc::new(tls(config, &server.data)?),
-        gate: Gate::new(crate::limits::gate(&config.limits)),
-        traffic: crate::limits::traffic(&config.limits),
-        time_to_log_in: config.limits.login_time.get().as_duration(),
+        terms: RwLock::new(terms::terms(config)),
+        tls: Arc::new(TlsHosts::new(terms::certificates(config, &server.data)?, terms::policy(config))?),
+        gate: Gate::new(terms::gate(config)),
         began,
     });
     for (addresses, direct_tls) in [(&config.listen.c2s, false), (&config.listen.c2s_tls, true)] {
@@ -125,10 +138,11 @@ pub async fn serve(config: Config, modules: &'static [&'static Module]) -> Resul
         }
     }
     let socket = under(config, &config.listen.admin);
-    control::listen(&socket, server.runtime.clone())?;
+    let reload = Arc::new(Reload::new(shared, &server, path, program, level));
+    control::listen(&socket, server.runtime.clone(), reload.clone())?;
     let hosts: Vec<_> = config.hosts.iter().map(|host| host.name.as_str()).collect();
     tracing::info!(?hosts, durability = ?config.durability, ready_after = ?began.elapsed(), "ready");
-    stopped().await?;
+    stopped(&reload).await?;
     tracing::info!("stopping");
     let _ = std::fs::remove_file(&socket);
     server.close().await;
@@ -158,56 +172,19 @@ fn listen(address: std::net::SocketAddr) -> Result<Option<TcpListener>> {
     Ok(Some(socket.listen(1024).with_context(|| format!("cannot listen on {address}"))?))
 }
 
-async fn stopped() -> Result<()> {
+/// Waits for the signal to stop; SIGHUP reads the configuration again.
+async fn stopped(reload: &Arc<Reload>) -> Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        biased;
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
-    Ok(())
-}
-
-/// The certificates: those of the configuration, else one of our own for each host.
-fn tls(config: &Config, data: &Path) -> Result<TlsHosts> {
-    let folder = data.join("tls");
-    let mut certificates = Vec::new();
-    for host in &config.hosts {
-        let name = host.name.as_str();
-        let certificate = match &host.certificate {
-            Some(files) => Certificate::load(name, &under(config, &files.chain), &under(config, &files.key))?,
-            None => Certificate::self_signed(name, &folder, now())?,
-        };
-        for warning in certificate.warnings(now()) {
-            tracing::warn!(host = name, %warning, "certificate");
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            biased;
+            _ = term.recv() => return Ok(()),
+            _ = int.recv() => return Ok(()),
+            _ = hangup.recv() => drop(reload.apply().await),
         }
-        if certificate.is_self_signed() {
-            tracing::info!(host = name, folder = %folder.display(), "a certificate of our own: clients must be told to trust it");
-        }
-        certificates.push(certificate);
     }
-    let min = match config.tls.min_version {
-        vorpal_config::TlsVersion::V12 => TlsVersion::Tls12,
-        vorpal_config::TlsVersion::V13 => TlsVersion::Tls13,
-    };
-    Ok(TlsHosts::new(certificates, Policy { min })?)
-}
-
-fn log(config: &Config) {
-    let level = match config.log.level {
-        LogLevel::Error => tracing::Level::ERROR,
-        LogLevel::Warn => tracing::Level::WARN,
-        LogLevel::Info => tracing::Level::INFO,
-        LogLevel::Debug => tracing::Level::DEBUG,
-        LogLevel::Trace => tracing::Level::TRACE,
-    };
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
-    // A second start in one process (tests) keeps the first log.
-    let _ = match config.log.format {
-        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
-        LogFormat::Json => builder.json().try_init(),
-    };
 }
 
 /// Only the owner of the data may give orders.

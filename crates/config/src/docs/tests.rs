@@ -152,8 +152,5 @@ fn the_committed_page_is_that_of_the_keys() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/config.md");
     let committed = std::fs::read_to_string(&path).expect("docs/config.md");
     // The modules' sections come after the server's.
-    assert!(
-        committed.starts_with(&markdown(&[])),
-        "run: cargo run -p vorpal-config --example config-doc > docs/config.md"
-    );
+    assert!(committed.starts_with(&markdown(&[])), "run: UPDATE=1 cargo test -p vorpal pages");
 }

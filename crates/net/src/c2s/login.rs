@@ -1,5 +1,5 @@
 //! From the first stream header to a session: STARTTLS (RFC 6120 §5), SASL (§6), binding (§7) or resumption
-//! (XEP-0198 §5).
+//! (XEP-0198 §5), with the kinds of channel binding that a login may use (XEP-0440).
 
 use vorpal_core::account::AccountRef;
 use vorpal_core::module::Stage;

@@ -11,4 +11,4 @@ mod task;
 
 pub use connection::{Connection, Need, Settings};
 pub use listen::listen;
-pub use task::Shared;
+pub use task::{Shared, Terms};

@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -42,18 +42,25 @@ thread_local! {
 pub struct Shared {
     /// the kernel
     pub runtime: Arc<Runtime>,
-    /// bounds of streams
-    pub settings: Arc<Settings>,
+    /// what holds for connections that come from now on
+    pub terms: RwLock<Terms>,
     /// certificates
     pub tls: Arc<TlsHosts>,
     /// what one network may do
     pub gate: Gate,
-    /// how many bytes of one client are read in a second, and at once
-    pub traffic: (NonZeroU32, u32),
-    /// from accept to bind, all in all
-    pub time_to_log_in: Duration,
     /// where the clock of the limits began
     pub began: Instant,
+}
+
+/// What a connection is accepted on. Those that are there keep what they came with.
+#[derive(Clone)]
+pub struct Terms {
+    /// bounds of streams
+    pub settings: Arc<Settings>,
+    /// from accept to bind, all in all
+    pub time_to_log_in: Duration,
+    /// how many bytes of one client are read in a second, and at once
+    pub traffic: (NonZeroU32, u32),
 }
 
 /// Wakes the task of a connection.
@@ -155,8 +162,7 @@ pub async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr, dir
     // Nagle would cost 40 ms wherever an answer takes two writes.
     let _ = socket.set_nodelay(true);
     let bell = Arc::new(Bell::default());
-    let deadline = tokio::time::Instant::now() + shared.time_to_log_in;
-    let login = Box::pin(log_in(&shared, socket, peer, direct_tls, bell, guard, deadline));
+    let login = Box::pin(log_in(&shared, socket, peer, direct_tls, bell, guard));
     let Some(mut task) = login.await else { return };
     bound(&shared, &mut task).await;
 }
@@ -169,9 +175,10 @@ async fn log_in(
     direct_tls: bool,
     bell: Arc<Bell>,
     guard: Guard,
-    deadline: tokio::time::Instant,
 ) -> Option<Box<Task>> {
-    let (core, settings) = (shared.runtime.core.clone(), shared.settings.clone());
+    let core = shared.runtime.core.clone();
+    let Terms { settings, time_to_log_in, traffic } = shared.terms.read().clone();
+    let deadline = tokio::time::Instant::now() + time_to_log_in;
     let mut task = Box::new(Task {
         io: Io::Plain(socket),
         connection: Connection::new(core.clone(), settings.clone(), None, bell.clone()),
@@ -182,7 +189,7 @@ async fn log_in(
         unflushed: false,
         peer,
         guard,
-        throttle: Throttle::new(shared.traffic.0, shared.traffic.1),
+        throttle: Throttle::new(traffic.0, traffic.1),
         fresh: 0,
     });
     if direct_tls {

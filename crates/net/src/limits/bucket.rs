@@ -19,6 +19,12 @@ impl Rate {
         Rate { burst: burst.get() as u64, period: (60_000_000_000u64).div_ceil(per_minute.get() as u64) }
     }
 
+    /// `burst` events at once, and as many in each `period` in the long run.
+    pub fn each(burst: NonZeroU32, period: Duration) -> Rate {
+        let (burst, period) = (u64::from(burst.get()), u64::try_from(period.as_nanos()).unwrap_or(u64::MAX));
+        Rate { burst, period: period.div_ceil(burst) }
+    }
+
     /// How far ahead a bucket may be full again so that one more event fits, in nanoseconds.
     fn room(self) -> u64 {
         (self.burst - 1).saturating_mul(self.period)

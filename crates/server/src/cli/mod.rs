@@ -1,6 +1,6 @@
 //! The commands.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -8,10 +8,14 @@ use clap::{Parser, Subcommand};
 use vorpal_config::Config;
 use vorpal_core::module::Module;
 
+use crate::Program;
 use crate::control::{self, Answer, Order};
 use crate::run::Server;
 
+mod config;
+mod flow;
 mod user;
+mod xep;
 
 /// An XMPP server that keeps its word: acknowledged means durable.
 #[derive(Parser)]
@@ -43,6 +47,21 @@ enum Command {
         #[command(subcommand)]
         command: Session,
     },
+    /// Checks, explains and applies the configuration.
+    Config {
+        #[command(subcommand)]
+        command: config::Command,
+    },
+    /// Which module takes part in what, in the order in which they run.
+    Flow {
+        /// As configured for this host; without one, every module there is.
+        host: Option<String>,
+    },
+    /// Where an extension is implemented, and what it takes part in.
+    Xep {
+        /// Its number.
+        number: u16,
+    },
 }
 
 #[derive(Subcommand)]
@@ -58,13 +77,13 @@ enum Session {
 
 /// Runs the command that the process was given, with the modules of this program.
 pub fn main() -> ExitCode {
-    run(vorpal_modules::ALL)
+    run(Program::VORPAL)
 }
 
 /// Runs the command with these modules: for a program with modules of its own.
-pub fn run(modules: &'static [&'static Module]) -> ExitCode {
+pub fn run(program: Program) -> ExitCode {
     let cli = Cli::parse();
-    match execute(cli, modules) {
+    match execute(cli, program) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("vorpal: {error:#}");
@@ -73,30 +92,25 @@ pub fn run(modules: &'static [&'static Module]) -> ExitCode {
     }
 }
 
-fn execute(cli: Cli, modules: &'static [&'static Module]) -> Result<()> {
-    let config = load(cli.config.as_deref(), modules)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        match cli.command {
-            Command::Serve => crate::run::serve(config, modules).await,
-            Command::User { command } => show(give(config, modules, command.order()?).await?, cli.json),
-            Command::Status => show(give_running(&config, Order::Status).await?, cli.json),
-            Command::Session { command } => {
-                let order = match command {
-                    Session::List => Order::SessionList,
-                    Session::Kick { jid } => Order::SessionKick { jid },
-                };
-                show(give_running(&config, order).await?, cli.json)
-            }
+fn execute(cli: Cli, program: Program) -> Result<()> {
+    let (path, json) = (cli.config, cli.json);
+    let read = || program.read(path.as_deref()).map_err(|errors| anyhow::anyhow!("{errors}"));
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let running = |order| anyhow::Ok(runtime()?.block_on(give_running(&read()?, order))?);
+    match cli.command {
+        Command::Serve => runtime()?.block_on(crate::run::serve(read()?, path.clone(), program)),
+        Command::User { command } => {
+            let (config, order) = (read()?, command.order()?);
+            show(runtime()?.block_on(give(config, program.modules, order))?, json)
         }
-    })
-}
-
-fn load(path: Option<&Path>, modules: &'static [&'static Module]) -> Result<Config> {
-    let from_env = std::env::var_os("VORPAL_CONFIG").map(PathBuf::from);
-    let path = path.map(Path::to_owned).or(from_env);
-    let known: Vec<_> = modules.iter().map(|m| vorpal_config::Module::plain(m.name)).collect();
-    Config::load(path.as_deref(), std::env::vars(), &known).map_err(|errors| anyhow::anyhow!("{errors}"))
+        Command::Status => show(running(Order::Status)?, json),
+        Command::Session { command: Session::List } => show(running(Order::SessionList)?, json),
+        Command::Session { command: Session::Kick { jid } } => show(running(Order::SessionKick { jid })?, json),
+        Command::Config { command: config::Command::Apply } => show(running(Order::Reload)?, json),
+        Command::Config { command } => config::run(command, path.as_deref(), program, json),
+        Command::Flow { host } => flow::run(host.as_deref(), path.as_deref(), program, json),
+        Command::Xep { number } => xep::run(number, program, json),
+    }
 }
 
 /// To a running server by its socket; to the data of a stopped one by its lock.

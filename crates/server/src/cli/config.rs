@@ -1,0 +1,62 @@
+//! `vorpal config`: the configuration in words, and whether it is right.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use clap::Subcommand;
+use serde_json::json;
+use vorpal_core::server::core_names;
+
+use crate::{Program, reload};
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Tells every mistake of the configuration, its certificates included.
+    Check,
+    /// Explains a key, a section, or which modules there are (`modules`).
+    Explain {
+        /// Its path: limits.login_time, limits, modules.
+        key: String,
+    },
+    /// Prints a file of all keys with their defaults and descriptions.
+    Default,
+    /// Tells the running server to read its configuration again: all of it takes effect, or nothing.
+    Apply,
+}
+
+pub(super) fn run(command: Command, path: Option<&Path>, program: Program, json: bool) -> Result<()> {
+    match command {
+        Command::Check => check(path, program, json),
+        Command::Explain { key } => {
+            let text = vorpal_config::explain(&key, &program.known())?;
+            say(&text, "explanation", json);
+            Ok(())
+        }
+        Command::Default => {
+            say(&vorpal_config::default_file(&program.known()), "file", json);
+            Ok(())
+        }
+        Command::Apply => bail!("only a server that runs can be told to reload"),
+    }
+}
+
+fn say(text: &str, name: &str, json: bool) {
+    if json { println!("{}", json!({ name: text })) } else { print!("{text}") }
+}
+
+fn check(path: Option<&Path>, program: Program, json: bool) -> Result<()> {
+    let errors: Vec<String> = match program.read(path) {
+        Err(errors) => errors.iter().map(ToString::to_string).collect(),
+        Ok(config) => reload::check(&config, program, &core_names()).iter().map(|error| format!("{error:#}")).collect(),
+    };
+    if json {
+        println!("{}", json!({ "right": errors.is_empty(), "errors": errors }));
+    } else {
+        errors.iter().for_each(|error| println!("{error}"));
+    }
+    match errors.len() {
+        0 => Ok(()),
+        1 => bail!("there is one mistake"),
+        more => bail!("there are {more} mistakes"),
+    }
+}

@@ -1,0 +1,72 @@
+//! `vorpal xep`: where an extension is implemented.
+//!
+//! What it knows of files stands in `docs/xeps.md`, which is made from the sources and built into the program.
+
+use anyhow::{Result, bail};
+use serde_json::json;
+
+use crate::Program;
+
+/// The page, kept true by a test.
+const PAGE: &str = include_str!("../../../../docs/xeps.md");
+
+/// One line of its table.
+struct Row<'a> {
+    number: u16,
+    version: &'a str,
+    file: &'a str,
+    module: &'a str,
+    stores: &'a str,
+    config: &'a str,
+}
+
+pub(super) fn run(number: u16, program: Program, json: bool) -> Result<()> {
+    let rows: Vec<Row<'_>> = PAGE.lines().filter_map(row).filter(|row| row.number == number).collect();
+    // A module of another program's is in no page of ours.
+    let others: Vec<_> = program
+        .modules
+        .iter()
+        .filter(|module| !rows.iter().any(|row| row.module == module.name))
+        .filter_map(|module| Some((module.name, module.xeps.iter().find(|xep| xep.0 == number)?.1)))
+        .map(|(module, version)| Row { number, version, file: "", module, stores: "", config: "" })
+        .collect();
+    if rows.is_empty() && others.is_empty() {
+        bail!("XEP-{number:04} is not implemented here");
+    }
+    let registry = program.registry()?;
+    let facts = rows.iter().chain(&others).map(|row| {
+        json!({
+            "xep": number,
+            "version": row.version,
+            "file": row.file,
+            "module": row.module,
+            "hooks": registry.hooks_of(row.module),
+            "stores": row.stores,
+            "config": row.config,
+        })
+    });
+    let facts: Vec<_> = facts.collect();
+    if json {
+        println!("{}", serde_json::to_string_pretty(&facts)?);
+        return Ok(());
+    }
+    for fact in &facts {
+        println!("XEP-{number:04}");
+        for name in ["version", "file", "module", "stores", "config"] {
+            let value = fact[name].as_str().unwrap_or_default();
+            if !value.is_empty() {
+                println!("{name:>9}  {value}");
+            }
+        }
+        let hooks = fact["hooks"].as_array().into_iter().flatten().filter_map(|hook| hook.as_str());
+        hooks.enumerate().for_each(|(at, hook)| println!("{:>9}  {hook}", if at == 0 { "hooks" } else { "" }));
+    }
+    Ok(())
+}
+
+fn row(line: &str) -> Option<Row<'_>> {
+    let mut cells = line.strip_prefix("| XEP-")?.split('|').map(|cell| cell.trim().trim_matches('`'));
+    let number = cells.next()?.parse().ok()?;
+    let mut cell = || cells.next().map(|cell| if cell == "–" { "" } else { cell });
+    Some(Row { number, version: cell()?, file: cell()?, module: cell()?, stores: cell()?, config: cell()? })
+}

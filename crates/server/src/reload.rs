@@ -1,0 +1,156 @@
+//! A reload: the configuration is read again, and all of it takes effect, or none.
+//!
+//! What can fail is done first, and changes nothing: reading, certificates, the modules of every host. What follows
+//! cannot fail. Connections that are there go on, with the limits they came with.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Error, anyhow};
+use parking_lot::Mutex;
+use vorpal_config::{Change, Config};
+use vorpal_core::host::Host;
+use vorpal_core::registry::Names;
+use vorpal_net::c2s::Shared;
+use vorpal_proto::jid::BareJid;
+use vorpal_runtime::now;
+
+use crate::log::Level;
+use crate::run::{Server, registries};
+use crate::{Program, terms};
+
+/// What a reload works on.
+pub struct Reload {
+    shared: Arc<Shared>,
+    data: PathBuf,
+    path: Option<PathBuf>,
+    program: Program,
+    level: Level,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    /// what is in force: where a key waits for a restart, its old value
+    config: Config,
+    /// hosts that were there once, so that one that comes back is the one that its accounts know
+    hosts: HashMap<BareJid, Arc<Host>>,
+}
+
+impl Reload {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        server: &Server,
+        path: Option<PathBuf>,
+        program: Program,
+        level: Level,
+    ) -> Reload {
+        let hosts = server.runtime.core.hosts().into_iter().map(|host| (host.jid.bare(), host)).collect();
+        let current = Mutex::new(Current { config: server.config.clone(), hosts });
+        Reload { shared, data: server.data.clone(), path, program, level, current }
+    }
+
+    /// Reads the configuration again and puts it in force; says what changed, or everything that is wrong with it.
+    /// Logs the same. Cancel-safe: it goes on to its end.
+    ///
+    /// # Errors
+    /// The new configuration cannot be used, and everything is as before.
+    pub async fn apply(self: &Arc<Reload>) -> Result<Vec<Change>, Vec<String>> {
+        let this = self.clone();
+        let outcome = tokio::task::spawn_blocking(move || this.swap()).await;
+        let outcome = outcome.unwrap_or_else(|_| Err(vec!["the reload came to an end by itself: a bug".into()]));
+        match &outcome {
+            Err(errors) => {
+                errors.iter().for_each(|error| tracing::error!(%error, "the configuration cannot be used"));
+                tracing::error!("nothing was reloaded");
+            }
+            Ok(changes) => {
+                for change in changes {
+                    let (key, from, to) = (&change.key, change.from.as_deref(), change.to.as_deref());
+                    if change.needs_restart {
+                        tracing::warn!(key, from, to, "needs a restart");
+                    } else {
+                        tracing::info!(key, from, to, "changed");
+                    }
+                }
+                tracing::info!("reloaded");
+            }
+        }
+        outcome
+    }
+
+    fn swap(&self) -> Result<Vec<Change>, Vec<String>> {
+        let mut current = self.current.lock();
+        let new = self
+            .program
+            .read(self.path.as_deref())
+            .map_err(|errors| errors.iter().map(|e| e.to_string()).collect::<Vec<_>>())?;
+        let core = &self.shared.runtime.core;
+        // Tried on a copy: a module that cannot be taken up leaves no trace.
+        let trial = Arc::new(core.names.trial());
+        let mut wrong = check(&new, self.program, &trial);
+        wrong.extend(new_tables(&trial));
+        if !wrong.is_empty() {
+            return Err(told(&wrong));
+        }
+        let config = current.config.reloaded(new.clone());
+        let certificates = terms::certificates(&config, &self.data).map_err(|error| told(&[error]))?;
+        let registries = registries(&config, self.program.modules, &core.names).map_err(|errors| told(&errors))?;
+        self.shared.tls.reload(certificates, terms::policy(&config)).map_err(|error| told(&[error.into()]))?;
+
+        // From here on nothing can fail.
+        let before = core.hosts();
+        let hosts: Vec<Arc<Host>> = registries
+            .into_iter()
+            .map(|(domain, registry)| match current.hosts.get(&domain) {
+                Some(host) => {
+                    host.set_registry(registry);
+                    host.clone()
+                }
+                None => {
+                    let host = Arc::new(Host::new(&domain, registry));
+                    current.hosts.insert(domain, host.clone());
+                    host
+                }
+            })
+            .collect();
+        core.set_hosts(hosts);
+        for gone in before.iter().filter(|host| core.host(host.domain()).is_none()) {
+            self.end_sessions(gone);
+        }
+        *self.shared.terms.write() = terms::terms(&config);
+        self.shared.gate.set(terms::gate(&config));
+        self.level.set(config.log.level);
+        let changes = current.config.diff(&new);
+        current.config = config;
+        Ok(changes)
+    }
+
+    /// Nobody is logged in to a host that is not served.
+    fn end_sessions(&self, host: &Host) {
+        let core = &self.shared.runtime.core;
+        for account in core.all_loaded().into_iter().filter(|account| account.jid.domain() == host.domain()) {
+            let sessions: Vec<_> = account.lock().sessions.iter().map(|session| session.jid.clone()).collect();
+            for jid in sessions {
+                core.kick(now(), &account, jid.resource().unwrap_or_default(), "this host is no longer served");
+            }
+        }
+    }
+}
+
+/// What is wrong with a configuration beside its text: certificates that cannot be used, and modules at odds. The names
+/// that its modules use are registered in `names`.
+pub(crate) fn check(config: &Config, program: Program, names: &Arc<Names>) -> Vec<Error> {
+    let mut errors = terms::check_certificates(config);
+    errors.extend(registries(config, program.modules, names).err().into_iter().flatten());
+    errors
+}
+
+/// An error where the store has no table for a module: tables are made at a start.
+fn new_tables(names: &Names) -> impl Iterator<Item = Error> {
+    names.unbound().into_iter().map(|table| anyhow!("a module that keeps `{table}` is new: it needs a restart"))
+}
+
+fn told(errors: &[Error]) -> Vec<String> {
+    errors.iter().map(|error| format!("{error:#}")).collect()
+}

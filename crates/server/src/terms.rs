@@ -1,0 +1,101 @@
+//! What the configuration says to the sockets: limits, certificates.
+
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use vorpal_config::{Config, Limits, Measure};
+use vorpal_net::c2s::{Settings, Terms};
+use vorpal_net::limits::{Rate, Settings as GateSettings};
+use vorpal_net::tls::{Certificate, Policy, TlsVersion};
+use vorpal_runtime::now;
+
+use crate::run::under;
+
+/// What holds for new connections.
+pub(crate) fn terms(config: &Config) -> Terms {
+    Terms {
+        settings: Arc::new(Settings {
+            max_before_login: config.limits.login_bytes.get().as_len(),
+            max_stanza: config.limits.stanza_size.get().as_len(),
+            allow_plaintext: false,
+            passthrough: config.xml.passthrough,
+            limits: vorpal_proto::parse::Limits::default(),
+        }),
+        time_to_log_in: config.limits.login_time.get().as_duration(),
+        traffic: traffic(&config.limits),
+    }
+}
+
+/// How fast one client is read: bytes in a second, and at once.
+fn traffic(config: &Limits) -> (NonZeroU32, u32) {
+    let millis = config.traffic.per().period().as_millis().max(1);
+    let rate = config.traffic.amount().base().saturating_mul(1000) / millis;
+    let rate = u32::try_from(rate).unwrap_or(u32::MAX);
+    let burst = u32::try_from(config.traffic_burst.get().base()).unwrap_or(u32::MAX);
+    (NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN), burst)
+}
+
+/// What one network may do.
+pub(crate) fn gate(config: &Config) -> GateSettings {
+    let rate = |rate: vorpal_config::Rate<u32>| {
+        NonZeroU32::new(rate.amount()).map(|burst| Rate::each(burst, rate.per().period().as_duration()))
+    };
+    let own = GateSettings::default();
+    let connections = config.limits.connections.get() as usize;
+    GateSettings {
+        connections: own.connections.max(connections),
+        connections_per_network: connections,
+        // Many may be logging in at once where many may come at once.
+        half_open_per_network: own.half_open_per_network.max(config.limits.connection_rate.amount() as usize / 4),
+        new_connections: rate(config.limits.connection_rate),
+        failed_logins: rate(config.limits.login_failures),
+        ..own
+    }
+}
+
+/// The versions of TLS.
+pub(crate) fn policy(config: &Config) -> Policy {
+    let min = match config.tls.min_version {
+        vorpal_config::TlsVersion::V12 => TlsVersion::Tls12,
+        vorpal_config::TlsVersion::V13 => TlsVersion::Tls13,
+    };
+    Policy { min }
+}
+
+/// The certificates: those of the configuration, else one of our own for each host, in `data`.
+///
+/// # Errors
+/// The first that cannot be used.
+pub(crate) fn certificates(config: &Config, data: &Path) -> Result<Vec<Certificate>> {
+    let folder = data.join("tls");
+    let mut certificates = Vec::new();
+    for host in &config.hosts {
+        let name = host.name.as_str();
+        let certificate = match &host.certificate {
+            Some(files) => Certificate::load(name, &under(config, &files.chain), &under(config, &files.key)),
+            None => Certificate::self_signed(name, &folder, now()),
+        };
+        let certificate = certificate.with_context(|| format!("the certificate of {name}"))?;
+        for warning in certificate.warnings(now()) {
+            tracing::warn!(host = name, %warning, "certificate");
+        }
+        if certificate.is_self_signed() {
+            tracing::info!(host = name, folder = %folder.display(), "a certificate of our own: clients must be told to trust it");
+        }
+        certificates.push(certificate);
+    }
+    Ok(certificates)
+}
+
+/// What is wrong with the certificates of the configuration, without making any.
+pub(crate) fn check_certificates(config: &Config) -> Vec<anyhow::Error> {
+    let given = config.hosts.iter().filter_map(|host| Some((host.name.as_str(), host.certificate.as_ref()?)));
+    let loaded = given.map(|(name, files)| {
+        Certificate::load(name, &under(config, &files.chain), &under(config, &files.key))
+            .map(drop)
+            .with_context(|| format!("the certificate of {name}"))
+    });
+    loaded.filter_map(Result::err).collect()
+}
