@@ -60,6 +60,16 @@ class Client(slixmpp.ClientXMPP):
     def times(self, event):
         return self.events.count(event)
 
+    def is_live(self):
+        """Whether there is a session with a connection."""
+        marks = [e for e in self.events if e in ("session_start", "session_resumed", "disconnected")]
+        return marks[-1:] not in ([], ["disconnected"])
+
+    async def contacts(self):
+        """The whole roster, by address. slixmpp would ask for what is new to it."""
+        iq = self.make_iq_get("jabber:iq:roster")
+        return {str(jid): item for jid, item in (await iq.send())["roster"]["items"].items()}
+
     def bodies(self):
         return [m["body"] for m in self.chats if m["body"]]
 

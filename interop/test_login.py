@@ -1,11 +1,14 @@
-"""slixmpp logs in: SASL mechanisms, STARTTLS and direct TLS (RFC 6120 §5, §6; XEP-0368)."""
+"""slixmpp logs in: SASL mechanisms, STARTTLS and direct TLS (RFC 6120 §5, §6; XEP-0368).
+
+No mechanism with channel binding: Python has no `tls-exporter`, and TLS 1.3 has nothing else that slixmpp knows.
+"""
 
 import pytest
 
 from client import until
 
 
-@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS", "PLAIN"])
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512", "PLAIN"])
 async def test_the_right_password_is_accepted(server, connect, mechanism):
     user = server.add_user()
     client = await connect(server, user, "one", mechanism=mechanism).started()
