@@ -294,12 +294,13 @@ class World:
             for sender in self.chatting:
                 promised = sender.acked[receiver.user.name]
                 acknowledged += len(promised)
-                last = -1
+                last, at_restart = -1, 0
                 seen = set()
                 for nth, stream in enumerate(receiver.came):
                     numbers = stream[sender.user.name]
                     where = f"{sender.user.name} to {receiver.user.name}, stream {nth}"
-                    crashed = nth > 0 and receiver.restarts[nth] > receiver.restarts[nth - 1]
+                    # Since something last came from there: a stream may have ended before its first message.
+                    crashed = receiver.restarts[nth] > at_restart
                     for at, number in enumerate(numbers):
                         repeats = at == 0 and crashed
                         if number <= last and not repeats:
@@ -307,7 +308,7 @@ class World:
                             words.append(f"{where}: {number} after {last}")
                         elif number > last + 1:
                             words.append(f"{where}: {number} after {last}: out of order")
-                        last = number
+                        last, at_restart = number, receiver.restarts[nth]
                     seen.update(numbers)
                 gone = sorted(set(promised) - seen)
                 lost += len(gone)
