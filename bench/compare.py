@@ -13,6 +13,7 @@ that others use too, CPU times grow twofold and more: compare only within a run,
 """
 
 import argparse
+import base64
 import hashlib
 import hmac
 import json
@@ -150,30 +151,41 @@ class Vorpal(Server):
         return subprocess.run(self.binary + ["--version"], capture_output=True, text=True).stdout.strip()
 
     def command(self):
-        return self.binary + ["serve", "--config", str(self.folder / "vorpal.toml")]
+        return self.binary + ["--config", str(self.folder / "vorpal.toml"), "serve"]
 
     def prepare(self, accounts):
         (self.folder / "vorpal.toml").write_text(f"""
-domain = "{DOMAIN}"
+hosts = ["{DOMAIN}"]
 data = "{self.folder}/data"
 
-[c2s]
-listen = ["127.0.0.1:{self.port}"]
-direct_tls = ["127.0.0.1:{self.direct_port}"]
-require_tls = false
+[listen]
+c2s = ["127.0.0.1:{self.port}"]
+c2s_tls = ["127.0.0.1:{self.direct_port}"]
 
 [tls]
 certificate = "{self.cert}"
 key = "{self.key}"
 
+[log]
+level = "warn"
+
 [limits]
-enabled = false
+connections = 100000
+connection_rate = "1000000/min"
+login_failures = "1000000/min"
+traffic = "1 GB/s"
+traffic_burst = "1 GiB"
 """)
-        for number in range(accounts):
-            subprocess.run(
-                self.binary + ["user", "add", f"u{number}@{DOMAIN}", "--password-stdin",
-                               "--config", str(self.folder / "vorpal.toml")],
-                input=PASSWORD + "\n", text=True, check=True, stdout=subprocess.DEVNULL, timeout=START_SECONDS)
+        salt = os.urandom(16)
+        salted = hashlib.pbkdf2_hmac("sha1", PASSWORD.encode(), salt, ROUNDS)
+        stored = hashlib.sha1(hmac.digest(salted, b"Client Key", "sha1")).digest()
+        server = hmac.digest(salted, b"Server Key", "sha1")
+        text = [base64.b64encode(part).decode() for part in (salt, stored, server)]
+        credentials = f"SCRAM-SHA-1${ROUNDS}:{text[0]}${text[1]}:{text[2]}"
+        users = self.folder / "users"
+        users.write_text("".join(f"u{number}@{DOMAIN} {credentials}\n" for number in range(accounts)))
+        subprocess.run(self.binary + ["--config", str(self.folder / "vorpal.toml"), "user", "import", str(users)],
+                       check=True, timeout=300)
 
 
 class Row:

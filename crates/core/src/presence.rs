@@ -72,6 +72,7 @@ impl Core {
     ) {
         let before = session.priority();
         session.set_priority(Some(priority));
+        account.leaves_reading(session, before);
         session.stream().presence = Some(stanza.clone());
         account.save_session(self, session);
         words.says.extend(self.expand(now, account, session, &stanza));
@@ -105,7 +106,9 @@ impl Core {
         let told: Vec<_> =
             untold.map(|to| Work { stanza: stanza.clone().to(to), hops: 1, mode: Mode::Onward }).collect();
         words.says.extend(told.into_iter().map(Say::Route));
+        let before = session.priority();
         session.set_priority(None);
+        account.leaves_reading(session, before);
         session.stream().presence = None;
         account.save_session(self, session);
         if account.available().next().is_none() {

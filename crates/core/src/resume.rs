@@ -340,12 +340,15 @@ impl Core {
         now: Timestamp,
         lock: &AccountRef,
         token: &str,
+        h: u32,
         wake: Arc<dyn Wake>,
     ) -> Result<Arc<Session>, NoSuchSession> {
         let mut todo = Todo::default();
         let session = {
             let mut account = lock.lock();
             let found = account.sessions.iter().find(|s| s.stream().token.as_deref().is_some_and(|t| same(t, token)));
+            // Checked before anything is taken over: an old connection may have had this in its buffers.
+            let found = found.filter(|s| s.stream().can_have(h));
             let Some(session) = found.cloned() else { return Err(NoSuchSession { h: None }) };
             let old = session.stream().wake.take();
             if let Some(old) = old {
@@ -475,7 +478,7 @@ impl Core {
     /// A session reached its bound: its connection goes, and it is resumed later or ends.
     pub(crate) fn lagging(&self, now: Timestamp, lock: &AccountRef, id: SessionId, todo: &mut Todo) {
         let mut account = lock.lock();
-        let Some(session) = account.session(id).cloned() else { return };
+        let Some(session) = account.session(id).cloned().filter(|s| s.is_attached()) else { return };
         tracing::warn!(session = %session.jid, "the client does not read: its connection is closed");
         let old = session.stream().wake.clone();
         self.detach_locked(now, lock, &mut account, &session, todo);
@@ -572,7 +575,9 @@ impl Core {
                 self.end(now, &lock, &mut account, &session, Closing::Normal, &mut todo);
             }
         }
-        for lock in std::mem::take(&mut *self.dirty.lock()) {
+        // Not in the head of the loop: the list would stay locked while accounts are.
+        let dirty = std::mem::take(&mut *self.dirty.lock());
+        for lock in dirty {
             let mut account = lock.lock();
             account.dirty = false;
             self.save_cursors(now, &lock, &mut account, &mut todo);

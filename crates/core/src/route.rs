@@ -70,6 +70,14 @@ impl Core {
     /// Goes on with a stanza after its account was looked for.
     pub fn go_on(&self, now: Timestamp, lock: &AccountRef, session: &Arc<Session>, later: Later) -> Option<Later> {
         let Later { pending, stanza, .. } = later;
+        let _span = tracing::debug_span!(
+            "stanza",
+            session = %session.jid,
+            n = pending.0,
+            kind = stanza.kind().name(),
+            id = stanza.head.id.as_deref()
+        )
+        .entered();
         let mut todo = Todo::default();
         let cold = self.dispatch(now, lock, session, pending, stanza, &mut todo);
         self.run_todo(now, todo);

@@ -420,10 +420,19 @@ impl Stream {
         self.unacked.iter_mut().chain(held).chain(queued).filter(|out| out.must_be_logged())
     }
 
+    /// What is not in the log waits behind it. Of presence the newest of each sender is enough, and at the bound none.
     fn defer(&mut self, out: Out) -> Result<bool, Out> {
+        let state = is_state(&out.stanza);
+        if state {
+            let from = &out.stanza.head.from;
+            let older = self.deferred.iter().position(|o| is_state(&o.stanza) && o.stanza.head.from == *from);
+            if let Some(gone) = older.and_then(|at| self.deferred.remove(at)) {
+                self.weight -= gone.stanza.weight();
+            }
+        }
         let weight = out.stanza.weight();
         if self.weight + weight > MAX_QUEUED_BYTES {
-            return Err(out);
+            return if state { Ok(false) } else { Err(out) };
         }
         self.weight += weight;
         self.deferred.push_back(out);
@@ -574,6 +583,14 @@ impl Stream {
         self.sm = Some(Management { sent: 0, acked: 0, asked: false });
     }
 
+    /// Whether a client can have handled `h`: not less than it has acknowledged, nor more than was sent. Of a session that is
+    /// back after a restart nothing is known.
+    pub(crate) fn can_have(&self, h: u32) -> bool {
+        let Some(sm) = &self.sm else { return false };
+        let newly = h.wrapping_sub(sm.acked as u32) as usize;
+        self.restored || newly <= self.unacked.iter().filter(|out| out.counted).count()
+    }
+
     /// The `h` with which a client resumes. After a restart nothing is known of what was sent before, and the count goes
     /// on from the client's.
     pub(crate) fn acked_at_resumption(&mut self, h: u32) -> Result<Vec<EntryId>, u64> {
@@ -709,7 +726,7 @@ impl Stream {
     }
 
     /// Whether the session can be resumed, also after a crash.
-    pub(crate) fn is_resumable(&self) -> bool {
+    pub fn is_resumable(&self) -> bool {
         self.managed && self.resumable
     }
 

@@ -6,6 +6,7 @@ mod chars;
 pub mod datetime;
 pub mod element;
 pub mod error;
+pub mod form;
 pub mod frame;
 pub mod jid;
 pub mod ns;

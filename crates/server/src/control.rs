@@ -31,6 +31,11 @@ pub enum Order {
         /// its password
         password: String,
     },
+    /// Creates many accounts from what another server keeps of their passwords.
+    UserImport {
+        /// an address and its credentials each
+        users: Vec<(String, Vec<String>)>,
+    },
     /// Sets another password.
     UserPasswd {
         /// whose
@@ -169,6 +174,7 @@ async fn carry_out(runtime: &Arc<Runtime>, order: Order) -> Result<Answer> {
             stored(|done| core.create_user(now(), &jid, &credentials, done)).await?;
             core.forget(&jid);
         }
+        Order::UserImport { users } => return import(runtime, users).await,
         Order::UserPasswd { jid, password } => {
             let lock = account(runtime, &jid).await?;
             let credentials = derive(password).await?;
@@ -224,6 +230,25 @@ async fn carry_out(runtime: &Arc<Runtime>, order: Order) -> Result<Answer> {
         }
     }
     Ok(Answer::Done)
+}
+
+/// All that can be: for each that cannot, a row says why.
+async fn import(runtime: &Arc<Runtime>, users: Vec<(String, Vec<String>)>) -> Result<Answer> {
+    let mut rows = Vec::new();
+    for (jid, credentials) in users {
+        let add = async {
+            let jid = address(runtime, &jid)?;
+            let credentials = credentials.iter().map(|text| Credentials::from_text(text));
+            let credentials: Vec<Credentials> = credentials.collect::<Result<_, _>>().context("the credentials")?;
+            stored(|done| runtime.core.create_user(now(), &jid, &credentials, done)).await?;
+            runtime.core.forget(&jid);
+            anyhow::Ok(())
+        };
+        if let Err(error) = add.await {
+            rows.push(serde_json::json!({ "jid": jid, "error": format!("{error:#}") }));
+        }
+    }
+    Ok(Answer::Rows(rows))
 }
 
 async fn users(runtime: &Arc<Runtime>, host: Option<String>) -> Result<Answer> {

@@ -17,8 +17,9 @@ use vorpal_core::server::core_names;
 use vorpal_net::c2s::{self, Shared};
 use vorpal_net::limits::Gate;
 use vorpal_net::tls::TlsHosts;
+use vorpal_proto::error::StreamCondition;
 use vorpal_proto::jid::BareJid;
-use vorpal_runtime::{Backing, Runtime, Setup, start};
+use vorpal_runtime::{Backing, Runtime, Setup, now, start};
 use vorpal_store::sqlite::{Durability, Options, Sqlite};
 
 use crate::reload::Reload;
@@ -65,8 +66,17 @@ impl Server {
         Ok(Server { runtime, config, data, modules })
     }
 
-    /// Waits until everything that was promised is written, and closes the store.
+    /// Waits until everything that was promised is written, and closes the store. Sessions that can be resumed are left as
+    /// they are, without an end of their streams; all others are told.
     pub async fn close(self) {
+        let core = &self.runtime.core;
+        for lock in core.all_loaded() {
+            let sessions = lock.lock().sessions.clone();
+            for session in sessions.iter().filter(|session| !session.stream().is_resumable()) {
+                core.close(now(), &lock, session, Some(StreamCondition::SystemShutdown.into()));
+            }
+        }
+        core.tick(now());
         self.runtime.drained(PATIENCE).await;
         self.runtime.stop(PATIENCE).await;
     }

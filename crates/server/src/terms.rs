@@ -5,11 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use vorpal_config::Config;
+use vorpal_config::{Config, Limits, Measure};
 use vorpal_net::c2s::{Settings, Terms};
 use vorpal_net::limits::{Rate, Settings as GateSettings};
 use vorpal_net::tls::{Certificate, Policy, TlsVersion};
-use vorpal_proto::parse::Limits;
 use vorpal_runtime::now;
 
 use crate::run::under;
@@ -22,10 +21,20 @@ pub(crate) fn terms(config: &Config) -> Terms {
             max_stanza: config.limits.stanza_size.get().as_len(),
             allow_plaintext: false,
             passthrough: config.xml.passthrough,
-            limits: Limits::default(),
+            limits: vorpal_proto::parse::Limits::default(),
         }),
         time_to_log_in: config.limits.login_time.get().as_duration(),
+        traffic: traffic(&config.limits),
     }
+}
+
+/// How fast one client is read: bytes in a second, and at once.
+fn traffic(config: &Limits) -> (NonZeroU32, u32) {
+    let millis = config.traffic.per().period().as_millis().max(1);
+    let rate = config.traffic.amount().base().saturating_mul(1000) / millis;
+    let rate = u32::try_from(rate).unwrap_or(u32::MAX);
+    let burst = u32::try_from(config.traffic_burst.get().base()).unwrap_or(u32::MAX);
+    (NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN), burst)
 }
 
 /// What one network may do.
@@ -33,11 +42,16 @@ pub(crate) fn gate(config: &Config) -> GateSettings {
     let rate = |rate: vorpal_config::Rate<u32>| {
         NonZeroU32::new(rate.amount()).map(|burst| Rate::each(burst, rate.per().period().as_duration()))
     };
+    let own = GateSettings::default();
+    let connections = config.limits.connections.get() as usize;
     GateSettings {
-        connections_per_network: config.limits.connections.get() as usize,
+        connections: own.connections.max(connections),
+        connections_per_network: connections,
+        // Many may be logging in at once where many may come at once.
+        half_open_per_network: own.half_open_per_network.max(config.limits.connection_rate.amount() as usize / 4),
         new_connections: rate(config.limits.connection_rate),
         failed_logins: rate(config.limits.login_failures),
-        ..GateSettings::default()
+        ..own
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
+use tracing::Instrument;
 
 use super::task::{Shared, serve};
 use crate::limits::ConnectionId;
@@ -38,10 +39,12 @@ pub async fn listen(shared: Arc<Shared>, listener: TcpListener, direct_tls: bool
         let id = entered.guard.id();
         let (shared, done) = (shared.clone(), waiting.clone());
         let mut table = waiting.lock();
-        let task = tokio::spawn(async move {
+        let span = tracing::debug_span!("c2s", conn = ?id, %peer);
+        let serving = async move {
             serve(shared, socket, peer, direct_tls, entered.guard).await;
             done.lock().remove(&id);
-        });
+        };
+        let task = tokio::spawn(serving.instrument(span));
         table.insert(id, task.abort_handle());
     }
 }

@@ -275,7 +275,7 @@ impl Connection {
             self.say(&el("failed", ns::SM).child(el("bad-request", ns::STANZA_ERROR)));
             return None;
         };
-        match self.core.resume(now, &lock, token, self.wake.clone()) {
+        match self.core.resume(now, &lock, token, h, self.wake.clone()) {
             Ok(session) => {
                 let epoch = session.epoch();
                 self.state =

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -23,7 +24,7 @@ use vorpal_proto::error::{StreamCondition, StreamError};
 use vorpal_runtime::{Runtime, now};
 
 use super::{Connection, Need, Settings};
-use crate::limits::{Attempt, Gate, Guard};
+use crate::limits::{Attempt, Gate, Guard, Throttle};
 use crate::tls::{Entry, TlsHosts};
 
 /// So much is read at once.
@@ -58,6 +59,8 @@ pub struct Terms {
     pub settings: Arc<Settings>,
     /// from accept to bind, all in all
     pub time_to_log_in: Duration,
+    /// how many bytes of one client are read in a second, and at once
+    pub traffic: (NonZeroU32, u32),
 }
 
 /// Wakes the task of a connection.
@@ -149,6 +152,9 @@ struct Task {
     unflushed: bool,
     peer: SocketAddr,
     guard: Guard,
+    throttle: Throttle,
+    /// so much was read since the throttle was asked
+    fresh: usize,
 }
 
 /// Serves one connection until it ends.
@@ -157,10 +163,8 @@ pub async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr, dir
     let _ = socket.set_nodelay(true);
     let bell = Arc::new(Bell::default());
     let login = Box::pin(log_in(&shared, socket, peer, direct_tls, bell, guard));
-    let Some(task) = login.await else { return };
-    let mut task = task;
+    let Some(mut task) = login.await else { return };
     bound(&shared, &mut task).await;
-    task.connection.gone(now());
 }
 
 /// From the first byte to a session. Its state is freed when the session is bound.
@@ -173,7 +177,7 @@ async fn log_in(
     guard: Guard,
 ) -> Option<Box<Task>> {
     let core = shared.runtime.core.clone();
-    let Terms { settings, time_to_log_in } = shared.terms.read().clone();
+    let Terms { settings, time_to_log_in, traffic } = shared.terms.read().clone();
     let deadline = tokio::time::Instant::now() + time_to_log_in;
     let mut task = Box::new(Task {
         io: Io::Plain(socket),
@@ -185,6 +189,8 @@ async fn log_in(
         unflushed: false,
         peer,
         guard,
+        throttle: Throttle::new(traffic.0, traffic.1),
+        fresh: 0,
     });
     if direct_tls {
         let bindings = tokio::time::timeout_at(deadline, task.handshake(shared, Entry::Direct)).await.ok()??;
@@ -240,7 +246,6 @@ async fn log_in(
         }
         if task.connection.is_bound() {
             if !task.guard.logged_in() {
-                task.connection.gone(now());
                 return None;
             }
             return Some(task);
@@ -261,6 +266,7 @@ async fn log_in(
 
 /// In a session, until the connection ends.
 async fn bound(shared: &Arc<Shared>, task: &mut Task) {
+    let mut resting = None;
     loop {
         let mut reads = true;
         match task.connection.input(now(), &mut task.input) {
@@ -287,14 +293,31 @@ async fn bound(shared: &Arc<Shared>, task: &mut Task) {
         if task.connection.is_over() && task.is_written() {
             return task.finish().await;
         }
-        if let Event::Closed | Event::TooLate = task.event(reads && !task.connection.is_over(), None).await {
-            return;
+        let reads = reads && !task.connection.is_over();
+        let until = resting.filter(|_| reads);
+        match task.event(reads && until.is_none(), until).await {
+            Event::Closed => return,
+            // It has rested long enough.
+            Event::TooLate => resting = None,
+            Event::Read => {
+                let fresh = std::mem::take(&mut task.fresh);
+                let rest = task.throttle.take(shared.began.elapsed(), fresh);
+                resting = (!rest.is_zero()).then(|| tokio::time::Instant::now() + rest);
+            }
+            Event::Woken | Event::Written => {}
         }
     }
 }
 
 fn log_store_error(error: vorpal_core::store::StoreError) {
     tracing::error!(%error, "an account cannot be read");
+}
+
+impl Drop for Task {
+    /// However the task ends, also by a panic: the session learns that its connection is gone.
+    fn drop(&mut self) {
+        self.connection.gone(now());
+    }
 }
 
 impl Task {
@@ -353,7 +376,7 @@ impl Task {
         if !reads {
             return Poll::Pending;
         }
-        let (io, input) = (&mut self.io, &mut self.input);
+        let (io, input, fresh) = (&mut self.io, &mut self.input, &mut self.fresh);
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buf = ReadBuf::new(scratch);
             match io.poll_read(cx, &mut buf) {
@@ -362,6 +385,7 @@ impl Task {
                 Poll::Ready(Ok(())) if buf.filled().is_empty() => Poll::Ready(Event::Closed),
                 Poll::Ready(Ok(())) => {
                     input.extend_from_slice(buf.filled());
+                    *fresh += buf.filled().len();
                     Poll::Ready(Event::Read)
                 }
             }

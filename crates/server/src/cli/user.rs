@@ -17,6 +17,12 @@ pub(super) enum Command {
         #[arg(long)]
         password: Option<String>,
     },
+    /// Creates accounts from a file: in each line an address, then what is stored of its password, as RFC 5803 writes it
+    /// (`SCRAM-SHA-1$iterations:salt$stored-key:server-key`), once or for several mechanisms.
+    Import {
+        /// The file.
+        file: std::path::PathBuf,
+    },
     /// Sets another password.
     Passwd {
         /// Whose.
@@ -54,6 +60,14 @@ impl Command {
     pub(super) fn order(self) -> Result<Order> {
         Ok(match self {
             Command::Add { jid, password } => Order::UserAdd { jid, password: secret(password)? },
+            Command::Import { file } => {
+                let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+                let users = text.lines().filter_map(|line| {
+                    let mut words = line.split_whitespace().map(str::to_owned);
+                    Some((words.next()?, words.collect()))
+                });
+                Order::UserImport { users: users.collect() }
+            }
             Command::Passwd { jid, password } => Order::UserPasswd { jid, password: secret(password)? },
             Command::List { host } => Order::UserList { host },
             Command::Rm { jid, yes } => {

@@ -1,0 +1,92 @@
+"""The server under test: a real process on free loopback ports, with its data in a directory of its own."""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BINARY = os.environ.get("VORPAL", str(ROOT / "target" / "debug" / "vorpal"))
+
+
+def free_port():
+    """A port outside the range from which clients are given theirs: it must still be free after a kill."""
+    while True:
+        port = random.randrange(10_000, 30_000)
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
+
+
+class Server:
+    def __init__(self, data: Path, **settings):
+        self.data = data
+        self.starttls = free_port()
+        self.direct_tls = free_port()
+        self.log = data.parent / (data.name + ".log")
+        self.certificate = data / "tls" / "localhost.crt"
+        self.process = None
+        self.users = 0
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith("VORPAL_")} | {
+            "VORPAL_DATA": str(data),
+            "VORPAL_LISTEN_C2S": f"127.0.0.1:{self.starttls}",
+            "VORPAL_LISTEN_C2S_TLS": f"127.0.0.1:{self.direct_tls}",
+        } | settings
+
+    def start(self):
+        said = self.log.stat().st_size if self.log.exists() else 0
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen([BINARY, "serve"], env=self.env, cwd=self.data.parent, stderr=log,
+                                            stdin=subprocess.DEVNULL)
+        deadline = time.monotonic() + 30
+        while b" ready " not in self.log.read_bytes()[said:]:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"the server did not start:\n{self.log.read_text()[said:]}")
+            time.sleep(0.01)
+        return self
+
+    def kill(self):
+        """As a crash would end it: nothing is written, nothing said."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self):
+        """As an operator would end it."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            assert self.process.wait(30) == 0, "the server did not stop cleanly"
+
+    def command(self, *words, stdin=None):
+        done = subprocess.run([BINARY, *words], env=self.env, cwd=self.data.parent, input=stdin, text=True,
+                              capture_output=True, timeout=30)
+        assert done.returncode == 0, f"vorpal {' '.join(words)}: {done.stderr}"
+        return done.stdout
+
+    def add_user(self, name="user"):
+        """A user nobody else has: its bare address, and its password."""
+        self.users += 1
+        jid, password = f"{name}{self.users}@localhost", f"secret {self.users}"
+        self.command("user", "add", jid, stdin=password + "\n")
+        return User(jid, password)
+
+    def complaints(self):
+        """What the server thinks its operator must know: panics and errors."""
+        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        return [line for line in lines if " ERROR " in line or "panicked" in line]
+
+
+class User:
+    def __init__(self, jid, password):
+        self.jid = jid
+        self.password = password
+        self.name = jid.partition("@")[0]
+
+    def __str__(self):
+        return self.jid
