@@ -313,6 +313,7 @@ impl Registry {
             rows.push((format!("stream features when {stage:?}"), made.map(|(module, ..)| *module).collect()));
         }
         rows.retain(|(_, modules)| !modules.is_empty());
+        rows.iter_mut().for_each(|(_, modules)| modules.dedup());
         let mut nonzas: Vec<_> = self
             .nonza
             .iter()

@@ -3,7 +3,7 @@
 //! While a client says that nobody looks at it, what can wait is held back: of presence the last of each sender, and chat
 //! states are left out. Anything important sends all that was held before it, in order.
 //!
-//! Hooks:  outbound, nonza, resume
+//! Hooks:  outbound, resume, stream features, nonza
 //! Stores: nothing; one flag for each session
 //! Config: none
 //! Limits: 256 held stanzas, then all are sent

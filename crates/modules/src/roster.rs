@@ -3,7 +3,7 @@
 //! Reads, adds, changes and removes contacts; each change is pushed to the sessions that asked for the roster. The state
 //! of a subscription is never the client's to set: that is done by presence (`core/subscription.rs`).
 //!
-//! Hooks:  none
+//! Hooks:  stream features
 //! Stores: the kernel's `roster`
 //! Config: none
 //! Limits: 20,000 contacts, names and groups of 1,023 bytes, 50 groups for each contact

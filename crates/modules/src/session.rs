@@ -2,7 +2,7 @@
 //!
 //! Old clients ask for a session after they have bound a resource. They get it; it means nothing.
 //!
-//! Hooks:  none
+//! Hooks:  stream features
 //! Stores: nothing
 //! Config: none
 

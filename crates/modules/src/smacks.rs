@@ -3,7 +3,7 @@
 //! Acknowledges what is handled and stored, and lets a session go on over another connection, also after the server was
 //! killed. The counting is done in the kernel (`ledger.rs`, `resume.rs`); here are its words.
 //!
-//! Hooks:  nonza
+//! Hooks:  stream features, nonza
 //! Stores: nothing of its own: the kernel's rows of sessions
 //! Config: `resume_time`
 //! Limits: queues of 512 KiB for each session, then the log is read instead

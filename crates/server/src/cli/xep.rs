@@ -38,11 +38,11 @@ pub(super) fn run(number: u16, program: Program, json: bool) -> Result<()> {
         json!({
             "xep": number,
             "version": row.version,
-            "file": row.file,
+            "file": row.file.replace('`', ""),
             "module": row.module,
             "hooks": registry.hooks_of(row.module),
-            "stores": row.stores,
-            "config": row.config,
+            "stores": row.stores.replace('`', ""),
+            "config": row.config.replace('`', ""),
         })
     });
     let facts: Vec<_> = facts.collect();
@@ -65,7 +65,7 @@ pub(super) fn run(number: u16, program: Program, json: bool) -> Result<()> {
 }
 
 fn row(line: &str) -> Option<Row<'_>> {
-    let mut cells = line.strip_prefix("| XEP-")?.split('|').map(|cell| cell.trim().trim_matches('`'));
+    let mut cells = line.strip_prefix("| XEP-")?.split('|').map(str::trim);
     let number = cells.next()?.parse().ok()?;
     let mut cell = || cells.next().map(|cell| if cell == "–" { "" } else { cell });
     Some(Row { number, version: cell()?, file: cell()?, module: cell()?, stores: cell()?, config: cell()? })
