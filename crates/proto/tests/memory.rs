@@ -1,9 +1,12 @@
 //! What a frame costs in memory once it is a tree, against the bound that `parse.rs` states.
 
 use allocation_counter::measure;
+use bytes::BytesMut;
 use vorpal_proto::element::el;
+use vorpal_proto::frame::{Frame, Framer};
 use vorpal_proto::ns;
 use vorpal_proto::parse::{Limits, StreamContext, parse_element};
+use vorpal_proto::scan::scan;
 
 /// Bytes of memory kept for each byte of a frame, and for each of `Limits::nodes`.
 const KEPT: (u64, u64) = (16, 128);
@@ -60,4 +63,22 @@ fn writing_a_small_tree_allocates_only_for_the_output() {
     let cost = measure(|| stanza.write(&mut out, "jabber:client"));
     assert_eq!(cost.count_total, 0);
     assert_eq!(out, b"<iq type='result' id='a&amp;b'><query xmlns='jabber:iq:roster'>x</query></iq>");
+}
+
+#[test]
+fn framing_and_scanning_a_message_allocates_nothing_once_the_buffer_is_shared() {
+    let message = include_bytes!("../../../fuzz/corpus/xml/message-chat");
+    let (mut framer, mut buf) = (Framer::new(10_000), BytesMut::with_capacity(16 << 10));
+    buf.extend_from_slice(b"<a>");
+    assert!(matches!(framer.next(&mut buf), Ok(Some(Frame::Open(_)))));
+    let cost = measure(|| {
+        for _ in 0..1000 {
+            buf.extend_from_slice(message);
+            match framer.next(&mut buf) {
+                Ok(Some(Frame::Element(frame))) => assert!(scan(&frame, &Limits::DEFAULT).is_some()),
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+    assert_eq!(cost.count_total, 0);
 }
