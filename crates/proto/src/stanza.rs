@@ -269,7 +269,16 @@ impl Stanza {
         if passthrough && let Some(plain) = cx.scan(frame, limits) {
             return Stanza::from_plain(frame, plain, cx);
         }
-        Stanza::from_element(&parse::parse_element(frame, cx, limits)?, cx)
+        let tree = parse::parse_element(frame, cx, limits)?;
+        let stanza = Stanza::from_element(&tree, cx)?;
+        // RFC 6120 §11.3: what some receivers' parsers refuse would end their streams, at each login anew.
+        if !tree.is_portable() {
+            let answerable = stanza.is_answerable();
+            let Head { kind, id, to, .. } = stanza.head;
+            let error = StanzaError::not_acceptable().with_text("names or namespaces that not every client can read");
+            return Err(StanzaFault::Header(Box::new(HeaderFault { kind, answerable, id, to, error })));
+        }
+        Ok(stanza)
     }
 
     /// Reads what [`Stanza::write`] wrote with the client's content namespace: stored stanzas, tests.
