@@ -298,7 +298,8 @@ class World:
                 seen = set()
                 for nth, stream in enumerate(receiver.came):
                     numbers = stream[sender.user.name]
-                    where = f"{sender.user.name} to {receiver.user.name}, stream {nth}"
+                    where = (f"{sender.user.name} to {receiver.user.name}, stream {nth} begun after kill "
+                             f"{receiver.restarts[nth]} with {numbers[:1]}")
                     # Since something last came from there: a stream may have ended before its first message.
                     crashed = receiver.restarts[nth] > at_restart
                     for at, number in enumerate(numbers):

@@ -138,7 +138,7 @@ impl Core {
         // session sent before is settled, or stands in the queue before this batch.
         for part in parts.iter() {
             if let Some((session, Pending(n))) = &part.words.settles {
-                let stream = session.stream();
+                let mut stream = session.stream();
                 if stream.is_resumable() {
                     writes.push(stream.progress_row(self.progress, part.account.owner, session.id, *n));
                 }

@@ -32,6 +32,8 @@ pub struct Ledger {
     beyond: u64,
     /// the number up to which the store knows that stanzas were handled
     stored: u64,
+    /// the highest number that any row says which was handed to the store
+    submitted: u64,
     /// what was entered before stream management began does not count in `h`
     base: u64,
     /// whether the session can be resumed after a crash: only then does `h` wait for the store
@@ -41,13 +43,22 @@ pub struct Ledger {
 impl Ledger {
     /// A ledger that goes on where a stored one was: after a restart.
     pub fn resumed(handled: u64) -> Ledger {
-        Ledger { entered: handled, settled: handled, beyond: 0, stored: handled, base: 0, tracked: true }
+        Ledger {
+            entered: handled,
+            settled: handled,
+            beyond: 0,
+            stored: handled,
+            submitted: handled,
+            base: 0,
+            tracked: true,
+        }
     }
 
     /// Stream management begins: the next stanza is the first that counts (XEP-0198 §4).
     pub fn begin(&mut self, tracked: bool) {
         self.base = self.entered;
         self.stored = self.entered;
+        self.submitted = self.entered;
         self.tracked = tracked;
     }
 
@@ -82,6 +93,14 @@ impl Ledger {
     /// The store has committed a row that says so.
     pub fn stored(&mut self, n: u64) {
         self.stored = self.stored.max(n);
+    }
+
+    /// What a row says is handled that is written behind all that was submitted so far, in the terms of `h`: `n`, or what
+    /// an earlier row says. That one may not be committed yet; if it is not, neither is this one. A lower number would
+    /// make the store forget, and the client would send again what is in the log.
+    pub fn row(&mut self, n: u64) -> u64 {
+        self.submitted = self.submitted.max(n);
+        self.counted(self.submitted)
     }
 
     /// How many stanzas are handled for good, by what is known here: the unbroken run.
@@ -185,6 +204,17 @@ mod tests {
         assert_eq!(ledger.h(), 0);
         ledger.stored(1);
         assert_eq!(ledger.h(), 1);
+    }
+
+    #[test]
+    fn a_row_never_says_less_than_one_before_it() {
+        let mut ledger = Ledger::default();
+        ledger.begin(true);
+        let [Pending(first), Pending(second)] = [ledger.enter(), ledger.enter()];
+        assert_eq!(ledger.row(second), 2);
+        ledger.settle(Settled(first));
+        let handled = ledger.handled();
+        assert_eq!(ledger.row(handled), 2, "the batch of the second is on its way");
     }
 
     #[test]

@@ -200,7 +200,8 @@ impl Core {
             stream.keep = if resumable { keep } else { 0 };
             stream.ledger.begin(resumable);
             stream.cursor = account.log.last;
-            resumable.then(|| stream.progress_row(self.progress, account.owner, session.id, stream.ledger.entered()))
+            let entered = stream.ledger.entered();
+            resumable.then(|| stream.progress_row(self.progress, account.owner, session.id, entered))
         };
         let keep = if resumable { keep } else { 0 };
         let management = Box::new(Management { sent: 0, acked: 0, asked: false });

@@ -746,9 +746,9 @@ impl Stream {
     }
 
     /// The row that says how far the session is handled when its batch is committed, and what the client has.
-    pub(crate) fn progress_row(&self, map: MapId, owner: Owner, session: SessionId, n: u64) -> Write {
+    pub(crate) fn progress_row(&mut self, map: MapId, owner: Owner, session: SessionId, n: u64) -> Write {
         let mut value = Vec::with_capacity(16);
-        value.extend_from_slice(&self.ledger.counted(n).to_be_bytes());
+        value.extend_from_slice(&self.ledger.row(n).to_be_bytes());
         value.extend_from_slice(&self.cursor.to_be_bytes());
         let key = Bytes::copy_from_slice(&session.to_be_bytes());
         Write::Put { map, owner, key, row: Some(Row::from(Bytes::from(value))) }
