@@ -17,9 +17,6 @@ use crate::session::{Session, SessionId};
 use crate::state::States;
 use crate::store::{EntryId, Owner};
 
-/// So many sessions an account may have at once; a further one is refused (RFC 6120 §7.7.2.1).
-pub const MAX_SESSIONS: usize = 32;
-
 /// An account that is loaded.
 pub struct AccountLock {
     /// its address

@@ -13,7 +13,7 @@ use vorpal_proto::error::{StanzaError, StreamCondition, StreamError};
 use vorpal_proto::ns;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
-use crate::account::{Account, AccountRef, MAX_SESSIONS};
+use crate::account::{Account, AccountRef};
 use crate::commit::{Draft, Part, Say, Words};
 use crate::effects::{Effects, Manage};
 use crate::hook::SessionCx;
@@ -87,7 +87,7 @@ impl Core {
                 let error = StreamError::from(StreamCondition::Conflict).with_text("replaced by a new connection");
                 self.end(now, lock, &mut account, old, Closing::Error(error), &mut todo);
             }
-            if account.sessions.len() >= MAX_SESSIONS {
+            if account.sessions.len() >= self.limits().sessions {
                 return Err(BindError::TooMany);
             }
             let mut id = [0; 8];

@@ -15,9 +15,6 @@ use crate::commit::Say;
 use crate::server::Core;
 use crate::subscription::{State, Subscription};
 
-/// So many contacts an account may have.
-pub const MAX_CONTACTS: usize = 20_000;
-
 /// So many requests of strangers are kept for an account.
 pub const MAX_REQUESTS: usize = 500;
 

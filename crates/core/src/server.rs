@@ -32,6 +32,21 @@ pub const MAX_ROWS: usize = 200_000;
 /// So often a stanza may be sent on by what it caused.
 pub(crate) const MAX_HOPS: u8 = 8;
 
+/// What one account may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// sessions at once, attached or detached; a further one is refused (RFC 6120 §7.7.2.1)
+    pub sessions: usize,
+    /// contacts in its roster, and requests that wait for an answer
+    pub contacts: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { sessions: 50, contacts: 5_000 }
+    }
+}
+
 /// What an account is to the server at this moment.
 pub(crate) enum Lookup {
     Here(AccountRef),
@@ -117,6 +132,7 @@ pub struct Core {
     pub(crate) tables: Tables,
     pub(crate) progress: MapId,
     interested: Flag,
+    limits: RwLock<Limits>,
     /// from which fake salts are made: the same at each start
     pub(crate) secret: [u8; 32],
     pub(crate) dirty: Mutex<Vec<AccountRef>>,
@@ -179,6 +195,7 @@ impl Core {
             tables,
             progress,
             interested,
+            limits: RwLock::default(),
             secret,
             dirty: Mutex::default(),
             deadlines: Mutex::default(),
@@ -198,6 +215,16 @@ impl Core {
     /// The host of this domain.
     pub fn host(&self, domain: &str) -> Option<Arc<Host>> {
         self.hosts.read().get(domain).cloned()
+    }
+
+    /// What one account may have, from now on.
+    pub fn set_limits(&self, limits: Limits) {
+        *self.limits.write() = limits;
+    }
+
+    /// What one account may have.
+    pub fn limits(&self) -> Limits {
+        *self.limits.read()
     }
 
     /// All hosts, by domain.

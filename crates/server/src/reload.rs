@@ -115,6 +115,7 @@ impl Reload {
             })
             .collect();
         core.set_hosts(hosts);
+        core.set_limits(terms::accounts(&config));
         for gone in before.iter().filter(|host| core.host(host.domain()).is_none()) {
             self.end_sessions(gone);
         }

@@ -122,6 +122,7 @@ pub async fn serve(config: Config, path: Option<PathBuf>, program: Program) -> R
     let level = log::begin(&config.log);
     let server = Server::open(config, program.modules)?;
     let config = &server.config;
+    server.runtime.core.set_limits(terms::accounts(config));
     let shared = Arc::new(Shared {
         runtime: server.runtime.clone(),
         terms: RwLock::new(terms::terms(config)),

@@ -17,6 +17,7 @@ use crate::run::under;
 pub(crate) fn terms(config: &Config) -> Terms {
     Terms {
         settings: Arc::new(Settings {
+            max_attempts: config.limits.login_tries.get(),
             max_before_login: config.limits.login_bytes.get().as_len(),
             max_stanza: config.limits.stanza_size.get().as_len(),
             allow_plaintext: false,
@@ -35,6 +36,14 @@ fn traffic(config: &Limits) -> (NonZeroU32, u32) {
     let rate = u32::try_from(rate).unwrap_or(u32::MAX);
     let burst = u32::try_from(config.traffic_burst.get().base()).unwrap_or(u32::MAX);
     (NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN), burst)
+}
+
+/// What one account may have.
+pub(crate) fn accounts(config: &Config) -> vorpal_core::server::Limits {
+    vorpal_core::server::Limits {
+        sessions: config.limits.sessions.get() as usize,
+        contacts: config.limits.roster_entries.get() as usize,
+    }
 }
 
 /// What one network may do.

@@ -24,6 +24,8 @@ use super::login::Login;
 
 /// What all connections of a listener share.
 pub struct Settings {
+    /// So many attempts to log in on one connection (RFC 6120 §6.4.5 wants at least two).
+    pub max_attempts: u32,
     /// The largest frame before login, in bytes.
     pub max_before_login: usize,
     /// The largest stanza after login, in bytes.

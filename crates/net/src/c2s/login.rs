@@ -18,9 +18,6 @@ use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use super::connection::{Bound, Connection, Need, State, names_account, nonce};
 
-/// So many attempts to log in on one connection (RFC 6120 §6.4.5 wants at least two).
-const MAX_ATTEMPTS: u32 = 5;
-
 /// A connection that is on its way to a session.
 pub(super) struct Login {
     bindings: ChannelBindings,
@@ -226,7 +223,7 @@ impl Connection {
         let attempts = login.attempts;
         self.say(&el("failure", ns::SASL).child(el(error.element(), ns::SASL)));
         // §6.4.5: an end to guessing.
-        (attempts >= MAX_ATTEMPTS).then(|| {
+        (attempts >= self.settings.max_attempts).then(|| {
             let error = StreamCondition::PolicyViolation;
             self.fail(now, vorpal_proto::error::StreamError::from(error).with_text("too many failed logins"))
         })
