@@ -19,7 +19,7 @@ use crate::account::{Account, AccountRef};
 use crate::ledger::{Pending, Settled, never_promised};
 use crate::plan::Targets;
 use crate::server::{Core, Mode, Todo, Work};
-use crate::session::{Management, Out, Role, Session, SessionId};
+use crate::session::{Management, Out, Pushed, Role, Session, SessionId};
 use crate::store::{Batch, BatchId, EntryId, NewEntry, Outcome, Row, Side, StoreError, Write};
 
 /// What waits for an account: unwritten, or behind something unwritten.
@@ -377,17 +377,18 @@ impl Core {
 
 /// Gives a stanza to a session, and notes that it holds the entry. False if the session could not take it.
 fn give(lock: &AccountRef, account: &mut Account, session: &Arc<Session>, out: Out, todo: &mut Todo) -> bool {
-    let (entry, role) = (out.entry, out.role);
+    let (entry, role, kind) = (out.entry, out.role, out.stanza.kind());
     match session.push(out) {
-        Ok(in_queue) => {
-            if let (Some(entry), Role::Planned, true) = (entry, role, in_queue) {
+        Pushed::Queued => {
+            if let (Some(entry), Role::Planned) = (entry, role) {
                 account.log.hold(entry);
             }
             true
         }
-        Err(out) => {
-            // At the bound: an answer or a copy is left out, and what must not be lost ends the connection.
-            if out.role == Role::Planned || out.stanza.kind() == Kind::Iq {
+        Pushed::Left => true,
+        Pushed::Full => {
+            // At the bound: a copy is left out, and what must not be lost ends the connection.
+            if role == Role::Planned || kind == Kind::Iq {
                 todo.lagging.push((lock.clone(), session.id));
             }
             false

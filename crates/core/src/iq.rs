@@ -23,7 +23,7 @@ use crate::ledger::Pending;
 use crate::module::At;
 use crate::roster;
 use crate::server::{Core, Mode, Todo, Work};
-use crate::session::{Out, Role, Session};
+use crate::session::{Out, Pushed, Role, Session};
 use crate::subscribe::{gone, here};
 
 /// An IQ that a session of ours sends, and what its `to` stands for.
@@ -106,8 +106,8 @@ impl Core {
         };
         let answer = match outcome {
             Ok(target) => match target.push(Out::new(iq.clone(), None, Role::Extra)) {
-                Ok(_) => None,
-                Err(_) => Some(StanzaError::resource_constraint()),
+                Pushed::Queued | Pushed::Left => None,
+                Pushed::Full => Some(StanzaError::resource_constraint()),
             },
             Err(error) => error,
         };

@@ -103,7 +103,7 @@ impl Account {
     pub(crate) fn leaves_reading(&mut self, session: &Session, before: Option<i8>) {
         let reads = session.stream().reading.is_some();
         let was_fit = before.is_some_and(|p| p >= 0);
-        if was_fit && reads && !session.priority().is_some_and(|p| p >= 0) && self.log.last > self.log.cursor {
+        if was_fit && reads && session.priority().is_none_or(|p| p < 0) && self.log.last > self.log.cursor {
             self.log.missed = true;
             self.advance();
         }

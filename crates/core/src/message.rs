@@ -48,7 +48,7 @@ enum End {
     /// the sender gets an error
     Error(StanzaError),
     /// it is delivered or kept
-    Goes(Goes),
+    Goes(Box<Goes>),
 }
 
 struct Goes {
@@ -222,7 +222,7 @@ impl Core {
             goes.routes.append(&mut side.fx.routes);
         }
         goes.draft = self.draft(sender, out.as_ref(), inn.as_ref(), &plan, to, &goes);
-        End::Goes(goes)
+        End::Goes(Box::new(goes))
     }
 
     /// What the log gets: a promised message has its home there (see `ledger.rs` for what is never promised).

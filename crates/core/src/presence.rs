@@ -18,7 +18,7 @@ use crate::hook::Dir;
 use crate::ledger::Pending;
 use crate::roster;
 use crate::server::{Core, Mode, Todo, Work};
-use crate::session::{Out, Role, Session};
+use crate::session::{Out, Pushed, Role, Session};
 
 /// When somebody was last here, and with which words (XEP-0012 §4).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,7 +173,7 @@ impl Core {
             }
         }
         for stanza in own.into_iter().chain(kept).chain(requests) {
-            if session.push(Out::new(stanza, None, Role::Extra)).is_err() {
+            if session.push(Out::new(stanza, None, Role::Extra)) == Pushed::Full {
                 todo.lagging.push((lock.clone(), session.id));
                 return;
             }
@@ -195,6 +195,7 @@ impl Core {
     }
 
     /// Presence with `to` that changes no subscription (§4.6).
+    #[allow(clippy::too_many_arguments)]
     pub(crate) fn directed(
         &self,
         now: Timestamp,
@@ -255,7 +256,7 @@ impl Core {
         };
         for session in targets {
             // At the bound presence is left out (the newest of a sender is kept while there is one to replace).
-            if session.push(Out::new(stanza.clone(), None, Role::Extra)).is_err() {
+            if session.push(Out::new(stanza.clone(), None, Role::Extra)) == Pushed::Full {
                 todo.lagging.push((lock.clone(), session.id));
             }
         }

@@ -118,6 +118,10 @@ impl Names {
     }
 }
 
+/// Module, name of the element, handler.
+type ByName<T> = Vec<(&'static str, &'static str, T)>;
+
+/// Module and handler, in order.
 type List<T> = Vec<(&'static str, T)>;
 
 /// Everything that is registered on one host.
@@ -135,8 +139,8 @@ pub struct Registry {
     pub(crate) on_close: List<SessionHandler>,
     pub(crate) stream_features: Vec<(&'static str, Stage, FeatureMaker)>,
     pub(crate) forms: Vec<FormMaker>,
-    iq: HashMap<(At, bool, u16), Vec<(&'static str, &'static str, IqHandler)>>,
-    nonza: HashMap<(Stage, u16), Vec<(&'static str, &'static str, NonzaHandler)>>,
+    iq: HashMap<(At, bool, u16), ByName<IqHandler>>,
+    nonza: HashMap<(Stage, u16), ByName<NonzaHandler>>,
     error: Option<SetupError>,
 }
 

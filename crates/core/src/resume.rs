@@ -532,11 +532,9 @@ impl Core {
                     words.says.push(Say::Route(Work { stanza: out.stanza, hops: 1, mode: Mode::Again }));
                 }
                 // RFC 6121 §8.5.3.2.3: whoever waits for an answer is told that none will come.
-                (None, Role::Extra, Kind::Iq) if matches!(out.stanza.type_(), Type::Get | Type::Set) => {
-                    if out.stanza.head.from.is_some() {
-                        let stanza = out.stanza.error(&StanzaError::service_unavailable());
-                        words.says.push(Say::Route(Work { stanza, hops: 1, mode: Mode::Onward }));
-                    }
+                (None, Role::Extra, Kind::Iq) if out.stanza.is_answerable() && out.stanza.head.from.is_some() => {
+                    let stanza = out.stanza.error(&StanzaError::service_unavailable());
+                    words.says.push(Say::Route(Work { stanza, hops: 1, mode: Mode::Onward }));
                 }
                 _ => {}
             }
@@ -669,7 +667,7 @@ pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[(Bytes, By
             let from = account.log.cursor.min(cursor) + 1;
             stream.read_from(from, cursor + 1);
         }
-        account.log.missed &= !session.priority().is_some_and(|p| p >= 0);
+        account.log.missed &= session.priority().is_none_or(|p| p < 0);
         account.sessions.push(Arc::new(session));
     }
 }

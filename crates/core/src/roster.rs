@@ -126,7 +126,7 @@ pub(crate) fn store(
 
 /// At the bound the older half of the tombstones goes.
 fn prune(core: &Core, account: &mut Account, meta: &mut RosterMeta) {
-    if meta.ver % (MAX_TOMBSTONES as u64 / 2) != 0 {
+    if !meta.ver.is_multiple_of(MAX_TOMBSTONES as u64 / 2) {
         return;
     }
     let rows = account.states.rows(core.tables.roster);

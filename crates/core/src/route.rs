@@ -13,7 +13,7 @@ use crate::ledger::Pending;
 use crate::message::Sender;
 use crate::plan::subscription_kind;
 use crate::server::{Cold, Core, Lookup, MAX_HOPS, Mode, Todo, Work};
-use crate::session::{Out, Role, Session};
+use crate::session::{Out, Pushed, Role, Session};
 
 /// What an address stands for. Complete from the first day: what is not built yet answers the error of its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -235,7 +235,7 @@ impl Core {
                 let Some(session) = session else { return };
                 drop(account);
                 if matches!(work.stanza.type_(), Type::Result | Type::Error | Type::Get | Type::Set)
-                    && session.push(Out::new(work.stanza, None, Role::Extra)).is_err()
+                    && session.push(Out::new(work.stanza, None, Role::Extra)) == Pushed::Full
                 {
                     todo.lagging.push((peer, session.id));
                 }

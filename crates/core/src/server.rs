@@ -97,6 +97,9 @@ const STORED_SESSION: &str = "session";
 /// The name of a hash, as the key of a row of credentials.
 pub(crate) type CredentialKey = String;
 
+/// Fills bytes that nobody can guess.
+pub type Random = Box<dyn FnMut(&mut [u8]) + Send>;
+
 type Shard = Mutex<HashMap<BareJid, AccountRef, RandomState>>;
 
 const SHARDS: usize = 64;
@@ -120,7 +123,7 @@ pub struct Core {
     pub(crate) deadlines: Mutex<BTreeSet<(Timestamp, BareJid, SessionId)>>,
     spilled: Mutex<VecDeque<Cold>>,
     loader: Mutex<Option<Arc<dyn Wake>>>,
-    random: Mutex<Box<dyn FnMut(&mut [u8]) + Send>>,
+    random: Mutex<Random>,
     /// when the server started
     pub started: Timestamp,
 }
@@ -160,7 +163,7 @@ impl Core {
         names: Arc<Names>,
         progress: MapId,
         secret: [u8; 32],
-        random: Box<dyn FnMut(&mut [u8]) + Send>,
+        random: Random,
         now: Timestamp,
     ) -> Core {
         let tables = Tables::new(&names);

@@ -106,6 +106,17 @@ impl Out {
     }
 }
 
+/// What became of a stanza that was given to a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    /// It waits to be written.
+    Queued,
+    /// It is left to the log, which the session will read; or, of presence at the bound, left out.
+    Left,
+    /// The session has reached its bound.
+    Full,
+}
+
 /// A presence that is held until something important comes, or a newer one of the same sender.
 struct Held {
     out: Out,
@@ -351,24 +362,23 @@ impl Session {
         self.stream.lock()
     }
 
-    /// Gives it a stanza. True if it is in the queue now, false if it is left to the log, which the session will read.
-    /// An error where the bound is reached.
-    pub(crate) fn push(&self, out: Out) -> Result<bool, Out> {
+    /// Gives it a stanza.
+    pub(crate) fn push(&self, out: Out) -> Pushed {
         let mut stream = self.stream();
-        let in_queue = stream.push(out)?;
-        if let Some(wake) = &stream.wake {
-            wake.wake();
+        let pushed = stream.push(out);
+        if pushed != Pushed::Full {
+            stream.wake();
         }
-        Ok(in_queue)
+        pushed
     }
 }
 
 impl Stream {
-    fn push(&mut self, out: Out) -> Result<bool, Out> {
+    fn push(&mut self, out: Out) -> Pushed {
         if let Some(reading) = self.reading {
             match out.entry {
                 // The log will be read up to there.
-                Some(entry) if entry >= reading.had_to => return Ok(false),
+                Some(entry) if entry >= reading.had_to => return Pushed::Left,
                 Some(_) => {}
                 None => return self.defer(out),
             }
@@ -377,15 +387,15 @@ impl Stream {
         if self.weight + weight > MAX_QUEUED_BYTES {
             if let Some(entry) = out.entry {
                 self.reading = Some(Reading { pos: entry, had_to: entry, fetching: false });
-                return Ok(false);
+                return Pushed::Left;
             }
             if !self.coalesce(&out) {
-                return Err(out);
+                return Pushed::Full;
             }
         }
         self.weight += weight;
         self.queue.push_back(Item::Stanza(out));
-        Ok(true)
+        Pushed::Queued
     }
 
     /// Whether it is given what comes: attached, and not reading the log.
@@ -421,7 +431,7 @@ impl Stream {
     }
 
     /// What is not in the log waits behind it. Of presence the newest of each sender is enough, and at the bound none.
-    fn defer(&mut self, out: Out) -> Result<bool, Out> {
+    fn defer(&mut self, out: Out) -> Pushed {
         let state = is_state(&out.stanza);
         if state {
             let from = &out.stanza.head.from;
@@ -432,11 +442,11 @@ impl Stream {
         }
         let weight = out.stanza.weight();
         if self.weight + weight > MAX_QUEUED_BYTES {
-            return if state { Ok(false) } else { Err(out) };
+            return if state { Pushed::Left } else { Pushed::Full };
         }
         self.weight += weight;
         self.deferred.push_back(out);
-        Ok(true)
+        Pushed::Queued
     }
 
     /// At the bound only the newest presence of a sender is kept.

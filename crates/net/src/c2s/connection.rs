@@ -55,6 +55,7 @@ pub enum Need {
     Close,
 }
 
+#[allow(clippy::large_enum_variant, reason = "nearly all connections are bound: a box would cost each of them")]
 pub(super) enum State {
     /// Not logged in, or logged in without a session.
     Login(Box<Login>),
