@@ -248,8 +248,15 @@ impl Core {
         if let Done::Failed(failure) = done {
             self.say_failed(account, &words, failure, todo);
             for say in words.says {
-                if let Say::Notice(notice) = say {
-                    notice(false);
+                match say {
+                    Say::Notice(notice) => notice(false),
+                    Say::Stored { session, .. } => {
+                        // It is asked for again with the next tick, or the next stanza.
+                        session.stream().storing = false;
+                        self.mark_dirty(lock, account);
+                    }
+                    Say::Enabled { session, .. } => session.stream().not_enabled(),
+                    _ => {}
                 }
             }
         } else {

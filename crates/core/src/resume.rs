@@ -456,9 +456,11 @@ impl Core {
             entries.push(account.log.last);
             account.log.hold(account.log.last);
         }
-        for (out, entry) in session.stream().unlogged().zip(entries) {
-            out.entry = Some(entry);
+        let mut stream = session.stream();
+        for (out, entry) in stream.unlogged().zip(&entries) {
+            out.entry = Some(*entry);
         }
+        stream.had.extend(entries);
     }
 
     /// The stream was closed by its client, or by us: the session ends (RFC 6120 §4.4).
@@ -576,6 +578,10 @@ impl Core {
             let mut account = lock.lock();
             account.dirty = false;
             self.save_cursors(now, &lock, &mut account, &mut todo);
+            for session in account.sessions.clone() {
+                self.answer_ack(now, &lock, &mut account, &session, &mut todo);
+                session.stream().wake();
+            }
         }
         self.run_todo(now, todo);
         self.evict();
