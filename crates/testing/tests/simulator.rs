@@ -13,7 +13,8 @@ fn seeds(default: u64) -> std::ops::Range<u64> {
 fn run(test: &str, default: u64, plan: impl Fn(u64) -> Plan) {
     let (mut messages, mut wrong) = (0, Vec::new());
     for seed in seeds(default) {
-        let result = std::panic::catch_unwind(|| play(plan(seed), vorpal_modules::ALL));
+        let plan = plan(seed);
+        let result = std::panic::catch_unwind(|| play(plan, vorpal_modules::ALL));
         match result.unwrap_or_else(|_| Err(format!("seed {seed}: a panic"))) {
             Ok(count) => messages += count,
             Err(why) => wrong.push((seed, why)),
