@@ -30,6 +30,25 @@ pub(crate) struct Waiting {
     words: Words,
 }
 
+impl Waiting {
+    /// Takes out what was planned for this session, is not in the log, and should be.
+    pub(crate) fn take_unlogged(&mut self, id: SessionId) -> Vec<(Stanza, Targets)> {
+        let mut taken = Vec::new();
+        if self.entry.is_some() {
+            return taken;
+        }
+        for say in std::mem::take(&mut self.words.says) {
+            match say {
+                Say::Deliver { stanza, to } if to.contains(&id) && never_promised(&stanza).is_none() => {
+                    taken.push((stanza, to));
+                }
+                say => self.words.says.push(say),
+            }
+        }
+        taken
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Done {
     Committed,
@@ -138,7 +157,7 @@ impl Core {
         // session sent before is settled, or stands in the queue before this batch.
         for part in parts.iter() {
             if let Some((session, Pending(n))) = &part.words.settles {
-                let stream = session.stream();
+                let mut stream = session.stream();
                 if stream.is_resumable() {
                     writes.push(stream.progress_row(self.progress, part.account.owner, session.id, *n));
                 }

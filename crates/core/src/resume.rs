@@ -200,7 +200,8 @@ impl Core {
             stream.keep = if resumable { keep } else { 0 };
             stream.ledger.begin(resumable);
             stream.cursor = account.log.last;
-            resumable.then(|| stream.progress_row(self.progress, account.owner, session.id, stream.ledger.entered()))
+            let entered = stream.ledger.entered();
+            resumable.then(|| stream.progress_row(self.progress, account.owner, session.id, entered))
         };
         let keep = if resumable { keep } else { 0 };
         let management = Box::new(Management { sent: 0, acked: 0, asked: false });
@@ -443,9 +444,7 @@ impl Core {
         todo: &mut Todo,
     ) {
         let stanzas: Vec<Stanza> = session.stream().unlogged().map(|out| out.stanza.clone()).collect();
-        if stanzas.is_empty() {
-            return;
-        }
+        let waiting: Vec<_> = account.waiting.iter_mut().flat_map(|w| w.take_unlogged(session.id)).collect();
         let mut entries = Vec::with_capacity(stanzas.len());
         for stanza in stanzas {
             let from = stanza.head.from.clone().unwrap_or_else(|| account.jid.as_jid().clone());
@@ -461,6 +460,15 @@ impl Core {
             out.entry = Some(*entry);
         }
         stream.had.extend(entries);
+        drop(stream);
+        // What waits behind a commit for this session goes to the end of what waits: ids ascend there.
+        for (stanza, to) in waiting {
+            let from = stanza.head.from.clone().unwrap_or_else(|| account.jid.as_jid().clone());
+            let meta = LogMeta { targets: to.clone(), ..LogMeta::default() };
+            let draft = Draft::new(&stanza, [Some(meta.received(account, &from)), None]);
+            let words = Words { says: [Say::Deliver { stanza, to }].into_iter().collect(), ..Words::default() };
+            self.finish(now, &mut [Part { lock, account, words }], Some(draft), Vec::new(), todo);
+        }
     }
 
     /// The stream was closed by its client, or by us: the session ends (RFC 6120 §4.4).

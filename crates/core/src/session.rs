@@ -166,6 +166,8 @@ pub struct Stream {
     pub sm: Option<Management>,
     /// the client asked how far its stanzas are handled when this was the last of them
     pub(crate) owes_ack: Option<u64>,
+    /// the highest number in a row that was handed over
+    row: u64,
     /// the row that the owed answer waits for is on its way
     pub(crate) storing: bool,
     queue: VecDeque<Item>,
@@ -236,6 +238,7 @@ impl Session {
             managed: false,
             sm: None,
             owes_ack: None,
+            row: 0,
             storing: false,
             queue: VecDeque::new(),
             held: VecDeque::new(),
@@ -735,7 +738,10 @@ impl Stream {
     }
 
     /// The row that says how far the session is handled when its batch is committed, and what the client has.
-    pub(crate) fn progress_row(&self, map: MapId, owner: Owner, session: SessionId, n: u64) -> Write {
+    pub(crate) fn progress_row(&mut self, map: MapId, owner: Owner, session: SessionId, n: u64) -> Write {
+        // A row is committed behind all that were handed over before it, and must not take back what they said.
+        self.row = self.row.max(n);
+        let n = self.row;
         let mut value = Vec::with_capacity(16);
         value.extend_from_slice(&self.ledger.counted(n).to_be_bytes());
         value.extend_from_slice(&self.cursor.to_be_bytes());
