@@ -30,6 +30,25 @@ pub(crate) struct Waiting {
     words: Words,
 }
 
+impl Waiting {
+    /// Takes out what was planned for this session, is not in the log, and should be.
+    pub(crate) fn take_unlogged(&mut self, id: SessionId) -> Vec<(Stanza, Targets)> {
+        let mut taken = Vec::new();
+        if self.entry.is_some() {
+            return taken;
+        }
+        for say in std::mem::take(&mut self.words.says) {
+            match say {
+                Say::Deliver { stanza, to } if to.contains(&id) && never_promised(&stanza).is_none() => {
+                    taken.push((stanza, to));
+                }
+                say => self.words.says.push(say),
+            }
+        }
+        taken
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Done {
     Committed,
@@ -248,8 +267,15 @@ impl Core {
         if let Done::Failed(failure) = done {
             self.say_failed(account, &words, failure, todo);
             for say in words.says {
-                if let Say::Notice(notice) = say {
-                    notice(false);
+                match say {
+                    Say::Notice(notice) => notice(false),
+                    Say::Stored { session, .. } => {
+                        // It is asked for again with the next tick, or the next stanza.
+                        session.stream().storing = false;
+                        self.mark_dirty(lock, account);
+                    }
+                    Say::Enabled { session, .. } => session.stream().not_enabled(),
+                    _ => {}
                 }
             }
         } else {

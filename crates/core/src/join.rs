@@ -61,6 +61,9 @@ impl Core {
         let Some(reading) = stream.reading else { return };
         let mut pos = reading.pos;
         for entry in entries.iter().filter(|entry| entry.id >= pos && entry.id < fetch.end) {
+            if stream.had.contains(&entry.id) {
+                continue;
+            }
             let log = &account.log;
             let nobodys = entry.id > log.cursor && !log.taken.contains(&entry.id) && !log.held.contains_key(&entry.id);
             let missed = nobodys && session.priority().is_some_and(|p| p >= 0);

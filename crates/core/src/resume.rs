@@ -447,9 +447,7 @@ impl Core {
         todo: &mut Todo,
     ) {
         let stanzas: Vec<Stanza> = session.stream().unlogged().map(|out| out.stanza.clone()).collect();
-        if stanzas.is_empty() {
-            return;
-        }
+        let waiting: Vec<_> = account.waiting.iter_mut().flat_map(|w| w.take_unlogged(session.id)).collect();
         let mut entries = Vec::with_capacity(stanzas.len());
         for stanza in stanzas {
             let from = stanza.head.from.clone().unwrap_or_else(|| account.jid.as_jid().clone());
@@ -460,8 +458,19 @@ impl Core {
             entries.push(account.log.last);
             account.log.hold(account.log.last);
         }
-        for (out, entry) in session.stream().unlogged().zip(entries) {
-            out.entry = Some(entry);
+        let mut stream = session.stream();
+        for (out, entry) in stream.unlogged().zip(&entries) {
+            out.entry = Some(*entry);
+        }
+        stream.had.extend(entries);
+        drop(stream);
+        // What waits behind a commit for this session goes to the end of what waits: ids ascend there.
+        for (stanza, to) in waiting {
+            let from = stanza.head.from.clone().unwrap_or_else(|| account.jid.as_jid().clone());
+            let meta = LogMeta { targets: to.clone(), ..LogMeta::default() };
+            let draft = Draft::new(&stanza, [Some(meta.received(account, &from)), None]);
+            let words = Words { says: [Say::Deliver { stanza, to }].into_iter().collect(), ..Words::default() };
+            self.finish(now, &mut [Part { lock, account, words }], Some(draft), Vec::new(), todo);
         }
     }
 
@@ -580,6 +589,10 @@ impl Core {
             let mut account = lock.lock();
             account.dirty = false;
             self.save_cursors(now, &lock, &mut account, &mut todo);
+            for session in account.sessions.clone() {
+                self.answer_ack(now, &lock, &mut account, &session, &mut todo);
+                session.stream().wake();
+            }
         }
         self.run_todo(now, todo);
         self.evict();

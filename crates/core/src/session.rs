@@ -12,8 +12,10 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::element::el;
 use vorpal_proto::error::StreamError;
 use vorpal_proto::jid::Jid;
+use vorpal_proto::ns;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::hook::{Outgoing, Verdict};
@@ -185,6 +187,8 @@ pub struct Stream {
     pub(crate) reading: Option<Reading>,
     /// entries from here on are given live; below it the log was read
     pub(crate) joined: EntryId,
+    /// entries that were written while the session held their stanzas: not to be read again
+    pub(crate) had: BTreeSet<EntryId>,
     /// what came while the log was read
     deferred: VecDeque<Out>,
     /// the last presence that was broadcast
@@ -250,6 +254,7 @@ impl Session {
             weight: 0,
             reading: None,
             joined: EntryId::MAX,
+            had: BTreeSet::new(),
             deferred: VecDeque::new(),
             presence: None,
             directed: BTreeSet::new(),
@@ -473,6 +478,7 @@ impl Stream {
     /// The log was read to its end: what came meanwhile follows.
     pub(crate) fn end_reading(&mut self) {
         self.reading = None;
+        self.had.clear();
         for out in std::mem::take(&mut self.deferred) {
             self.queue.push_back(Item::Stanza(out));
         }
@@ -499,6 +505,16 @@ impl Stream {
         if let Some(wake) = &self.wake {
             wake.wake();
         }
+    }
+
+    /// Stream management could not be enabled: the session's row is not stored.
+    pub(crate) fn not_enabled(&mut self) {
+        self.managed = false;
+        self.resumable = false;
+        self.token = None;
+        self.keep = 0;
+        let failed = el("failed", ns::SM).child(el("internal-server-error", ns::STANZA_ERROR));
+        self.push_nonza(failed.to_string_in(ns::CLIENT.as_str()).into_bytes());
     }
 
     /// Writes what waits, up to about `limit` bytes. True if anything is left.

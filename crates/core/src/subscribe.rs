@@ -55,8 +55,11 @@ impl Core {
             }
         } else if let Err(error) = self.run_outbound(account, &contact_jid, kind, &mut words, todo) {
             words.says.push(Say::Send { to: session.id, stanza: stanza.error(&error).to(session.jid.clone()) });
-        } else if let Some(account) = b.as_deref_mut() {
-            self.run_inbound(now, account, &stanza, kind, &mut contact_words, todo);
+        } else {
+            words.question = Some(Box::new(stanza.clone().from(session.jid.clone())));
+            if let Some(account) = b.as_deref_mut() {
+                self.run_inbound(now, account, &stanza, kind, &mut contact_words, todo);
+            }
         }
         let mut parts: SmallVec<[Part<'_>; 2]> = SmallVec::new();
         if let Some(account) = a.as_deref_mut() {

@@ -124,9 +124,10 @@ fn gate(cx: &mut MessageCx<'_>, stanza: &mut Stanza, list: Blocklist) -> Flow {
         return Flow::Next;
     }
     match (cx.dir, stanza.kind()) {
-        // A user who blocks a contact may still take back what the contact sees.
-        (Dir::Sent, Kind::Presence) if stanza.type_() == Type::Unavailable => Flow::Next,
-        (Dir::Sent, Kind::Presence) if stanza.type_() == Type::None => Flow::Drop("to a blocked address"),
+        // §3.3: not even that the user goes; who saw the user when the block began was told then.
+        (Dir::Sent, Kind::Presence) if matches!(stanza.type_(), Type::None | Type::Unavailable) => {
+            Flow::Drop("to a blocked address")
+        }
         (Dir::Sent, _) => {
             let blocked = AppCondition::new(ns::BLOCKING_ERRORS, "blocked");
             Flow::Bounce("to a blocked address", StanzaError::not_acceptable().with_app(blocked))

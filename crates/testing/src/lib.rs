@@ -14,4 +14,5 @@ pub mod disk;
 pub mod pattern;
 pub mod random;
 pub mod scenario;
+pub mod simulator;
 pub mod world;

@@ -114,7 +114,7 @@ fn same(wanted: &str, value: &str, captures: &mut Captures) -> Result<(), String
 pub fn print(element: &Element) -> String {
     let mut copy = element.clone();
     let is_push = copy.is(ns::CLIENT, "iq") && copy.get("type") == Some("set");
-    if is_push || copy.is(ns::SM, "enabled") {
+    if copy.get("id").is_some() && (is_push || copy.is(ns::SM, "enabled")) {
         copy.set_attr("id", "*");
     }
     copy.to_string_in(ns::CLIENT.as_str())

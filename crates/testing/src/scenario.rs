@@ -21,7 +21,8 @@
 //! What that causes is not shown: answers, and presence of and to these actors; messages and requests are.
 //!
 //! What happens: `+1h5m3s`, `server restarts`, `server crashes`, `disk refuses writes`, `disk waits`, `disk recovers`,
-//! `actor loses connection`, `actor hears nothing` (what it is sent is lost on the way), `actor resumes`. The token of the
+//! `actor loses connection`, `actor hears nothing` (what it is sent is lost on the way), `actor resumes`,
+//! `actor resumes at 3` (with the server's count). The token of the
 //! session of an actor is `{romeo/orchard}`. `actor < (closed)` is a socket closed without an end of the stream.
 //!
 //! With `UPDATE=1` in the environment what was received is written into the file.
@@ -278,7 +279,14 @@ impl Player {
             "resumes" => {
                 self.world.resume(id).map_err(|failed| format!("it could not resume: {failed:?}"))?;
             }
-            _ => return Err(format!("nobody knows what this means: {what}")),
+            _ => {
+                let expected = what.strip_prefix("resumes at ").and_then(|h| h.parse().ok());
+                let expected: u32 = expected.ok_or_else(|| format!("nobody knows what this means: {what}"))?;
+                let h = self.world.resume(id).map_err(|failed| format!("it could not resume: {failed:?}"))?;
+                if h != expected {
+                    return Err(format!("the server has handled {h}, not {expected}"));
+                }
+            }
         }
         Ok(())
     }

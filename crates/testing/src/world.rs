@@ -59,7 +59,7 @@ pub struct World {
     pub mood: Arc<Mood>,
     settings: Arc<Settings>,
     modules: &'static [&'static Module],
-    credentials: Credentials,
+    credentials: Vec<Credentials>,
     keys: Keys,
     running: Option<Running>,
     /// the clients, for ever
@@ -70,7 +70,8 @@ impl World {
     /// A world with a server that just started on an empty store, and nobody in it.
     pub fn new(seed: u64, store: Store, passthrough: bool, modules: &'static [&'static Module]) -> World {
         let salt = [7; 16];
-        let credentials = Credentials::derive(Hash::Sha1, PASSWORD, &salt, Iterations::MIN).expect("a good password");
+        let derive = |hash| Credentials::derive(hash, PASSWORD, &salt, Iterations::MIN).expect("a good password");
+        let credentials = [Hash::Sha1, Hash::Sha256].map(derive).to_vec();
         let settings = Settings {
             max_attempts: 5,
             max_before_login: 16 * 1024,
@@ -166,7 +167,7 @@ impl World {
         let done = Arc::new(AtomicBool::new(false));
         let told = done.clone();
         let notice = Box::new(move |stored| told.store(stored, Ordering::Release));
-        self.core().create_user(self.now, &jid, std::slice::from_ref(&self.credentials), notice);
+        self.core().create_user(self.now, &jid, &self.credentials, notice);
         self.settle();
         let created = done.load(Ordering::Acquire);
         if created {
@@ -245,8 +246,8 @@ impl World {
         self.expect(id, ns::SM, "enabled");
     }
 
-    /// It comes back to its session. Gives `<failed/>` if there is none.
-    pub fn resume(&mut self, id: ClientId) -> Result<(), Element> {
+    /// It comes back to its session. Gives the server's count, or `<failed/>` if there is none.
+    pub fn resume(&mut self, id: ClientId) -> Result<u32, Element> {
         self.authenticate(id);
         let smacks = self.clients[id].smacks.clone().expect("stream management was enabled");
         let token = smacks.token.expect("the session can be resumed");
@@ -258,7 +259,9 @@ impl World {
             .iter()
             .position(|heard| matches!(heard, Heard::Element(e) if e.is(ns::SM, "resumed") || e.is(ns::SM, "failed")));
         match at.and_then(|at| self.clients[id].inbox.remove(at)) {
-            Some(Heard::Element(answer)) if answer.is(ns::SM, "resumed") => Ok(()),
+            Some(Heard::Element(answer)) if answer.is(ns::SM, "resumed") => {
+                Ok(answer.get("h").and_then(|h| h.parse().ok()).expect("a count"))
+            }
             Some(Heard::Element(answer)) => Err(answer),
             _ => panic!("{} was not answered: {:?}", self.name(id), self.clients[id].inbox),
         }
@@ -286,38 +289,48 @@ impl World {
         }
     }
 
-    /// Goes on until nobody has anything to do.
+    /// Goes on until nobody has anything to do. A server that dies at a commit is started again.
     ///
     /// # Panics
     /// If that never comes.
     pub fn settle(&mut self) {
+        while !self.settle_or_die() {
+            self.crash();
+        }
+    }
+
+    /// As [`World::settle`]; false if the server died at a commit. Then [`World::crash`] is to be called.
+    ///
+    /// # Panics
+    /// If that never comes.
+    pub fn settle_or_die(&mut self) -> bool {
         for _ in 0..ROUNDS {
             let mut busy = false;
             for id in 0..self.clients.len() {
                 busy |= self.pump(id);
             }
-            busy |= self.write();
+            match self.write_or_die() {
+                Some(wrote) => busy |= wrote,
+                None => return false,
+            }
             busy |= self.spilled();
             if !busy {
-                return;
+                return true;
             }
         }
         panic!("the world runs in circles");
     }
 
-    /// One commit, if there is something to write. False if there is not, or the disk waits.
-    pub fn write(&mut self) -> bool {
-        let Some(running) = &mut self.running else { return false };
+    /// One commit: whether there was one, or nothing if the server died at it.
+    pub fn write_or_die(&mut self) -> Option<bool> {
+        let Some(running) = &mut self.running else { return Some(false) };
         match running.writer.step() {
             Step::Committed(done) => {
                 running.core.complete(self.now, done.into_iter().map(|done| (done.id, done.outcome)));
-                true
+                Some(true)
             }
-            Step::Empty | Step::Stalled => false,
-            Step::Crashed => {
-                self.crash();
-                true
-            }
+            Step::Empty | Step::Stalled => Some(false),
+            Step::Crashed => None,
         }
     }
 
