@@ -19,7 +19,7 @@ use crate::account::{Account, AccountRef};
 use crate::ledger::{Pending, Settled, never_promised};
 use crate::plan::Targets;
 use crate::server::{Core, Mode, Todo, Work};
-use crate::session::{Management, Out, Pushed, Role, Session, SessionId};
+use crate::session::{Management, Out, Pushed, Role, Session, SessionId, Shared};
 use crate::store::{Batch, BatchId, EntryId, NewEntry, Outcome, Row, Side, StoreError, Write};
 
 /// What waits for an account: unwritten, or behind something unwritten.
@@ -364,9 +364,10 @@ impl Core {
             return;
         }
         let mut given = false;
+        let shared = (unlogged && to.len() > 1).then(|| Arc::new(Shared::default()));
         for id in to {
             let Some(session) = account.session(*id).cloned() else { continue };
-            let out = Out::new(stanza.clone(), entry, Role::Planned);
+            let out = Out::new(stanza.clone(), entry, Role::Planned).shared(shared.as_ref());
             given |= give(lock, account, &session, out, todo);
         }
         if given || stanza.kind() != Kind::Message {

@@ -20,6 +20,7 @@ use crate::hook::SessionCx;
 use crate::ledger::Ledger;
 use crate::log::LogMeta;
 use crate::module::Stage;
+use crate::plan::Targets;
 use crate::registry::Registry;
 use crate::server::{Core, Mode, Todo, Work};
 use crate::session::{Closing, Management, Role, Session, SessionId, Wake};
@@ -446,24 +447,35 @@ impl Core {
         session: &Arc<Session>,
         todo: &mut Todo,
     ) {
-        let stanzas: Vec<Stanza> = session.stream().unlogged().map(|out| out.stanza.clone()).collect();
         let waiting: Vec<_> = account.waiting.iter_mut().flat_map(|w| w.take_unlogged(session.id)).collect();
-        let mut entries = Vec::with_capacity(stanzas.len());
-        for stanza in stanzas {
+        loop {
+            // One at a time: what several sessions hold is then in the log for all of them.
+            let next = session.stream().unlogged().next().map(|out| (out.stanza.clone(), out.shared.clone()));
+            let Some((stanza, shared)) = next else { break };
+            let holders: Targets = match &shared {
+                None => [session.id].into_iter().collect(),
+                Some(shared) => account.sessions.iter().filter(|s| s.stream().holds(shared)).map(|s| s.id).collect(),
+            };
             let from = stanza.head.from.clone().unwrap_or_else(|| account.jid.as_jid().clone());
-            let meta = LogMeta { targets: [session.id].into_iter().collect(), ..LogMeta::default() };
+            let meta = LogMeta { targets: holders, ..LogMeta::default() };
             let draft = Draft::new(&stanza, [Some(meta.received(account, &from)), None]);
-            let words = Words::default();
-            self.finish(now, &mut [Part { lock, account, words }], Some(draft), Vec::new(), todo);
-            entries.push(account.log.last);
-            account.log.hold(account.log.last);
+            self.finish(now, &mut [Part { lock, account, words: Words::default() }], Some(draft), Vec::new(), todo);
+            let entry = account.log.last;
+            let Some(shared) = shared else {
+                let mut stream = session.stream();
+                if let Some(out) = stream.unlogged().next() {
+                    out.entry = Some(entry);
+                }
+                stream.had.insert(entry);
+                account.log.hold(entry);
+                continue;
+            };
+            for holder in account.sessions.clone() {
+                if holder.stream().logged(&shared, entry) {
+                    account.log.hold(entry);
+                }
+            }
         }
-        let mut stream = session.stream();
-        for (out, entry) in stream.unlogged().zip(&entries) {
-            out.entry = Some(*entry);
-        }
-        stream.had.extend(entries);
-        drop(stream);
         // What waits behind a commit for this session goes to the end of what waits: ids ascend there.
         for (stanza, to) in waiting {
             let from = stanza.head.from.clone().unwrap_or_else(|| account.jid.as_jid().clone());
@@ -538,6 +550,8 @@ impl Core {
         for out in held {
             match (out.entry, out.role, out.stanza.kind()) {
                 (Some(entry), Role::Planned, _) => orphans |= account.log.release(entry),
+                // Another session holds it, or has taken it.
+                (None, Role::Planned, Kind::Message) if out.shared.as_ref().is_some_and(|s| !s.is_last()) => {}
                 (None, Role::Planned, Kind::Message) => {
                     words.says.push(Say::Route(Work { stanza: out.stanza, hops: 1, mode: Mode::Again }));
                 }

@@ -92,12 +92,33 @@ pub struct Out {
     pub role: Role,
     /// it has a number on the stream (XEP-0198 §4)
     pub counted: bool,
+    /// what it has in common with the same message in other sessions
+    pub(crate) shared: Option<Arc<Shared>>,
+}
+
+/// One message that several sessions hold and the log does not: it gets there at most once, and is taken for all by the
+/// first that takes it.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    taken: AtomicBool,
+}
+
+impl Shared {
+    /// Whether nobody needs it but whoever asks.
+    pub(crate) fn is_last(self: &Arc<Shared>) -> bool {
+        !self.taken.load(Ordering::Acquire) && Arc::strong_count(self) == 1
+    }
 }
 
 impl Out {
     /// A stanza that has not been written yet.
     pub fn new(stanza: Stanza, entry: Option<EntryId>, role: Role) -> Out {
-        Out { stanza, entry, role, counted: false }
+        Out { stanza, entry, role, counted: false, shared: None }
+    }
+
+    /// The same for several sessions at once.
+    pub(crate) fn shared(self, shared: Option<&Arc<Shared>>) -> Out {
+        Out { shared: shared.cloned(), ..self }
     }
 
     fn must_be_logged(&self) -> bool {
@@ -105,6 +126,7 @@ impl Out {
             && self.entry.is_none()
             && self.stanza.kind() == Kind::Message
             && crate::ledger::never_promised(&self.stanza).is_none()
+            && self.shared.as_ref().is_none_or(|shared| !shared.taken.load(Ordering::Acquire))
     }
 }
 
@@ -435,6 +457,20 @@ impl Stream {
         self.unacked.iter_mut().chain(held).chain(queued).filter(|out| out.must_be_logged())
     }
 
+    /// The message that is shared is in the log now: if the session holds it, it knows its place. True if it does.
+    pub(crate) fn logged(&mut self, shared: &Arc<Shared>, entry: EntryId) -> bool {
+        let own = |out: &Out| out.shared.as_ref().is_some_and(|s| Arc::ptr_eq(s, shared));
+        let Some(out) = self.unlogged().find(|out| own(out)) else { return false };
+        out.entry = Some(entry);
+        self.had.insert(entry);
+        true
+    }
+
+    /// Whether the session holds the message that is shared.
+    pub(crate) fn holds(&mut self, shared: &Arc<Shared>) -> bool {
+        self.unlogged().any(|out| out.shared.as_ref().is_some_and(|s| Arc::ptr_eq(s, shared)))
+    }
+
     /// What is not in the log waits behind it. Of presence the newest of each sender is enough, and at the bound none.
     fn defer(&mut self, out: Out) -> Pushed {
         let state = is_state(&out.stanza);
@@ -706,6 +742,9 @@ impl Stream {
         for out in self.unacked.drain(..count) {
             self.weight -= out.stanza.weight();
             entries.extend(out.entry);
+            if let Some(shared) = out.shared {
+                shared.taken.store(true, Ordering::Release);
+            }
         }
         if self.unacked.is_empty() && self.unacked.capacity() > 16 {
             self.unacked = VecDeque::new();
