@@ -123,6 +123,7 @@ impl Account {
         }
         let reading = self.sessions.iter().filter_map(|s| s.stream().reading.map(|r| r.pos));
         let reading: smallvec::SmallVec<[EntryId; 4]> = reading.collect();
-        self.log.advance(reading.into_iter());
+        // What waits for its commit is nobody's yet, and not taken either.
+        self.log.advance(reading.into_iter().chain([self.horizon()]));
     }
 }
