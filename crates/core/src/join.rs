@@ -31,6 +31,10 @@ pub struct Fetch {
 impl Core {
     /// The session becomes available with a priority that is not negative.
     pub(crate) fn join(&self, account: &mut Account, session: &Arc<Session>) {
+        // It may have gone again while its presence was written.
+        if session.priority().is_none_or(|p| p < 0) {
+            return;
+        }
         let horizon = account.horizon();
         let mut stream = session.stream();
         stream.joined = account.log.last + 1;
