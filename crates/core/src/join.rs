@@ -102,6 +102,14 @@ impl Core {
 }
 
 impl Account {
+    /// A session takes no longer what was missed: what it had not read yet is for another.
+    pub(crate) fn leaves_unread(&mut self, session: &Session) {
+        if session.stream().reading.is_some() && self.log.last > self.log.cursor {
+            self.log.missed = true;
+            self.advance();
+        }
+    }
+
     /// Moves the cursor, and lets somebody read what nobody holds.
     pub(crate) fn advance(&mut self) {
         if self.log.missed

@@ -73,6 +73,9 @@ impl Core {
         let before = session.priority();
         session.set_priority(Some(priority));
         session.stream().presence = Some(stanza.clone());
+        if priority < 0 {
+            account.leaves_unread(session);
+        }
         account.save_session(self, session);
         words.says.extend(self.expand(now, account, session, &stanza));
         if before.is_none() {
@@ -107,6 +110,7 @@ impl Core {
         words.says.extend(told.into_iter().map(Say::Route));
         session.set_priority(None);
         session.stream().presence = None;
+        account.leaves_unread(session);
         account.save_session(self, session);
         if account.available().next().is_none() {
             let status = stanza.get(ns::CLIENT, "status").map(|s| s.content()).unwrap_or_default();

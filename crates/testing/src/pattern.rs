@@ -22,7 +22,8 @@ pub fn parse(xml: &str) -> Result<Element, XmlError> {
 }
 
 fn context() -> StreamContext {
-    const HEADER: &str = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>";
+    const HEADER: &str =
+        "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>";
     parse_open(HEADER.as_bytes(), &Limits::default()).expect("a header").1
 }
 

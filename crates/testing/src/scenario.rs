@@ -156,7 +156,9 @@ fn expand(text: &str) -> String {
 }
 
 fn shorten(text: &str) -> String {
-    text.replace(&format!("@{HOST}"), "@x").replace(&format!("='{HOST}'"), "='x'").replace(&format!("='{HOST}/"), "='x/")
+    text.replace(&format!("@{HOST}"), "@x")
+        .replace(&format!("='{HOST}'"), "='x'")
+        .replace(&format!("='{HOST}/"), "='x/")
 }
 
 struct Player {

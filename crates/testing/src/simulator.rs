@@ -333,7 +333,8 @@ impl Simulator {
         let counted = managed.then_some(self.players[id].sent + 1);
         let sent = Sent { from: id, to: to.into(), resource, number: counted, life, bounced: false, acked: false };
         self.messages.push(sent);
-        let xml = format!("<message to='{to}@{HOST}{resource}' type='chat' id='{number}'><body>{number}</body></message>");
+        let xml =
+            format!("<message to='{to}@{HOST}{resource}' type='chat' id='{number}'><body>{number}</body></message>");
         self.send(id, xml, Some(number));
     }
 

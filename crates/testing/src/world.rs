@@ -208,9 +208,8 @@ impl World {
         let name = self.clients[id].account.clone();
         let mut sasl = SaslClient::new(mechanism, &name, Secret::Keys(self.keys.clone()), Nonce::from_random(random));
         let first = encode_payload(Some(&sasl.first().expect("a first message")));
-        self.clients[id].send(&format!(
-            "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='SCRAM-SHA-1'>{first}</auth>"
-        ));
+        self.clients[id]
+            .send(&format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='SCRAM-SHA-1'>{first}</auth>"));
         self.settle();
         let challenge = self.expect(id, ns::SASL, "challenge");
         let challenge = decode_payload(&challenge.content()).expect("base64").unwrap_or_default();
@@ -254,9 +253,10 @@ impl World {
         let h = smacks.received;
         self.clients[id].send(&format!("<resume xmlns='urn:xmpp:sm:3' previd='{token}' h='{h}'/>"));
         self.settle();
-        let at = self.clients[id].inbox.iter().position(
-            |heard| matches!(heard, Heard::Element(e) if e.is(ns::SM, "resumed") || e.is(ns::SM, "failed")),
-        );
+        let at = self.clients[id]
+            .inbox
+            .iter()
+            .position(|heard| matches!(heard, Heard::Element(e) if e.is(ns::SM, "resumed") || e.is(ns::SM, "failed")));
         match at.and_then(|at| self.clients[id].inbox.remove(at)) {
             Some(Heard::Element(answer)) if answer.is(ns::SM, "resumed") => {
                 Ok(answer.get("h").and_then(|h| h.parse().ok()).expect("a count"))

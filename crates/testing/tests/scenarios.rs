@@ -27,7 +27,11 @@ fn play(store: Store, passthrough: bool) {
             Err(why) => wrong.push(why),
         }
     }
-    assert!(wrong.is_empty(), "\n{}\n\n(UPDATE=1 writes what was received, SCENARIO=name plays some)", wrong.join("\n\n"));
+    assert!(
+        wrong.is_empty(),
+        "\n{}\n\n(UPDATE=1 writes what was received, SCENARIO=name plays some)",
+        wrong.join("\n\n")
+    );
     assert!(scenes > 0, "there are scenes");
     println!("{scenes} scenes");
 }
