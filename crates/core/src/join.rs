@@ -106,11 +106,9 @@ impl Core {
 }
 
 impl Account {
-    /// A session whose priority was not negative, and is now, no longer reads what was missed: somebody else must.
-    pub(crate) fn leaves_reading(&mut self, session: &Session, before: Option<i8>) {
-        let reads = session.stream().reading.is_some();
-        let was_fit = before.is_some_and(|p| p >= 0);
-        if was_fit && reads && session.priority().is_none_or(|p| p < 0) && self.log.last > self.log.cursor {
+    /// A session takes no longer what was missed: what it had not read yet is for another.
+    pub(crate) fn leaves_unread(&mut self, session: &Session) {
+        if session.stream().reading.is_some() && self.log.last > self.log.cursor {
             self.log.missed = true;
             self.advance();
         }

@@ -72,8 +72,10 @@ impl Core {
     ) {
         let before = session.priority();
         session.set_priority(Some(priority));
-        account.leaves_reading(session, before);
         session.stream().presence = Some(stanza.clone());
+        if priority < 0 {
+            account.leaves_unread(session);
+        }
         account.save_session(self, session);
         words.says.extend(self.expand(now, account, session, &stanza));
         if before.is_none() {
@@ -106,10 +108,9 @@ impl Core {
         let told: Vec<_> =
             untold.map(|to| Work { stanza: stanza.clone().to(to), hops: 1, mode: Mode::Onward }).collect();
         words.says.extend(told.into_iter().map(Say::Route));
-        let before = session.priority();
         session.set_priority(None);
-        account.leaves_reading(session, before);
         session.stream().presence = None;
+        account.leaves_unread(session);
         account.save_session(self, session);
         if account.available().next().is_none() {
             let status = stanza.get(ns::CLIENT, "status").map(|s| s.content()).unwrap_or_default();

@@ -163,7 +163,8 @@ impl Simulator {
             27 if self.random.one_in(2) => {
                 self.note(|| format!("{name} closes"));
                 self.world.clients[id].send("</stream:stream>");
-                self.world.settle();
+                self.settle();
+                self.hear_one(id)?;
                 self.ended(id);
             }
             28 if self.plan.crashes && self.random.one_in(3) => {

@@ -30,7 +30,7 @@ fn run(test: &str, default: u64, plan: impl Fn(u64) -> Plan) {
 
 #[test]
 fn promises_hold_while_clients_come_and_go() {
-    run("promises_hold_while_clients_come_and_go", 400, |seed| Plan {
+    run("promises_hold_while_clients_come_and_go", 600, |seed| Plan {
         seed,
         steps: 200,
         accounts: 2,
@@ -41,7 +41,7 @@ fn promises_hold_while_clients_come_and_go() {
 
 #[test]
 fn promises_hold_over_crashes() {
-    run("promises_hold_over_crashes", 600, |seed| Plan {
+    run("promises_hold_over_crashes", 400, |seed| Plan {
         seed,
         steps: 300,
         accounts: 2 + (seed % 2) as usize,
