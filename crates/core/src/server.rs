@@ -32,6 +32,21 @@ pub const MAX_ROWS: usize = 200_000;
 /// So often a stanza may be sent on by what it caused.
 pub(crate) const MAX_HOPS: u8 = 8;
 
+/// What the operator allows one account, on all hosts. What is there already stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// the most sessions, those without a connection included
+    pub sessions: usize,
+    /// the most contacts in the roster
+    pub contacts: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds { sessions: crate::account::MAX_SESSIONS, contacts: crate::roster::MAX_CONTACTS }
+    }
+}
+
 /// What an account is to the server at this moment.
 pub(crate) enum Lookup {
     Here(AccountRef),
@@ -117,6 +132,7 @@ pub struct Core {
     pub(crate) tables: Tables,
     pub(crate) progress: MapId,
     interested: Flag,
+    bounds: RwLock<Bounds>,
     /// from which fake salts are made: the same at each start
     pub(crate) secret: [u8; 32],
     pub(crate) dirty: Mutex<Vec<AccountRef>>,
@@ -179,6 +195,7 @@ impl Core {
             tables,
             progress,
             interested,
+            bounds: RwLock::default(),
             secret,
             dirty: Mutex::default(),
             deadlines: Mutex::default(),
@@ -193,6 +210,16 @@ impl Core {
     pub fn set_hosts(&self, hosts: impl IntoIterator<Item = Arc<Host>>) {
         let map = hosts.into_iter().map(|host| (host.domain().into(), host)).collect();
         *self.hosts.write() = Arc::new(map);
+    }
+
+    /// What one account may have.
+    pub fn bounds(&self) -> Bounds {
+        *self.bounds.read()
+    }
+
+    /// Sets what one account may have, from now on.
+    pub fn set_bounds(&self, bounds: Bounds) {
+        *self.bounds.write() = bounds;
     }
 
     /// The host of this domain.

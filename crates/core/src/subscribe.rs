@@ -14,7 +14,7 @@ use crate::account::{Account, AccountRef, lock_pair};
 use crate::commit::{Part, Say, Words};
 use crate::hook::Dir;
 use crate::ledger::Pending;
-use crate::roster::{self, MAX_CONTACTS, MAX_REQUESTS};
+use crate::roster::{self, MAX_REQUESTS};
 use crate::server::{Core, Mode, Todo, Work};
 use crate::session::Session;
 use crate::subscription::{Direction, Forward, Kind, Presence, Push, Request, on_subscription};
@@ -88,7 +88,7 @@ impl Core {
         let mut item = roster::newest(self, account, contact);
         let outcome = on_subscription(Direction::Outbound, item.state(), kind);
         let adds = !item.listed && outcome.push == Push::Yes;
-        if adds && account.states.newest_len(self.tables.roster) >= MAX_CONTACTS {
+        if adds && account.states.newest_len(self.tables.roster) >= self.bounds().contacts {
             return Err(StanzaError::resource_constraint().with_text("the roster is full"));
         }
         self.apply(account, contact, &mut item, &outcome, None, words);

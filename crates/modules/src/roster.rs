@@ -6,10 +6,10 @@
 //! Hooks:  stream features
 //! Stores: the kernel's `roster`
 //! Config: none
-//! Limits: 20,000 contacts, names and groups of 1,023 bytes, 50 groups for each contact
+//! Limits: `limits.roster_entries`, names and groups of 1,023 bytes, 50 groups for each contact
 
 use vorpal_core::hook::Answer;
-use vorpal_core::roster::{self, MAX_CONTACTS, RosterItem};
+use vorpal_core::roster::{self, RosterItem};
 use vorpal_core::subscription::{Kind, Presence, Request, on_remove};
 use vorpal_proto::jid::BareJid;
 
@@ -90,7 +90,7 @@ fn set(cx: &mut IqCx<'_>, contact: &BareJid, item: &Element) -> Answer {
         return Err(StanzaError::bad_request("a group is named twice"));
     }
     let stored = roster::newest(server, account, contact);
-    if !stored.listed && roster::count(server, account) >= MAX_CONTACTS {
+    if !stored.listed && roster::count(server, account) >= server.bounds().contacts {
         return Err(StanzaError::resource_constraint().with_text("the roster is full"));
     }
     let subscription = if stored.subscription.is_empty() { "none".to_owned() } else { stored.subscription.clone() };

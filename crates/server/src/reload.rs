@@ -119,6 +119,7 @@ impl Reload {
             self.end_sessions(gone);
         }
         *self.shared.terms.write() = terms::terms(&config);
+        core.set_bounds(terms::bounds(&config));
         self.shared.gate.set(terms::gate(&config));
         self.level.set(config.log.level);
         let changes = current.config.diff(&new);

@@ -63,6 +63,7 @@ impl Server {
             .map_err(|errors| errors.into_iter().next().unwrap_or_else(|| anyhow!("no host")));
         let hosts = registries?.into_iter().map(|(domain, registry)| Arc::new(Host::new(&domain, registry))).collect();
         let runtime = start(Backing { backend: Box::new(backend) }, Setup { names, hosts })?;
+        runtime.core.set_bounds(terms::bounds(&config));
         Ok(Server { runtime, config, data, modules })
     }
 
