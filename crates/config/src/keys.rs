@@ -131,7 +131,7 @@ section! {
         /// that wait, or else is refused.
         sessions: Bounded<u32, 1, 10_000> = Bounded::clamp(50), example 10;
         /// The most entries in the roster of one account.
-        roster_entries: Bounded<u32, 1, 1_000_000> = Bounded::clamp(5_000), example 1000;
+        roster_entries: Bounded<u32, 1, 100_000> = Bounded::clamp(5_000), example 1000;
     }
 }
 

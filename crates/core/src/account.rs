@@ -17,6 +17,9 @@ use crate::session::{Session, SessionId};
 use crate::state::States;
 use crate::store::{EntryId, Owner};
 
+/// So many sessions an account may have at once, unless the operator says otherwise.
+pub const MAX_SESSIONS: usize = 50;
+
 /// An account that is loaded.
 pub struct AccountLock {
     /// its address

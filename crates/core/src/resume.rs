@@ -88,8 +88,10 @@ impl Core {
                 let error = StreamError::from(StreamCondition::Conflict).with_text("replaced by a new connection");
                 self.end(now, lock, &mut account, old, Closing::Error(error), &mut todo);
             }
-            if account.sessions.len() >= self.limits().sessions {
-                return Err(BindError::TooMany);
+            if account.sessions.len() >= self.bounds().sessions {
+                let Some(old) = longest_away(&account) else { return Err(BindError::TooMany) };
+                tracing::debug!(session = %old.jid, "ended for a new one");
+                self.end(now, lock, &mut account, &old, Closing::Normal, &mut todo);
             }
             let mut id = [0; 8];
             self.fill_random(&mut id);
@@ -644,6 +646,12 @@ impl Core {
         let words = Words::default();
         self.finish(now, &mut [Part { lock, account, words }], None, writes, todo);
     }
+}
+
+/// The session that has been without a connection for the longest time: it gives way to a new one.
+fn longest_away(account: &Account) -> Option<Arc<Session>> {
+    let away = account.sessions.iter().filter_map(|session| Some((session.stream().detached?, session)));
+    away.min_by_key(|(since, _)| *since).map(|(_, session)| session.clone())
 }
 
 /// So many entries are let go of at a time.

@@ -15,6 +15,9 @@ use crate::commit::Say;
 use crate::server::Core;
 use crate::subscription::{State, Subscription};
 
+/// So many contacts an account may have, unless the operator says otherwise.
+pub const MAX_CONTACTS: usize = 5_000;
+
 /// So many requests of strangers are kept for an account.
 pub const MAX_REQUESTS: usize = 500;
 

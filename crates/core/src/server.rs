@@ -32,18 +32,18 @@ pub const MAX_ROWS: usize = 200_000;
 /// So often a stanza may be sent on by what it caused.
 pub(crate) const MAX_HOPS: u8 = 8;
 
-/// What one account may have.
+/// What the operator allows one account, on all hosts. What is there already stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// sessions at once, attached or detached; a further one is refused (RFC 6120 §7.7.2.1)
+pub struct Bounds {
+    /// the most sessions, those without a connection included
     pub sessions: usize,
-    /// contacts in its roster, and requests that wait for an answer
+    /// the most contacts in the roster
     pub contacts: usize,
 }
 
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits { sessions: 50, contacts: 5_000 }
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds { sessions: crate::account::MAX_SESSIONS, contacts: crate::roster::MAX_CONTACTS }
     }
 }
 
@@ -132,7 +132,7 @@ pub struct Core {
     pub(crate) tables: Tables,
     pub(crate) progress: MapId,
     interested: Flag,
-    limits: RwLock<Limits>,
+    bounds: RwLock<Bounds>,
     /// from which fake salts are made: the same at each start
     pub(crate) secret: [u8; 32],
     pub(crate) dirty: Mutex<Vec<AccountRef>>,
@@ -195,7 +195,7 @@ impl Core {
             tables,
             progress,
             interested,
-            limits: RwLock::default(),
+            bounds: RwLock::default(),
             secret,
             dirty: Mutex::default(),
             deadlines: Mutex::default(),
@@ -212,19 +212,19 @@ impl Core {
         *self.hosts.write() = Arc::new(map);
     }
 
+    /// What one account may have.
+    pub fn bounds(&self) -> Bounds {
+        *self.bounds.read()
+    }
+
+    /// Sets what one account may have, from now on.
+    pub fn set_bounds(&self, bounds: Bounds) {
+        *self.bounds.write() = bounds;
+    }
+
     /// The host of this domain.
     pub fn host(&self, domain: &str) -> Option<Arc<Host>> {
         self.hosts.read().get(domain).cloned()
-    }
-
-    /// What one account may have, from now on.
-    pub fn set_limits(&self, limits: Limits) {
-        *self.limits.write() = limits;
-    }
-
-    /// What one account may have.
-    pub fn limits(&self) -> Limits {
-        *self.limits.read()
     }
 
     /// All hosts, by domain.

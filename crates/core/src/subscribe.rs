@@ -91,7 +91,7 @@ impl Core {
         let mut item = roster::newest(self, account, contact);
         let outcome = on_subscription(Direction::Outbound, item.state(), kind);
         let adds = !item.listed && outcome.push == Push::Yes;
-        if adds && account.states.newest_len(self.tables.roster) >= self.limits().contacts {
+        if adds && account.states.newest_len(self.tables.roster) >= self.bounds().contacts {
             return Err(StanzaError::resource_constraint().with_text("the roster is full"));
         }
         self.apply(account, contact, &mut item, &outcome, None, words);

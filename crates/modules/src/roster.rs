@@ -6,7 +6,7 @@
 //! Hooks:  stream features
 //! Stores: the kernel's `roster`
 //! Config: none
-//! Limits: `limits.roster_entries` contacts, names and groups of 1,023 bytes, 50 groups for each contact
+//! Limits: `limits.roster_entries`, names and groups of 1,023 bytes, 50 groups for each contact
 
 use vorpal_core::hook::Answer;
 use vorpal_core::roster::{self, RosterItem};
@@ -90,7 +90,7 @@ fn set(cx: &mut IqCx<'_>, contact: &BareJid, item: &Element) -> Answer {
         return Err(StanzaError::bad_request("a group is named twice"));
     }
     let stored = roster::newest(server, account, contact);
-    if !stored.listed && roster::count(server, account) >= server.limits().contacts {
+    if !stored.listed && roster::count(server, account) >= server.bounds().contacts {
         return Err(StanzaError::resource_constraint().with_text("the roster is full"));
     }
     let subscription = if stored.subscription.is_empty() { "none".to_owned() } else { stored.subscription.clone() };

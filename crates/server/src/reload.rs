@@ -115,11 +115,11 @@ impl Reload {
             })
             .collect();
         core.set_hosts(hosts);
-        core.set_limits(terms::accounts(&config));
         for gone in before.iter().filter(|host| core.host(host.domain()).is_none()) {
             self.end_sessions(gone);
         }
         *self.shared.terms.write() = terms::terms(&config);
+        core.set_bounds(terms::bounds(&config));
         self.shared.gate.set(terms::gate(&config));
         self.level.set(config.log.level);
         let changes = current.config.diff(&new);

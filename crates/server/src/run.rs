@@ -63,6 +63,7 @@ impl Server {
             .map_err(|errors| errors.into_iter().next().unwrap_or_else(|| anyhow!("no host")));
         let hosts = registries?.into_iter().map(|(domain, registry)| Arc::new(Host::new(&domain, registry))).collect();
         let runtime = start(Backing { backend: Box::new(backend) }, Setup { names, hosts })?;
+        runtime.core.set_bounds(terms::bounds(&config));
         Ok(Server { runtime, config, data, modules })
     }
 
@@ -122,7 +123,6 @@ pub async fn serve(config: Config, path: Option<PathBuf>, program: Program) -> R
     let level = log::begin(&config.log);
     let server = Server::open(config, program.modules)?;
     let config = &server.config;
-    server.runtime.core.set_limits(terms::accounts(config));
     let shared = Arc::new(Shared {
         runtime: server.runtime.clone(),
         terms: RwLock::new(terms::terms(config)),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use vorpal_config::{Config, Limits, Measure};
+use vorpal_core::server::Bounds;
 use vorpal_net::c2s::{Settings, Terms};
 use vorpal_net::limits::{Rate, Settings as GateSettings};
 use vorpal_net::tls::{Certificate, Policy, TlsVersion};
@@ -38,14 +39,6 @@ fn traffic(config: &Limits) -> (NonZeroU32, u32) {
     (NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN), burst)
 }
 
-/// What one account may have.
-pub(crate) fn accounts(config: &Config) -> vorpal_core::server::Limits {
-    vorpal_core::server::Limits {
-        sessions: config.limits.sessions.get() as usize,
-        contacts: config.limits.roster_entries.get() as usize,
-    }
-}
-
 /// What one network may do.
 pub(crate) fn gate(config: &Config) -> GateSettings {
     let rate = |rate: vorpal_config::Rate<u32>| {
@@ -62,6 +55,11 @@ pub(crate) fn gate(config: &Config) -> GateSettings {
         failed_logins: rate(config.limits.login_failures),
         ..own
     }
+}
+
+/// What one account may have.
+pub(crate) fn bounds(config: &Config) -> Bounds {
+    Bounds { sessions: config.limits.sessions.get() as usize, contacts: config.limits.roster_entries.get() as usize }
 }
 
 /// The versions of TLS.
