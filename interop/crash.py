@@ -113,6 +113,8 @@ class Peer:
 
     async def log_in(self):
         """A stream with a session: the old one if there is one."""
+        # Now, not when the answer is read: that may lie in a buffer while the server is killed.
+        restarts = self.world.restarts
         stream = await Stream.open(self.world.server)
         try:
             await stream.want("{http://etherx.jabber.org/streams}features")
@@ -124,7 +126,7 @@ class Peer:
             if self.token:
                 stream.write(f"<resume xmlns='urn:xmpp:sm:3' previd='{self.token}' h='{self.handled}'/>")
                 resumed = await stream.want(SM + "resumed")
-                self.restarts.append(self.world.restarts)
+                self.restarts.append(restarts)
                 self.came.append(collections.defaultdict(list))
                 self.stream = stream
                 self.take_ack(int(resumed.get("h")))
@@ -137,7 +139,7 @@ class Peer:
                 await stream.want(CLIENT + "iq")
                 stream.write("<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
                 self.token = (await stream.want(SM + "enabled")).get("id")
-                self.restarts.append(self.world.restarts)
+                self.restarts.append(restarts)
                 self.came.append(collections.defaultdict(list))
                 self.stream = stream
                 self.send(None, "<presence/>")

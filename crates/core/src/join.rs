@@ -62,7 +62,14 @@ impl Core {
         let mut account = lock.lock();
         let account = &mut *account;
         let mut stream = session.stream();
-        let Some(reading) = stream.reading else { return };
+        let Some(reading) = &mut stream.reading else { return };
+        // Somebody sent it further back while the page was fetched: the page comes again, behind what is before it.
+        if reading.pos < fetch.from {
+            reading.fetching = false;
+            stream.wake();
+            return;
+        }
+        let reading = *reading;
         let mut pos = reading.pos;
         for entry in entries.iter().filter(|entry| entry.id >= pos && entry.id < fetch.end) {
             if stream.had.contains(&entry.id) {
@@ -84,8 +91,6 @@ impl Core {
         if entries.len() < fetch.limit {
             pos = pos.max(fetch.end);
         }
-        // Somebody may have sent it further back while the page was fetched.
-        let pos = if reading.pos < fetch.from { reading.pos } else { pos };
         stream.reading = Some(Reading { pos, had_to: reading.had_to, fetching: false });
         if pos >= account.horizon() {
             stream.end_reading();

@@ -114,11 +114,16 @@ impl Core {
         now: Timestamp,
         lock: &AccountRef,
         session: &Arc<Session>,
+        epoch: u32,
         nonza: &vorpal_proto::element::Element,
     ) -> bool {
         let mut todo = Todo::default();
         let known = {
             let mut account = lock.lock();
+            // The counts of a connection that was replaced mean nothing on the next one.
+            if session.epoch() != epoch {
+                return true;
+            }
             let registry = account.host.registry();
             let handler = registry.nonza(Stage::Bound, nonza.ns_id(), nonza.name());
             if let Some((_, handler)) = handler {

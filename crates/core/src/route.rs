@@ -54,6 +54,7 @@ impl Core {
         now: Timestamp,
         lock: &AccountRef,
         session: &Arc<Session>,
+        epoch: u32,
         mut stanza: Stanza,
     ) -> Result<Option<Later>, StreamCondition> {
         if let Some(from) = &stanza.head.from
@@ -63,7 +64,14 @@ impl Core {
             return Err(StreamCondition::InvalidFrom);
         }
         stanza.head.from = Some(session.jid.clone());
-        let pending = session.stream().ledger.enter();
+        let pending = {
+            let mut stream = session.stream();
+            // Another connection has the session by now, and has maybe said `h` already: its client sends it again.
+            if stream.epoch != epoch {
+                return Ok(None);
+            }
+            stream.ledger.enter()
+        };
         Ok(self.go_on(now, lock, session, Later { account: lock.jid.clone(), pending, stanza }))
     }
 

@@ -17,12 +17,13 @@ impl Connection {
             State::Login(_) => None,
             State::Closed => Some(Need::Close),
             State::Bound(bound) => {
+                // Also where another connection has the session: that one waits until this stanza is settled.
+                if let Some(later) = &bound.later {
+                    return Some(Need::Load(later.account.clone()));
+                }
                 if bound.session.epoch() != bound.epoch {
                     self.state = State::Closed;
                     return Some(Need::Close);
-                }
-                if let Some(later) = &bound.later {
-                    return Some(Need::Load(later.account.clone()));
                 }
                 if let Some(h) = bound.resuming {
                     if bound.session.stream().must_settle() || !self.core.level(now, &bound.lock, &bound.session) {
@@ -51,7 +52,7 @@ impl Connection {
         let State::Bound(bound) = &mut self.state else { return None };
         let (lock, session) = (&bound.lock, &bound.session);
         match Stanza::read(frame, &self.context, &self.settings.limits, self.settings.passthrough) {
-            Ok(stanza) => match self.core.receive(now, lock, session, stanza) {
+            Ok(stanza) => match self.core.receive(now, lock, session, bound.epoch, stanza) {
                 Ok(later) => {
                     bound.later = later;
                     None
@@ -77,7 +78,7 @@ impl Connection {
 
     fn nonza(&mut self, now: Timestamp, nonza: &Element) -> Option<Need> {
         let State::Bound(bound) = &self.state else { return None };
-        if self.core.nonza(now, &bound.lock, &bound.session, nonza) {
+        if self.core.nonza(now, &bound.lock, &bound.session, bound.epoch, nonza) {
             return None;
         }
         // RFC 6120 §4.9.3.24

@@ -67,7 +67,7 @@ impl Bucket {
     }
 }
 
-/// Buckets by key, at most [`Buckets::bound`] of them: those untouched for longest are forgotten first.
+/// Buckets by key, at most `bound` of them: those untouched for longest are forgotten first.
 ///
 /// Two generations: what is touched moves to the young one, and when that is full the old one is forgotten as a whole. So a
 /// bucket survives at least half the bound of other keys, at the cost of one move, and no flood of keys can grow the
