@@ -247,20 +247,18 @@ impl Core {
     /// Presence arrives for a local account (§8.5.2.1.2, §8.5.3.1). An account that is not loaded has no session.
     pub(crate) fn presence_received(&self, now: Timestamp, lock: &AccountRef, mut stanza: Stanza, todo: &mut Todo) {
         let (Some(from), Some(to)) = (stanza.head.from.clone(), stanza.head.to.clone()) else { return };
-        let account = lock.lock();
+        let mut account = lock.lock();
         if self.gate(now, Dir::Received, &account, &from, None, &mut stanza).is_err() {
             return;
         }
-        let targets: Vec<Arc<Session>> = match to.resource() {
-            Some(resource) => account.by_resource(resource).cloned().into_iter().collect(),
-            None => account.available().cloned().collect(),
+        let send = |session: &Arc<Session>| Say::Send { to: session.id, stanza: stanza.clone() };
+        // Behind what waits for its commit: presence must not overtake the subscription it follows from.
+        let says = match to.resource() {
+            Some(resource) => account.by_resource(resource).map(send).into_iter().collect(),
+            None => account.available().map(send).collect(),
         };
-        for session in targets {
-            // At the bound presence is left out (the newest of a sender is kept while there is one to replace).
-            if session.push(Out::new(stanza.clone(), None, Role::Extra)) == Pushed::Full {
-                todo.lagging.push((lock.clone(), session.id));
-            }
-        }
+        let words = Words { says, ..Words::default() };
+        self.finish(now, &mut [Part { lock, account: &mut account, words }], None, Vec::new(), todo);
     }
 }
 

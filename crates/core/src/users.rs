@@ -14,17 +14,23 @@ use crate::session::Closing;
 use crate::store::{Batch, Kind, OwnerRow, Row, Write};
 
 impl Core {
-    /// What a password is checked against. For a name without an account, or one that is disabled, something that looks the
+    /// What a password is checked against, by the hash that a mechanism needs, if it needs one. For a name without an account, or one that is disabled, something that looks the
     /// same and never fits (RFC 5802 §7: the exchange goes to its end).
-    pub fn credentials(&self, account: Option<&AccountRef>, jid: &str, hash: Hash) -> Credentials {
-        let fake = || Credentials::fake(&self.secret, jid, hash, Iterations::DEFAULT);
+    pub fn credentials(&self, account: Option<&AccountRef>, jid: &str, hash: Option<Hash>) -> Credentials {
+        let fake = || Credentials::fake(&self.secret, jid, hash.unwrap_or(Hash::Sha256), Iterations::DEFAULT);
         let Some(account) = account else { return fake() };
         let account = account.lock();
         if account.disabled {
             return fake();
         }
-        let stored = account.states.rows(self.tables.credentials).get(hash.scheme());
-        stored.and_then(|text| Credentials::from_text(text).ok()).unwrap_or_else(fake)
+        let stored = account.states.rows(self.tables.credentials);
+        // Without a wish: what new passwords have, else whatever was imported.
+        let mut wanted = match hash {
+            Some(hash) => vec![hash],
+            None => [Hash::Sha256].into_iter().chain(Hash::ALL).collect(),
+        };
+        let found = wanted.drain(..).find_map(|hash| stored.get(hash.scheme()));
+        found.and_then(|text| Credentials::from_text(text).ok()).unwrap_or_else(fake)
     }
 
     /// Creates an account. `done` hears whether it is stored; it is not if the name is taken.

@@ -40,6 +40,10 @@ impl Connection {
                     if bound.session.stream().must_settle() {
                         return Some(Need::Wait);
                     }
+                    // RFC 6120 §4.4: what was said before the end is still sent.
+                    if let Some(host) = &self.host {
+                        bound.session.pull(&host.registry(), bound.epoch, &mut self.out, usize::MAX);
+                    }
                     self.core.close(now, &bound.lock, &bound.session, None);
                     return Some(Need::Wait);
                 }

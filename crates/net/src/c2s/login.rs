@@ -11,8 +11,8 @@ use vorpal_proto::jid::BareJid;
 use vorpal_proto::ns;
 use vorpal_proto::parse::parse_element;
 use vorpal_proto::sasl::{
-    Account, Authenticated, ChannelBindings, Exchange, Hash, Mechanism, Query, Refusal, SaslError, Settings, Step,
-    Verdict, decode_payload, encode_payload,
+    Account, Authenticated, ChannelBindings, Exchange, Mechanism, Query, Refusal, SaslError, Settings, Step, Verdict,
+    decode_payload, encode_payload,
 };
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
@@ -187,7 +187,7 @@ impl Connection {
         }
         let account = jid.as_ref().and_then(|jid| self.core.loaded(jid.as_str()));
         let address = jid.map_or_else(|| query.username.clone(), |jid| jid.to_string());
-        let credentials = self.core.credentials(account.as_ref(), &address, query.hash.unwrap_or(Hash::Sha256));
+        let credentials = self.core.credentials(account.as_ref(), &address, query.hash);
         let step = login.exchange.as_mut()?.account(Account { address, credentials });
         self.step(now, step)
     }
