@@ -163,6 +163,7 @@ impl Logins {
                 Ok(data) => data,
                 Err(refusal) => {
                     reached.here(refusal.condition.element());
+                    reached.here(refusal.reason);
                     return Ok(went);
                 }
             };
