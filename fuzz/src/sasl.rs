@@ -203,8 +203,8 @@ impl Logins {
                     Step::Failure(refusal) => {
                         if !over {
                             reached.here(refusal.condition.element());
-                            reached.here(refusal.reason);
                         }
+                        reached.here(refusal.reason);
                         over = true;
                         break;
                     }
