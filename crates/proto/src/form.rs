@@ -14,7 +14,7 @@ pub const MAX_FIELDS: usize = 256;
 /// So many values, or options, a field may have.
 pub const MAX_VALUES: usize = 256;
 
-/// So many bytes all values of a form may have together.
+/// So many bytes the title, the instructions, and the descriptions and values of all fields may have together.
 pub const MAX_TEXT: usize = 64 * 1024;
 
 /// What a form is for (§3.1).
@@ -147,11 +147,7 @@ impl Field {
     }
 
     fn read(field: &Element, budget: &mut usize) -> Result<Field, StanzaError> {
-        let mut text = |element: &Element| {
-            let content = element.content();
-            *budget = budget.checked_sub(content.len()).ok_or_else(|| wrong("the form is too long"))?;
-            Ok::<_, StanzaError>(content)
-        };
+        let mut text = |element: &Element| text_within(budget, element);
         let kind =
             field.get("type").map(|name| value_of(&FIELD_TYPES, name).ok_or_else(|| wrong("unknown field type")));
         let mut read = Field {
@@ -253,8 +249,8 @@ impl Form {
         for child in x.elements() {
             match child.name() {
                 _ if child.ns() != ns::DATA_FORMS.as_str() => {}
-                "title" => form.title = Some(child.content()),
-                "instructions" => form.instructions.push(child.content()),
+                "title" => form.title = Some(text_within(&mut budget, child)?),
+                "instructions" => form.instructions.push(text_within(&mut budget, child)?),
                 "field" => form.fields.push(Field::read(child, &mut budget)?),
                 _ => {}
             }
@@ -270,6 +266,13 @@ impl Form {
         }
         Ok(form)
     }
+}
+
+/// The text of an element, taken from what is left of [`MAX_TEXT`].
+fn text_within(budget: &mut usize, element: &Element) -> Result<String, StanzaError> {
+    let content = element.content();
+    *budget = budget.checked_sub(content.len()).ok_or_else(|| wrong("the form is too long"))?;
+    Ok(content)
 }
 
 fn wrong(text: &'static str) -> StanzaError {
@@ -315,6 +318,21 @@ mod tests {
         let many = "<field var='a'/>".repeat(MAX_FIELDS + 1);
         let many = format!("<x xmlns='jabber:x:data' type='form'>{many}</x>");
         assert!(Form::read(&parse_fragment(&many).expect("xml")).is_err());
+    }
+
+    #[test]
+    fn all_text_counts_for_the_limit() {
+        let read = |title: usize, value: usize| {
+            let (title, value) = ("t".repeat(title), "v".repeat(value));
+            let text = format!(
+                "<x xmlns='jabber:x:data' type='form'><title>{title}</title><instructions>{title}</instructions>\
+                 <field var='a'><value>{value}</value></field></x>"
+            );
+            Form::read(&parse_fragment(&text).expect("xml"))
+        };
+        assert!(read(20_000, MAX_TEXT - 40_000).is_ok());
+        assert!(read(20_000, MAX_TEXT - 39_999).is_err());
+        assert!(read(MAX_TEXT, 0).is_err());
     }
 
     #[test]

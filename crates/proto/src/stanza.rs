@@ -219,8 +219,14 @@ impl View<'_> {
     /// The child as a tree. The bytes were checked when the stanza was read.
     pub fn parse(&self) -> Element {
         let text = std::str::from_utf8(self.raw).unwrap_or_default();
-        parse::parse_fragment(text).unwrap_or_else(|_| el(self.name, ns::CLIENT))
+        let parsed = parse::parse_fragment(text).ok().or_else(|| nested(text));
+        parsed.unwrap_or_else(|| el(self.name, ns::CLIENT))
     }
+}
+
+/// A child in the content namespace of another kind of stream: legal there, but not where a stanza stands (§4.8.3).
+fn nested(text: &str) -> Option<Element> {
+    parse::parse_fragment(&format!("<a>{text}</a>")).ok()?.elements().next().cloned()
 }
 
 impl Stanza {
@@ -515,11 +521,11 @@ impl Stanza {
             let mut at = 0;
             for (i, child) in self.body.children.iter().enumerate() {
                 if self.edits.hidden & bit(i) != 0 {
-                    out.extend_from_slice(&raw[at..child.range.start as usize]);
+                    join(out, &raw[at..child.range.start as usize]);
                     at = child.range.end as usize;
                 }
             }
-            out.extend_from_slice(&raw[at..]);
+            join(out, &raw[at..]);
         }
         for appended in &self.edits.appended {
             out.extend_from_slice(&appended.raw);
@@ -598,6 +604,20 @@ const MAX_HIDEABLE: usize = 64;
 
 fn bit(i: usize) -> u64 {
     if i < MAX_HIDEABLE { 1 << i } else { 0 }
+}
+
+/// Goes on behind a hidden child. What it kept apart must not become `]]>`, which text cannot hold (XML §2.4).
+fn join(out: &mut Vec<u8>, rest: &[u8]) {
+    let before = out.iter().rev().take_while(|b| **b == b']').count();
+    let after = rest.iter().take_while(|b| **b == b']').count();
+    match rest.get(after..).and_then(|rest| rest.strip_prefix(b">")) {
+        Some(behind) if before > 0 && before + after >= 2 => {
+            out.extend_from_slice(&rest[..after]);
+            out.extend_from_slice(b"&gt;");
+            out.extend_from_slice(behind);
+        }
+        _ => out.extend_from_slice(rest),
+    }
 }
 
 fn matches(ns: Ns, id: u16, view: &View<'_>) -> bool {
