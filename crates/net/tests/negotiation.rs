@@ -320,6 +320,7 @@ impl World {
         core.set_hosts([Arc::new(Host::new(&domain, registry))]);
         let reader = writer.reader().unwrap();
         let settings = Settings {
+            max_attempts: 5,
             max_before_login: BEFORE_LOGIN,
             max_stanza: STANZA,
             allow_plaintext: false,
