@@ -48,7 +48,8 @@ fn field(random: &mut Random, n: usize, slips: usize, out: &mut String) {
     if !untyped {
         out.push_str(&format!(" type='{kind}'"));
     }
-    if !odd(random, slips) && !(kind == "fixed" && !untyped && random.one_in(2)) {
+    let nameless = kind == "fixed" && !untyped && random.one_in(2);
+    if !nameless && !odd(random, slips) {
         let name = if odd(random, slips) { 0 } else { n };
         out.push_str(&if random.one_in(6) && name == 0 {
             " var='FORM_TYPE'".to_owned()

@@ -1,7 +1,7 @@
 //! An account: its sessions, what modules keep for it, and where its log stands.
 //!
 //! The state is behind one lock. Whoever needs two accounts takes both at once, in the order of their addresses in
-//! memory, for one synchronous stretch; see [`lock_pair`].
+//! memory, for one synchronous stretch; see `lock_pair`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! An account's log: what an entry says of its owner's sessions, and the one form in which each session gets it.
 //!
-//! [`form`] serves live delivery, replay after a resumption and what was missed, so that they cannot differ.
+//! `form` serves live delivery, replay after a resumption and what was missed, so that they cannot differ.
 
 use bytes::Bytes;
 use vorpal_proto::datetime::Timestamp;

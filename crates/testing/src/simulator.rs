@@ -212,7 +212,7 @@ impl Simulator {
     }
 
     fn tick(&mut self) {
-        self.world.now = self.world.now.plus(Duration::from_millis(self.random.next() % 1_500));
+        self.world.now = self.world.now.plus(Duration::from_millis(self.random.number() % 1_500));
         self.world.tick();
     }
 
