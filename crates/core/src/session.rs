@@ -411,7 +411,8 @@ impl Stream {
             }
         }
         let weight = out.stanza.weight();
-        if self.weight + weight > MAX_QUEUED_BYTES {
+        // One that reads already is given, whatever it weighs, what was on its way when it began: a bounded rest.
+        if self.weight + weight > MAX_QUEUED_BYTES && self.reading.is_none() {
             if let Some(entry) = out.entry {
                 self.reading = Some(Reading { pos: entry, had_to: entry, fetching: false });
                 return Pushed::Left;
