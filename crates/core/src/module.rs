@@ -55,6 +55,9 @@ pub enum SetupError {
         /// what both want
         what: String,
     },
+    /// A phase that this kind of stanza does not go through.
+    #[error("module {0} wants presence in the phase {1:?}, which presence does not have")]
+    NoSuchPhase(&'static str, Phase),
     /// More session flags than an atomic has bits.
     #[error("module {0} asks for a session flag, and all 64 are taken")]
     NoFlags(&'static str),
@@ -172,12 +175,17 @@ impl Setup<'_> {
         self.registry.message[phase as usize].push((self.module.name, Box::new(handler)));
     }
 
-    /// Takes part in every presence, judged for each peer by itself.
+    /// Takes part in every presence that changes no subscription, judged for each peer by itself. Presence is neither
+    /// recorded nor copied: of those two phases there is none.
     pub fn on_presence(
         &mut self,
         phase: Phase,
         handler: impl Fn(&mut PresenceCx<'_>, &mut Stanza) -> Flow + Send + Sync + 'static,
     ) {
+        if matches!(phase, Phase::Record | Phase::Copy) {
+            self.registry.refuse(SetupError::NoSuchPhase(self.module.name, phase));
+            return;
+        }
         self.registry.presence[phase as usize].push((self.module.name, Box::new(handler)));
     }
 

@@ -184,6 +184,11 @@ impl Registry {
         Ok(registry)
     }
 
+    /// The first thing at fault is what the setup of the host fails with.
+    pub(crate) fn refuse(&mut self, error: SetupError) {
+        self.error.get_or_insert(error);
+    }
+
     pub(crate) fn add_iq(&mut self, module: &'static str, key: IqKey, handler: IqHandler) {
         let list = self.iq.entry((key.at, key.set, key.ns)).or_default();
         if let Some((other, ..)) = list.iter().find(|(_, name, _)| *name == key.name) {

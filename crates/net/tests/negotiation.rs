@@ -683,10 +683,14 @@ fn play(acts: &[Act], secure: bool, seed: u64, derived: &Derived, reached: &mut 
     world.slow = false;
     for peer in &mut peers {
         let mut waits = false;
-        for _ in 0..4 {
+        // Each IQ that writes waits for a commit of its own.
+        for _ in 0..64 {
             world.settle();
             if !peer.closed {
                 waits = peer.pump(&mut world, reached)?;
+            }
+            if !waits {
+                break;
             }
         }
         if waits && !peer.closed {

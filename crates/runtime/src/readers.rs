@@ -2,22 +2,21 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use vorpal_core::store::{Reader, StoreError};
+use vorpal_store::readers;
 
-/// A few connections to the store that only read.
+/// A few connections to the store that only read. No thread waits for one: whoever asks waits before it takes a thread.
 #[derive(Clone)]
 pub struct Readers {
-    idle: Arc<Mutex<Vec<Box<dyn Reader>>>>,
+    readers: Arc<readers::Readers>,
     free: Arc<Semaphore>,
 }
 
 impl Readers {
-    /// A pool of these.
-    pub fn new(readers: Vec<Box<dyn Reader>>) -> Readers {
-        let free = Arc::new(Semaphore::new(readers.len()));
-        Readers { idle: Arc::new(Mutex::new(readers)), free }
+    /// So many readers, lent one at a time.
+    pub fn new(readers: readers::Readers, count: usize) -> Readers {
+        Readers { readers: Arc::new(readers), free: Arc::new(Semaphore::new(count)) }
     }
 
     /// Runs a read. Waits while all readers are busy. Cancel-safe: the read itself goes on to its end.
@@ -29,13 +28,10 @@ impl Readers {
         read: impl FnOnce(&mut dyn Reader) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let permit = self.free.clone().acquire_owned().await.map_err(|_| StoreError::Closed)?;
-        let idle = self.idle.clone();
+        let readers = self.readers.clone();
         let run = move || {
             let _permit = permit;
-            let mut reader = idle.lock().pop().ok_or(StoreError::Closed)?;
-            let result = read(reader.as_mut());
-            idle.lock().push(reader);
-            result
+            readers.ask(read)
         };
         tokio::task::spawn_blocking(run).await.unwrap_or(Err(StoreError::Closed))
     }

@@ -1,5 +1,6 @@
 //! How a kernel is brought up: tables and modules first, then the writer, then the sessions that were there before.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +12,14 @@ use vorpal_core::host::Host;
 use vorpal_core::registry::Names;
 use vorpal_core::server::Core;
 use vorpal_core::store::{Backend, Batch, Loading, Reader, Row, STORE, Write};
+use vorpal_store::readers as store_readers;
 use vorpal_store::writer::{Queue, Step, Writer};
 
 use crate::readers::Readers;
 use crate::{Runtime, Waker, now};
 
 /// So many reads run at once.
-const READERS: usize = 4;
+const READERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);
 
 /// How often what is due is done.
 const TICK: Duration = Duration::from_secs(1);
@@ -50,11 +52,8 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
     core.set_hosts(setup.hosts);
     let core = Arc::new(core);
 
-    let mut readers = Vec::with_capacity(READERS);
-    for _ in 0..READERS {
-        readers.push(writer.reader().context("opening the store for reading")?);
-    }
-    let restored = core.load_sessions(now(), readers[0].as_mut()).context("bringing sessions back")?;
+    let readers = store_readers::Readers::open(READERS, || writer.reader()).context("opening the store for reading")?;
+    let restored = readers.ask(|reader| core.load_sessions(now(), reader)).context("bringing sessions back")?;
     if restored > 0 {
         tracing::info!(sessions = restored, "sessions are back and wait for their clients");
     }
@@ -71,7 +70,7 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
     let runtime = Arc::new(Runtime {
         core,
         queue,
-        readers: Readers::new(readers),
+        readers: Readers::new(readers, READERS.get()),
         derivations: Semaphore::new(crate::MAX_DERIVATIONS),
         writer: parking_lot::Mutex::new(Some(thread)),
     });
