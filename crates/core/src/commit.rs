@@ -312,7 +312,7 @@ impl Core {
         todo: &mut Todo,
     ) {
         match say {
-            Say::Deliver { stanza, to } => self.deliver(now, lock, account, stanza, &to, entry, todo),
+            Say::Deliver { stanza, to } => self.deliver(lock, account, stanza, &to, entry, todo),
             Say::Copies { stanza, to } => {
                 for id in to {
                     let Some(session) = account.session(id).cloned() else { continue };
@@ -345,10 +345,8 @@ impl Core {
     }
 
     /// To the planned sessions; if none of them is left, to whom a new plan says; else it stays in the log, or goes there.
-    #[allow(clippy::too_many_arguments)]
     pub(crate) fn deliver(
         &self,
-        _now: Timestamp,
         lock: &AccountRef,
         account: &mut Account,
         stanza: Stanza,

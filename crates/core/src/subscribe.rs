@@ -53,12 +53,12 @@ impl Core {
             if let Some(error) = refusal {
                 words.says.push(Say::Send { to: session.id, stanza: stanza.error(&error).to(session.jid.clone()) });
             }
-        } else if let Err(error) = self.run_outbound(account, &contact_jid, kind, &mut words, todo) {
+        } else if let Err(error) = self.run_outbound(account, &contact_jid, kind, &mut words) {
             words.says.push(Say::Send { to: session.id, stanza: stanza.error(&error).to(session.jid.clone()) });
         } else {
             words.question = Some(Box::new(stanza.clone().from(session.jid.clone())));
             if let Some(account) = b.as_deref_mut() {
-                self.run_inbound(now, account, &stanza, kind, &mut contact_words, todo);
+                self.run_inbound(now, account, &stanza, kind, &mut contact_words);
             }
         }
         let mut parts: SmallVec<[Part<'_>; 2]> = SmallVec::new();
@@ -76,7 +76,7 @@ impl Core {
         let Some(kind) = crate::plan::subscription_kind(stanza.type_()) else { return };
         let mut account = lock.lock();
         let mut words = Words::default();
-        self.run_inbound(now, &mut account, stanza, kind, &mut words, todo);
+        self.run_inbound(now, &mut account, stanza, kind, &mut words);
         self.finish(now, &mut [Part { lock, account: &mut account, words }], None, Vec::new(), todo);
     }
 
@@ -86,7 +86,6 @@ impl Core {
         contact: &BareJid,
         kind: Kind,
         words: &mut Words,
-        todo: &mut Todo,
     ) -> Result<(), StanzaError> {
         let mut item = roster::newest(self, account, contact);
         let outcome = on_subscription(Direction::Outbound, item.state(), kind);
@@ -95,19 +94,11 @@ impl Core {
             return Err(StanzaError::resource_constraint().with_text("the roster is full"));
         }
         self.apply(account, contact, &mut item, &outcome, None, words);
-        self.follow(account, contact, outcome.presence, outcome.reply, words, todo);
+        self.follow(account, contact, outcome.presence, outcome.reply, words);
         Ok(())
     }
 
-    fn run_inbound(
-        &self,
-        now: Timestamp,
-        account: &mut Account,
-        stanza: &Stanza,
-        kind: Kind,
-        words: &mut Words,
-        todo: &mut Todo,
-    ) {
+    fn run_inbound(&self, now: Timestamp, account: &mut Account, stanza: &Stanza, kind: Kind, words: &mut Words) {
         let Some(from) = stanza.head.from.as_ref().map(|from| from.bare()) else { return };
         let mut stanza = stanza.clone();
         if self.gate(now, Dir::Received, account, from.as_jid(), None, &mut stanza).is_err() {
@@ -129,7 +120,7 @@ impl Core {
         for session in to {
             words.says.push(Say::Send { to: session.id, stanza: stanza.clone() });
         }
-        self.follow(account, &from, outcome.presence, outcome.reply, words, todo);
+        self.follow(account, &from, outcome.presence, outcome.reply, words);
     }
 
     fn requests(&self, account: &Account) -> usize {
@@ -166,15 +157,7 @@ impl Core {
     }
 
     /// Presence and the automatic answer that the table asks for, after the commit.
-    fn follow(
-        &self,
-        account: &Account,
-        contact: &BareJid,
-        presence: Presence,
-        reply: Option<Kind>,
-        words: &mut Words,
-        _todo: &mut Todo,
-    ) {
+    fn follow(&self, account: &Account, contact: &BareJid, presence: Presence, reply: Option<Kind>, words: &mut Words) {
         let mut says: SmallVec<[Say; 2]> = SmallVec::new();
         if presence == Presence::Unavailable {
             says.extend(gone(account, contact));

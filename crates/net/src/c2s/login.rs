@@ -91,7 +91,7 @@ impl Connection {
                 Some(Need::Tls)
             }
             (id, "auth") if id == ns::SASL.id() && may_log_in => self.auth(now, &element),
-            (id, "response") if id == ns::SASL.id() && may_log_in => self.response(now, &element),
+            (id, "response") if id == ns::SASL.id() && may_log_in => self.receive(now, &element),
             (id, "abort") if id == ns::SASL.id() && may_log_in => self.refuse(now, SaslError::Aborted),
             (id, "auth") if id == ns::SASL.id() && !logged_in => self.refuse(now, SaslError::EncryptionRequired),
             (id, "resume") if id == ns::SM.id() && logged_in => self.resume(now, &element),
@@ -101,10 +101,7 @@ impl Connection {
                 None
             }
             (id, "iq") if id == ns::CLIENT.id() && logged_in => self.bind(now, &element),
-            (id, "message" | "presence") if id == ns::CLIENT.id() && logged_in => {
-                Some(self.fail(now, StreamCondition::NotAuthorized.into()))
-            }
-            // §4.9.3.12: a stanza before login.
+            // §4.9.3.12: a stanza before login, or before there is a session.
             (id, "iq" | "message" | "presence") if id == ns::CLIENT.id() => {
                 Some(self.fail(now, StreamCondition::NotAuthorized.into()))
             }
@@ -121,10 +118,6 @@ impl Connection {
         let plus_offered = login.mechanisms().any(|m| m.is_plus());
         let settings = Settings { bindings: login.bindings.clone(), plus_offered, names_account, offered: None };
         login.exchange = Some(Exchange::new(mechanism, settings, nonce(&self.core)));
-        self.receive(now, element)
-    }
-
-    fn response(&mut self, now: Timestamp, element: &Element) -> Option<Need> {
         self.receive(now, element)
     }
 
