@@ -14,6 +14,7 @@ use crate::commit::Waiting;
 use crate::host::Host;
 use crate::plan::Targets;
 use crate::session::{Session, SessionId};
+use crate::stanza_id::IdKey;
 use crate::state::States;
 use crate::store::{EntryId, Owner};
 
@@ -44,6 +45,8 @@ pub struct Account {
     pub sessions: SmallVec<[Arc<Session>; 2]>,
     /// what modules keep
     pub states: States,
+    /// the key of the ids of its archive
+    pub(crate) ids: IdKey,
     /// what waits for a commit, and what came behind it
     pub(crate) waiting: VecDeque<Waiting>,
     /// where the log stands
@@ -69,6 +72,8 @@ pub(crate) struct LogState {
     pub missed: bool,
     /// up to here entries were let go of
     pub trimmed: EntryId,
+    /// there may be entries above that which the archive does not keep
+    pub loose: bool,
 }
 
 impl AccountLock {

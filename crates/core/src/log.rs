@@ -85,6 +85,11 @@ impl Draft {
         stanza.write(&mut body, None);
         Draft { sides, body: body.into() }
     }
+
+    /// Whether the archive of one of its owners keeps it.
+    pub(crate) fn is_archived(&self, side: usize) -> bool {
+        self.sides.get(side).and_then(Option::as_ref).is_some_and(|side| side.flags & flags::ARCHIVED != 0)
+    }
 }
 
 /// The form of an entry for one session, if it gets one (first match counts): what was planned for it; what the account
@@ -97,7 +102,10 @@ pub(crate) fn form(
     missed: bool,
     had_to: EntryId,
 ) -> Option<(Stanza, Role)> {
-    let stanza = Stanza::parse(std::str::from_utf8(&entry.body).ok()?).ok()?;
+    let mut stanza = Stanza::parse(std::str::from_utf8(&entry.body).ok()?).ok()?;
+    if entry.flags & flags::ARCHIVED != 0 {
+        account.stamp(&mut stanza, entry.id);
+    }
     let meta = LogMeta::decode(&entry.meta).unwrap_or_default();
     let received = entry.dir != Direction::Sent;
     let live = entry.id < had_to;

@@ -17,7 +17,7 @@ use crate::commit::{Draft, Part, Say, Words};
 use crate::effects::Effects;
 use crate::hook::{Dir, Flow, MessageCx};
 use crate::ledger::{Pending, never_promised};
-use crate::log::{LogMeta, copy_of};
+use crate::log::LogMeta;
 use crate::module::Phase;
 use crate::plan;
 use crate::plan::{Plan, Targets};
@@ -115,17 +115,20 @@ impl Core {
                 if draft.is_some() {
                     sender_words.question = Some(Box::new(stanza.clone().to(to.clone())));
                 }
+                // As the log has it: what is given live and what is read later must not differ.
+                let sent = goes.received.clone().filter(|_| !goes.sender_copies.is_empty());
                 let words = if own { &mut sender_words } else { &mut receiver_words };
                 if let Some(received) = goes.received {
+                    words.archived = draft.as_ref().is_some_and(|draft| draft.is_archived(0));
                     if !goes.receiver_copies.is_empty() {
-                        let stanza = copy_of(&received, "received", to);
-                        words.says.push(Say::Copies { stanza, to: goes.receiver_copies });
+                        let stanza = received.clone();
+                        words.says.push(Say::Copies { stanza, name: "received", to: goes.receiver_copies });
                     }
                     words.says.push(Say::Deliver { stanza: received, to: goes.to });
                 }
-                if let (false, Some((session, _))) = (goes.sender_copies.is_empty(), sender.origin) {
-                    let stanza = copy_of(&stanza, "sent", &session.jid);
-                    sender_words.says.push(Say::Copies { stanza, to: goes.sender_copies });
+                sender_words.archived |= draft.as_ref().is_some_and(|draft| draft.is_archived(1));
+                if let Some(stanza) = sent {
+                    sender_words.says.push(Say::Copies { stanza, name: "sent", to: goes.sender_copies });
                 }
                 let hops = sender.hops + 1;
                 let onward = |stanza| Say::Route(Work { stanza, hops, mode: Mode::Onward });

@@ -364,6 +364,7 @@ impl Core {
                 session.stream().closing = Some(Closing::Replaced);
                 old.wake();
             }
+            self.refuse_inquiries(now, lock, &mut account, &session, &mut todo);
             self.log_what_is_not(now, lock, &mut account, &session, &mut todo);
             session.attach(wake);
             session
@@ -430,6 +431,7 @@ impl Core {
             self.end(now, lock, account, session, Closing::Normal, todo);
             return;
         }
+        self.refuse_inquiries(now, lock, account, session, todo);
         self.log_what_is_not(now, lock, account, session, todo);
         let horizon = account.horizon();
         let mut stream = session.stream();
@@ -547,6 +549,7 @@ impl Core {
             let resumable = stream.resumable;
             let was_reading = stream.reading.take().is_some();
             let held = stream.drain();
+            stream.inquiries = None;
             if let Some(wake) = wake {
                 wake.wake();
             }
@@ -574,6 +577,9 @@ impl Core {
             account.log.missed = true;
         }
         account.advance();
+        if account.log.cursor > account.log.cursor_stored {
+            self.mark_dirty(lock, account);
+        }
         let mut writes = Vec::new();
         if resumable {
             account.states.stage(self.tables.sessions, session.id, None);
@@ -639,13 +645,16 @@ impl Core {
             account.states.stage(self.tables.cursor, (), Some(account.log.cursor));
         }
         if floor > account.log.trimmed {
-            writes.push(Write::LogTrim {
-                owner: account.owner,
-                after: account.log.trimmed,
-                before: floor + 1,
-                keep: store::flags::ARCHIVED,
-                limit: TRIM,
-            });
+            if account.log.loose {
+                writes.push(Write::LogTrim {
+                    owner: account.owner,
+                    after: account.log.trimmed,
+                    before: floor + 1,
+                    keep: store::flags::ARCHIVED,
+                    limit: TRIM,
+                });
+                account.log.loose = floor < account.log.last;
+            }
             account.log.trimmed = floor;
         }
         let words = Words::default();

@@ -17,6 +17,7 @@ use crate::registry::Names;
 use crate::resume::SessionRow;
 use crate::roster::{RosterItem, RosterMeta};
 use crate::session::{Flag, Session, SessionId, Wake};
+use crate::stanza_id::IdKey;
 use crate::state::{Cell, Map, States, TableKind};
 use crate::store::{self, BatchId, Journal, Kind, MapId, Reader};
 
@@ -137,6 +138,7 @@ pub struct Core {
     pub(crate) secret: [u8; 32],
     pub(crate) dirty: Mutex<Vec<AccountRef>>,
     pub(crate) deadlines: Mutex<BTreeSet<(Timestamp, BareJid, SessionId)>>,
+    pub(crate) sweeping: Mutex<crate::sweep::Progress>,
     spilled: Mutex<VecDeque<Cold>>,
     loader: Mutex<Option<Arc<dyn Wake>>>,
     random: Mutex<Random>,
@@ -199,6 +201,7 @@ impl Core {
             secret,
             dirty: Mutex::default(),
             deadlines: Mutex::default(),
+            sweeping: Mutex::default(),
             spilled: Mutex::default(),
             loader: Mutex::default(),
             random: Mutex::new(random),
@@ -321,6 +324,7 @@ impl Core {
             disabled: row.disabled,
             sessions: SmallVec::new(),
             states: States::new(&self.names.tables.lock()),
+            ids: IdKey::new(&self.secret, row.owner),
             waiting: VecDeque::new(),
             log: LogState::default(),
             dirty: false,
@@ -342,6 +346,7 @@ impl Core {
         account.log.last = account.log.last.max(account.log.cursor);
         account.log.cursor_stored = account.log.cursor;
         account.log.missed = account.log.last > account.log.cursor;
+        account.log.loose = true;
         crate::resume::restore(self, &mut account, &progress, now);
         let deadlines: Vec<_> =
             account.sessions.iter().filter_map(|s| s.stream().deadline().map(|d| (d, s.id))).collect();
