@@ -103,6 +103,11 @@ impl Ledger {
         self.counted(self.submitted)
     }
 
+    /// A batch came to nothing, and with it whatever was on its way behind it.
+    pub fn rows_failed(&mut self) {
+        self.submitted = self.stored;
+    }
+
     /// How many stanzas are handled for good, by what is known here: the unbroken run.
     pub fn handled(&self) -> u64 {
         self.settled

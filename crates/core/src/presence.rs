@@ -13,7 +13,7 @@ use vorpal_proto::ns;
 use vorpal_proto::stanza::{Stanza, Type};
 
 use crate::account::{Account, AccountRef};
-use crate::commit::{Part, Say, Words};
+use crate::commit::{OrElse, Part, Say, Words};
 use crate::hook::Dir;
 use crate::ledger::Pending;
 use crate::roster;
@@ -45,7 +45,8 @@ impl Core {
         todo: &mut Todo,
     ) {
         let mut account = lock.lock();
-        let mut words = Words { settles: Some((session.clone(), pending)), ..Words::default() };
+        // Presence carries no promise; the session's row is written when it can be.
+        let mut words = Words { or_else: OrElse::Same, ..Words::settling(session, pending) };
         match stanza.type_() {
             Type::None => match priority(&stanza) {
                 Ok(priority) => self.available(now, &mut account, session, stanza, priority, &mut words),
@@ -208,7 +209,7 @@ impl Core {
         todo: &mut Todo,
     ) {
         let mut account = lock.lock();
-        let mut words = Words { settles: Some((session.clone(), pending)), ..Words::default() };
+        let mut words = Words::settling(session, pending);
         // A client's probe is answered by the contact's server as any other; asked by us, it is about what the roster
         // tells us already (§4.3.1).
         if stanza.type_() != Type::Probe {

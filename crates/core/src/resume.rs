@@ -14,7 +14,7 @@ use vorpal_proto::ns;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::account::{Account, AccountRef};
-use crate::commit::{Draft, Part, Say, Words};
+use crate::commit::{Draft, OrElse, Part, Say, Words};
 use crate::effects::{Effects, Manage};
 use crate::hook::SessionCx;
 use crate::ledger::Ledger;
@@ -23,7 +23,7 @@ use crate::module::Stage;
 use crate::plan::Targets;
 use crate::registry::Registry;
 use crate::server::{Core, Mode, Todo, Work};
-use crate::session::{Closing, Management, Role, Session, SessionId, Wake};
+use crate::session::{Closing, Management, Role, Session, SessionId, Taken, Wake};
 use crate::store::{self, EntryId, Write};
 
 /// A session that can be resumed, as it is stored.
@@ -258,7 +258,7 @@ impl Core {
         }
     }
 
-    fn took(&self, lock: &AccountRef, account: &mut Account, session: &Arc<Session>, entries: &[EntryId]) {
+    fn took(&self, lock: &AccountRef, account: &mut Account, session: &Arc<Session>, entries: &[Taken]) {
         {
             let mut stream = session.stream();
             if stream.should_ask() {
@@ -269,8 +269,10 @@ impl Core {
             }
         }
         if !entries.is_empty() {
-            account.log.take(entries);
-            account.advance();
+            // A session of negative priority takes nothing from the others by having a copy.
+            let stands_for_all = session.priority().is_some_and(|p| p >= 0);
+            let taken = entries.iter().filter(|(_, role)| *role == Role::Planned || stands_for_all);
+            taken.for_each(|(entry, _)| account.log.take(*entry));
             self.mark_dirty(lock, account);
         }
     }
@@ -536,7 +538,7 @@ impl Core {
         }
         let registry = account.host.registry();
         self.session_event(now, lock, account, session, &registry.on_close, todo);
-        let mut words = Words::default();
+        let mut words = Words { or_else: OrElse::Same, ..Words::default() };
         let gone = Stanza::presence(Type::Unavailable).from(session.jid.clone());
         self.unavailable(now, account, session, gone, &mut words);
         account.sessions.retain(|s| s.id != session.id);
@@ -553,7 +555,7 @@ impl Core {
             (held, was_reading, resumable)
         };
         session.set_attached(false);
-        let mut orphans = was_reading && account.log.last > account.log.cursor;
+        let mut orphans = was_reading && account.log.has_open();
         for out in held {
             match (out.entry, out.role, out.stanza.kind()) {
                 (Some(entry), Role::Planned, _) => orphans |= account.log.release(entry),
@@ -574,12 +576,7 @@ impl Core {
             account.log.missed = true;
         }
         account.advance();
-        let mut writes = Vec::new();
-        if resumable {
-            account.states.stage(self.tables.sessions, session.id, None);
-            let key = Bytes::copy_from_slice(&session.id.to_be_bytes());
-            writes.push(Write::Put { map: self.progress, owner: account.owner, key, row: None });
-        }
+        let writes = if resumable { self.forget_session(account, session.id, &mut words) } else { Vec::new() };
         self.finish(now, &mut [Part { lock, account, words }], None, writes, todo);
         tracing::debug!(session = %session.jid, "ended");
     }
@@ -609,6 +606,7 @@ impl Core {
         for lock in dirty {
             let mut account = lock.lock();
             account.dirty = false;
+            self.pay(now, &lock, &mut account, &mut todo);
             self.save_cursors(now, &lock, &mut account, &mut todo);
             for session in account.sessions.clone() {
                 self.answer_ack(now, &lock, &mut account, &session, &mut todo);
@@ -619,36 +617,50 @@ impl Core {
         self.evict();
     }
 
+    /// The rows of a session that ended go.
+    fn forget_session(&self, account: &mut Account, id: SessionId, words: &mut Words) -> Vec<Write> {
+        account.states.stage(self.tables.sessions, id, None);
+        words.says.push(Say::Forgotten { id });
+        let key = Bytes::copy_from_slice(&id.to_be_bytes());
+        vec![Write::Put { map: self.progress, owner: account.owner, key, row: None }]
+    }
+
     /// Cursors are written without promise: after a crash the last second is sent again under the same ids.
     fn save_cursors(&self, now: Timestamp, lock: &AccountRef, account: &mut Account, todo: &mut Todo) {
+        let mut words = Words::default();
         let mut writes = Vec::new();
-        let mut floor = account.log.cursor;
+        let cursor = account.log.cursor();
+        let horizon = account.horizon();
+        let mut floor = cursor;
         for session in &account.sessions {
             let mut stream = session.stream();
             if !stream.is_resumable() {
+                floor = floor.min(stream.floor(horizon).saturating_sub(1));
                 continue;
             }
-            let horizon = account.horizon();
             stream.cursor = stream.cursor.max(stream.floor(horizon).saturating_sub(1));
             floor = floor.min(stream.cursor);
             let handled = stream.ledger.handled();
             writes.push(stream.progress_row(self.progress, account.owner, session.id, handled));
         }
-        if account.log.cursor > account.log.cursor_stored {
-            account.log.cursor_stored = account.log.cursor;
-            account.states.stage(self.tables.cursor, (), Some(account.log.cursor));
+        if cursor > account.log.stored {
+            account.log.stored = cursor;
+            account.states.stage(self.tables.cursor, (), Some(cursor));
         }
         if floor > account.log.trimmed {
-            writes.push(Write::LogTrim {
-                owner: account.owner,
-                after: account.log.trimmed,
-                before: floor + 1,
-                keep: store::flags::ARCHIVED,
-                limit: TRIM,
-            });
-            account.log.trimmed = floor;
+            let from = std::mem::replace(&mut account.log.trimmed, floor);
+            let (owner, before) = (account.owner, floor + 1);
+            writes.push(Write::LogTrim { owner, after: from, before, keep: store::flags::ARCHIVED, limit: TRIM });
+            words.says.push(Say::Trimmed { from });
         }
-        let words = Words::default();
+        if std::mem::take(&mut account.unsaved) {
+            for session in account.sessions.clone() {
+                account.save_session(self, &session);
+            }
+        }
+        for id in std::mem::take(&mut account.gone) {
+            writes.extend(self.forget_session(account, id, &mut words));
+        }
         self.finish(now, &mut [Part { lock, account, words }], None, writes, todo);
     }
 }
@@ -695,7 +707,7 @@ pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[(Bytes, By
         let number = |bytes: Option<&[u8]>| bytes.and_then(|b| b.try_into().ok()).map(u64::from_be_bytes);
         let stored = progress.iter().find(|(key, _)| number(Some(key)) == Some(id)).map(|(_, value)| value);
         let handled = stored.and_then(|value| number(value.get(..8))).unwrap_or(0);
-        let cursor = stored.and_then(|value| number(value.get(8..16))).unwrap_or(account.log.cursor);
+        let cursor = stored.and_then(|value| number(value.get(8..16))).unwrap_or(account.log.cursor());
         let Ok(jid) = account.jid.as_jid().with_resource(&row.resource) else { continue };
         let session = Session::new(id, jid);
         session.restore_flags(core.names.flag_bits(&row.flags));
@@ -705,7 +717,7 @@ pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[(Bytes, By
             stream.ledger = Ledger::resumed(handled);
             stream.presence = row.presence.as_deref().and_then(|text| Stanza::parse(text).ok());
             stream.restore(&row, cursor, now);
-            let from = account.log.cursor.min(cursor) + 1;
+            let from = account.log.cursor().min(cursor) + 1;
             stream.read_from(from, cursor + 1);
         }
         account.log.missed &= session.priority().is_none_or(|p| p < 0);

@@ -166,7 +166,7 @@ impl Core {
         todo: &mut Todo,
     ) {
         let says = answer.map(|stanza| Say::Send { to: session.id, stanza }).into_iter().collect();
-        let words = Words { says, settles: Some((session.clone(), pending)), ..Words::default() };
+        let words = Words { says, ..Words::settling(session, pending) };
         let mut account = lock.lock();
         self.finish(now, &mut [Part { lock, account: &mut account, words }], None, Vec::new(), todo);
     }

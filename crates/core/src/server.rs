@@ -10,8 +10,9 @@ use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::{BareJid, Jid};
 use vorpal_proto::stanza::Stanza;
 
-use crate::account::{Account, AccountLock, AccountRef, LogState};
+use crate::account::{Account, AccountLock, AccountRef};
 use crate::commit::Flight;
+use crate::cursor::LogState;
 use crate::host::Host;
 use crate::registry::Names;
 use crate::resume::SessionRow;
@@ -324,6 +325,9 @@ impl Core {
             waiting: VecDeque::new(),
             log: LogState::default(),
             dirty: false,
+            doomed: None,
+            unsaved: false,
+            gone: Vec::new(),
         };
         let mut progress = Vec::new();
         for row in reader.load(row.owner, MAX_ROWS)? {
@@ -337,11 +341,8 @@ impl Core {
         }
         let newest =
             reader.log_range(row.owner, store::LogQuery { newest_first: true, limit: 1, ..Default::default() })?;
-        account.log.last = newest.first().map_or(0, |entry| entry.id);
-        account.log.cursor = account.states.get(self.tables.cursor).copied().unwrap_or(0);
-        account.log.last = account.log.last.max(account.log.cursor);
-        account.log.cursor_stored = account.log.cursor;
-        account.log.missed = account.log.last > account.log.cursor;
+        let cursor = account.states.get(self.tables.cursor).copied().unwrap_or(0);
+        account.log = LogState::restored(newest.first().map_or(0, |entry| entry.id), cursor);
         crate::resume::restore(self, &mut account, &progress, now);
         let deadlines: Vec<_> =
             account.sessions.iter().filter_map(|s| s.stream().deadline().map(|d| (d, s.id))).collect();

@@ -18,6 +18,7 @@ use vorpal_proto::jid::Jid;
 use vorpal_proto::ns;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
+use crate::debt::Debt;
 use crate::hook::{Outgoing, Verdict};
 use crate::ledger::Ledger;
 use crate::registry::Registry;
@@ -101,9 +102,16 @@ pub struct Out {
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     taken: AtomicBool,
+    /// it is on its way into the log in another way (`debt.rs`)
+    owed: bool,
 }
 
 impl Shared {
+    /// Of an error that is owed.
+    pub(crate) fn owed() -> Shared {
+        Shared { owed: true, ..Shared::default() }
+    }
+
     /// Whether nobody needs it but whoever asks.
     pub(crate) fn is_last(self: &Arc<Shared>) -> bool {
         !self.taken.load(Ordering::Acquire) && Arc::strong_count(self) == 1
@@ -121,14 +129,21 @@ impl Out {
         Out { shared: shared.cloned(), ..self }
     }
 
+    fn is_of(&self, shared: &Arc<Shared>) -> bool {
+        self.shared.as_ref().is_some_and(|own| Arc::ptr_eq(own, shared))
+    }
+
     fn must_be_logged(&self) -> bool {
         self.role == Role::Planned
             && self.entry.is_none()
             && self.stanza.kind() == Kind::Message
             && crate::ledger::never_promised(&self.stanza).is_none()
-            && self.shared.as_ref().is_none_or(|shared| !shared.taken.load(Ordering::Acquire))
+            && self.shared.as_ref().is_none_or(|shared| !shared.owed && !shared.taken.load(Ordering::Acquire))
     }
 }
+
+/// An entry that a session took, and as what.
+pub(crate) type Taken = (EntryId, Role);
 
 /// What became of a stanza that was given to a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,6 +216,8 @@ pub struct Stream {
     pub(crate) owes_ack: Option<u64>,
     /// the row that the owed answer waits for is on its way
     pub(crate) storing: bool,
+    /// stanzas whose batch failed, by number
+    pub(crate) debts: Vec<Debt>,
     queue: VecDeque<Item>,
     held: VecDeque<Held>,
     /// sent, and not yet acknowledged; without stream management: not yet written to the socket
@@ -270,6 +287,7 @@ impl Session {
             sm: None,
             owes_ack: None,
             storing: false,
+            debts: Vec::new(),
             queue: VecDeque::new(),
             held: VecDeque::new(),
             unacked: VecDeque::new(),
@@ -448,28 +466,44 @@ impl Stream {
     }
 
     /// What was planned for the session and is not in the log: it must be, before the session may be without a
-    /// connection. The places are filled by the caller with the ids that the entries were given.
-    pub(crate) fn unlogged(&mut self) -> impl Iterator<Item = &mut Out> {
+    /// Everything it holds and the client is not known to have.
+    fn outs(&mut self) -> impl Iterator<Item = &mut Out> {
         let queued = self.queue.iter_mut().filter_map(|item| match item {
             Item::Stanza(out) => Some(out),
             Item::Nonza(_) | Item::Enabled(..) => None,
         });
         let held = self.held.iter_mut().map(|held| &mut held.out);
-        self.unacked.iter_mut().chain(held).chain(queued).filter(|out| out.must_be_logged())
+        self.unacked.iter_mut().chain(held).chain(queued).chain(&mut self.deferred)
+    }
+
+    /// Messages that it was promised and the log does not have.
+    pub(crate) fn unlogged(&mut self) -> impl Iterator<Item = &mut Out> {
+        self.outs().filter(|out| out.must_be_logged())
     }
 
     /// The message that is shared is in the log now: if the session holds it, it knows its place. True if it does.
     pub(crate) fn logged(&mut self, shared: &Arc<Shared>, entry: EntryId) -> bool {
-        let own = |out: &Out| out.shared.as_ref().is_some_and(|s| Arc::ptr_eq(s, shared));
-        let Some(out) = self.unlogged().find(|out| own(out)) else { return false };
+        let own = |out: &Out| out.entry.is_none() && out.is_of(shared);
+        let Some(out) = self.outs().find(|out| own(out)) else { return false };
         out.entry = Some(entry);
         self.had.insert(entry);
         true
     }
 
+    /// The entry was not written.
+    pub(crate) fn not_logged(&mut self, entry: EntryId) {
+        self.outs().filter(|out| out.entry == Some(entry)).for_each(|out| out.entry = None);
+        self.had.remove(&entry);
+    }
+
+    /// Whether it will come upon the entry when it reads the log.
+    pub(crate) fn will_read(&self, entry: EntryId) -> bool {
+        self.reading.is_some_and(|reading| entry >= reading.had_to)
+    }
+
     /// Whether the session holds the message that is shared.
     pub(crate) fn holds(&mut self, shared: &Arc<Shared>) -> bool {
-        self.unlogged().any(|out| out.shared.as_ref().is_some_and(|s| Arc::ptr_eq(s, shared)))
+        self.unlogged().any(|out| out.is_of(shared))
     }
 
     /// What is not in the log waits behind it. Of presence the newest of each sender is enough, and at the bound none.
@@ -656,7 +690,7 @@ impl Stream {
 
     /// The `h` with which a client resumes. After a restart nothing is known of what was sent before, and the count goes
     /// on from the client's.
-    pub(crate) fn acked_at_resumption(&mut self, h: u32) -> Result<Vec<EntryId>, u64> {
+    pub(crate) fn acked_at_resumption(&mut self, h: u32) -> Result<Vec<Taken>, u64> {
         if std::mem::take(&mut self.restored)
             && let Some(sm) = &mut self.sm
         {
@@ -720,14 +754,14 @@ impl Stream {
     }
 
     /// Without stream management a stanza is taken when it was written to the socket. Gives the entries.
-    pub(crate) fn written(&mut self) -> Vec<EntryId> {
+    pub(crate) fn written(&mut self) -> Vec<Taken> {
         let uncounted = self.unacked.iter().take_while(|out| !out.counted).count();
         self.take(uncounted)
     }
 
     /// XEP-0198 §4: the client has handled `h` of what was sent. Gives the entries it has taken, or how many were sent
     /// if `h` claims more.
-    pub(crate) fn acked(&mut self, h: u32) -> Result<Vec<EntryId>, u64> {
+    pub(crate) fn acked(&mut self, h: u32) -> Result<Vec<Taken>, u64> {
         let Some(sm) = &mut self.sm else { return Ok(Vec::new()) };
         let newly = h.wrapping_sub(sm.acked as u32) as usize;
         if newly > self.unacked.iter().filter(|out| out.counted).count() {
@@ -738,11 +772,11 @@ impl Stream {
         Ok(self.take(newly))
     }
 
-    fn take(&mut self, count: usize) -> Vec<EntryId> {
+    fn take(&mut self, count: usize) -> Vec<Taken> {
         let mut entries = Vec::new();
         for out in self.unacked.drain(..count) {
             self.weight -= out.stanza.weight();
-            entries.extend(out.entry);
+            entries.extend(out.entry.map(|entry| (entry, out.role)));
             if let Some(shared) = out.shared {
                 shared.taken.store(true, Ordering::Release);
             }
@@ -817,8 +851,18 @@ impl Stream {
         self.push_nonza(ack.into_bytes());
     }
 
+    /// A stanza was answered, or settled: what waits for that goes on.
+    pub(crate) fn dealt_with(&mut self, n: u64) {
+        if self.barrier == Some(n) {
+            self.barrier = None;
+        }
+        if let Some(wake) = self.waits_for_room() {
+            wake.wake();
+        }
+    }
+
     /// The connection, if it paused because too much was unsettled and may go on.
-    pub(crate) fn waits_for_room(&mut self) -> Option<&Arc<dyn Wake>> {
+    fn waits_for_room(&mut self) -> Option<&Arc<dyn Wake>> {
         if !self.paused || self.ledger.is_full() || self.barrier.is_some() {
             return None;
         }
