@@ -125,6 +125,11 @@ impl Account {
         self.waiting.iter().rev().find_map(Waiting::in_flight)
     }
 
+    /// Whether something that a session sent is on its way to the disk.
+    pub(crate) fn has_in_flight(&self, session: &Session) -> bool {
+        self.waiting.iter().any(|waiting| waiting.in_flight().is_some() && waiting.is_of(session))
+    }
+
     /// An entry was not written: whoever holds it holds something that is not in the log.
     pub(crate) fn never_was(&mut self, entry: EntryId) {
         self.log.take(entry);

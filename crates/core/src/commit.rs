@@ -40,6 +40,10 @@ impl Waiting {
         self.batch.filter(|_| self.outcome.is_none())
     }
 
+    pub(crate) fn is_of(&self, session: &Session) -> bool {
+        self.words.of.as_ref().is_some_and(|of| of.id == session.id)
+    }
+
     /// Takes out what was planned for this session, is not in the log, and should be.
     pub(crate) fn take_unlogged(&mut self, id: SessionId) -> Vec<(Stanza, Targets)> {
         let mut taken = Vec::new();
@@ -400,6 +404,7 @@ impl Core {
                 let mut stream = session.stream();
                 stream.ledger.stored(handled);
                 stream.storing = false;
+                stream.refused = false;
                 if let Some(wake) = &stream.wake {
                     wake.wake();
                 }

@@ -34,6 +34,13 @@ pub(crate) struct Debt {
     pub entry: Option<EntryId>,
 }
 
+impl Debt {
+    /// Whether this is its error, on its way to the client.
+    pub(crate) fn is_held_as(&self, out: &Out) -> bool {
+        self.error.as_ref().is_some_and(|(_, shared)| out.is_of(shared))
+    }
+}
+
 impl Part<'_> {
     /// What the session owes goes with this batch.
     pub(crate) fn take_debts(&mut self, core: &Core, session: &Session) {
@@ -116,7 +123,7 @@ impl Core {
             match say {
                 Say::Notice(notice) => notice(false),
                 // It is asked for again with the next tick, or the next stanza.
-                Say::Stored { session, .. } => session.stream().storing = false,
+                Say::Stored { session, .. } => session.stream().not_stored(),
                 Say::Enabled { session, .. } => session.stream().not_enabled(),
                 Say::Forgotten { id } => account.gone.push(id),
                 Say::Trimmed { from } => account.log.trimmed = account.log.trimmed.min(from),

@@ -293,7 +293,7 @@ impl Core {
         session: &Arc<Session>,
         todo: &mut Todo,
     ) {
-        let row = {
+        let handled = {
             let mut stream = session.stream();
             let Some(upto) = stream.owes_ack else { return };
             if stream.ledger.handled() < upto || stream.storing {
@@ -303,42 +303,55 @@ impl Core {
                 stream.write_ack();
                 return;
             }
-            stream.storing = true;
-            let handled = stream.ledger.handled();
-            (stream.progress_row(self.progress, account.owner, session.id, handled), handled)
+            stream.ledger.handled()
         };
-        let says = [Say::Stored { session: session.clone(), handled: row.1 }].into_iter().collect();
-        let words = Words { says, ..Words::default() };
-        self.finish(now, &mut [Part { lock, account, words }], None, vec![row.0], todo);
+        self.store_handled(now, lock, account, session, handled, todo);
     }
 
-    /// Asks for the row that lets all that is handled be said; for a resumption. True if nothing is to be waited for.
+    /// Asks for the row that lets all that is handled be said; for a resumption. True if nothing is to be waited for. What
+    /// could not be stored is forgotten then: the client, told of less, sends it again.
     pub fn level(&self, now: Timestamp, lock: &AccountRef, session: &Arc<Session>) -> bool {
         let mut todo = Todo::default();
         let level = {
             let mut account = lock.lock();
-            let (level, row) = {
-                let mut stream = session.stream();
-                if !stream.ledger.is_level() || stream.storing {
-                    (false, None)
-                } else if stream.ledger.ahead_of_disk() {
-                    stream.storing = true;
-                    let handled = stream.ledger.handled();
-                    let row = stream.progress_row(self.progress, account.owner, session.id, handled);
-                    (false, Some((row, handled)))
-                } else {
-                    (true, None)
-                }
-            };
-            if let Some((row, handled)) = row {
-                let says = [Say::Stored { session: session.clone(), handled }].into_iter().collect();
-                let words = Words { says, ..Words::default() };
-                self.finish(now, &mut [Part { lock, account: &mut account, words }], None, vec![row], &mut todo);
+            let in_flight = account.has_in_flight(session);
+            let mut stream = session.stream();
+            let decided = stream.ledger.unsettled() <= stream.debts.len() as u64;
+            let handled = stream.ledger.handled();
+            if stream.storing || in_flight || !decided {
+                false
+            } else if !stream.debts.is_empty() || stream.refused {
+                stream.forget_debts();
+                true
+            } else if stream.ledger.ahead_of_disk() {
+                drop(stream);
+                self.store_handled(now, lock, &mut account, session, handled, &mut todo);
+                false
+            } else {
+                true
             }
-            level
         };
         self.run_todo(now, todo);
         level
+    }
+
+    /// Writes the row that says so much is handled.
+    fn store_handled(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        account: &mut Account,
+        session: &Arc<Session>,
+        handled: u64,
+        todo: &mut Todo,
+    ) {
+        let row = {
+            let mut stream = session.stream();
+            stream.storing = true;
+            stream.progress_row(self.progress, account.owner, session.id, handled)
+        };
+        let words = Words::of_says([Say::Stored { session: session.clone(), handled }]);
+        self.finish(now, &mut [Part { lock, account, words }], None, vec![row], todo);
     }
 
     /// XEP-0198 §5: a connection takes a session over. The old connection, if there is one, is closed; `<resumed/>` is

@@ -129,7 +129,7 @@ impl Out {
         Out { shared: shared.cloned(), ..self }
     }
 
-    fn is_of(&self, shared: &Arc<Shared>) -> bool {
+    pub(crate) fn is_of(&self, shared: &Arc<Shared>) -> bool {
         self.shared.as_ref().is_some_and(|own| Arc::ptr_eq(own, shared))
     }
 
@@ -216,6 +216,8 @@ pub struct Stream {
     pub(crate) owes_ack: Option<u64>,
     /// the row that the owed answer waits for is on its way
     pub(crate) storing: bool,
+    /// that row could not be written
+    pub(crate) refused: bool,
     /// stanzas whose batch failed, by number
     pub(crate) debts: Vec<Debt>,
     queue: VecDeque<Item>,
@@ -287,6 +289,7 @@ impl Session {
             sm: None,
             owes_ack: None,
             storing: false,
+            refused: false,
             debts: Vec::new(),
             queue: VecDeque::new(),
             held: VecDeque::new(),
@@ -494,6 +497,22 @@ impl Stream {
     pub(crate) fn not_logged(&mut self, entry: EntryId) {
         self.outs().filter(|out| out.entry == Some(entry)).for_each(|out| out.entry = None);
         self.had.remove(&entry);
+    }
+
+    /// What is owed is void: the client will send it again.
+    pub(crate) fn forget_debts(&mut self) {
+        let void: Vec<Debt> = std::mem::take(&mut self.debts);
+        let is_void = |out: &Out| void.iter().any(|debt| debt.is_held_as(out));
+        // What was sent has its number, and goes as long as the client may have counted it.
+        for out in self.unacked.iter_mut().filter(|out| is_void(out)) {
+            (out.role, out.shared) = (Role::Extra, None);
+        }
+        self.queue.retain(|item| !matches!(item, Item::Stanza(out) if is_void(out)));
+        self.held.retain(|held| !is_void(&held.out));
+        self.deferred.retain(|out| !is_void(out));
+        self.weigh();
+        self.ledger.roll_back();
+        self.refused = false;
     }
 
     /// Whether it will come upon the entry when it reads the log.
@@ -803,13 +822,21 @@ impl Stream {
         // What was nonza on the old stream means nothing on the new one.
         again.extend(self.queue.drain(..).filter(|item| matches!(item, Item::Stanza(_))));
         self.queue = again;
-        let deferred: usize = self.deferred.iter().map(|out| out.stanza.weight()).sum();
-        self.weight = self.queue.iter().map(Item::weight).sum::<usize>() + deferred;
+        self.weigh();
         self.owes_ack = None;
         if let Some(sm) = &mut self.sm {
             sm.sent = sm.acked;
             sm.asked = false;
         }
+    }
+
+    fn weigh(&mut self) {
+        let queue: usize = self.queue.iter().map(Item::weight).sum();
+        self.weight = queue + self.outs_held().map(|out| out.stanza.weight()).sum::<usize>();
+    }
+
+    fn outs_held(&self) -> impl Iterator<Item = &Out> {
+        self.unacked.iter().chain(self.held.iter().map(|held| &held.out)).chain(&self.deferred)
     }
 
     /// The session ends: everything that it holds and that was not taken.
@@ -876,9 +903,17 @@ impl Stream {
         self.paused
     }
 
-    /// Whether something that was read is not settled yet. The connection is woken when that may have changed.
+    /// The row that says how much is handled could not be written.
+    pub(crate) fn not_stored(&mut self) {
+        self.storing = false;
+        self.refused = true;
+        self.wake();
+    }
+
+    /// Whether something that was read is not decided yet. The connection is woken when that may have changed. What is owed
+    /// is decided: it failed.
     pub fn must_settle(&mut self) -> bool {
-        self.paused = !self.ledger.is_level();
+        self.paused = self.ledger.unsettled() > self.debts.len() as u64;
         self.paused
     }
 
