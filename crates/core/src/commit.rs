@@ -465,7 +465,13 @@ impl Core {
 }
 
 /// Gives a stanza to a session, and notes that it holds the entry. False if the session could not take it.
-pub(crate) fn give(lock: &AccountRef, account: &mut Account, session: &Arc<Session>, out: Out, todo: &mut Todo) -> bool {
+pub(crate) fn give(
+    lock: &AccountRef,
+    account: &mut Account,
+    session: &Arc<Session>,
+    out: Out,
+    todo: &mut Todo,
+) -> bool {
     let (entry, role, kind) = (out.entry, out.role, out.stanza.kind());
     match session.push(out) {
         Pushed::Queued => {

@@ -76,9 +76,9 @@ impl LogState {
             let mut older = self.open.drain(..MAX_OPEN / 2);
             let (first, last) = (older.next(), older.last());
             let before = self.unknown;
-            self.unknown = first.zip(last).map(|(first, last)| {
-                before.map_or((first, last), |(from, to)| (from.min(first), to.max(last)))
-            });
+            self.unknown = first
+                .zip(last)
+                .map(|(first, last)| before.map_or((first, last), |(from, to)| (from.min(first), to.max(last))));
         }
     }
 

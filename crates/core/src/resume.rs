@@ -33,6 +33,9 @@ pub struct SessionRow {
     pub resource: String,
     /// the secret by which it is resumed
     pub token: String,
+    /// when stream management was enabled, in milliseconds since 1970
+    #[serde(default)]
+    pub since: u64,
     /// for how long it is kept without a connection, in milliseconds
     pub keep: u64,
     /// its priority, if it is available
@@ -206,6 +209,7 @@ impl Core {
             stream.resumable = resumable;
             stream.token = token.clone();
             stream.keep = if resumable { keep } else { 0 };
+            stream.since = now.as_millis();
             stream.ledger.begin(resumable);
             stream.cursor = account.log.last;
             let entered = stream.ledger.entered();
@@ -701,6 +705,7 @@ impl Account {
             SessionRow {
                 resource: session.jid.resource().unwrap_or_default().into(),
                 token,
+                since: stream.since,
                 keep: stream.keep,
                 priority: session.priority(),
                 presence: stream.presence.as_ref().map(Stanza::to_xml),
@@ -714,9 +719,15 @@ impl Account {
 
 /// Brings the stored sessions of an account back as detached.
 pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[(Bytes, Bytes)], now: Timestamp) {
-    let rows: Vec<(SessionId, SessionRow)> =
+    let mut rows: Vec<(SessionId, SessionRow)> =
         account.states.rows(core.tables.sessions).iter().map(|(id, row)| (*id, row.clone())).collect();
+    rows.sort_by_key(|(_, row)| std::cmp::Reverse(row.since));
     for (id, row) in rows {
+        // One that was replaced, and whose rows could not be deleted any more.
+        if account.by_resource(&row.resource).is_some() {
+            account.gone.push(id);
+            continue;
+        }
         let number = |bytes: Option<&[u8]>| bytes.and_then(|b| b.try_into().ok()).map(u64::from_be_bytes);
         let stored = progress.iter().find(|(key, _)| number(Some(key)) == Some(id)).map(|(_, value)| value);
         let handled = stored.and_then(|value| number(value.get(..8))).unwrap_or(0);

@@ -346,7 +346,11 @@ impl Core {
         crate::resume::restore(self, &mut account, &progress, now);
         let deadlines: Vec<_> =
             account.sessions.iter().filter_map(|s| s.stream().deadline().map(|d| (d, s.id))).collect();
+        let forgotten = !account.gone.is_empty();
         let account = AccountLock::new(account);
+        if forgotten {
+            self.mark_dirty(&account, &mut account.lock());
+        }
         self.deadlines.lock().extend(deadlines.into_iter().map(|(at, id)| (at, jid.clone(), id)));
         self.shard(jid.as_str()).lock().entry(jid.clone()).or_insert(account);
         Ok(true)

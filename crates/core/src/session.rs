@@ -242,6 +242,8 @@ pub struct Stream {
     pub(crate) token: Option<String>,
     /// for how long it is kept without a connection, in milliseconds
     pub(crate) keep: u64,
+    /// when stream management was enabled, in milliseconds since 1970
+    pub(crate) since: u64,
     /// the connection waits until less is unsettled
     paused: bool,
     pub(crate) closing: Option<Closing>,
@@ -304,6 +306,7 @@ impl Session {
             resumable: false,
             token: None,
             keep: 0,
+            since: 0,
             paused: false,
             closing: None,
             detached: None,
@@ -692,6 +695,7 @@ impl Stream {
         self.resumable = true;
         self.token = Some(row.token.clone());
         self.keep = row.keep;
+        self.since = row.since;
         self.joined = row.joined;
         self.cursor = cursor;
         self.restored = true;
