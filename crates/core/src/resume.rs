@@ -48,6 +48,19 @@ pub struct SessionRow {
     pub flags: Vec<String>,
 }
 
+/// What is remembered of a session that ended without its client, by its token (XEP-0198 §5): so that the client, however late
+/// it comes, learns what was handled.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    /// how many of its stanzas were handled
+    h: u32,
+    /// when it ended, in milliseconds since 1970
+    at: u64,
+}
+
+/// So many ended sessions of an account are remembered, the newest.
+const MAX_ENDED: usize = 16;
+
 /// What a connection asks for when it is logged in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BindError {
@@ -377,7 +390,10 @@ impl Core {
             let found = account.sessions.iter().find(|s| s.stream().token.as_deref().is_some_and(|t| same(t, token)));
             // Checked before anything is taken over: an old connection may have had this in its buffers.
             let found = found.filter(|s| s.stream().can_have(h));
-            let Some(session) = found.cloned() else { return Err(NoSuchSession { h: None }) };
+            let Some(session) = found.cloned() else {
+                let ended = account.states.rows(self.tables.ended).get(token);
+                return Err(NoSuchSession { h: ended.map(|ended| ended.h) });
+            };
             let old = session.stream().wake.take();
             if let Some(old) = old {
                 session.stream().closing = Some(Closing::Replaced);
@@ -559,6 +575,7 @@ impl Core {
         let gone = Stanza::presence(Type::Unavailable).from(session.jid.clone());
         self.unavailable(now, account, session, gone, &mut words);
         account.sessions.retain(|s| s.id != session.id);
+        self.remember_ended(now, account, session, &closing);
         let (held, was_reading, resumable) = {
             let mut stream = session.stream();
             stream.closing = Some(closing);
@@ -632,6 +649,25 @@ impl Core {
         }
         self.run_todo(now, todo);
         self.evict();
+    }
+
+    /// Unless the client itself closed the stream, it may come back and ask.
+    fn remember_ended(&self, now: Timestamp, account: &mut Account, session: &Session, closing: &Closing) {
+        let (token, h) = {
+            let stream = session.stream();
+            let closed = stream.wake.is_some() && matches!(closing, Closing::Normal);
+            let Some(token) = stream.token.clone().filter(|_| stream.resumable && !closed) else { return };
+            (token, stream.h_at_end())
+        };
+        let ended = self.tables.ended;
+        let known = account.states.newest_keys(ended);
+        if known.len() >= MAX_ENDED {
+            let at = |key: &String| account.states.newest(ended, key).map_or(0, |ended| ended.at);
+            if let Some(oldest) = known.iter().min_by_key(|key| at(key)).cloned() {
+                account.states.stage(ended, oldest, None);
+            }
+        }
+        account.states.stage(ended, token, Some(Ended { h, at: now.as_millis() }));
     }
 
     /// The rows of a session that ended go.

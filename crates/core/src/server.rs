@@ -15,7 +15,7 @@ use crate::commit::Flight;
 use crate::cursor::LogState;
 use crate::host::Host;
 use crate::registry::Names;
-use crate::resume::SessionRow;
+use crate::resume::{Ended, SessionRow};
 use crate::roster::{RosterItem, RosterMeta};
 use crate::session::{Flag, Session, SessionId, Wake};
 use crate::state::{Cell, Map, States, TableKind};
@@ -102,6 +102,7 @@ pub(crate) struct Tables {
     pub roster: Map<BareJid, RosterItem>,
     pub roster_meta: Cell<RosterMeta>,
     pub sessions: Map<u64, SessionRow>,
+    pub ended: Map<String, Ended>,
     pub cursor: Cell<u64>,
     pub credentials: Map<CredentialKey, String>,
     pub last_activity: Cell<crate::presence::LastActivity>,
@@ -165,6 +166,7 @@ impl Tables {
                 let kind = TableKind { reverse: Some(STORED_SESSION), ..TableKind::of::<u64, SessionRow>("session") };
                 Map { at: names.table(kind), rows: std::marker::PhantomData }
             },
+            ended: map(names, "ended_session"),
             cursor: map(names, "cursor"),
             credentials: map(names, "credentials"),
             last_activity: map(names, "last_activity"),

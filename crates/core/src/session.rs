@@ -861,6 +861,11 @@ impl Stream {
         self.managed && self.resumable
     }
 
+    /// The `h` that a client is told after the end: what is on its way to the disk is there before that is.
+    pub(crate) fn h_at_end(&self) -> u32 {
+        if self.debts.is_empty() { self.ledger.counted(self.ledger.entered()) as u32 } else { self.ledger.h() }
+    }
+
     /// When the session ends if nobody comes back to it.
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
         Some(self.detached?.plus(std::time::Duration::from_millis(self.keep)))
