@@ -87,6 +87,19 @@ impl Core {
         let mut sender_words = Words { settles, ..Words::default() };
         let mut receiver_words = Words::default();
         let mut draft = None;
+        let failed = match (&end, sender.origin, a.as_deref()) {
+            (End::Silence | End::Error(_), Some((session, _)), Some(account)) if stanza.is_answerable() => {
+                self.failed_copies(now, account, session, to, &stanza)
+            }
+            _ => Targets::new(),
+        };
+        if let (false, Some((session, _)), Some(account)) = (failed.is_empty(), sender.origin, a.as_deref()) {
+            // Without the log: it has one entry for a stretch, and that is the error's.
+            let copy = copy_of(&stanza, "sent", &session.jid);
+            let each = failed.iter().filter_map(|id| account.session(*id));
+            let send = |to: &Arc<Session>| Say::Send { to: to.id, stanza: copy.clone().to(to.jid.clone()) };
+            sender_words.says.extend(each.map(send));
+        }
         match end {
             End::Silence => {}
             End::Error(error) if stanza.is_answerable() => {
@@ -94,9 +107,14 @@ impl Core {
                 match sender.origin {
                     Some((session, _)) => {
                         let answer = answer.to(session.jid.clone());
+                        if !failed.is_empty() {
+                            let stanza = copy_of(&answer, "received", &session.jid);
+                            sender_words.says.push(Say::Copies { stanza, to: failed.clone() });
+                        }
                         // An error that discharges a promise is a promise itself.
                         if session.stream().managed && never_promised(&stanza).is_none() {
-                            let meta = LogMeta { targets: [session.id].into_iter().collect(), ..LogMeta::default() };
+                            let targets = [session.id].into_iter().collect();
+                            let meta = LogMeta { targets, copies: failed, ..LogMeta::default() };
                             let account = sender.account.zip(a.as_deref()).map(|(_, account)| account);
                             draft =
                                 account.map(|account| Draft::new(&answer, [Some(meta.received(account, to)), None]));
@@ -140,6 +158,13 @@ impl Core {
             parts.push(Part { lock, account, words: receiver_words });
         }
         self.finish(now, &mut parts, draft, Vec::new(), todo);
+    }
+
+    /// XEP-0280 §6.1, §8: the sessions that get a copy of a message that goes nowhere, and of the error it comes to.
+    fn failed_copies(&self, now: Timestamp, account: &Account, origin: &Session, to: &Jid, stanza: &Stanza) -> Targets {
+        let mut side = SideState { dir: Dir::Sent, account, peer: to.clone(), fx: Effects::default() };
+        let _ = self.phase(now, Phase::Copy, &mut side, Some(origin), &Plan::Ignore, &mut stanza.clone());
+        copies(&side, |_| true, Some(origin))
     }
 
     #[allow(clippy::too_many_arguments)]

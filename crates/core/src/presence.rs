@@ -262,6 +262,14 @@ impl Core {
     }
 }
 
+impl Account {
+    /// Whether a session has sent presence to somebody within this address, as it does to be in a room (XEP-0045 §7.2).
+    pub fn has_joined(&self, room: &Jid) -> bool {
+        let within = |to: &Jid| to.is_full() && to.bare_str() == room.bare_str();
+        self.sessions.iter().any(|session| session.stream().directed.iter().any(within))
+    }
+}
+
 /// §4.7.2.3: −128 to 127, 0 if there is none.
 fn priority(stanza: &Stanza) -> Result<i8, StanzaError> {
     match stanza.get(ns::CLIENT, "priority") {
