@@ -31,6 +31,8 @@ pub(crate) struct Sender<'a> {
     pub hops: u8,
     /// it was planned for a session before, and that session is gone: no phase runs twice
     pub again: bool,
+    /// when that session was given it
+    pub since: Option<Timestamp>,
 }
 
 /// One side of the stretch: whose account, and what its handlers asked for.
@@ -283,6 +285,7 @@ impl Core {
         let both = out.is_some_and(|out| std::ptr::eq(out.account, inn.account));
         let mut received =
             LogMeta { targets: goes.to.clone(), copies: goes.receiver_copies.clone(), ..LogMeta::default() };
+        received.since = sender.since;
         if both {
             received.origin = origin;
             received.sent_copies = goes.sender_copies.clone();

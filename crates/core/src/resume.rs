@@ -63,14 +63,14 @@ pub struct NoSuchSession {
 
 impl Core {
     /// Binds a resource: the client's, or a random one (RFC 6120 §7.6, §7.7). A session of the same resource is replaced:
-    /// its stream is closed with `conflict`.
+    /// its stream is closed with `conflict`. Gives the session and the number of the connection that carries it.
     pub fn bind(
         &self,
         now: Timestamp,
         lock: &AccountRef,
         resource: Option<&str>,
         wake: Arc<dyn Wake>,
-    ) -> Result<Arc<Session>, BindError> {
+    ) -> Result<(Arc<Session>, u32), BindError> {
         let random;
         let resource = match resource.filter(|r| !r.is_empty()) {
             Some(resource) => resource,
@@ -81,7 +81,7 @@ impl Core {
         };
         let jid = lock.jid.as_jid().with_resource(resource).map_err(|_| BindError::BadResource)?;
         let mut todo = Todo::default();
-        let session = {
+        let bound = {
             let mut account = lock.lock();
             let old = jid.resource().and_then(|resource| account.by_resource(resource)).cloned();
             if let Some(old) = &old {
@@ -98,14 +98,14 @@ impl Core {
             // Never 0, and never the sign bit of a signed column.
             let id = (u64::from_be_bytes(id) >> 1).max(1);
             let session = Arc::new(Session::new(id, jid));
-            session.attach(wake);
+            let epoch = session.attach(wake);
             account.sessions.push(session.clone());
             let registry = account.host.registry();
             self.session_event(now, lock, &mut account, &session, &registry.on_bind, &mut todo);
-            session
+            (session, epoch)
         };
         self.run_todo(now, todo);
-        Ok(session)
+        Ok(bound)
     }
 
     /// An element that is no stanza, from a session's connection. False if nobody knows it.
@@ -291,7 +291,7 @@ impl Core {
         session: &Arc<Session>,
         todo: &mut Todo,
     ) {
-        let row = {
+        {
             let mut stream = session.stream();
             let Some(upto) = stream.owes_ack else { return };
             if stream.ledger.handled() < upto || stream.storing {
@@ -301,13 +301,28 @@ impl Core {
                 stream.write_ack();
                 return;
             }
+        }
+        self.store_handled(now, lock, account, session, todo);
+    }
+
+    /// Writes the row of how far the session is handled; what waits for it goes on when it is committed.
+    fn store_handled(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        account: &mut Account,
+        session: &Arc<Session>,
+        todo: &mut Todo,
+    ) {
+        let (row, handled) = {
+            let mut stream = session.stream();
             stream.storing = true;
             let handled = stream.ledger.handled();
             (stream.progress_row(self.progress, account.owner, session.id, handled), handled)
         };
-        let says = [Say::Stored { session: session.clone(), handled: row.1 }].into_iter().collect();
+        let says = [Say::Stored { session: session.clone(), handled }].into_iter().collect();
         let words = Words { says, ..Words::default() };
-        self.finish(now, &mut [Part { lock, account, words }], None, vec![row.0], todo);
+        self.finish(now, &mut [Part { lock, account, words }], None, vec![row], todo);
     }
 
     /// Asks for the row that lets all that is handled be said; for a resumption. True if nothing is to be waited for.
@@ -315,32 +330,22 @@ impl Core {
         let mut todo = Todo::default();
         let level = {
             let mut account = lock.lock();
-            let (level, row) = {
-                let mut stream = session.stream();
-                if !stream.ledger.is_level() || stream.storing {
-                    (false, None)
-                } else if stream.ledger.ahead_of_disk() {
-                    stream.storing = true;
-                    let handled = stream.ledger.handled();
-                    let row = stream.progress_row(self.progress, account.owner, session.id, handled);
-                    (false, Some((row, handled)))
-                } else {
-                    (true, None)
-                }
+            let (waits, behind) = {
+                let stream = session.stream();
+                (!stream.ledger.is_level() || stream.storing, stream.ledger.ahead_of_disk())
             };
-            if let Some((row, handled)) = row {
-                let says = [Say::Stored { session: session.clone(), handled }].into_iter().collect();
-                let words = Words { says, ..Words::default() };
-                self.finish(now, &mut [Part { lock, account: &mut account, words }], None, vec![row], &mut todo);
+            if !waits && behind {
+                self.store_handled(now, lock, &mut account, session, &mut todo);
             }
-            level
+            !waits && !behind
         };
         self.run_todo(now, todo);
         level
     }
 
     /// XEP-0198 §5: a connection takes a session over. The old connection, if there is one, is closed; `<resumed/>` is
-    /// said by [`Core::resumed`] when [`Core::level`] says so.
+    /// said by [`Core::resumed`] when [`Core::level`] says so. Gives the session and the number of the connection that
+    /// carries it.
     ///
     /// # Errors
     /// There is no such session of this account.
@@ -351,9 +356,9 @@ impl Core {
         token: &str,
         h: u32,
         wake: Arc<dyn Wake>,
-    ) -> Result<Arc<Session>, NoSuchSession> {
+    ) -> Result<(Arc<Session>, u32), NoSuchSession> {
         let mut todo = Todo::default();
-        let session = {
+        let resumed = {
             let mut account = lock.lock();
             let found = account.sessions.iter().find(|s| s.stream().token.as_deref().is_some_and(|t| same(t, token)));
             // Checked before anything is taken over: an old connection may have had this in its buffers.
@@ -365,11 +370,11 @@ impl Core {
                 old.wake();
             }
             self.log_what_is_not(now, lock, &mut account, &session, &mut todo);
-            session.attach(wake);
-            session
+            let epoch = session.attach(wake);
+            (session, epoch)
         };
         self.run_todo(now, todo);
-        Ok(session)
+        Ok(resumed)
     }
 
     /// The client says it has handled `h`: what it has not is sent again, behind `<resumed/>`. An error if it claims more
@@ -457,14 +462,15 @@ impl Core {
         let waiting: Vec<_> = account.waiting.iter_mut().flat_map(|w| w.take_unlogged(session.id)).collect();
         loop {
             // One at a time: what several sessions hold is then in the log for all of them.
-            let next = session.stream().unlogged().next().map(|out| (out.stanza.clone(), out.shared.clone()));
-            let Some((stanza, shared)) = next else { break };
+            let next =
+                session.stream().unlogged().next().map(|out| (out.stanza.clone(), out.shared.clone(), out.since));
+            let Some((stanza, shared, since)) = next else { break };
             let holders: Targets = match &shared {
                 None => [session.id].into_iter().collect(),
                 Some(shared) => account.sessions.iter().filter(|s| s.stream().holds(shared)).map(|s| s.id).collect(),
             };
             let from = stanza.head.from.clone().unwrap_or_else(|| account.jid.as_jid().clone());
-            let meta = LogMeta { targets: holders, ..LogMeta::default() };
+            let meta = LogMeta { targets: holders, since, ..LogMeta::default() };
             let draft = Draft::new(&stanza, [Some(meta.received(account, &from)), None]);
             self.finish(now, &mut [Part { lock, account, words: Words::default() }], Some(draft), Vec::new(), todo);
             let entry = account.log.last;
@@ -491,6 +497,19 @@ impl Core {
             let words = Words { says: [Say::Deliver { stanza, to }].into_iter().collect(), ..Words::default() };
             self.finish(now, &mut [Part { lock, account, words }], Some(draft), Vec::new(), todo);
         }
+    }
+
+    /// As [`Core::close`], for a connection that may have been replaced: then the session is no longer its own to end.
+    pub fn hang_up(&self, now: Timestamp, lock: &AccountRef, session: &Arc<Session>, epoch: u32) {
+        let mut todo = Todo::default();
+        {
+            let mut account = lock.lock();
+            if session.epoch() != epoch {
+                return;
+            }
+            self.end(now, lock, &mut account, session, Closing::Normal, &mut todo);
+        }
+        self.run_todo(now, todo);
     }
 
     /// The stream was closed by its client, or by us: the session ends (RFC 6120 §4.4).
@@ -560,7 +579,7 @@ impl Core {
                 // Another session holds it, or has taken it.
                 (None, Role::Planned, Kind::Message) if out.shared.as_ref().is_some_and(|s| !s.is_last()) => {}
                 (None, Role::Planned, Kind::Message) => {
-                    words.says.push(Say::Route(Work { stanza: out.stanza, hops: 1, mode: Mode::Again }));
+                    words.says.push(Say::Route(Work { stanza: out.stanza, hops: 1, mode: Mode::Again(out.since) }));
                 }
                 // RFC 6121 §8.5.3.2.3: whoever waits for an answer is told that none will come.
                 (None, Role::Extra, Kind::Iq) if out.stanza.is_answerable() && out.stanza.head.from.is_some() => {

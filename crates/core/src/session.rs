@@ -92,6 +92,8 @@ pub struct Out {
     pub role: Role,
     /// it has a number on the stream (XEP-0198 §4)
     pub counted: bool,
+    /// when it was given to a session, if the log does not know
+    pub(crate) since: Option<Timestamp>,
     /// what it has in common with the same message in other sessions
     pub(crate) shared: Option<Arc<Shared>>,
 }
@@ -113,7 +115,13 @@ impl Shared {
 impl Out {
     /// A stanza that has not been written yet.
     pub fn new(stanza: Stanza, entry: Option<EntryId>, role: Role) -> Out {
-        Out { stanza, entry, role, counted: false, shared: None }
+        Out { stanza, entry, role, counted: false, since: None, shared: None }
+    }
+
+    /// The same, given to a session at this time.
+    pub(crate) fn since(self, now: Timestamp) -> Out {
+        let since = self.entry.is_none().then_some(now);
+        Out { since, ..self }
     }
 
     /// The same for several sessions at once.

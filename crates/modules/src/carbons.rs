@@ -133,7 +133,11 @@ mod tests {
             ("<message><displayed xmlns='urn:xmpp:chat-markers:0' id='1'/></message>", true, true),
             ("<message type='groupchat'><received xmlns='urn:xmpp:receipts' id='1'/></message>", false, false),
             ("<message type='groupchat'><x xmlns='jabber:x:conference' jid='a@b'/></message>", false, false),
-            ("<message><x xmlns='jabber:x:conference' jid='a@b'/><private xmlns='urn:xmpp:carbons:2'/></message>", false, false),
+            (
+                "<message><x xmlns='jabber:x:conference' jid='a@b'/><private xmlns='urn:xmpp:carbons:2'/></message>",
+                false,
+                false,
+            ),
             ("<message type='chat'><sent xmlns='urn:xmpp:carbons:2'/></message>", false, false),
             (
                 "<message type='chat'><body>a</body><x xmlns='http://jabber.org/protocol/muc#user'/></message>",
@@ -167,7 +171,11 @@ mod tests {
             let error = Stanza::parse(&format!("<message type='error'>{carried}<error type='cancel'/></message>"));
             let error = error.expect("a stanza");
             for (at, (joined, bare)) in [(false, true), (true, true), (true, false)].into_iter().enumerate() {
-                assert_eq!(answers_eligible(&error, Dir::Received, joined, bare), received[at], "received {carried} {at}");
+                assert_eq!(
+                    answers_eligible(&error, Dir::Received, joined, bare),
+                    received[at],
+                    "received {carried} {at}"
+                );
                 assert_eq!(answers_eligible(&error, Dir::Sent, joined, bare), sent[at], "sent {carried} {at}");
             }
         }

@@ -470,7 +470,7 @@ impl Peer {
         if let Some(fetch) = self.connection.hungry() {
             let query = LogQuery { after: fetch.from.saturating_sub(1), limit: fetch.limit, ..LogQuery::default() };
             let entries = world.reader.log_range(fetch.owner, query).map_err(|e| e.to_string())?;
-            self.connection.fetched(now, fetch, Some(&entries));
+            self.connection.fetched(fetch, Some(&entries));
         }
         self.take(reached)?;
         if self.connection.is_over() {

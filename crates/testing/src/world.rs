@@ -359,7 +359,7 @@ impl World {
         let closed = feed(&core, reader.as_mut(), now, &mut link);
         if let Some(fetch) = link.connection.hungry() {
             let entries = read(reader.as_mut(), fetch);
-            link.connection.fetched(now, fetch, entries.as_deref());
+            link.connection.fetched(fetch, entries.as_deref());
             busy = true;
         }
         let mut out = Vec::new();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use vorpal_core::account::AccountRef;
-use vorpal_core::host::Host;
+use vorpal_core::host::{Host, Serves};
 use vorpal_core::join::Fetch;
 use vorpal_core::route::Later;
 use vorpal_core::server::Core;
@@ -187,6 +187,10 @@ impl Connection {
                 _ => None,
             },
         }?;
+        // Nobody logs in where there are no accounts.
+        if named.serves != Serves::Accounts {
+            return None;
+        }
         let logged_in = matches!(&self.state, State::Login(login) if login.account.is_some());
         let same = self.host.as_ref().is_none_or(|host| host.domain() == named.domain());
         (same || !logged_in).then_some(named)
@@ -254,10 +258,10 @@ impl Connection {
     }
 
     /// What was read of the log, or nothing if it could not be.
-    pub fn fetched(&mut self, now: Timestamp, fetch: Fetch, entries: Option<&[Entry]>) {
+    pub fn fetched(&mut self, fetch: Fetch, entries: Option<&[Entry]>) {
         let State::Bound(bound) = &self.state else { return };
         match entries {
-            Some(entries) => self.core.fed(now, &bound.lock, &bound.session, fetch, entries),
+            Some(entries) => self.core.fed(&bound.lock, &bound.session, fetch, entries),
             None => self.core.unfed(&bound.session),
         }
     }
@@ -296,7 +300,7 @@ impl Connection {
     /// Ends the stream with an error (RFC 6120 §4.9).
     pub fn fail(&mut self, now: Timestamp, error: StreamError) -> Need {
         if let State::Bound(bound) = &self.state {
-            self.core.close(now, &bound.lock, &bound.session, None);
+            self.core.hang_up(now, &bound.lock, &bound.session, bound.epoch);
         }
         self.say_end(Some(&error));
         self.state = State::Closed;

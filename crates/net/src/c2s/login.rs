@@ -238,11 +238,10 @@ impl Connection {
         let mut answer = Stanza::new(Kind::Iq, Type::Result);
         answer.head.id.clone_from(&stanza.head.id);
         match self.core.bind(now, &lock, wanted.as_deref(), self.wake.clone()) {
-            Ok(session) => {
+            Ok((session, epoch)) => {
                 let jid = el("jid", ns::BIND).text(session.jid.as_str());
                 let answer = answer.child(el("bind", ns::BIND).child(jid));
                 answer.write(&mut self.out, None);
-                let epoch = session.epoch();
                 self.state = State::Bound(Bound { lock, session, epoch, later: None, closing: false, resuming: None });
             }
             Err(error) => {
@@ -266,8 +265,7 @@ impl Connection {
             return None;
         };
         match self.core.resume(now, &lock, token, h, self.wake.clone()) {
-            Ok(session) => {
-                let epoch = session.epoch();
+            Ok((session, epoch)) => {
                 self.state =
                     State::Bound(Bound { lock, session, epoch, later: None, closing: false, resuming: Some(h) });
             }

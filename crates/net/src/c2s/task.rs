@@ -287,7 +287,7 @@ async fn bound(shared: &Arc<Shared>, task: &mut Task) {
         }
         if let Some(fetch) = task.connection.hungry() {
             let entries = shared.runtime.fetch(fetch).await;
-            task.connection.fetched(now(), fetch, entries.as_deref().ok());
+            task.connection.fetched(fetch, entries.as_deref().ok());
         }
         task.take_output();
         if task.connection.is_over() && task.is_written() {
