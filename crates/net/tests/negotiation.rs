@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test: what cannot be set up ends it")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -325,7 +325,9 @@ impl World {
             max_attempts: 5,
             max_before_login: BEFORE_LOGIN,
             max_stanza: STANZA,
-            allow_plaintext: false,
+            without_tls: false,
+            plain_without_tls: false,
+            mechanisms: HashMap::new(),
             passthrough: seed.is_multiple_of(2),
             limits: Limits::default(),
         };

@@ -1,5 +1,6 @@
 //! The machine of one client's connection.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -17,7 +18,7 @@ use vorpal_proto::frame::{Frame, Framer};
 use vorpal_proto::jid::{BareJid, Jid};
 use vorpal_proto::ns;
 use vorpal_proto::parse::{Limits, StreamContext, StreamHeader, XmlError, parse_open};
-use vorpal_proto::sasl::{self, ChannelBindings, PasswordCheck, Verdict};
+use vorpal_proto::sasl::{self, ChannelBindings, Mechanism, PasswordCheck, Verdict};
 use vorpal_proto::write::escape_attr;
 
 use super::login::Login;
@@ -30,8 +31,14 @@ pub struct Settings {
     pub max_before_login: usize,
     /// The largest stanza after login, in bytes.
     pub max_stanza: usize,
-    /// Whether a client may log in without TLS. Only for tests and for a proxy that has ended TLS already.
-    pub allow_plaintext: bool,
+    /// Whether a client may log in without TLS, and is not offered it: for a proxy on this machine that has ended TLS
+    /// already, and for tests.
+    pub without_tls: bool,
+    /// Whether PLAIN is offered there.
+    pub plain_without_tls: bool,
+    /// What clients may log in with, by the domain of the host; SCRAM stands for its variant with channel binding, too. A
+    /// host that is not there offers all there is.
+    pub mechanisms: HashMap<String, Vec<Mechanism>>,
     /// Whether a stanza in the plain grammar is passed on in its own bytes.
     pub passthrough: bool,
     /// Bounds of what is parsed.
