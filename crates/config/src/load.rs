@@ -406,7 +406,7 @@ impl ConfigReader<'_> {
     /// Somebody has to be able to log in.
     fn check_mechanisms(&mut self, section: &Section, mechanisms: &[Mechanism]) {
         if mechanisms.is_empty() {
-            self.wrong.extend([section.error("mechanisms", "has to name at least one".into())]);
+            self.wrong.extend([section.error("mechanisms", "has to name at least one")]);
         }
     }
 

@@ -95,6 +95,11 @@ impl Draft {
     }
 }
 
+/// The stanza of an entry: nothing if it is none (any more).
+pub(crate) fn stanza_of(entry: &Entry) -> Option<Stanza> {
+    Stanza::parse(std::str::from_utf8(&entry.body).ok()?).ok()
+}
+
 /// The form of an entry for one session, if it gets one (first match counts): what was planned for it; what the account
 /// received and no session took; a copy of what was sent or received. `missed` says whether the entry is one that nobody
 /// took or holds. Below `had_to` the session was given live what was meant for it.
@@ -102,10 +107,10 @@ pub(crate) fn form(
     account: &Account,
     session: &Session,
     entry: &Entry,
+    stanza: Stanza,
     missed: bool,
     had_to: EntryId,
 ) -> Option<(Stanza, Role)> {
-    let stanza = Stanza::parse(std::str::from_utf8(&entry.body).ok()?).ok()?;
     let meta = LogMeta::decode(&entry.meta).unwrap_or_default();
     let received = entry.dir != Direction::Sent;
     let live = entry.id < had_to;

@@ -13,7 +13,7 @@ use vorpal_proto::ns;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::account::{Account, AccountRef, lock_pair};
-use crate::commit::{Draft, Part, Say, Words};
+use crate::commit::{Draft, OrElse, Part, Say, Words};
 use crate::effects::Effects;
 use crate::hook::{Dir, Flow, MessageCx};
 use crate::ledger::{Pending, never_promised};
@@ -85,8 +85,7 @@ impl Core {
             self.decide(now, sender, sent, received, refusal, to, &stanza)
         };
         let own = sender.account.zip(receiver).is_some_and(|(a, b)| Arc::ptr_eq(a, b));
-        let settles = sender.origin.map(|(session, n)| (session.clone(), n));
-        let mut sender_words = Words { settles, ..Words::default() };
+        let mut sender_words = sender.origin.map_or_else(Words::default, |(session, n)| Words::settling(session, n));
         let mut receiver_words = Words::default();
         let mut draft = None;
         let failed = match (&end, sender.origin, a.as_deref()) {
@@ -120,6 +119,7 @@ impl Core {
                             let account = sender.account.zip(a.as_deref()).map(|(_, account)| account);
                             draft =
                                 account.map(|account| Draft::new(&answer, [Some(meta.received(account, to)), None]));
+                            sender_words.or_else = OrElse::Answer(Box::new(answer.clone()));
                             let to = [session.id].into_iter().collect();
                             sender_words.says.push(Say::Deliver { stanza: answer, to });
                         } else {
@@ -133,7 +133,7 @@ impl Core {
             End::Goes(goes) => {
                 draft = goes.draft;
                 if draft.is_some() {
-                    sender_words.question = Some(Box::new(stanza.clone().to(to.clone())));
+                    sender_words.or_else = OrElse::Bounce(Box::new(stanza.clone().to(to.clone())));
                 }
                 let words = if own { &mut sender_words } else { &mut receiver_words };
                 if let Some(received) = goes.received {

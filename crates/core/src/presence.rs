@@ -13,7 +13,7 @@ use vorpal_proto::ns;
 use vorpal_proto::stanza::{Stanza, Type};
 
 use crate::account::{Account, AccountRef};
-use crate::commit::{Say, Words};
+use crate::commit::{OrElse, Say, Words};
 use crate::hook::Dir;
 use crate::ledger::Pending;
 use crate::roster;
@@ -45,7 +45,8 @@ impl Core {
         todo: &mut Todo,
     ) {
         let mut account = lock.lock();
-        let mut words = Words::settling(session, pending);
+        // Presence carries no promise; the session's row is written when it can be.
+        let mut words = Words { or_else: OrElse::Same, ..Words::settling(session, pending) };
         match stanza.type_() {
             Type::None => match priority(&stanza) {
                 Ok(priority) => self.available(now, &mut account, session, stanza, priority, &mut words),

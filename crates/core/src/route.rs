@@ -314,13 +314,6 @@ fn enter(session: &Session, epoch: u32) -> Option<Pending> {
     (stream.epoch == epoch).then(|| stream.ledger.enter())
 }
 
-impl Words {
-    /// Nothing yet, but that it settles a stanza of a session.
-    pub(crate) fn settling(session: &Arc<Session>, pending: Pending) -> Words {
-        Words { settles: Some((session.clone(), pending)), ..Words::default() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use vorpal_proto::error::Condition;

@@ -18,6 +18,7 @@ use vorpal_proto::jid::Jid;
 use vorpal_proto::ns;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
+use crate::debt::Debt;
 use crate::hook::{Outgoing, Verdict};
 use crate::ledger::Ledger;
 use crate::registry::Registry;
@@ -103,9 +104,16 @@ pub struct Out {
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     taken: AtomicBool,
+    /// it is on its way into the log in another way (`debt.rs`)
+    owed: bool,
 }
 
 impl Shared {
+    /// Of an error that is owed.
+    pub(crate) fn owed() -> Shared {
+        Shared { owed: true, ..Shared::default() }
+    }
+
     /// Whether nobody needs it but whoever asks.
     pub(crate) fn is_last(self: &Arc<Shared>) -> bool {
         !self.taken.load(Ordering::Acquire) && Arc::strong_count(self) == 1
@@ -129,14 +137,21 @@ impl Out {
         Out { shared: shared.cloned(), ..self }
     }
 
+    pub(crate) fn is_of(&self, shared: &Arc<Shared>) -> bool {
+        self.shared.as_ref().is_some_and(|own| Arc::ptr_eq(own, shared))
+    }
+
     fn must_be_logged(&self) -> bool {
         self.role == Role::Planned
             && self.entry.is_none()
             && self.stanza.kind() == Kind::Message
             && crate::ledger::never_promised(&self.stanza).is_none()
-            && self.shared.as_ref().is_none_or(|shared| !shared.taken.load(Ordering::Acquire))
+            && self.shared.as_ref().is_none_or(|shared| !shared.owed && !shared.taken.load(Ordering::Acquire))
     }
 }
+
+/// An entry that a session took, and as what.
+pub(crate) type Taken = (EntryId, Role);
 
 /// What became of a stanza that was given to a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,6 +224,10 @@ pub struct Stream {
     pub(crate) owes_ack: Option<u64>,
     /// the row that the owed answer waits for is on its way
     pub(crate) storing: bool,
+    /// that row could not be written
+    pub(crate) refused: bool,
+    /// stanzas whose batch failed, by number
+    pub(crate) debts: Vec<Debt>,
     queue: VecDeque<Item>,
     held: VecDeque<Held>,
     /// sent, and not yet acknowledged; without stream management: not yet written to the socket
@@ -231,6 +250,8 @@ pub struct Stream {
     pub(crate) token: Option<String>,
     /// for how long it is kept without a connection, in milliseconds
     pub(crate) keep: u64,
+    /// when stream management was enabled, in milliseconds since 1970
+    pub(crate) since: u64,
     /// the connection waits until less is unsettled
     paused: bool,
     pub(crate) closing: Option<Closing>,
@@ -278,6 +299,8 @@ impl Session {
             sm: None,
             owes_ack: None,
             storing: false,
+            refused: false,
+            debts: Vec::new(),
             queue: VecDeque::new(),
             held: VecDeque::new(),
             unacked: VecDeque::new(),
@@ -291,6 +314,7 @@ impl Session {
             resumable: false,
             token: None,
             keep: 0,
+            since: 0,
             paused: false,
             closing: None,
             detached: None,
@@ -456,28 +480,60 @@ impl Stream {
     }
 
     /// What was planned for the session and is not in the log: it must be, before the session may be without a
-    /// connection. The places are filled by the caller with the ids that the entries were given.
-    pub(crate) fn unlogged(&mut self) -> impl Iterator<Item = &mut Out> {
+    /// Everything it holds and the client is not known to have.
+    fn outs(&mut self) -> impl Iterator<Item = &mut Out> {
         let queued = self.queue.iter_mut().filter_map(|item| match item {
             Item::Stanza(out) => Some(out),
             Item::Nonza(_) | Item::Enabled(..) => None,
         });
         let held = self.held.iter_mut().map(|held| &mut held.out);
-        self.unacked.iter_mut().chain(held).chain(queued).filter(|out| out.must_be_logged())
+        self.unacked.iter_mut().chain(held).chain(queued).chain(&mut self.deferred)
+    }
+
+    /// Messages that it was promised and the log does not have.
+    pub(crate) fn unlogged(&mut self) -> impl Iterator<Item = &mut Out> {
+        self.outs().filter(|out| out.must_be_logged())
     }
 
     /// The message that is shared is in the log now: if the session holds it, it knows its place. True if it does.
     pub(crate) fn logged(&mut self, shared: &Arc<Shared>, entry: EntryId) -> bool {
-        let own = |out: &Out| out.shared.as_ref().is_some_and(|s| Arc::ptr_eq(s, shared));
-        let Some(out) = self.unlogged().find(|out| own(out)) else { return false };
+        let own = |out: &Out| out.entry.is_none() && out.is_of(shared);
+        let Some(out) = self.outs().find(|out| own(out)) else { return false };
         out.entry = Some(entry);
         self.had.insert(entry);
         true
     }
 
+    /// The entry was not written.
+    pub(crate) fn not_logged(&mut self, entry: EntryId) {
+        self.outs().filter(|out| out.entry == Some(entry)).for_each(|out| out.entry = None);
+        self.had.remove(&entry);
+    }
+
+    /// What is owed is void: the client will send it again.
+    pub(crate) fn forget_debts(&mut self) {
+        let void: Vec<Debt> = std::mem::take(&mut self.debts);
+        let is_void = |out: &Out| void.iter().any(|debt| debt.is_held_as(out));
+        // What was sent has its number, and goes as long as the client may have counted it.
+        for out in self.unacked.iter_mut().filter(|out| is_void(out)) {
+            (out.role, out.shared) = (Role::Extra, None);
+        }
+        self.queue.retain(|item| !matches!(item, Item::Stanza(out) if is_void(out)));
+        self.held.retain(|held| !is_void(&held.out));
+        self.deferred.retain(|out| !is_void(out));
+        self.weigh();
+        self.ledger.roll_back();
+        self.refused = false;
+    }
+
+    /// Whether it will come upon the entry when it reads the log.
+    pub(crate) fn will_read(&self, entry: EntryId) -> bool {
+        self.reading.is_some_and(|reading| entry >= reading.had_to)
+    }
+
     /// Whether the session holds the message that is shared.
     pub(crate) fn holds(&mut self, shared: &Arc<Shared>) -> bool {
-        self.unlogged().any(|out| out.shared.as_ref().is_some_and(|s| Arc::ptr_eq(s, shared)))
+        self.unlogged().any(|out| out.is_of(shared))
     }
 
     /// What is not in the log waits behind it. Of presence the newest of each sender is enough, and at the bound none.
@@ -647,6 +703,7 @@ impl Stream {
         self.resumable = true;
         self.token = Some(row.token.clone());
         self.keep = row.keep;
+        self.since = row.since;
         self.joined = row.joined;
         self.cursor = cursor;
         self.restored = true;
@@ -664,7 +721,7 @@ impl Stream {
 
     /// The `h` with which a client resumes. After a restart nothing is known of what was sent before, and the count goes
     /// on from the client's.
-    pub(crate) fn acked_at_resumption(&mut self, h: u32) -> Result<Vec<EntryId>, u64> {
+    pub(crate) fn acked_at_resumption(&mut self, h: u32) -> Result<Vec<Taken>, u64> {
         if std::mem::take(&mut self.restored)
             && let Some(sm) = &mut self.sm
         {
@@ -728,14 +785,14 @@ impl Stream {
     }
 
     /// Without stream management a stanza is taken when it was written to the socket. Gives the entries.
-    pub(crate) fn written(&mut self) -> Vec<EntryId> {
+    pub(crate) fn written(&mut self) -> Vec<Taken> {
         let uncounted = self.unacked.iter().take_while(|out| !out.counted).count();
         self.take(uncounted)
     }
 
     /// XEP-0198 §4: the client has handled `h` of what was sent. Gives the entries it has taken, or how many were sent
     /// if `h` claims more.
-    pub(crate) fn acked(&mut self, h: u32) -> Result<Vec<EntryId>, u64> {
+    pub(crate) fn acked(&mut self, h: u32) -> Result<Vec<Taken>, u64> {
         let Some(sm) = &mut self.sm else { return Ok(Vec::new()) };
         let newly = h.wrapping_sub(sm.acked as u32) as usize;
         if newly > self.unacked.iter().filter(|out| out.counted).count() {
@@ -746,11 +803,11 @@ impl Stream {
         Ok(self.take(newly))
     }
 
-    fn take(&mut self, count: usize) -> Vec<EntryId> {
+    fn take(&mut self, count: usize) -> Vec<Taken> {
         let mut entries = Vec::new();
         for out in self.unacked.drain(..count) {
             self.weight -= out.stanza.weight();
-            entries.extend(out.entry);
+            entries.extend(out.entry.map(|entry| (entry, out.role)));
             if let Some(shared) = out.shared {
                 shared.taken.store(true, Ordering::Release);
             }
@@ -777,13 +834,21 @@ impl Stream {
         // What was nonza on the old stream means nothing on the new one.
         again.extend(self.queue.drain(..).filter(|item| matches!(item, Item::Stanza(_))));
         self.queue = again;
-        let deferred: usize = self.deferred.iter().map(|out| out.stanza.weight()).sum();
-        self.weight = self.queue.iter().map(Item::weight).sum::<usize>() + deferred;
+        self.weigh();
         self.owes_ack = None;
         if let Some(sm) = &mut self.sm {
             sm.sent = sm.acked;
             sm.asked = false;
         }
+    }
+
+    fn weigh(&mut self) {
+        let queue: usize = self.queue.iter().map(Item::weight).sum();
+        self.weight = queue + self.outs_held().map(|out| out.stanza.weight()).sum::<usize>();
+    }
+
+    fn outs_held(&self) -> impl Iterator<Item = &Out> {
+        self.unacked.iter().chain(self.held.iter().map(|held| &held.out)).chain(&self.deferred)
     }
 
     /// The session ends: everything that it holds and that was not taken.
@@ -802,6 +867,11 @@ impl Stream {
     /// Whether the session can be resumed, also after a crash.
     pub fn is_resumable(&self) -> bool {
         self.managed && self.resumable
+    }
+
+    /// The `h` that a client is told after the end: what is on its way to the disk is there before that is.
+    pub(crate) fn h_at_end(&self) -> u32 {
+        if self.debts.is_empty() { self.ledger.counted(self.ledger.entered()) as u32 } else { self.ledger.h() }
     }
 
     /// When the session ends if nobody comes back to it.
@@ -825,8 +895,18 @@ impl Stream {
         self.push_nonza(ack.into_bytes());
     }
 
+    /// A stanza was answered, or settled: what waits for that goes on.
+    pub(crate) fn dealt_with(&mut self, n: u64) {
+        if self.barrier == Some(n) {
+            self.barrier = None;
+        }
+        if let Some(wake) = self.waits_for_room() {
+            wake.wake();
+        }
+    }
+
     /// The connection, if it paused because too much was unsettled and may go on.
-    pub(crate) fn waits_for_room(&mut self) -> Option<&Arc<dyn Wake>> {
+    fn waits_for_room(&mut self) -> Option<&Arc<dyn Wake>> {
         if !self.paused || self.ledger.is_full() || self.barrier.is_some() {
             return None;
         }
@@ -840,9 +920,17 @@ impl Stream {
         self.paused
     }
 
-    /// Whether something that was read is not settled yet. The connection is woken when that may have changed.
+    /// The row that says how much is handled could not be written.
+    pub(crate) fn not_stored(&mut self) {
+        self.storing = false;
+        self.refused = true;
+        self.wake();
+    }
+
+    /// Whether something that was read is not decided yet. The connection is woken when that may have changed. What is owed
+    /// is decided: it failed.
     pub fn must_settle(&mut self) -> bool {
-        self.paused = !self.ledger.is_level();
+        self.paused = self.ledger.unsettled() > self.debts.len() as u64;
         self.paused
     }
 

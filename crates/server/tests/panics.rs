@@ -93,7 +93,9 @@ impl Client {
     fn bound(address: SocketAddr, payload: &str) -> Client {
         let mut client = Client::log_in(address, payload);
         assert!(client.hears("</stream:features>"));
-        client.say("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>r</resource></bind></iq>");
+        client.say(
+            "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>r</resource></bind></iq>",
+        );
         assert!(client.hears("</iq>"));
         client.say("<presence/>");
         assert!(client.hears("<presence"));
@@ -115,7 +117,8 @@ fn a_panic_ends_one_session_at_most() {
     );
     let path = folder.path().join("vorpal.toml");
     let config = Config::read(&path, text, [], &program().known()).expect("a configuration");
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let server = Server::open(config.clone(), program().modules).expect("a server");
         for name in ["a", "b"] {
@@ -134,7 +137,9 @@ fn a_panic_ends_one_session_at_most() {
     assert!(one.hears("<internal-server-error"));
     one.say("<message to='b@localhost' type='chat' id='m'><body>x</body><gate xmlns='urn:example:boom'/></message>");
     assert!(one.hears("<internal-server-error"));
-    one.say("<message to='b@localhost' type='chat' id='n'><body>arrives</body><copy xmlns='urn:example:boom'/></message>");
+    one.say(
+        "<message to='b@localhost' type='chat' id='n'><body>arrives</body><copy xmlns='urn:example:boom'/></message>",
+    );
     assert!(other.hears("arrives"), "who copies is not asked whether it goes on");
     one.say("<boom xmlns='urn:example:boom'/>");
     one.is_well();

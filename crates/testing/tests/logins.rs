@@ -7,9 +7,7 @@ use bytes::BytesMut;
 use vorpal_net::c2s::{Connection, Settings};
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::parse::Limits;
-use vorpal_proto::sasl::{
-    ChannelBindings, Credentials, Hash, Iterations, Mechanism, SALT_BYTES, encode_payload,
-};
+use vorpal_proto::sasl::{ChannelBindings, Credentials, Hash, Iterations, Mechanism, SALT_BYTES, encode_payload};
 use vorpal_testing::client::Bell;
 use vorpal_testing::disk::Store;
 use vorpal_testing::world::{HOST, PASSWORD, World};
@@ -39,7 +37,9 @@ fn settings(mechanisms: &[&str]) -> Settings {
 /// What the server says to this, on a stream of its own.
 fn answer(world: &World, settings: Settings, tls: Option<ChannelBindings>, said: &str) -> String {
     let mut connection = Connection::new(world.core().clone(), Arc::new(settings), tls, Arc::new(Bell::default()));
-    let open = format!("<stream:stream to='{HOST}' version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>");
+    let open = format!(
+        "<stream:stream to='{HOST}' version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>"
+    );
     let mut input = BytesMut::from(format!("{open}{said}").as_bytes());
     connection.input(world.now, &mut input);
     let mut out = Vec::new();
@@ -77,7 +77,8 @@ fn a_host_offers_what_it_is_told_to() {
 #[test]
 fn what_is_not_offered_is_refused() {
     let world = world();
-    let auth = |mechanism| format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='{mechanism}'>biws</auth>");
+    let auth =
+        |mechanism| format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='{mechanism}'>biws</auth>");
     for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-512", "EXTERNAL"] {
         let said = answer(&world, settings(&["SCRAM-SHA-1", "PLAIN"]), tls(), &auth(mechanism));
         assert!(said.ends_with("<invalid-mechanism/></failure>"), "{said}");
@@ -107,7 +108,8 @@ fn log_in(world: &mut World, password: &str) -> bool {
     let id = world.client("romeo", "orchard");
     world.open(id);
     let payload = encode_payload(Some(format!("\0romeo\0{password}").as_bytes()));
-    world.clients[id].send(&format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{payload}</auth>"));
+    world.clients[id]
+        .send(&format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{payload}</auth>"));
     world.settle();
     let heard = format!("{:?}", world.clients[id].inbox);
     assert!(heard.contains("success") != heard.contains("failure"), "{heard}");
