@@ -385,7 +385,7 @@ impl Core {
         todo: &mut Todo,
     ) {
         match say {
-            Say::Deliver { stanza, to } => self.deliver(lock, account, stanza, &to, entry, todo),
+            Say::Deliver { stanza, to } => self.deliver(now, lock, account, stanza, &to, entry, todo),
             Say::Copies { stanza, to } => {
                 for id in to {
                     let Some(session) = account.session(id).cloned() else { continue };
@@ -420,8 +420,10 @@ impl Core {
     }
 
     /// To the planned sessions; if none of them is left, to whom a new plan says; else it stays in the log, or goes there.
+    #[allow(clippy::too_many_arguments)]
     pub(crate) fn deliver(
         &self,
+        now: Timestamp,
         lock: &AccountRef,
         account: &mut Account,
         stanza: Stanza,
@@ -433,14 +435,14 @@ impl Core {
         let unlogged = entry.is_none() && never_promised(&stanza).is_none();
         let live = |id: &SessionId| account.session(*id).is_some_and(|s| s.stream().is_live());
         if unlogged && !to.iter().all(live) {
-            todo.work.push_back(Work { stanza, hops: 1, mode: Mode::Again });
+            todo.work.push_back(Work { stanza, hops: 1, mode: Mode::Again(None) });
             return;
         }
         let mut given = false;
         let shared = (unlogged && to.len() > 1).then(|| Arc::new(Shared::default()));
         for id in to {
             let Some(session) = account.session(*id).cloned() else { continue };
-            let out = Out::new(stanza.clone(), entry, Role::Planned).shared(shared.as_ref());
+            let out = Out::new(stanza.clone(), entry, Role::Planned).since(now).shared(shared.as_ref());
             given |= give(lock, account, &session, out, todo);
         }
         if given || stanza.kind() != Kind::Message {
@@ -448,7 +450,7 @@ impl Core {
         }
         for id in account.most_available(&[]) {
             let Some(session) = account.session(id).cloned() else { continue };
-            let out = Out::new(stanza.clone(), entry, Role::Missed);
+            let out = Out::new(stanza.clone(), entry, Role::Missed).since(now);
             given |= give(lock, account, &session, out, todo);
         }
         if !given {
@@ -458,7 +460,7 @@ impl Core {
                     account.advance();
                 }
                 None if never_promised(&stanza).is_some() => {}
-                None => todo.work.push_back(Work { stanza, hops: 1, mode: Mode::Again }),
+                None => todo.work.push_back(Work { stanza, hops: 1, mode: Mode::Again(None) }),
             }
         }
     }

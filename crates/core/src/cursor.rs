@@ -74,7 +74,7 @@ impl LogState {
         self.open.push_back(entry);
         if self.open.len() > MAX_OPEN {
             let mut older = self.open.drain(..MAX_OPEN / 2);
-            let (first, last) = (older.next(), older.last());
+            let (first, last) = (older.next(), older.next_back());
             let before = self.unknown;
             self.unknown = first
                 .zip(last)

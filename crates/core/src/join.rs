@@ -5,8 +5,6 @@
 
 use std::sync::Arc;
 
-use vorpal_proto::datetime::Timestamp;
-
 use crate::account::{Account, AccountRef};
 use crate::log::{form, stanza_of};
 use crate::server::Core;
@@ -58,7 +56,7 @@ impl Core {
 
     /// Entries that were read for a session, ascending. An empty list with an error of the store is the same as no answer:
     /// the session asks again when it is woken.
-    pub fn fed(&self, _now: Timestamp, lock: &AccountRef, session: &Arc<Session>, fetch: Fetch, entries: &[Entry]) {
+    pub fn fed(&self, lock: &AccountRef, session: &Arc<Session>, fetch: Fetch, entries: &[Entry]) {
         let mut account = lock.lock();
         let account = &mut *account;
         let mut stream = session.stream();

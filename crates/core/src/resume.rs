@@ -79,14 +79,14 @@ pub struct NoSuchSession {
 
 impl Core {
     /// Binds a resource: the client's, or a random one (RFC 6120 §7.6, §7.7). A session of the same resource is replaced:
-    /// its stream is closed with `conflict`.
+    /// its stream is closed with `conflict`. Gives the session and the number of the connection that carries it.
     pub fn bind(
         &self,
         now: Timestamp,
         lock: &AccountRef,
         resource: Option<&str>,
         wake: Arc<dyn Wake>,
-    ) -> Result<Arc<Session>, BindError> {
+    ) -> Result<(Arc<Session>, u32), BindError> {
         let random;
         let resource = match resource.filter(|r| !r.is_empty()) {
             Some(resource) => resource,
@@ -97,7 +97,7 @@ impl Core {
         };
         let jid = lock.jid.as_jid().with_resource(resource).map_err(|_| BindError::BadResource)?;
         let mut todo = Todo::default();
-        let session = {
+        let bound = {
             let mut account = lock.lock();
             let old = jid.resource().and_then(|resource| account.by_resource(resource)).cloned();
             if let Some(old) = &old {
@@ -114,14 +114,14 @@ impl Core {
             // Never 0, and never the sign bit of a signed column.
             let id = (u64::from_be_bytes(id) >> 1).max(1);
             let session = Arc::new(Session::new(id, jid));
-            session.attach(wake);
+            let epoch = session.attach(wake);
             account.sessions.push(session.clone());
             let registry = account.host.registry();
             self.session_event(now, lock, &mut account, &session, &registry.on_bind, &mut todo);
-            session
+            (session, epoch)
         };
         self.run_todo(now, todo);
-        Ok(session)
+        Ok(bound)
     }
 
     /// An element that is no stanza, from a session's connection. False if nobody knows it.
@@ -372,7 +372,8 @@ impl Core {
     }
 
     /// XEP-0198 §5: a connection takes a session over. The old connection, if there is one, is closed; `<resumed/>` is
-    /// said by [`Core::resumed`] when [`Core::level`] says so.
+    /// said by [`Core::resumed`] when [`Core::level`] says so. Gives the session and the number of the connection that
+    /// carries it.
     ///
     /// # Errors
     /// There is no such session of this account.
@@ -383,9 +384,9 @@ impl Core {
         token: &str,
         h: u32,
         wake: Arc<dyn Wake>,
-    ) -> Result<Arc<Session>, NoSuchSession> {
+    ) -> Result<(Arc<Session>, u32), NoSuchSession> {
         let mut todo = Todo::default();
-        let session = {
+        let resumed = {
             let mut account = lock.lock();
             let found = account.sessions.iter().find(|s| s.stream().token.as_deref().is_some_and(|t| same(t, token)));
             // Checked before anything is taken over: an old connection may have had this in its buffers.
@@ -400,11 +401,11 @@ impl Core {
                 old.wake();
             }
             self.log_what_is_not(now, lock, &mut account, &session, &mut todo);
-            session.attach(wake);
-            session
+            let epoch = session.attach(wake);
+            (session, epoch)
         };
         self.run_todo(now, todo);
-        Ok(session)
+        Ok(resumed)
     }
 
     /// The client says it has handled `h`: what it has not is sent again, behind `<resumed/>`. An error if it claims more
@@ -495,14 +496,15 @@ impl Core {
         let waiting: Vec<_> = account.waiting.iter_mut().flat_map(|w| w.take_unlogged(session.id)).collect();
         loop {
             // One at a time: what several sessions hold is then in the log for all of them.
-            let next = session.stream().unlogged().next().map(|out| (out.stanza.clone(), out.shared.clone()));
-            let Some((stanza, shared)) = next else { break };
+            let next =
+                session.stream().unlogged().next().map(|out| (out.stanza.clone(), out.shared.clone(), out.since));
+            let Some((stanza, shared, since)) = next else { break };
             let holders: Targets = match &shared {
                 None => [session.id].into_iter().collect(),
                 Some(shared) => account.sessions.iter().filter(|s| s.stream().holds(shared)).map(|s| s.id).collect(),
             };
             let from = stanza.head.from.clone().unwrap_or_else(|| account.jid.as_jid().clone());
-            let meta = LogMeta { targets: holders, ..LogMeta::default() };
+            let meta = LogMeta { targets: holders, since, ..LogMeta::default() };
             let draft = Draft::new(&stanza, [Some(meta.received(account, &from)), None]);
             self.finish(now, &mut [Part { lock, account, words: Words::default() }], Some(draft), Vec::new(), todo);
             let entry = account.log.last;
@@ -529,6 +531,19 @@ impl Core {
             let words = Words { says: [Say::Deliver { stanza, to }].into_iter().collect(), ..Words::default() };
             self.finish(now, &mut [Part { lock, account, words }], Some(draft), Vec::new(), todo);
         }
+    }
+
+    /// As [`Core::close`], for a connection that may have been replaced: then the session is no longer its own to end.
+    pub fn hang_up(&self, now: Timestamp, lock: &AccountRef, session: &Arc<Session>, epoch: u32) {
+        let mut todo = Todo::default();
+        {
+            let mut account = lock.lock();
+            if session.epoch() != epoch {
+                return;
+            }
+            self.end(now, lock, &mut account, session, Closing::Normal, &mut todo);
+        }
+        self.run_todo(now, todo);
     }
 
     /// The stream was closed by its client, or by us: the session ends (RFC 6120 §4.4).
@@ -600,7 +615,7 @@ impl Core {
                 (None, Role::Planned | Role::Missed, Kind::Message)
                     if out.shared.as_ref().is_some_and(|s| !s.is_last()) => {}
                 (None, Role::Planned | Role::Missed, Kind::Message) => {
-                    words.says.push(Say::Route(Work { stanza: out.stanza, hops: 1, mode: Mode::Again }));
+                    words.says.push(Say::Route(Work { stanza: out.stanza, hops: 1, mode: Mode::Again(out.since) }));
                 }
                 // RFC 6121 §8.5.3.2.3: whoever waits for an answer is told that none will come.
                 (None, Role::Extra, Kind::Iq) if out.stanza.is_answerable() && out.stanza.head.from.is_some() => {

@@ -76,8 +76,11 @@ pub(crate) struct Work {
 pub(crate) enum Mode {
     /// the sender's side is dealt with: only the receiver's follows
     Onward,
-    /// it was planned for a session that ended: it goes to another, or into the log, and no phase runs twice
-    Again,
+    /// it was planned for a session that ended: it goes to another, or into the log, and no phase runs twice. With the
+    /// time at which that session was given it: XEP-0198 §4 wants what a client did not acknowledge to arrive with a
+    /// delay of then, also where it arrives at once at another session. Without a time no session has had it: it was
+    /// planned for one that had gone when it came, and moves on as live delivery.
+    Again(Option<Timestamp>),
 }
 
 /// What is to be done when no lock is held any more.

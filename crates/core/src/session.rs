@@ -102,6 +102,8 @@ pub struct Out {
     pub counted: bool,
     /// the log alone has it now: only its number is left here
     pub(crate) sleeps: bool,
+    /// when it was given to a session, if the log does not know
+    pub(crate) since: Option<Timestamp>,
     /// what it has in common with the same message in other sessions
     pub(crate) shared: Option<Arc<Shared>>,
 }
@@ -130,7 +132,13 @@ impl Shared {
 impl Out {
     /// A stanza that has not been written yet.
     pub fn new(stanza: Stanza, entry: Option<EntryId>, role: Role) -> Out {
-        Out { stanza, entry, role, counted: false, sleeps: false, shared: None }
+        Out { stanza, entry, role, counted: false, sleeps: false, since: None, shared: None }
+    }
+
+    /// The same, given to a session at this time.
+    pub(crate) fn since(self, now: Timestamp) -> Out {
+        let since = self.entry.is_none().then_some(now);
+        Out { since, ..self }
     }
 
     /// The same for several sessions at once.
