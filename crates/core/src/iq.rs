@@ -15,7 +15,7 @@ use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::{Stanza, Type};
 
 use crate::account::{Account, AccountRef, lock_pair};
-use crate::commit::{Part, Say, Words};
+use crate::commit::{OrElse, Part, Say, Words};
 use crate::effects::{Effects, Visibility};
 use crate::hook::{Dir, IqCx, IqHandler, Reply};
 use crate::host::Host;
@@ -142,7 +142,7 @@ impl Core {
         let own = !asked.at_host && asked.refusal.is_none() && asked.to.bare_str() == lock.jid.as_str();
         let (mut a, mut b) = lock_pair(Some(lock), peer.as_ref());
         let Some(account) = a.as_deref_mut() else { return };
-        let mut words = Words::default();
+        let mut words = Words::settling(session, pending);
         let mut peer_words = Words::default();
         let mut behind = Vec::new();
         let mut question = Question {
@@ -187,7 +187,9 @@ impl Core {
                 let asked_account = if own { Some(lock) } else { peer.as_ref() };
                 let asked = Asked { of: asked_account.cloned(), pending, iq: iq.clone(), job };
                 let inquire = Say::Inquire { session: session.clone(), asked: Box::new(asked) };
-                if b.is_some() { &mut peer_words } else { &mut words }.says.push(inquire);
+                let words = if b.is_some() { &mut peer_words } else { &mut words };
+                words.says.push(inquire);
+                words.or_else = OrElse::Same;
                 None
             }
             Ok(Ok(Said::Job(_))) => Some(iq.error(&busy("too many questions at once"))),
@@ -195,12 +197,12 @@ impl Core {
             Err(error) => error.map(|error| iq.error(&error)),
         };
         // What is read for is settled when it is answered.
-        words.settles = (!later).then(|| (session.clone(), pending));
+        words.settles = words.settles.filter(|_| !later);
         let writes = account.states.is_staged() || b.as_deref().is_some_and(|b| b.states.is_staged());
         words.says.extend(answer.map(|stanza| Say::Send { to: session.id, stanza }));
         words.says.extend(behind);
         if writes {
-            words.question = Some(Box::new(iq));
+            words.or_else = OrElse::Bounce(Box::new(iq));
             // RFC 6120 §10.1: what comes next sees what this has changed.
             session.stream().barrier = Some(pending.0);
         }

@@ -18,7 +18,7 @@ use vorpal_proto::error::{ErrorType, StanzaError};
 use vorpal_proto::stanza::Stanza;
 
 use crate::account::{Account, AccountRef};
-use crate::commit::{Part, Say, Words};
+use crate::commit::{OrElse, Part, Say, Words};
 use crate::hook::Reply;
 use crate::ledger::Pending;
 use crate::server::{Core, Todo};
@@ -204,7 +204,7 @@ impl Core {
             inquiries.open = inquiries.open.saturating_sub(1);
         }
         let says = [Say::Found { to: session.id, stanzas }].into_iter().collect();
-        let words = Words { says, settles: Some((session.clone(), pending)), ..Words::default() };
+        let words = Words { says, or_else: OrElse::Same, ..Words::settling(session, pending) };
         self.finish(now, &mut [Part { lock, account, words }], None, Vec::new(), todo);
     }
 }

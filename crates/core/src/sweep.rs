@@ -117,7 +117,7 @@ impl Core {
             let account = lock.lock();
             let sessions = account.sessions.iter().map(|session| session.stream());
             let cursors = sessions.filter(|stream| stream.is_resumable()).map(|stream| stream.cursor);
-            return Ok(cursors.fold(account.log.cursor_stored, EntryId::min));
+            return Ok(cursors.fold(account.log.stored, EntryId::min));
         }
         // It has no session: those that can be resumed keep it loaded.
         let row = reader.map_get(self.names.map_id(self.tables.cursor.at), account.owner, &[])?;
