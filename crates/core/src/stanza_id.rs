@@ -106,7 +106,7 @@ mod tests {
             assert_ne!(key(2).read(&key(1).tell(entry)), Some(entry));
         }
         // It must never change: clients keep it.
-        assert_eq!(key(1).tell(1_767_225_600_000_000), "PINNED");
+        assert_eq!(key(1).tell(1_767_225_600_000_000), "bf63f1ac02ae2995");
     }
 
     #[test]
