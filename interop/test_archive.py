@@ -2,6 +2,8 @@
 
 import slixmpp
 from client import until
+from slixmpp.xmlstream.handler import Collector
+from slixmpp.xmlstream.matcher import MatchXPath
 
 MESSAGES = 200
 
@@ -35,9 +37,10 @@ async def flipped(client, size):
     iq["mam"]["rsm"]["max"] = str(size)
     iq["mam"]["rsm"]["before"] = True
     iq["mam"].xml.append(slixmpp.xmlstream.ET.Element("{urn:xmpp:mam:2}flip-page"))
-    client.chats.clear()
+    results = Collector("flipped", MatchXPath("{jabber:client}message/{urn:xmpp:mam:2}result"))
+    client.register_handler(results)
     fin = (await iq.send())["mam_fin"]
-    return told(m for m in client.chats if m["mam_result"]["queryid"] == "flipped"), fin
+    return told(results.stop()), fin
 
 
 async def test_the_history_is_the_same_in_every_direction_and_after_a_restart(own_server, connect):
@@ -90,8 +93,8 @@ async def test_preferences_hold_from_then_on(server, connect):
     a_user, b_user = server.add_user("a"), server.add_user("b")
     a = await archivist(connect, server, a_user, "one")
     b = await connect(server, b_user, "one").online()
-    first = (await a["xep_0441"].get_preferences())["mam_prefs"]
-    assert first["default"] == "always"
+    default, always, never = await a["xep_0441"].get_preferences()
+    assert (default, list(always), list(never)) == ("always", [], [])
     b.say(a_user, "kept")
     await until(lambda: a.bodies() == ["kept"], "the first")
     prefs = await a["xep_0441"].set_preferences(default="always", never=[slixmpp.JID(str(b_user))])

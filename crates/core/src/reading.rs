@@ -73,12 +73,15 @@ impl From<StoreError> for ReadError {
     }
 }
 
+/// A job that knows how far it may read.
+pub type DueJob = Box<dyn FnOnce(&mut dyn Reader) -> Result<Found, ReadError> + Send>;
+
 /// A job that is due.
 pub struct Inquiry {
     /// who is to be answered
     pub asker: Asker,
     /// what is to be run
-    pub job: Box<dyn FnOnce(&mut dyn Reader) -> Result<Found, ReadError> + Send>,
+    pub job: DueJob,
 }
 
 /// Who asked, and what: for [`Core::answered`].
