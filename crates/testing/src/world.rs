@@ -14,7 +14,7 @@ use vorpal_core::module::{Module, Section};
 use vorpal_core::reading::Inquiry;
 use vorpal_core::registry::Registry;
 use vorpal_core::server::{Core, core_names};
-use vorpal_core::store::{Entry, Loading, LogQuery, Reader};
+use vorpal_core::store::{Batch, Entry, Ids, Journal, Loading, LogQuery, Reader, Write};
 use vorpal_net::c2s::{Connection, Need, Settings};
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::element::Element;
@@ -23,7 +23,7 @@ use vorpal_proto::ns;
 use vorpal_proto::parse::Limits;
 use vorpal_proto::sasl::client::{Client as SaslClient, Keys, Secret};
 use vorpal_proto::sasl::{Credentials, Hash, Iterations, Mechanism, Nonce, decode_payload, encode_payload};
-use vorpal_store::writer::{Step, Writer};
+use vorpal_store::writer::{Queue, Step, Writer};
 
 use crate::client::{Bell, Client, Heard, Link, Smacks};
 use crate::disk::{Medium, Mood, Store};
@@ -46,6 +46,7 @@ pub type ClientId = usize;
 
 struct Running {
     core: Arc<Core>,
+    queue: Queue,
     writer: Writer,
     reader: Box<dyn Reader>,
 }
@@ -123,11 +124,11 @@ impl World {
         let progress = writer.map("progress", Loading::WithOwner).expect("the store's tables");
         let random = self.random.clone();
         let random = Box::new(move |bytes: &mut [u8]| random.lock().fill(bytes));
-        let core = Core::new(Arc::new(queue), names, progress, [7; 32], random, self.now);
+        let core = Core::new(Arc::new(queue.clone()), names, progress, [7; 32], random, self.now);
         core.set_hosts([Arc::new(Host::new(&domain, registry))]);
         let mut reader = writer.reader().expect("the store can be read");
         core.load_sessions(self.now, reader.as_mut()).expect("sessions come back");
-        self.running = Some(Running { core: Arc::new(core), writer, reader });
+        self.running = Some(Running { core: Arc::new(core), queue, writer, reader });
     }
 
     /// The kernel.
@@ -178,6 +179,23 @@ impl World {
             running.core.sweep(now, running.reader.as_mut()).expect("accounts are looked after");
             running.writer.idle(now.as_millis(), false).expect("the store tidies up");
         }
+    }
+
+    /// Writes behind the kernel's back: it knows of it when it was started again.
+    pub fn write(&mut self, mut make: impl FnMut(&mut dyn Ids) -> Vec<Write>) {
+        let now = self.now.as_millis();
+        let queue = &self.running().queue;
+        Journal::submit(queue, now * 1000, &mut |ids| Batch {
+            now,
+            writes: make(ids),
+            id: ids.batch(),
+            ..Batch::default()
+        });
+    }
+
+    /// A reader of the store.
+    pub fn reader(&self) -> Box<dyn Reader> {
+        self.running().writer.reader().expect("the store can be read")
     }
 
     /// Creates an account. False if the name is taken.

@@ -1,4 +1,4 @@
-//! XEP-0313: Message Archive Management; XEP-0441: Preferences; XEP-0059: Result Set Management; XEP-0359: Stanza IDs.
+//! XEP-0313: Message Archive Management; XEP-0441: its preferences; XEP-0059: its pages; XEP-0359: its ids; XEP-0334: hints.
 //!
 //! Keeps what a user sends and receives, and gives it back page by page to each of the user's clients, under the ids that
 //! were told when the messages came.
