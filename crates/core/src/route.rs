@@ -230,8 +230,8 @@ impl Core {
     /// What was left to do when no lock is held any more.
     pub(crate) fn run_todo(&self, now: Timestamp, mut todo: Todo) {
         loop {
-            for (lock, session) in std::mem::take(&mut todo.arrivals) {
-                self.probes(now, &lock, &session, &mut todo);
+            for arrival in std::mem::take(&mut todo.arrivals) {
+                self.probes(now, &arrival, &mut todo);
             }
             for (lock, session) in std::mem::take(&mut todo.lagging) {
                 self.lagging(now, &lock, session, &mut todo);

@@ -15,7 +15,8 @@ use crate::commit::Flight;
 use crate::cursor::LogState;
 use crate::host::Host;
 use crate::registry::Names;
-use crate::resume::{Ended, SessionRow};
+use crate::resume::Ended;
+use crate::revive::{DirectedKey, SessionRow};
 use crate::roster::{RosterItem, RosterMeta};
 use crate::session::{Flag, Session, SessionId, Wake};
 use crate::state::{Cell, Map, States, TableKind};
@@ -90,7 +91,15 @@ pub(crate) struct Todo {
     /// sessions that reached their bound
     pub lagging: Vec<(AccountRef, SessionId)>,
     /// sessions that just became available
-    pub arrivals: Vec<(AccountRef, Arc<Session>)>,
+    pub arrivals: Vec<Arrival>,
+}
+
+/// A session that wants to know who is there.
+pub(crate) struct Arrival {
+    pub lock: AccountRef,
+    pub session: Arc<Session>,
+    /// it was there before the server was: it may believe somebody here who is not
+    pub back: bool,
 }
 
 impl Todo {
@@ -106,6 +115,7 @@ pub(crate) struct Tables {
     pub roster_meta: Cell<RosterMeta>,
     pub sessions: Map<u64, SessionRow>,
     pub ended: Map<String, Ended>,
+    pub directed: Map<DirectedKey, bool>,
     pub cursor: Cell<u64>,
     pub credentials: Map<CredentialKey, String>,
     pub last_activity: Cell<crate::presence::LastActivity>,
@@ -170,6 +180,7 @@ impl Tables {
                 Map { at: names.table(kind), rows: std::marker::PhantomData }
             },
             ended: map(names, "ended_session"),
+            directed: map(names, "directed_presence"),
             cursor: map(names, "cursor"),
             credentials: map(names, "credentials"),
             last_activity: map(names, "last_activity"),
@@ -348,7 +359,7 @@ impl Core {
             reader.log_range(row.owner, store::LogQuery { newest_first: true, limit: 1, ..Default::default() })?;
         let cursor = account.states.get(self.tables.cursor).copied().unwrap_or(0);
         account.log = LogState::restored(newest.first().map_or(0, |entry| entry.id), cursor);
-        crate::resume::restore(self, &mut account, &progress, now);
+        crate::revive::restore(self, &mut account, &progress, now);
         let deadlines: Vec<_> =
             account.sessions.iter().filter_map(|s| s.stream().deadline().map(|d| (d, s.id))).collect();
         let forgotten = !account.gone.is_empty();
