@@ -450,7 +450,7 @@ impl Core {
         }
         for id in account.most_available(&[]) {
             let Some(session) = account.session(id).cloned() else { continue };
-            let out = Out::new(stanza.clone(), entry, Role::Planned).since(now);
+            let out = Out::new(stanza.clone(), entry, Role::Missed).since(now);
             given |= give(lock, account, &session, out, todo);
         }
         if !given {
@@ -477,7 +477,7 @@ pub(crate) fn give(
     let (entry, role, kind) = (out.entry, out.role, out.stanza.kind());
     match session.push(out) {
         Pushed::Queued => {
-            if let (Some(entry), Role::Planned) = (entry, role) {
+            if let (Some(entry), true) = (entry, role.is_owed()) {
                 account.log.hold(entry);
             }
             true
@@ -485,7 +485,7 @@ pub(crate) fn give(
         Pushed::Left => true,
         Pushed::Full => {
             // At the bound: a copy is left out, and what must not be lost ends the connection.
-            if role == Role::Planned || kind == Kind::Iq {
+            if role.is_owed() || kind == Kind::Iq {
                 todo.lagging.push((lock.clone(), session.id));
             }
             false

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::account::{Account, AccountRef};
 use crate::log::{form, stanza_of};
 use crate::server::Core;
-use crate::session::{Out, Reading, Role, Session};
+use crate::session::{Out, Reading, Session};
 use crate::store::{Direction, Entry, EntryId, Owner};
 
 /// So many entries are read from the log at a time.
@@ -88,7 +88,7 @@ impl Core {
             let nobodys = log.is_open(entry.id) && !log.is_held(entry.id);
             let missed = nobodys && session.priority().is_some_and(|p| p >= 0);
             if let Some((stanza, role)) = form(account, session, entry, stanza, missed, reading.had_to) {
-                if role == Role::Planned {
+                if role.is_owed() {
                     account.log.hold(entry.id);
                 }
                 stream.push_read(Out::new(stanza, Some(entry.id), role));

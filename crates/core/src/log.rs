@@ -120,7 +120,7 @@ pub(crate) fn form(
     }
     let orphaned = !meta.targets.iter().any(|id| account.session(*id).is_some());
     if received && missed && orphaned {
-        return Some((delayed(stanza, &account.jid, time), Role::Planned));
+        return Some((delayed(stanza, &account.jid, time), Role::Missed));
     }
     if meta.origin == Some(session.id) || live {
         return None;

@@ -288,7 +288,7 @@ impl Core {
         if !entries.is_empty() {
             // A session of negative priority takes nothing from the others by having a copy.
             let stands_for_all = session.priority().is_some_and(|p| p >= 0);
-            let taken = entries.iter().filter(|(_, role)| *role == Role::Planned || stands_for_all);
+            let taken = entries.iter().filter(|(_, role)| role.is_owed() || stands_for_all);
             taken.for_each(|(entry, _)| account.log.take(*entry));
             self.mark_dirty(lock, account);
         }
@@ -470,6 +470,9 @@ impl Core {
         let horizon = account.horizon();
         let mut stream = session.stream();
         stream.detach(now);
+        for entry in stream.hibernate(horizon) {
+            account.log.release(entry);
+        }
         if stream.reading.is_none() {
             // What comes now is left to the log.
             stream.read_from(horizon, horizon);
@@ -607,10 +610,11 @@ impl Core {
         let mut orphans = was_reading && account.log.has_open();
         for out in held {
             match (out.entry, out.role, out.stanza.kind()) {
-                (Some(entry), Role::Planned, _) => orphans |= account.log.release(entry),
+                (Some(entry), Role::Planned | Role::Missed, _) => orphans |= account.log.release(entry),
                 // Another session holds it, or has taken it.
-                (None, Role::Planned, Kind::Message) if out.shared.as_ref().is_some_and(|s| !s.is_last()) => {}
-                (None, Role::Planned, Kind::Message) => {
+                (None, Role::Planned | Role::Missed, Kind::Message)
+                    if out.shared.as_ref().is_some_and(|s| !s.is_last()) => {}
+                (None, Role::Planned | Role::Missed, Kind::Message) => {
                     words.says.push(Say::Route(Work { stanza: out.stanza, hops: 1, mode: Mode::Again(out.since) }));
                 }
                 // RFC 6121 §8.5.3.2.3: whoever waits for an answer is told that none will come.
