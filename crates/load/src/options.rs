@@ -198,6 +198,9 @@ pub struct Storm {
     /// As it was for `subscribe`.
     #[command(flatten)]
     pub ring: Ring,
+    /// How often everybody comes and goes.
+    #[arg(long, default_value_t = 3)]
+    pub times: u32,
 }
 
 /// Options of `missed`.

@@ -50,7 +50,7 @@ pub async fn subscribe(door: &Rc<Door>, server: Process, options: &Subscribe) ->
     for _ in 0..options.width {
         start(waiting.next())?;
     }
-    let total = ring.users * ring.contacts / 2;
+    let total = ring.users * ring.contacts / 2; // pairs of users; two subscriptions each
     let (mut halves, mut made) = (HashSet::new(), 0);
     while made < total {
         tokio::select! {
@@ -70,11 +70,12 @@ pub async fn subscribe(door: &Rc<Door>, server: Process, options: &Subscribe) ->
     while let Some(ended) = tasks.join_next().await {
         ended??;
     }
+    let made = f64::from(total) * 2.0;
     let mut report = Report::default();
     report
-        .add("subscribe_made", total.into())
-        .add("subscribe_cpu_ms", used as f64 / 1000.0 / f64::from(total))
-        .add("subscribe_per_s", f64::from(total) / took.as_secs_f64());
+        .add("subscribe_made", made)
+        .add("subscribe_cpu_ms", used as f64 / 1000.0 / made)
+        .add("subscribe_per_s", made / took.as_secs_f64());
     Ok(report)
 }
 
@@ -144,44 +145,62 @@ impl Person {
 
 /// Two measurements over a ring whose subscriptions were made before. All sessions are bound, then: everybody sends initial
 /// presence at once, which the server answers with the presence of the contacts (RFC 6121 §4.2.2, §4.3); then
-/// everybody is away, which is a plain broadcast (§4.4.2).
+/// everybody is away, which is a plain broadcast (§4.4.2). Then everybody leaves, uncounted, and it begins again.
 pub async fn storm(door: &Rc<Door>, server: Process, options: &Storm) -> Result<Report> {
     let ring = options.ring;
     ring.check()?;
     let extras = Extras { roster: true, silent: true, ..Extras::default() };
     let mut sessions = door.many(ring.users, WIDTH, extras, |n| (n, "storm".to_owned())).await?;
-    let pairs = f64::from(ring.users) * f64::from(ring.contacts);
-    let mut report = Report::default();
-    for (presence, wanted, figure) in [
-        ("<presence/>", "", "storm_cpu_us_per_pair"),
-        ("<presence><show>away</show></presence>", ">away<", "storm_change_cpu_us_per_pair"),
-    ] {
-        let before = server.quiet().await?;
-        let mut tasks = JoinSet::new();
-        for (number, session) in (0..).zip(sessions) {
-            let due: HashSet<u32> = ring.contacts_of(number).into_iter().collect();
-            tasks.spawn_local(appear(session, number, presence, wanted, due, door.prefix().to_owned()));
+    let mut used = [0; 3];
+    for _ in 0..options.times {
+        for (used, (presence, wanted)) in used.iter_mut().zip([
+            ("<presence/>", Wanted { kind: None, holds: "" }),
+            ("<presence><show>away</show></presence>", Wanted { kind: None, holds: ">away<" }),
+            ("<presence type='unavailable'/>", Wanted { kind: Some(b"unavailable"), holds: "" }),
+        ]) {
+            let before = server.quiet().await?;
+            let mut tasks = JoinSet::new();
+            for (number, session) in (0..).zip(sessions) {
+                // Who has gone is told nothing: only that the server was quiet says that all is done.
+                let gone = wanted.kind.is_some();
+                let due = if gone { HashSet::new() } else { ring.contacts_of(number).into_iter().collect() };
+                tasks.spawn_local(appear(session, number, presence, wanted, due, door.prefix().to_owned()));
+            }
+            let mut back = Vec::new();
+            while let Some(ended) = tasks.join_next().await {
+                back.push(ended??);
+            }
+            back.sort_unstable_by_key(|(number, _)| *number);
+            sessions = back.into_iter().map(|(_, session)| session).collect();
+            *used += server.quiet().await? - before;
         }
-        let mut back = Vec::new();
-        while let Some(ended) = tasks.join_next().await {
-            back.push(ended??);
-        }
-        back.sort_unstable_by_key(|(number, _)| *number);
-        sessions = back.into_iter().map(|(_, session)| session).collect();
-        report.add(figure, (server.quiet().await? - before) as f64 / pairs);
     }
     for session in sessions {
         session.close().await?;
     }
+    let pairs = f64::from(ring.users) * f64::from(ring.contacts) * f64::from(options.times);
+    let mut report = Report::default();
+    for (name, used) in
+        ["storm_cpu_us_per_pair", "storm_change_cpu_us_per_pair", "storm_end_cpu_us_per_pair"].iter().zip(used)
+    {
+        report.add(name, used as f64 / pairs);
+    }
     Ok(report)
 }
 
-/// Sends a presence and waits until each contact that is due has been seen with one that holds `wanted`.
+/// Which presence of a contact counts.
+#[derive(Clone, Copy)]
+struct Wanted {
+    kind: Option<&'static [u8]>,
+    holds: &'static str,
+}
+
+/// Sends a presence and waits until each contact that is due has been seen with one that is wanted.
 async fn appear(
     mut session: Session,
     number: u32,
     presence: &str,
-    wanted: &str,
+    wanted: Wanted,
     mut due: HashSet<u32>,
     prefix: String,
 ) -> Result<(u32, Session)> {
@@ -193,7 +212,7 @@ async fn appear(
             let stanza = session.get(range);
             let kind = attribute(head(stanza), "type");
             ensure!(kind != Some(b"error"), "{}", String::from_utf8_lossy(stanza));
-            if name(stanza) == b"presence" && kind.is_none() && has(stanza, wanted) {
+            if name(stanza) == b"presence" && kind == wanted.kind && has(stanza, wanted.holds) {
                 let from = attribute(head(stanza), "from").and_then(|from| account(&prefix, from));
                 due.remove(&from.context("presence of a stranger")?);
             }
