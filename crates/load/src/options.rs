@@ -162,9 +162,12 @@ pub struct Extras {
 /// Options of `page`.
 #[derive(Debug, Args)]
 pub struct Page {
-    /// How many pages, from both ends in turn; twenty more are read before.
-    #[arg(long, default_value_t = 100)]
+    /// How many pages, from both ends in turn.
+    #[arg(long, default_value_t = 300)]
     pub pages: u32,
+    /// After so many it begins again at the ends; the archive has to hold as many.
+    #[arg(long, default_value_t = 30)]
+    pub span: u32,
     /// The number of the account whose archive is read.
     #[arg(long, default_value_t = 0)]
     pub account: u32,
