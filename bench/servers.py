@@ -28,10 +28,15 @@ class Failed(Exception):
     """Why a row has no figure."""
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for s in sockets:  # all at once: a port that was let go may be given again
+            s.bind(("127.0.0.1", 0))
+        return [s.getsockname()[1] for s in sockets]
+    finally:
+        for s in sockets:
+            s.close()
 
 
 def certificate(folder):
@@ -62,7 +67,7 @@ class Server:
         self.running = None  # the options it was started with
         self.done = set()  # preparations that its data has seen
         try:
-            self.port, self.direct_port, self.plain_port = free_port(), free_port(), free_port()
+            self.port, self.direct_port, self.plain_port = free_ports(3)
             self.key, self.cert = certificate(self.folder)
             self.configure(archive=False)
             self.add(accounts)
@@ -91,8 +96,8 @@ class Server:
             except OSError:
                 time.sleep(0.1)
         self.stop()
-        said = (self.folder / "output.txt").read_text(errors="replace")[-2000:]
-        raise Failed(f"{self.name} does not start: {said.strip() or 'it says nothing'}")
+        said = (self.folder / "output.txt").read_text(errors="replace").strip().splitlines()
+        raise Failed(f"{self.name} does not start: {said[-1][:500] if said else 'it says nothing'}")
 
     def stop(self):
         if self.process and self.process.poll() is None:
