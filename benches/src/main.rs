@@ -58,7 +58,8 @@ fn main() -> Result<()> {
         return Ok(());
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the crate has a folder above")?;
-    let known = read(&std::fs::read_to_string(root.join(TABLE)).unwrap_or_default());
+    let text = std::fs::read_to_string(root.join(TABLE)).unwrap_or_default();
+    let known = read(&text);
     let mut table = String::from(HEAD);
     println!("{:<52} {:>13} {:>9} {:>9}   before", "path", "instructions", "allocs", "bytes");
     for path in PATHS.iter().filter(|path| options.only.as_ref().is_none_or(|only| path.name.contains(only))) {

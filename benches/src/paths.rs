@@ -41,6 +41,12 @@ pub const PATHS: &[Path] = &[
     Path { name: "frame", text: "frame and scan a chat message", exists: always, make: frame },
     Path { name: "chat", text: "chat message: from input to the receiver's queue", exists: always, make: chat },
     Path { name: "pull", text: "chat message: from the queue to bytes", exists: always, make: pull },
+    Path {
+        name: "carbons",
+        text: "chat message, two sessions each: from input to three as bytes",
+        exists: always,
+        make: carbons,
+    },
     Path { name: "managed", text: "managed chat message: input, commit, bytes", exists: always, make: managed },
     Path { name: "archived", text: "archived chat message: input, commit, bytes", exists: has_archive, make: archived },
     Path {
@@ -86,7 +92,7 @@ impl<F: FnMut()> Run for Closure<F> {
 
 fn jid() -> Box<dyn Run> {
     Box::new(Closure(|| {
-        black_box(Jid::new(black_box("juliet.capulet@example.org/balcony.4711")).is_ok());
+        black_box(Jid::parse(black_box("juliet.capulet@example.org/balcony.4711")).is_ok());
     }))
 }
 
@@ -115,8 +121,12 @@ impl Scene {
     }
 
     fn online(&mut self, name: &str, managed: bool) -> ClientId {
+        self.resource(name, "bench", managed)
+    }
+
+    fn resource(&mut self, name: &str, resource: &str, managed: bool) -> ClientId {
         self.world.create_account(name);
-        let id = self.world.client(name, "bench");
+        let id = self.world.client(name, resource);
         self.world.bind(id);
         if managed {
             self.world.enable(id);
@@ -256,6 +266,44 @@ fn archived() -> Box<dyn Run> {
     Chat::boxed(Part::All, false)
 }
 
+/// Romeo writes to Juliet; her second session and his get copies.
+struct Carbons {
+    scene: Scene,
+    from: ClientId,
+    to: [ClientId; 3],
+    message: String,
+}
+
+impl Run for Carbons {
+    fn prepare(&mut self) {
+        self.scene.arrive(self.from, &self.message);
+    }
+
+    fn run(&mut self) {
+        self.scene.input(self.from);
+        for at in self.to {
+            self.scene.output(at);
+        }
+    }
+
+    fn clean(&mut self) {
+        assert_eq!(String::from_utf8_lossy(&self.scene.out).matches(BODY).count(), 3);
+        self.scene.out.clear();
+        self.scene.rest();
+    }
+}
+
+fn carbons() -> Box<dyn Run> {
+    let mut scene = Scene::new();
+    let sessions = [("romeo", "bench"), ("juliet", "bench"), ("romeo", "second"), ("juliet", "second")];
+    let [from, to @ ..] = sessions.map(|(name, resource)| {
+        let id = scene.resource(name, resource, false);
+        scene.say(id, "<iq type='set' id='carbons'><enable xmlns='urn:xmpp:carbons:2'/></iq>");
+        id
+    });
+    Box::new(Carbons { scene, from, to, message: message("juliet") })
+}
+
 /// Romeo changes his presence; twenty contacts see it.
 struct Presence {
     scene: Scene,
@@ -348,11 +396,10 @@ impl Run for Missed {
     }
 
     fn run(&mut self) {
-        let now = self.scene.world.now;
         let (Some(link), Some((fetch, entries))) = (&mut self.scene.world.clients[self.to].link, &self.read) else {
             panic!("no connection")
         };
-        link.connection.fetched(now, *fetch, Some(entries));
+        link.connection.fetched(*fetch, Some(entries.as_slice()));
     }
 
     fn clean(&mut self) {
