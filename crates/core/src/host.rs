@@ -1,8 +1,9 @@
 //! A virtual host: a domain with its own modules and configuration.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use arc_swap::ArcSwap;
 use vorpal_proto::jid::{BareJid, Jid};
 
 use crate::registry::Registry;
@@ -11,13 +12,13 @@ use crate::registry::Registry;
 pub struct Host {
     /// Its address.
     pub jid: Jid,
-    registry: RwLock<Arc<Registry>>,
+    registry: ArcSwap<Registry>,
 }
 
 impl Host {
     /// A host with its modules.
     pub fn new(domain: &BareJid, registry: Registry) -> Host {
-        Host { jid: domain.as_jid().clone(), registry: RwLock::new(Arc::new(registry)) }
+        Host { jid: domain.as_jid().clone(), registry: ArcSwap::from_pointee(registry) }
     }
 
     /// Its domain.
@@ -26,12 +27,14 @@ impl Host {
     }
 
     /// The modules as they are now. A stanza keeps what it began with.
-    pub fn registry(&self) -> Arc<Registry> {
-        self.registry.read().clone()
+    ///
+    /// Who reads it writes to no memory that others read: each stanza asks for it.
+    pub fn registry(&self) -> impl Deref<Target = Arc<Registry>> + use<> {
+        self.registry.load()
     }
 
     /// Swaps the modules: at a reload, for the next stanza.
     pub fn set_registry(&self, registry: Registry) {
-        *self.registry.write() = Arc::new(registry);
+        self.registry.store(Arc::new(registry));
     }
 }

@@ -37,7 +37,7 @@ pub struct Later {
 
 impl Core {
     pub(crate) fn destination(&self, to: &Jid) -> Destination {
-        match (self.host(to.domain()).is_some(), to.local().is_some()) {
+        match (self.is_ours(to.domain()), to.local().is_some()) {
             (true, true) => Destination::Account,
             (true, false) => Destination::Host,
             (false, _) => Destination::Remote,
@@ -125,7 +125,9 @@ impl Core {
             self.directed(now, lock, session, pending, to, stanza, todo);
             return None;
         }
-        let (peer, refusal) = match self.destination(&to) {
+        let destination = self.destination(&to);
+        let at_host = destination == Destination::Host;
+        let (peer, refusal) = match destination {
             Destination::Account if to.bare_str() == own.as_str() => (Some(lock.clone()), None),
             Destination::Account => match self.lookup(&to) {
                 Lookup::Here(peer) => (Some(peer), None),
@@ -135,7 +137,6 @@ impl Core {
             Destination::Host => (None, None),
             Destination::Remote => (None, Some(StanzaError::remote_server_not_found())),
         };
-        let at_host = self.destination(&to) == Destination::Host;
         match stanza.kind() {
             Kind::Message => {
                 let sender = Sender { account: Some(lock), origin: Some((session, pending)), hops: 0, again: false };

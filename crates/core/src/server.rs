@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use foldhash::fast::RandomState;
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
@@ -121,7 +122,7 @@ const SHARDS: usize = 64;
 
 /// See the module's text.
 pub struct Core {
-    hosts: RwLock<Arc<HashMap<Box<str>, Arc<Host>>>>,
+    hosts: ArcSwap<HashMap<Box<str>, Arc<Host>, RandomState>>,
     shards: Vec<Shard>,
     hasher: RandomState,
     absent: Mutex<HashSet<BareJid>>,
@@ -185,7 +186,7 @@ impl Core {
         let tables = Tables::new(&names);
         let interested = names.flag("interested").expect("the first flag of all");
         Core {
-            hosts: RwLock::default(),
+            hosts: ArcSwap::default(),
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
             hasher: RandomState::default(),
             absent: Mutex::default(),
@@ -209,7 +210,7 @@ impl Core {
     /// Swaps the hosts, all at once.
     pub fn set_hosts(&self, hosts: impl IntoIterator<Item = Arc<Host>>) {
         let map = hosts.into_iter().map(|host| (host.domain().into(), host)).collect();
-        *self.hosts.write() = Arc::new(map);
+        self.hosts.store(Arc::new(map));
     }
 
     /// What one account may have.
@@ -224,12 +225,17 @@ impl Core {
 
     /// The host of this domain.
     pub fn host(&self, domain: &str) -> Option<Arc<Host>> {
-        self.hosts.read().get(domain).cloned()
+        self.hosts.load().get(domain).cloned()
+    }
+
+    /// Whether we are responsible for this domain.
+    pub(crate) fn is_ours(&self, domain: &str) -> bool {
+        self.hosts.load().contains_key(domain)
     }
 
     /// All hosts, by domain.
     pub fn hosts(&self) -> Vec<Arc<Host>> {
-        let mut all: Vec<_> = self.hosts.read().values().cloned().collect();
+        let mut all: Vec<_> = self.hosts.load().values().cloned().collect();
         all.sort_by(|a, b| a.domain().cmp(b.domain()));
         all
     }
