@@ -70,7 +70,7 @@ pub struct Later {
 
 impl Core {
     pub(crate) fn destination(&self, to: &Jid) -> Destination {
-        Destination::of(self.host(to.domain()).map(|host| host.serves), to)
+        Destination::of(self.serves(to.domain()), to)
     }
 
     /// A stanza that was read from a session's connection. The next one may be given when this returns; an account that

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use foldhash::fast::RandomState;
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
@@ -13,7 +14,7 @@ use vorpal_proto::stanza::Stanza;
 use crate::account::{Account, AccountLock, AccountRef};
 use crate::commit::Flight;
 use crate::cursor::LogState;
-use crate::host::Host;
+use crate::host::{Host, Serves};
 use crate::registry::Names;
 use crate::resume::Ended;
 use crate::revive::{DirectedKey, SessionRow};
@@ -136,7 +137,7 @@ const SHARDS: usize = 64;
 
 /// See the module's text.
 pub struct Core {
-    hosts: RwLock<Arc<HashMap<Box<str>, Arc<Host>>>>,
+    hosts: ArcSwap<HashMap<Box<str>, Arc<Host>, RandomState>>,
     shards: Vec<Shard>,
     hasher: RandomState,
     absent: Mutex<HashSet<BareJid>>,
@@ -202,7 +203,7 @@ impl Core {
         let tables = Tables::new(&names);
         let interested = names.flag("interested").expect("the first flag of all");
         Core {
-            hosts: RwLock::default(),
+            hosts: ArcSwap::default(),
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
             hasher: RandomState::default(),
             absent: Mutex::default(),
@@ -226,7 +227,7 @@ impl Core {
     /// Swaps the hosts, all at once.
     pub fn set_hosts(&self, hosts: impl IntoIterator<Item = Arc<Host>>) {
         let map = hosts.into_iter().map(|host| (host.domain().into(), host)).collect();
-        *self.hosts.write() = Arc::new(map);
+        self.hosts.store(Arc::new(map));
     }
 
     /// What one account may have.
@@ -241,12 +242,17 @@ impl Core {
 
     /// The host of this domain.
     pub fn host(&self, domain: &str) -> Option<Arc<Host>> {
-        self.hosts.read().get(domain).cloned()
+        self.hosts.load().get(domain).cloned()
+    }
+
+    /// What we have this domain for, if it is ours.
+    pub(crate) fn serves(&self, domain: &str) -> Option<Serves> {
+        self.hosts.load().get(domain).map(|host| host.serves)
     }
 
     /// All hosts, by domain.
     pub fn hosts(&self) -> Vec<Arc<Host>> {
-        let mut all: Vec<_> = self.hosts.read().values().cloned().collect();
+        let mut all: Vec<_> = self.hosts.load().values().cloned().collect();
         all.sort_by(|a, b| a.domain().cmp(b.domain()));
         all
     }
