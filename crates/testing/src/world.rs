@@ -10,7 +10,8 @@ use bytes::BytesMut;
 use parking_lot::Mutex;
 use vorpal_core::host::Host;
 use vorpal_core::join::Fetch;
-use vorpal_core::module::Module;
+use vorpal_core::module::{Module, Section};
+use vorpal_core::reading::Inquiry;
 use vorpal_core::registry::Registry;
 use vorpal_core::server::{Core, core_names};
 use vorpal_core::store::{Entry, Loading, LogQuery, Reader};
@@ -59,7 +60,8 @@ pub struct World {
     /// what the disk is told to do wrong
     pub mood: Arc<Mood>,
     settings: Arc<Settings>,
-    modules: &'static [&'static Module],
+    modules: Vec<&'static Module>,
+    sections: Vec<(&'static str, Section)>,
     credentials: Vec<Credentials>,
     keys: Keys,
     running: Option<Running>,
@@ -69,7 +71,18 @@ pub struct World {
 
 impl World {
     /// A world with a server that just started on an empty store, and nobody in it.
-    pub fn new(seed: u64, store: Store, passthrough: bool, modules: &'static [&'static Module]) -> World {
+    pub fn new(seed: u64, store: Store, passthrough: bool, modules: &[&'static Module]) -> World {
+        World::configured(seed, store, passthrough, modules, Vec::new())
+    }
+
+    /// The same, of which some modules read a section of the configuration.
+    pub fn configured(
+        seed: u64,
+        store: Store,
+        passthrough: bool,
+        modules: &[&'static Module],
+        sections: Vec<(&'static str, Section)>,
+    ) -> World {
         let salt = [7; 16];
         let derive = |hash| Credentials::derive(hash, PASSWORD, &salt, Iterations::MIN).expect("a good password");
         let credentials = [Hash::Sha1, Hash::Sha256].map(derive).to_vec();
@@ -89,7 +102,8 @@ impl World {
             medium: Medium::new(store),
             mood: Arc::default(),
             settings: Arc::new(settings),
-            modules,
+            modules: modules.to_vec(),
+            sections,
             keys: Keys::derive(Hash::Sha1, PASSWORD, &salt, Iterations::MIN).expect("a good password"),
             credentials,
             running: None,
@@ -102,7 +116,8 @@ impl World {
     fn start(&mut self) {
         let (queue, mut writer) = Writer::new(self.medium.open(self.mood.clone()));
         let names = core_names();
-        let registry = Registry::build(self.modules.iter().copied(), names.clone(), |_| None).expect("the modules");
+        let section = |name: &str| self.sections.iter().find(|(of, _)| *of == name).map(|(_, section)| section.clone());
+        let registry = Registry::build(self.modules.iter().copied(), names.clone(), section).expect("the modules");
         let domain = BareJid::of_domain(HOST).expect("a host");
         names.bind(|name| writer.map(name, Loading::WithOwner)).expect("the store's tables");
         let progress = writer.map("progress", Loading::WithOwner).expect("the store's tables");
@@ -164,6 +179,7 @@ impl World {
         let now = self.now;
         if let Some(running) = &mut self.running {
             running.core.tick(now);
+            running.core.sweep(now, running.reader.as_mut()).expect("accounts are looked after");
             running.writer.idle(now.as_millis(), false).expect("the store tidies up");
         }
     }
@@ -374,6 +390,10 @@ impl World {
         if let Some(fetch) = link.connection.hungry() {
             let entries = read(reader.as_mut(), fetch);
             link.connection.fetched(fetch, entries.as_deref());
+            busy = true;
+        }
+        while let Some(Inquiry { asker, job }) = link.connection.inquiry() {
+            core.answered(now, asker, job(reader.as_mut()));
             busy = true;
         }
         let mut out = Vec::new();

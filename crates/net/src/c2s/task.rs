@@ -292,6 +292,9 @@ async fn bound(shared: &Arc<Shared>, task: &mut Task) {
             let entries = shared.runtime.fetch(fetch).await;
             task.connection.fetched(fetch, entries.as_deref().ok());
         }
+        while let Some(inquiry) = task.connection.inquiry() {
+            shared.runtime.inquire(inquiry);
+        }
         task.take_output();
         if task.connection.is_over() && task.is_written() {
             return task.finish().await;
