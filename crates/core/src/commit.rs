@@ -20,7 +20,7 @@ use crate::ledger::{Pending, Settled, never_promised};
 use crate::log::copy_of;
 use crate::plan::Targets;
 use crate::reading::Asked;
-use crate::server::{Core, Mode, Todo, Work};
+use crate::server::{Arrival, Core, Mode, Todo, Work};
 use crate::session::{Management, Out, Pushed, Role, Session, SessionId, Shared};
 use crate::store::{Batch, BatchId, Direction, EntryId, NewEntry, Outcome, Row, Side, StoreError, Write, flags};
 
@@ -429,7 +429,7 @@ impl Core {
                 }
             }
             Say::Route(work) => todo.work.push_back(work),
-            Say::Probes { session } => todo.arrivals.push((lock.clone(), session)),
+            Say::Probes { session } => todo.arrivals.push(Arrival { lock: lock.clone(), session, back: false }),
             Say::Join { session } => self.join(account, &session),
             Say::Stored { session, handled } => {
                 let mut stream = session.stream();

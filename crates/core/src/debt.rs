@@ -62,6 +62,7 @@ impl Part<'_> {
             let Draft { sides, body } = Draft::new(error, [Some(meta.received(self.account, &from)), None]);
             let id = ids.entry();
             debt.entry = Some(id);
+            self.account.log.loose = true;
             writes.push(Write::Log(Box::new(NewEntry { id, time: now.as_millis(), sides, body })));
         }
     }

@@ -137,6 +137,7 @@ pub struct Registry {
     pub(crate) outbound: List<OutboundHandler>,
     pub(crate) on_bind: List<SessionHandler>,
     pub(crate) on_resume: List<SessionHandler>,
+    pub(crate) on_revive: List<SessionHandler>,
     pub(crate) on_close: List<SessionHandler>,
     pub(crate) stream_features: Vec<(&'static str, Stage, FeatureMaker)>,
     pub(crate) forms: Vec<FormMaker>,
@@ -164,6 +165,7 @@ impl Registry {
             outbound: Vec::new(),
             on_bind: Vec::new(),
             on_resume: Vec::new(),
+            on_revive: Vec::new(),
             on_close: Vec::new(),
             stream_features: Vec::new(),
             forms: Vec::new(),
@@ -315,8 +317,9 @@ impl Registry {
         rows.push(("outbound".into(), names(&self.outbound)));
         rows.push(("bind".into(), names(&self.on_bind)));
         rows.push(("resume".into(), names(&self.on_resume)));
+        rows.push(("revive".into(), names(&self.on_revive)));
         rows.push(("close".into(), names(&self.on_close)));
-        rows.push(("each account, about once an hour".into(), names(&self.sweeps)));
+        rows.push(("each account".into(), names(&self.sweeps)));
         for stage in [Stage::Authenticated, Stage::Bound] {
             let made = self.stream_features.iter().filter(|(_, s, _)| *s == stage);
             rows.push((format!("stream features when {stage:?}"), made.map(|(module, ..)| *module).collect()));

@@ -158,6 +158,10 @@ impl World {
     /// The server stops when everything is written, and starts again.
     pub fn restart(&mut self) {
         self.settle();
+        self.core().suspend(self.now);
+        self.settle();
+        self.tick();
+        self.settle();
         self.crash();
     }
 
@@ -369,6 +373,13 @@ impl World {
             Step::Empty | Step::Stalled => Some(false),
             Step::Crashed => None,
         }
+    }
+
+    /// What a client's session wants to read of its log, and what stands there: for [`vorpal_net::c2s::Connection::fetched`].
+    pub fn read_log(&mut self, id: ClientId) -> Option<(Fetch, Vec<Entry>)> {
+        let fetch = self.clients[id].link.as_ref()?.connection.hungry()?;
+        let reader = self.running.as_mut()?.reader.as_mut();
+        Some((fetch, read(reader, fetch)?))
     }
 
     fn spilled(&mut self) -> bool {

@@ -150,18 +150,23 @@ impl Search {
         Ok(span)
     }
 
-    /// §4.1.3: the messages that are asked for one by one, oldest first.
-    fn chosen(&self, store: &mut Committed<'_>) -> Read<Option<Vec<Entry>>> {
-        let ids = &self.query.filter.ids;
+    /// §4.1.3: which messages are asked for one by one, oldest first. All of them must be there, whatever else is asked.
+    fn chosen(&self, store: &mut Committed<'_>) -> Read<Option<Vec<EntryId>>> {
+        let (ids, filter) = (&self.query.filter.ids, &self.query.filter);
         if ids.is_empty() {
             return Ok(None);
         }
-        let mut entries = ids.iter().map(|id| self.archive.find(store, id)).collect::<Read<Vec<Entry>>>()?;
-        entries.sort_by_key(|entry| entry.id);
-        entries.dedup_by_key(|entry| entry.id);
-        let peer = self.query.filter.with.as_ref().map(Jid::bare_str);
-        entries.retain(|entry| peer.is_none_or(|peer| *entry.peer == *peer) && self.fits(entry));
-        Ok(Some(entries))
+        let peer = filter.with.as_ref().map(Jid::bare_str);
+        let mut chosen = Vec::with_capacity(ids.len());
+        for id in ids {
+            let entry = self.archive.find(store, id)?;
+            if peer.is_none_or(|peer| *entry.peer == *peer) && self.fits(&entry) {
+                chosen.push(entry.id);
+            }
+        }
+        chosen.sort_unstable();
+        chosen.dedup();
+        Ok(Some(chosen))
     }
 
     /// What the log's index does not know of an entry.
@@ -190,14 +195,20 @@ impl Search {
     }
 
     /// The first messages of a span from one of its ends, as many as the page may have.
-    fn hits(&self, store: &mut Committed<'_>, span: Span, backwards: bool, chosen: Option<Vec<Entry>>) -> Read<Hits> {
+    fn hits(&self, store: &mut Committed<'_>, span: Span, backwards: bool, chosen: Option<Vec<EntryId>>) -> Read<Hits> {
         let mut page = PageOf { max: self.max, bytes: 0, entries: Vec::new(), more: false };
         if let Some(mut chosen) = chosen {
-            chosen.retain(|entry| entry.id > span.after && entry.id < span.before);
+            chosen.retain(|id| *id > span.after && *id < span.before);
             if backwards {
                 chosen.reverse();
             }
-            chosen.into_iter().any(|entry| !page.take(entry));
+            for id in chosen {
+                // It may have gone since it was looked for.
+                let entry = store.reader.log_get(self.archive.owner, id)?;
+                if entry.is_some_and(|entry| !page.take(entry)) {
+                    break;
+                }
+            }
             return Ok(page.done(backwards));
         }
         let (mut rest, mut searched) = (span, 0);
@@ -230,10 +241,10 @@ impl Search {
     }
 
     /// XEP-0059 §2.7: no messages, only how many there are.
-    fn count(&self, store: &mut Committed<'_>, span: Span, chosen: Option<&[Entry]>) -> Read<Found> {
+    fn count(&self, store: &mut Committed<'_>, span: Span, chosen: Option<&[EntryId]>) -> Read<Found> {
         let resource = self.query.filter.with.as_ref().is_some_and(Jid::is_full);
         let count = match chosen {
-            Some(chosen) => Some(chosen.iter().filter(|e| e.id > span.after && e.id < span.before).count()),
+            Some(chosen) => Some(chosen.iter().filter(|id| **id > span.after && **id < span.before).count()),
             // Every one would have to be read.
             None if resource => None,
             None => {
