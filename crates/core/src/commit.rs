@@ -66,7 +66,7 @@ pub(crate) enum Failure {
 /// What one account says when its writes are committed.
 #[derive(Default)]
 pub(crate) struct Words {
-    pub says: SmallVec<[Say; 2]>,
+    pub says: SmallVec<[Say; 1]>,
     /// the stanza that this settles
     pub settles: Option<(Arc<Session>, Pending)>,
     /// what is answered with an error if the batch fails
@@ -159,7 +159,7 @@ impl Core {
             if let Some((session, Pending(n))) = &part.words.settles {
                 let mut stream = session.stream();
                 if stream.is_resumable() {
-                    writes.push(stream.progress_row(self.progress, part.account.owner, session.id, *n));
+                    writes.push(stream.progress_row(self.progress, session.id, *n));
                 }
             }
         }

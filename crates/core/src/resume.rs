@@ -24,7 +24,7 @@ use crate::plan::Targets;
 use crate::registry::Registry;
 use crate::server::{Core, Mode, Todo, Work};
 use crate::session::{Closing, Management, Role, Session, SessionId, Wake};
-use crate::store::{self, EntryId, Write};
+use crate::store::{self, EntryId, STORE, Write};
 
 /// A session that can be resumed, as it is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -209,7 +209,7 @@ impl Core {
             stream.ledger.begin(resumable);
             stream.cursor = account.log.last;
             let entered = stream.ledger.entered();
-            resumable.then(|| stream.progress_row(self.progress, account.owner, session.id, entered))
+            resumable.then(|| stream.progress_row(self.progress, session.id, entered))
         };
         let keep = if resumable { keep } else { 0 };
         let management = Box::new(Management { sent: 0, acked: 0, asked: false });
@@ -303,7 +303,7 @@ impl Core {
             }
             stream.storing = true;
             let handled = stream.ledger.handled();
-            (stream.progress_row(self.progress, account.owner, session.id, handled), handled)
+            (stream.progress_row(self.progress, session.id, handled), handled)
         };
         let says = [Say::Stored { session: session.clone(), handled: row.1 }].into_iter().collect();
         let words = Words { says, ..Words::default() };
@@ -322,7 +322,7 @@ impl Core {
                 } else if stream.ledger.ahead_of_disk() {
                     stream.storing = true;
                     let handled = stream.ledger.handled();
-                    let row = stream.progress_row(self.progress, account.owner, session.id, handled);
+                    let row = stream.progress_row(self.progress, session.id, handled);
                     (false, Some((row, handled)))
                 } else {
                     (true, None)
@@ -578,7 +578,7 @@ impl Core {
         if resumable {
             account.states.stage(self.tables.sessions, session.id, None);
             let key = Bytes::copy_from_slice(&session.id.to_be_bytes());
-            writes.push(Write::Put { map: self.progress, owner: account.owner, key, row: None });
+            writes.push(Write::Put { map: self.progress, owner: STORE, key, row: None });
         }
         self.finish(now, &mut [Part { lock, account, words }], None, writes, todo);
         tracing::debug!(session = %session.jid, "ended");
@@ -632,7 +632,7 @@ impl Core {
             stream.cursor = stream.cursor.max(stream.floor(horizon).saturating_sub(1));
             floor = floor.min(stream.cursor);
             let handled = stream.ledger.handled();
-            writes.push(stream.progress_row(self.progress, account.owner, session.id, handled));
+            writes.push(stream.progress_row(self.progress, session.id, handled));
         }
         if account.log.cursor > account.log.cursor_stored {
             account.log.cursor_stored = account.log.cursor;
@@ -687,13 +687,13 @@ impl Account {
     }
 }
 
-/// Brings the stored sessions of an account back as detached.
-pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[(Bytes, Bytes)], now: Timestamp) {
+/// Brings the stored sessions of an account back as detached. `progress`: their rows of that name, as far as there are any.
+pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[(SessionId, Bytes)], now: Timestamp) {
     let rows: Vec<(SessionId, SessionRow)> =
         account.states.rows(core.tables.sessions).iter().map(|(id, row)| (*id, row.clone())).collect();
     for (id, row) in rows {
         let number = |bytes: Option<&[u8]>| bytes.and_then(|b| b.try_into().ok()).map(u64::from_be_bytes);
-        let stored = progress.iter().find(|(key, _)| number(Some(key)) == Some(id)).map(|(_, value)| value);
+        let stored = progress.iter().find(|(of, _)| *of == id).map(|(_, value)| value);
         let handled = stored.and_then(|value| number(value.get(..8))).unwrap_or(0);
         let cursor = stored.and_then(|value| number(value.get(8..16))).unwrap_or(account.log.cursor);
         let Ok(jid) = account.jid.as_jid().with_resource(&row.resource) else { continue };

@@ -22,7 +22,7 @@ use crate::hook::{Outgoing, Verdict};
 use crate::ledger::Ledger;
 use crate::registry::Registry;
 use crate::resume::SessionRow;
-use crate::store::{EntryId, MapId, Owner, Row, Write};
+use crate::store::{EntryId, MapId, Row, STORE, Write};
 
 /// The number of a session: unique in the store for ever, so that a log entry can name it.
 pub type SessionId = u64;
@@ -802,12 +802,14 @@ impl Stream {
     }
 
     /// The row that says how far the session is handled when its batch is committed, and what the client has.
-    pub(crate) fn progress_row(&mut self, map: MapId, owner: Owner, session: SessionId, n: u64) -> Write {
+    ///
+    /// These rows lie together, not each with its account: a commit writes whole pages, and the next one has most of them again.
+    pub(crate) fn progress_row(&mut self, map: MapId, session: SessionId, n: u64) -> Write {
         let mut value = Vec::with_capacity(16);
         value.extend_from_slice(&self.ledger.row(n).to_be_bytes());
         value.extend_from_slice(&self.cursor.to_be_bytes());
         let key = Bytes::copy_from_slice(&session.to_be_bytes());
-        Write::Put { map, owner, key, row: Some(Row::from(Bytes::from(value))) }
+        Write::Put { map, owner: STORE, key, row: Some(Row::from(Bytes::from(value))) }
     }
 
     /// Says `<a/>` with what is handled and stored.
