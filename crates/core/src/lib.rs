@@ -4,6 +4,8 @@
 
 pub mod account;
 pub mod commit;
+mod cursor;
+mod debt;
 pub mod delivery;
 pub mod effects;
 pub mod hook;
@@ -18,6 +20,7 @@ pub mod plan;
 pub mod presence;
 pub mod registry;
 pub mod resume;
+pub mod revive;
 pub mod roster;
 pub mod route;
 pub mod server;

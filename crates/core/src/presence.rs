@@ -13,11 +13,11 @@ use vorpal_proto::ns;
 use vorpal_proto::stanza::{Stanza, Type};
 
 use crate::account::{Account, AccountRef};
-use crate::commit::{Part, Say, Words};
+use crate::commit::{OrElse, Say, Words};
 use crate::hook::Dir;
 use crate::ledger::Pending;
 use crate::roster;
-use crate::server::{Core, Mode, Todo, Work};
+use crate::server::{Arrival, Core, Mode, Todo, Work};
 use crate::session::{Out, Pushed, Role, Session};
 
 /// When somebody was last here, and with which words (XEP-0012 §4).
@@ -45,7 +45,8 @@ impl Core {
         todo: &mut Todo,
     ) {
         let mut account = lock.lock();
-        let mut words = Words { settles: Some((session.clone(), pending)), ..Words::default() };
+        // Presence carries no promise; the session's row is written when it can be.
+        let mut words = Words { or_else: OrElse::Same, ..Words::settling(session, pending) };
         match stanza.type_() {
             Type::None => match priority(&stanza) {
                 Ok(priority) => self.available(now, &mut account, session, stanza, priority, &mut words),
@@ -54,11 +55,14 @@ impl Core {
                     words.says.push(Say::Send { to: session.id, stanza: answer });
                 }
             },
-            Type::Unavailable => self.unavailable(now, &mut account, session, stanza, &mut words),
+            Type::Unavailable => {
+                self.unavailable(now, &mut account, session, stanza, &mut words);
+                self.mark_dirty(lock, &mut account);
+            }
             // An error or a probe to nobody in particular says nothing.
             _ => {}
         }
-        self.finish(now, &mut [Part { lock, account: &mut account, words }], None, Vec::new(), todo);
+        self.say_alone(now, lock, &mut account, words, todo);
     }
 
     fn available(
@@ -95,7 +99,12 @@ impl Core {
         stanza: Stanza,
         words: &mut Words,
     ) {
-        let directed = std::mem::take(&mut session.stream().directed);
+        let directed = {
+            let mut stream = session.stream();
+            let directed = std::mem::take(&mut stream.directed);
+            stream.directed_changes.extend(directed.iter().cloned());
+            directed
+        };
         if session.is_available() {
             words.says.extend(self.expand(now, account, session, &stanza));
         }
@@ -140,7 +149,8 @@ impl Core {
 
     /// §4.3: what contacts have to say to a session that just became available, the account's other sessions, and the
     /// requests that wait (§3.1.3 rule 4).
-    pub(crate) fn probes(&self, now: Timestamp, lock: &AccountRef, session: &Arc<Session>, todo: &mut Todo) {
+    pub(crate) fn probes(&self, now: Timestamp, arrival: &Arrival, todo: &mut Todo) {
+        let Arrival { lock, session, back } = arrival;
         let (contacts, own, requests) = {
             let account = lock.lock();
             let rows = account.states.rows(self.tables.roster);
@@ -161,9 +171,14 @@ impl Core {
         };
         let mut answers = Vec::new();
         for contact in contacts {
-            if let Some(peer) = self.loaded(contact.as_str()) {
-                answers.extend(self.probed(now, &peer.lock(), lock.jid.as_jid(), &session.jid));
+            let peer = self.loaded(contact.as_str());
+            let here = peer.map(|peer| self.probed(now, &peer.lock(), lock.jid.as_jid(), &session.jid));
+            let here = here.unwrap_or_default();
+            if *back && here.is_empty() {
+                let gone = Stanza::presence(Type::Unavailable).from(contact.into_jid()).to(session.jid.clone());
+                answers.push(gone);
             }
+            answers.extend(here);
         }
         let account = lock.lock();
         let mut kept = Vec::new();
@@ -195,7 +210,8 @@ impl Core {
         .collect()
     }
 
-    /// Presence with `to` that changes no subscription (§4.6).
+    /// Presence with `to` that changes no subscription (§4.6). `refusal` is what is answered if it cannot get there: whoever
+    /// enters a room, and what else is available, waits for an answer.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn directed(
         &self,
@@ -204,36 +220,25 @@ impl Core {
         session: &Arc<Session>,
         pending: Pending,
         to: Jid,
+        refusal: Option<StanzaError>,
         mut stanza: Stanza,
         todo: &mut Todo,
     ) {
         let mut account = lock.lock();
-        let mut words = Words { settles: Some((session.clone(), pending)), ..Words::default() };
+        let mut words = Words::settling(session, pending);
         // A client's probe is answered by the contact's server as any other; asked by us, it is about what the roster
         // tells us already (§4.3.1).
         if stanza.type_() != Type::Probe {
             match self.gate(now, Dir::Sent, &account, &to, Some(session), &mut stanza) {
                 Ok(()) => {
-                    let full = {
-                        let mut stream = session.stream();
-                        match stanza.type_() {
-                            Type::None if stream.directed.len() < MAX_DIRECTED => {
-                                stream.directed.insert(to.clone());
-                                false
-                            }
-                            Type::None => !stream.directed.contains(&to),
-                            _ => {
-                                stream.directed.remove(&to);
-                                false
-                            }
-                        }
+                    let error = match (stanza.type_(), refusal) {
+                        (Type::None, Some(error)) => Some(error),
+                        _ => note_directed(session, &to, &stanza),
                     };
-                    if full {
-                        let error = StanzaError::resource_constraint().with_text("presence sent directly to too many");
-                        words.says.push(Say::Send { to: session.id, stanza: stanza.error(&error) });
-                    } else {
-                        words.says.push(Say::Route(Work { stanza, hops: 1, mode: Mode::Onward }));
-                    }
+                    words.says.push(match error {
+                        Some(error) => Say::Send { to: session.id, stanza: stanza.error(&error) },
+                        None => Say::Route(Work { stanza, hops: 1, mode: Mode::Onward }),
+                    });
                 }
                 Err(Some(error)) if stanza.is_answerable() => {
                     words.says.push(Say::Send { to: session.id, stanza: stanza.error(&error) });
@@ -241,7 +246,8 @@ impl Core {
                 Err(_) => {}
             }
         }
-        self.finish(now, &mut [Part { lock, account: &mut account, words }], None, Vec::new(), todo);
+        self.mark_dirty(lock, &mut account);
+        self.say_alone(now, lock, &mut account, words, todo);
     }
 
     /// Presence arrives for a local account (§8.5.2.1.2, §8.5.3.1). An account that is not loaded has no session.
@@ -258,7 +264,33 @@ impl Core {
             None => account.available().map(send).collect(),
         };
         let words = Words { says, ..Words::default() };
-        self.finish(now, &mut [Part { lock, account: &mut account, words }], None, Vec::new(), todo);
+        self.say_alone(now, lock, &mut account, words, todo);
+    }
+}
+
+/// Remembers to whom a session has shown itself (§4.6.3). An error if they are too many.
+fn note_directed(session: &Session, to: &Jid, stanza: &Stanza) -> Option<StanzaError> {
+    let mut stream = session.stream();
+    let stream = &mut *stream;
+    if stream.is_resumable() {
+        stream.directed_changes.insert(to.clone());
+    }
+    let directed = &mut stream.directed;
+    match stanza.type_() {
+        Type::None if directed.len() < MAX_DIRECTED || directed.contains(to) => directed.insert(to.clone()),
+        Type::None => {
+            return Some(StanzaError::resource_constraint().with_text("presence sent directly to too many"));
+        }
+        _ => directed.remove(to),
+    };
+    None
+}
+
+impl Account {
+    /// Whether a session has sent presence to somebody within this address, as it does to be in a room (XEP-0045 §7.2).
+    pub fn has_joined(&self, room: &Jid) -> bool {
+        let within = |to: &Jid| to.is_full() && to.bare_str() == room.bare_str();
+        self.sessions.iter().any(|session| session.stream().directed.iter().any(within))
     }
 }
 

@@ -1,6 +1,7 @@
 //! A server and its clients in one thread: [`World::settle`] goes on until nobody has anything to do, and the clock moves
 //! only when it is told to.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -76,7 +77,9 @@ impl World {
             max_attempts: 5,
             max_before_login: 16 * 1024,
             max_stanza: 256 * 1024,
-            allow_plaintext: true,
+            without_tls: true,
+            plain_without_tls: true,
+            mechanisms: HashMap::new(),
             passthrough,
             limits: Limits::default(),
         };
@@ -138,6 +141,10 @@ impl World {
 
     /// The server stops when everything is written, and starts again.
     pub fn restart(&mut self) {
+        self.settle();
+        self.core().suspend(self.now);
+        self.settle();
+        self.tick();
         self.settle();
         self.crash();
     }
@@ -334,6 +341,13 @@ impl World {
         }
     }
 
+    /// What a client's session wants to read of its log, and what stands there: for [`vorpal_net::c2s::Connection::fetched`].
+    pub fn read_log(&mut self, id: ClientId) -> Option<(Fetch, Vec<Entry>)> {
+        let fetch = self.clients[id].link.as_ref()?.connection.hungry()?;
+        let reader = self.running.as_mut()?.reader.as_mut();
+        Some((fetch, read(reader, fetch)?))
+    }
+
     fn spilled(&mut self) -> bool {
         let now = self.now;
         let Some(running) = &mut self.running else { return false };
@@ -359,7 +373,7 @@ impl World {
         let closed = feed(&core, reader.as_mut(), now, &mut link);
         if let Some(fetch) = link.connection.hungry() {
             let entries = read(reader.as_mut(), fetch);
-            link.connection.fetched(now, fetch, entries.as_deref());
+            link.connection.fetched(fetch, entries.as_deref());
             busy = true;
         }
         let mut out = Vec::new();

@@ -34,7 +34,7 @@ fn promises_hold_while_clients_come_and_go() {
         seed,
         steps: 200,
         accounts: 2,
-        failures: false,
+        failures: seed % 2 == 1,
         crashes: false,
     });
 }
@@ -45,7 +45,7 @@ fn promises_hold_over_crashes() {
         seed,
         steps: 300,
         accounts: 2 + (seed % 2) as usize,
-        failures: false,
+        failures: seed % 2 == 1,
         crashes: true,
     });
 }
