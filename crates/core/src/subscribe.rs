@@ -158,7 +158,7 @@ impl Core {
 
     /// Presence and the automatic answer that the table asks for, after the commit.
     fn follow(&self, account: &Account, contact: &BareJid, presence: Presence, reply: Option<Kind>, words: &mut Words) {
-        let mut says: SmallVec<[Say; 2]> = SmallVec::new();
+        let mut says: SmallVec<[Say; 1]> = SmallVec::new();
         if presence == Presence::Unavailable {
             says.extend(gone(account, contact));
         }
