@@ -41,7 +41,7 @@ def runner(load):
             del command[3:5]
         done = subprocess.run([str(word) for word in command] + words, capture_output=True, text=True)
         if done.returncode != 0:
-            raise Failed(f"{mode}: {done.stderr.strip() or done.returncode}")
+            raise Failed(f"{mode}: {done.stderr.strip()[:400] or done.returncode}")
         found = json.loads(done.stdout)
         if "churn_files_after" in found:
             found["churn_files_more"] = found["churn_files_after"] - found["churn_files_before"]
