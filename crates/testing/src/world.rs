@@ -142,6 +142,10 @@ impl World {
     /// The server stops when everything is written, and starts again.
     pub fn restart(&mut self) {
         self.settle();
+        self.core().suspend(self.now);
+        self.settle();
+        self.tick();
+        self.settle();
         self.crash();
     }
 
