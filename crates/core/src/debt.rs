@@ -141,16 +141,15 @@ impl Core {
             _ => None,
         };
         let Some(session) = words.of else { return };
+        let mut debts = words.debts;
+        for entry in debts.iter_mut().filter_map(|debt| debt.entry.take()) {
+            account.log.take(entry);
+        }
         if account.session(session.id).is_none() {
             // Nobody was told that these were handled, and nobody waits for an answer.
             return;
         }
-        for mut debt in words.debts {
-            if let Some(entry) = debt.entry.take() {
-                account.log.take(entry);
-            }
-            session.stream().debts.push(debt);
-        }
+        session.stream().debts.append(&mut debts);
         let Some(Pending(n)) = words.settles else { return };
         let managed = session.stream().managed;
         // The answer to an IQ is promised to nobody.

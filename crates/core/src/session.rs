@@ -590,7 +590,8 @@ impl Stream {
 
     /// Whether the session has taken enough of what it was given to be given more of the log.
     pub(crate) fn is_hungry(&self) -> bool {
-        self.reading.is_some_and(|r| !r.fetching) && self.has_room()
+        // One that sleeps does not know yet from where on.
+        self.reading.is_some_and(|r| !r.fetching) && !self.hibernates && self.has_room()
     }
 
     /// Whether a connection is there, and little waits to be written to it or acknowledged.
