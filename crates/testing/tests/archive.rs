@@ -27,7 +27,8 @@ struct Answer {
 
 impl Answer {
     fn bodies(&self) -> Vec<Option<String>> {
-        self.results.iter().map(|result| result.find(ns::CLIENT, "message").map(Element::content)).collect()
+        let body = |result: &Element| Some(result.find(ns::CLIENT, "message")?.find(ns::CLIENT, "body")?.content());
+        self.results.iter().map(body).collect()
     }
 
     fn fin(&self) -> &Element {
