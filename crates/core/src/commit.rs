@@ -81,7 +81,7 @@ pub(crate) enum Failure {
 /// What one account says when its writes are committed.
 #[derive(Default)]
 pub(crate) struct Words {
-    pub says: SmallVec<[Say; 2]>,
+    pub says: SmallVec<[Say; 1]>,
     /// the account's archive keeps the entry: its messages say so (XEP-0359)
     pub archived: bool,
     /// the session whose stanza it is
@@ -222,7 +222,7 @@ impl Core {
             let Some(Pending(n)) = part.words.settles else { continue };
             let mut stream = session.stream();
             if stream.is_resumable() {
-                writes.push(stream.progress_row(self.progress, part.account.owner, session.id, n));
+                writes.push(stream.progress_row(self.progress, session.id, n));
             }
         }
         let received = |owner| {

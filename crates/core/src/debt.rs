@@ -189,7 +189,7 @@ impl Core {
             let row = {
                 let mut stream = session.stream();
                 let resumable = stream.is_resumable();
-                resumable.then(|| stream.progress_row(self.progress, account.owner, session.id, handled))
+                resumable.then(|| stream.progress_row(self.progress, session.id, handled))
             };
             let says = Say::Stored { session: session.clone(), handled };
             let words = Words { of: Some(session), debts, ..Words::of_says([says]) };

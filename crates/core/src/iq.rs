@@ -33,6 +33,8 @@ pub(crate) struct Addressed {
     pub peer: Option<AccountRef>,
     pub refusal: Option<StanzaError>,
     pub at_host: bool,
+    /// the account that a change of one's own roster is about: both are changed in one batch
+    pub party: Option<AccountRef>,
 }
 
 /// What a handler says to a question.
@@ -140,6 +142,7 @@ impl Core {
             if asked.at_host { self.host(asked.to.domain()) } else { asked.peer.as_ref().map(|_| host_of(lock)) };
         let peer = asked.peer.filter(|peer| !Arc::ptr_eq(peer, lock));
         let own = !asked.at_host && asked.refusal.is_none() && asked.to.bare_str() == lock.jid.as_str();
+        let peer = peer.or(asked.party.filter(|party| own && !Arc::ptr_eq(party, lock)));
         let (mut a, mut b) = lock_pair(Some(lock), peer.as_ref());
         let Some(account) = a.as_deref_mut() else { return };
         let mut words = Words::settling(session, pending);
@@ -161,7 +164,11 @@ impl Core {
             Ok(self.put(now, question, None, &mut words, &mut behind))
         } else if own {
             question.at = At::OwnAccount;
-            Ok(self.put(now, question, Some(account), &mut words, &mut behind))
+            let answer = self.put(now, question, Some(account), &mut words, &mut behind);
+            if let Some(party) = b.as_deref_mut() {
+                self.subscribe_here(now, party, &mut words, &mut peer_words);
+            }
+            Ok(answer)
         } else {
             match (b.as_deref_mut(), self.gate(now, Dir::Sent, account, &asked.to, Some(session), &mut iq)) {
                 (_, Err(error)) => Err(error),

@@ -122,6 +122,11 @@ impl Inquiries {
         self.waiting.push_back(asked);
     }
 
+    /// Whether one could begin.
+    pub fn is_due(&self) -> bool {
+        !self.running && !self.waiting.is_empty()
+    }
+
     fn next(&mut self) -> Option<Asked> {
         if self.running {
             return None;

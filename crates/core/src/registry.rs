@@ -40,7 +40,8 @@ impl IqKey {
 pub struct Names {
     flags: Mutex<Vec<&'static str>>,
     slots: Mutex<Vec<&'static str>>,
-    pub(crate) tables: Mutex<Vec<TableKind>>,
+    /// shared with the accounts
+    pub(crate) tables: Mutex<Arc<Vec<TableKind>>>,
 }
 
 const MAX_FLAGS: usize = 64;
@@ -81,7 +82,7 @@ impl Names {
     pub(crate) fn table(&self, kind: TableKind) -> usize {
         let mut tables = self.tables.lock();
         tables.iter().position(|t| t.name == kind.name).unwrap_or_else(|| {
-            tables.push(kind);
+            Arc::make_mut(&mut tables).push(kind);
             tables.len() - 1
         })
     }
@@ -102,7 +103,7 @@ impl Names {
 
     /// Asks the store for the numbers of all tables that have none yet.
     pub fn bind(&self, mut number: impl FnMut(&str) -> store::Result<MapId>) -> store::Result<()> {
-        for table in self.tables.lock().iter_mut().filter(|t| t.map == UNBOUND) {
+        for table in Arc::make_mut(&mut self.tables.lock()).iter_mut().filter(|t| t.map == UNBOUND) {
             table.map = number(table.name)?;
         }
         Ok(())

@@ -94,6 +94,16 @@ impl RosterItem {
     }
 }
 
+/// Whom a change of a roster removes, if that is what the IQ asks for (RFC 6121 §2.5).
+pub(crate) fn removed(iq: &Stanza) -> Option<BareJid> {
+    if iq.type_() != Type::Set || !iq.has(ns::ROSTER, "query") {
+        return None;
+    }
+    let query = iq.get(ns::ROSTER, "query")?;
+    let item = query.find(ns::ROSTER, "item").filter(|item| item.get("subscription") == Some("remove"))?;
+    BareJid::parse(item.get("jid")?).ok()
+}
+
 /// What is kept of a contact that may never have been seen: a stranger's item.
 pub fn newest(core: &Core, account: &Account, contact: &BareJid) -> RosterItem {
     account.states.newest(core.tables.roster, contact).cloned().unwrap_or_default()

@@ -346,7 +346,7 @@ impl Core {
             host,
             disabled: row.disabled,
             sessions: SmallVec::new(),
-            states: States::new(&self.names.tables.lock()),
+            states: States::new(self.names.tables.lock().clone()),
             ids: IdKey::new(&self.secret, row.owner),
             waiting: VecDeque::new(),
             log: LogState::default(),
@@ -355,15 +355,17 @@ impl Core {
             unsaved: false,
             gone: Vec::new(),
         };
-        let mut progress = Vec::new();
         for row in reader.load(row.owner, MAX_ROWS)? {
-            if row.map == self.progress {
-                progress.push((row.key, row.row.value));
-            } else if let Some(at) = self.names.table_at(row.map)
+            if let Some(at) = self.names.table_at(row.map)
                 && !account.states.load(at, &row.key, &row.row.value)
             {
                 tracing::error!(account = %jid, table = at, "a stored row cannot be read and is left alone");
             }
+        }
+        let mut progress = Vec::new();
+        for id in account.states.rows(self.tables.sessions).keys() {
+            let row = reader.map_get(self.progress, store::STORE, &id.to_be_bytes())?;
+            progress.extend(row.map(|row| (*id, row.value)));
         }
         let newest =
             reader.log_range(row.owner, store::LogQuery { newest_first: true, limit: 1, ..Default::default() })?;

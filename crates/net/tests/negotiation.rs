@@ -315,7 +315,7 @@ impl World {
         let domain = BareJid::of_domain("example.net").unwrap();
         let registry = Registry::build(vorpal_modules::ALL.iter().copied(), names.clone(), |_| None).unwrap();
         names.bind(|name| writer.map(name, Loading::WithOwner)).unwrap();
-        let progress = writer.map("progress", Loading::WithOwner).unwrap();
+        let progress = writer.map("progress", Loading::Cold).unwrap();
         let mut bytes = Random(seed);
         let random = move |out: &mut [u8]| out.iter_mut().for_each(|b| *b = bytes.below(256) as u8);
         let core = Core::new(Arc::new(queue), names, progress, [7; 32], Box::new(random), now);

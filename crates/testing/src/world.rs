@@ -121,7 +121,7 @@ impl World {
         let registry = Registry::build(self.modules.iter().copied(), names.clone(), section).expect("the modules");
         let domain = BareJid::of_domain(HOST).expect("a host");
         names.bind(|name| writer.map(name, Loading::WithOwner)).expect("the store's tables");
-        let progress = writer.map("progress", Loading::WithOwner).expect("the store's tables");
+        let progress = writer.map("progress", Loading::Cold).expect("the store's tables");
         let random = self.random.clone();
         let random = Box::new(move |bytes: &mut [u8]| random.lock().fill(bytes));
         let core = Core::new(Arc::new(queue.clone()), names, progress, [7; 32], random, self.now);
