@@ -381,6 +381,7 @@ impl Core {
                 session.stream().closing = Some(Closing::Replaced);
                 old.wake();
             }
+            self.refuse_inquiries(now, lock, &mut account, &session, &mut todo);
             self.log_what_is_not(now, lock, &mut account, &session, &mut todo);
             let epoch = session.attach(wake);
             (session, epoch)
@@ -452,6 +453,7 @@ impl Core {
             self.end(now, lock, account, session, Closing::Normal, todo);
             return;
         }
+        self.refuse_inquiries(now, lock, account, session, todo);
         self.log_what_is_not(now, lock, account, session, todo);
         let horizon = account.horizon();
         let mut stream = session.stream();
@@ -587,6 +589,7 @@ impl Core {
             let resumable = stream.resumable;
             let was_reading = stream.reading.take().is_some();
             let held = stream.drain();
+            stream.inquiries = None;
             if let Some(wake) = wake {
                 wake.wake();
             }

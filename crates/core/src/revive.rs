@@ -93,8 +93,11 @@ impl Core {
         if floor > account.log.trimmed {
             let from = std::mem::replace(&mut account.log.trimmed, floor);
             let (owner, before) = (account.owner, floor + 1);
-            writes.push(Write::LogTrim { owner, after: from, before, keep: store::flags::ARCHIVED, limit: TRIM });
-            words.says.push(Say::Trimmed { from });
+            if account.log.loose {
+                account.log.loose = floor < account.log.last;
+                writes.push(Write::LogTrim { owner, after: from, before, keep: store::flags::ARCHIVED, limit: TRIM });
+                words.says.push(Say::Trimmed { from });
+            }
         }
         let unsaved = std::mem::take(&mut account.unsaved);
         for session in account.sessions.clone() {

@@ -14,6 +14,7 @@ use crate::account::Account;
 use crate::commit::Say;
 use crate::server::Core;
 use crate::session::Session;
+use crate::state::Map;
 use crate::subscription::{State, Subscription};
 
 /// So many contacts an account may have, unless the operator says otherwise.
@@ -96,6 +97,11 @@ impl RosterItem {
 /// What is kept of a contact that may never have been seen: a stranger's item.
 pub fn newest(core: &Core, account: &Account, contact: &BareJid) -> RosterItem {
     account.states.newest(core.tables.roster, contact).cloned().unwrap_or_default()
+}
+
+/// Whether an address stands in the account's roster, or is the account's own.
+pub fn lists(roster: Map<BareJid, RosterItem>, account: &Account, bare: &str) -> bool {
+    account.jid.as_str() == bare || account.states.rows(roster).get(bare).is_some_and(|item| item.listed)
 }
 
 /// Stages a changed item with the next version, and gives the pushes to the sessions that asked for the roster (§2.1.6).

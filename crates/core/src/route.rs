@@ -176,7 +176,7 @@ impl Core {
                 self.subscription_sent(now, lock, session, pending, peer.as_ref(), refusal, stanza, todo);
             }
             Kind::Iq => {
-                let to_iq = crate::iq::Asked { to, peer, refusal, at_host };
+                let to_iq = crate::iq::Addressed { to, peer, refusal, at_host };
                 self.iq_sent(now, lock, session, pending, to_iq, stanza, todo);
             }
         }

@@ -20,6 +20,7 @@ use crate::resume::Ended;
 use crate::revive::{DirectedKey, SessionRow};
 use crate::roster::{RosterItem, RosterMeta};
 use crate::session::{Flag, Session, SessionId, Wake};
+use crate::stanza_id::IdKey;
 use crate::state::{Cell, Map, States, TableKind};
 use crate::store::{self, BatchId, Journal, Kind, MapId, Reader};
 
@@ -153,6 +154,7 @@ pub struct Core {
     pub(crate) secret: [u8; 32],
     pub(crate) dirty: Mutex<Vec<AccountRef>>,
     pub(crate) deadlines: Mutex<BTreeSet<(Timestamp, BareJid, SessionId)>>,
+    pub(crate) sweeping: Mutex<crate::sweep::Progress>,
     spilled: Mutex<VecDeque<Cold>>,
     loader: Mutex<Option<Arc<dyn Wake>>>,
     random: Mutex<Random>,
@@ -217,6 +219,7 @@ impl Core {
             secret,
             dirty: Mutex::default(),
             deadlines: Mutex::default(),
+            sweeping: Mutex::default(),
             spilled: Mutex::default(),
             loader: Mutex::default(),
             random: Mutex::new(random),
@@ -344,6 +347,7 @@ impl Core {
             disabled: row.disabled,
             sessions: SmallVec::new(),
             states: States::new(self.names.tables.lock().clone()),
+            ids: IdKey::new(&self.secret, row.owner),
             waiting: VecDeque::new(),
             log: LogState::default(),
             dirty: false,

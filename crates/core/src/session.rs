@@ -20,6 +20,7 @@ use vorpal_proto::stanza::{Kind, Stanza, Type};
 use crate::debt::Debt;
 use crate::hook::{Outgoing, Verdict};
 use crate::ledger::Ledger;
+use crate::reading::Inquiries;
 use crate::registry::Registry;
 use crate::store::EntryId;
 
@@ -225,6 +226,8 @@ pub struct Stream {
     pub ledger: Ledger,
     /// an IQ that must be answered before the next stanza is taken
     pub(crate) barrier: Option<u64>,
+    /// questions that wait for the store
+    pub(crate) inquiries: Option<Box<Inquiries>>,
     /// the client asked for stream management: what it sends is promised
     pub managed: bool,
     /// stream management of what is sent, once `<enabled/>` was
@@ -312,6 +315,7 @@ impl Session {
             epoch: 0,
             ledger: Ledger::default(),
             barrier: None,
+            inquiries: None,
             managed: false,
             sm: None,
             owes_ack: None,
@@ -586,7 +590,12 @@ impl Stream {
 
     /// Whether the session has taken enough of what it was given to be given more of the log.
     pub(crate) fn is_hungry(&self) -> bool {
-        self.reading.is_some_and(|r| !r.fetching) && self.weight < MAX_QUEUED_BYTES / 4 && self.wake.is_some()
+        self.reading.is_some_and(|r| !r.fetching) && self.has_room()
+    }
+
+    /// Whether a connection is there, and little waits to be written to it or acknowledged.
+    pub(crate) fn has_room(&self) -> bool {
+        self.weight < MAX_QUEUED_BYTES / 4 && self.wake.is_some()
     }
 
     /// An element that is no stanza: has no number, is never held back.

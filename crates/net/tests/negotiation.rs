@@ -474,6 +474,10 @@ impl Peer {
             let entries = world.reader.log_range(fetch.owner, query).map_err(|e| e.to_string())?;
             self.connection.fetched(fetch, Some(&entries));
         }
+        while let Some(inquiry) = self.connection.inquiry() {
+            let found = (inquiry.job)(world.reader.as_mut());
+            world.core.answered(now, inquiry.asker, found);
+        }
         self.take(reached)?;
         if self.connection.is_over() {
             self.closed = true;

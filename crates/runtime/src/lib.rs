@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, Semaphore};
 use vorpal_core::join::Fetch;
+use vorpal_core::reading::Inquiry;
 use vorpal_core::server::Core;
 use vorpal_core::session::Wake;
 use vorpal_core::store::{Entry, LogQuery, StoreError};
@@ -66,6 +67,16 @@ impl Runtime {
                 reader.log_range(fetch.owner, query)
             })
             .await
+    }
+
+    /// Reads what a question needs, and has it answered: beside the connection that asked, which goes on.
+    pub fn inquire(self: &Arc<Runtime>, inquiry: Inquiry) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            let Inquiry { asker, job } = inquiry;
+            let found = this.readers.read(move |reader| Ok(job(reader))).await;
+            this.core.answered(now(), asker, found.unwrap_or_else(|error| Err(error.into())));
+        });
     }
 
     /// Anything else that is read. Cancel-safe.

@@ -98,6 +98,17 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
             runtime.core.tick(now());
         }
     });
+    let sweeping = Arc::downgrade(&runtime);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(TICK).await;
+            let Some(runtime) = sweeping.upgrade() else { return };
+            let core = runtime.core.clone();
+            if let Err(error) = runtime.readers.read(move |reader| core.sweep(now(), reader)).await {
+                tracing::error!(%error, "accounts cannot be looked after");
+            }
+        }
+    });
     let wake = Arc::new(Waker::default());
     runtime.core.set_loader(wake.clone());
     let loading = Arc::downgrade(&runtime);

@@ -91,7 +91,10 @@ pub struct Simulator {
 /// # Errors
 /// What does not hold, with the story that led to it.
 pub fn play(plan: Plan, modules: &'static [&'static vorpal_core::module::Module]) -> Result<usize, String> {
-    let world = World::new(plan.seed, Store::Memory, plan.seed & 1 == 0, modules);
+    // With an archive everything is written; without one some of it only when it has to be.
+    let archive = plan.seed & 2 == 0;
+    let modules: Vec<_> = modules.iter().copied().filter(|module| archive || module.name != "mam").collect();
+    let world = World::new(plan.seed, Store::Memory, plan.seed & 1 == 0, &modules);
     let mut simulator = Simulator {
         world,
         random: Random::new(plan.seed ^ 0xABCD_EF01),

@@ -10,10 +10,11 @@ use bytes::BytesMut;
 use parking_lot::Mutex;
 use vorpal_core::host::Host;
 use vorpal_core::join::Fetch;
-use vorpal_core::module::Module;
+use vorpal_core::module::{Module, Section};
+use vorpal_core::reading::Inquiry;
 use vorpal_core::registry::Registry;
 use vorpal_core::server::{Core, core_names};
-use vorpal_core::store::{Entry, Loading, LogQuery, Reader};
+use vorpal_core::store::{Batch, Entry, Ids, Journal, Loading, LogQuery, Reader, Write};
 use vorpal_net::c2s::{Connection, Need, Settings};
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::element::Element;
@@ -22,7 +23,7 @@ use vorpal_proto::ns;
 use vorpal_proto::parse::Limits;
 use vorpal_proto::sasl::client::{Client as SaslClient, Keys, Secret};
 use vorpal_proto::sasl::{Credentials, Hash, Iterations, Mechanism, Nonce, decode_payload, encode_payload};
-use vorpal_store::writer::{Step, Writer};
+use vorpal_store::writer::{Queue, Step, Writer};
 
 use crate::client::{Bell, Client, Heard, Link, Smacks};
 use crate::disk::{Medium, Mood, Store};
@@ -45,6 +46,7 @@ pub type ClientId = usize;
 
 struct Running {
     core: Arc<Core>,
+    queue: Queue,
     writer: Writer,
     reader: Box<dyn Reader>,
 }
@@ -59,7 +61,8 @@ pub struct World {
     /// what the disk is told to do wrong
     pub mood: Arc<Mood>,
     settings: Arc<Settings>,
-    modules: &'static [&'static Module],
+    modules: Vec<&'static Module>,
+    sections: Vec<(&'static str, Section)>,
     credentials: Vec<Credentials>,
     keys: Keys,
     running: Option<Running>,
@@ -69,7 +72,18 @@ pub struct World {
 
 impl World {
     /// A world with a server that just started on an empty store, and nobody in it.
-    pub fn new(seed: u64, store: Store, passthrough: bool, modules: &'static [&'static Module]) -> World {
+    pub fn new(seed: u64, store: Store, passthrough: bool, modules: &[&'static Module]) -> World {
+        World::configured(seed, store, passthrough, modules, Vec::new())
+    }
+
+    /// The same, of which some modules read a section of the configuration.
+    pub fn configured(
+        seed: u64,
+        store: Store,
+        passthrough: bool,
+        modules: &[&'static Module],
+        sections: Vec<(&'static str, Section)>,
+    ) -> World {
         let salt = [7; 16];
         let derive = |hash| Credentials::derive(hash, PASSWORD, &salt, Iterations::MIN).expect("a good password");
         let credentials = [Hash::Sha1, Hash::Sha256].map(derive).to_vec();
@@ -89,7 +103,8 @@ impl World {
             medium: Medium::new(store),
             mood: Arc::default(),
             settings: Arc::new(settings),
-            modules,
+            modules: modules.to_vec(),
+            sections,
             keys: Keys::derive(Hash::Sha1, PASSWORD, &salt, Iterations::MIN).expect("a good password"),
             credentials,
             running: None,
@@ -102,17 +117,18 @@ impl World {
     fn start(&mut self) {
         let (queue, mut writer) = Writer::new(self.medium.open(self.mood.clone()));
         let names = core_names();
-        let registry = Registry::build(self.modules.iter().copied(), names.clone(), |_| None).expect("the modules");
+        let section = |name: &str| self.sections.iter().find(|(of, _)| *of == name).map(|(_, section)| section.clone());
+        let registry = Registry::build(self.modules.iter().copied(), names.clone(), section).expect("the modules");
         let domain = BareJid::of_domain(HOST).expect("a host");
         names.bind(|name| writer.map(name, Loading::WithOwner)).expect("the store's tables");
         let progress = writer.map("progress", Loading::Cold).expect("the store's tables");
         let random = self.random.clone();
         let random = Box::new(move |bytes: &mut [u8]| random.lock().fill(bytes));
-        let core = Core::new(Arc::new(queue), names, progress, [7; 32], random, self.now);
+        let core = Core::new(Arc::new(queue.clone()), names, progress, [7; 32], random, self.now);
         core.set_hosts([Arc::new(Host::new(&domain, registry))]);
         let mut reader = writer.reader().expect("the store can be read");
         core.load_sessions(self.now, reader.as_mut()).expect("sessions come back");
-        self.running = Some(Running { core: Arc::new(core), writer, reader });
+        self.running = Some(Running { core: Arc::new(core), queue, writer, reader });
     }
 
     /// The kernel.
@@ -164,8 +180,26 @@ impl World {
         let now = self.now;
         if let Some(running) = &mut self.running {
             running.core.tick(now);
+            running.core.sweep(now, running.reader.as_mut()).expect("accounts are looked after");
             running.writer.idle(now.as_millis(), false).expect("the store tidies up");
         }
+    }
+
+    /// Writes behind the kernel's back: it knows of it when it was started again.
+    pub fn write(&mut self, mut make: impl FnMut(&mut dyn Ids) -> Vec<Write>) {
+        let now = self.now.as_millis();
+        let queue = &self.running().queue;
+        Journal::submit(queue, now * 1000, &mut |ids| Batch {
+            now,
+            writes: make(ids),
+            id: ids.batch(),
+            ..Batch::default()
+        });
+    }
+
+    /// A reader of the store.
+    pub fn reader(&self) -> Box<dyn Reader> {
+        self.running().writer.reader().expect("the store can be read")
     }
 
     /// Creates an account. False if the name is taken.
@@ -374,6 +408,10 @@ impl World {
         if let Some(fetch) = link.connection.hungry() {
             let entries = read(reader.as_mut(), fetch);
             link.connection.fetched(fetch, entries.as_deref());
+            busy = true;
+        }
+        while let Some(Inquiry { asker, job }) = link.connection.inquiry() {
+            core.answered(now, asker, job(reader.as_mut()));
             busy = true;
         }
         let mut out = Vec::new();

@@ -300,6 +300,9 @@ async fn bound(shared: &Arc<Shared>, task: &mut Task) {
             let entries = shared.runtime.fetch(fetch).await;
             task.connection.fetched(fetch, entries.as_deref().ok());
         }
+        while let Some(inquiry) = task.connection.inquiry() {
+            shared.runtime.inquire(inquiry);
+        }
         let until = resting.filter(|_| reads);
         match task.event(reads && until.is_none(), until).await {
             Event::Closed => return,
