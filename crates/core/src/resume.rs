@@ -661,6 +661,7 @@ impl Core {
                 session.stream().wake();
             }
         }
+        self.trim(now, &mut todo);
         self.run_todo(now, todo);
         self.evict();
     }
