@@ -16,7 +16,7 @@ use vorpal_proto::error::StanzaError;
 use vorpal_proto::stanza::{Kind, Stanza};
 
 use crate::account::{Account, AccountRef};
-use crate::commit::{Draft, Failure, OrElse, Part, Say, Words, give};
+use crate::commit::{Draft, Failure, OrElse, Part, Say, Words};
 use crate::ledger::{Pending, Settled};
 use crate::log::LogMeta;
 use crate::server::{Core, Todo};
@@ -163,7 +163,7 @@ impl Core {
                 out = Out::new(error.clone(), None, Role::Planned).shared(Some(&shared));
                 owed = Some((error, shared));
             }
-            give(lock, account, &session, out, todo);
+            self.give(lock, account, &session, out, todo);
         }
         if !managed {
             self.settle(now, lock, account, &session, n, false, todo);

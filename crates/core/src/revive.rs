@@ -117,7 +117,10 @@ impl Core {
             }
             stream.cursor = stream.cursor.max(stream.floor(horizon).saturating_sub(1));
             let handled = stream.ledger.handled();
-            writes.push(stream.progress_row(self.progress, session.id, handled));
+            let row = (stream.ledger.row(handled), stream.cursor);
+            if account.unsaved || row != stream.progress {
+                writes.push(stream.progress_row(self.progress, session.id, handled));
+            }
         }
         if cursor > account.log.stored {
             account.log.stored = cursor;
@@ -271,6 +274,7 @@ pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[(SessionId
             stream.ledger = Ledger::resumed(handled);
             stream.presence = row.presence.as_deref().and_then(|text| Stanza::parse(text).ok());
             stream.restore(&row, cursor, now);
+            session.set_counted();
             stream.directed = account.directed_rows(core, id).into_iter().collect();
             let from = account.log.cursor().min(cursor) + 1;
             stream.read_from(from, cursor + 1);
