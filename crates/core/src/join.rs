@@ -53,7 +53,7 @@ impl Core {
         let mut stream = session.stream();
         let reading = stream.reading.as_mut()?;
         reading.fetching = true;
-        Some(Fetch { owner: account.owner, from: reading.pos, limit: PAGE, end: account.horizon() })
+        Some(Fetch { owner: account.owner, from: reading.pos, limit: self.bounds().page, end: account.horizon() })
     }
 
     /// Entries that were read for a session, ascending. An empty list with an error of the store is the same as no answer:

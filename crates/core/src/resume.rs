@@ -97,7 +97,7 @@ impl Core {
             self.fill_random(&mut id);
             // Never 0, and never the sign bit of a signed column.
             let id = (u64::from_be_bytes(id) >> 1).max(1);
-            let session = Arc::new(Session::new(id, jid));
+            let session = Arc::new(Session::new(id, jid, &self.bounds()));
             session.attach(wake);
             account.sessions.push(session.clone());
             let registry = account.host.registry();
@@ -697,7 +697,7 @@ pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[(Bytes, By
         let handled = stored.and_then(|value| number(value.get(..8))).unwrap_or(0);
         let cursor = stored.and_then(|value| number(value.get(8..16))).unwrap_or(account.log.cursor);
         let Ok(jid) = account.jid.as_jid().with_resource(&row.resource) else { continue };
-        let session = Session::new(id, jid);
+        let session = Session::new(id, jid, &core.bounds());
         session.restore_flags(core.names.flag_bits(&row.flags));
         session.set_priority(row.priority);
         {

@@ -22,7 +22,10 @@ use crate::hook::{Outgoing, Verdict};
 use crate::ledger::Ledger;
 use crate::registry::Registry;
 use crate::resume::SessionRow;
+use crate::server::Bounds;
 use crate::store::{EntryId, MapId, Owner, Row, Write};
+
+mod inspect;
 
 /// The number of a session: unique in the store for ever, so that a log entry can name it.
 pub type SessionId = u64;
@@ -232,6 +235,8 @@ pub struct Stream {
     /// it is back after a restart, and nobody has resumed it yet
     restored: bool,
     slots: Vec<Option<Box<dyn Any + Send>>>,
+    max_queued: usize,
+    max_held: usize,
 }
 
 /// What a connection has to do after it was given what waits.
@@ -260,7 +265,7 @@ pub(crate) enum Closing {
 
 impl Session {
     /// A session that just came to be: attached by nobody, unavailable.
-    pub fn new(id: SessionId, jid: Jid) -> Session {
+    pub fn new(id: SessionId, jid: Jid, bounds: &Bounds) -> Session {
         let stream = Stream {
             wake: None,
             epoch: 0,
@@ -289,6 +294,8 @@ impl Session {
             cursor: 0,
             restored: false,
             slots: Vec::new(),
+            max_queued: bounds.queued,
+            max_held: bounds.held,
         };
         Session {
             id,
@@ -412,7 +419,7 @@ impl Stream {
         }
         let weight = out.stanza.weight();
         // One that reads already is given, whatever it weighs, what was on its way when it began: a bounded rest.
-        if self.weight + weight > MAX_QUEUED_BYTES && self.reading.is_none() {
+        if self.weight + weight > self.max_queued && self.reading.is_none() {
             if let Some(entry) = out.entry {
                 self.reading = Some(Reading { pos: entry, had_to: entry, fetching: false });
                 return Pushed::Left;
@@ -483,7 +490,7 @@ impl Stream {
             }
         }
         let weight = out.stanza.weight();
-        if self.weight + weight > MAX_QUEUED_BYTES {
+        if self.weight + weight > self.max_queued {
             return if state { Pushed::Left } else { Pushed::Full };
         }
         self.weight += weight;
@@ -523,7 +530,7 @@ impl Stream {
 
     /// Whether the session has taken enough of what it was given to be given more of the log.
     pub(crate) fn is_hungry(&self) -> bool {
-        self.reading.is_some_and(|r| !r.fetching) && self.weight < MAX_QUEUED_BYTES / 4 && self.wake.is_some()
+        self.reading.is_some_and(|r| !r.fetching) && self.weight < self.max_queued / 4 && self.wake.is_some()
     }
 
     /// An element that is no stanza: has no number, is never held back.
@@ -583,7 +590,7 @@ impl Stream {
                         Verdict::HoldLatest => self.hold(next, true),
                         Verdict::Drop => self.weight -= next.stanza.weight(),
                     }
-                    if self.held.len() >= MAX_HELD {
+                    if self.held.len() >= self.max_held {
                         self.release(out);
                         wrote = true;
                     }
