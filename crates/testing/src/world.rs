@@ -180,7 +180,12 @@ impl World {
 
     /// The process is killed, and a new one starts on what is stored. Everybody loses the connection.
     pub fn crash(&mut self) {
-        self.medium.crash();
+        self.lose_power(0);
+    }
+
+    /// As [`World::crash`], and the latest commits are forgotten as well, as far as the disk may.
+    pub fn lose_power(&mut self, forget: usize) {
+        self.medium.crash(forget);
         for client in &mut self.clients {
             client.link = None;
         }
