@@ -60,6 +60,7 @@ class Server:
     def __init__(self, accounts):
         self.folder = Path(tempfile.mkdtemp(prefix=f"compare-{self.name}-"))
         self.port, self.direct_port = free_port(), free_port()
+        self.plain_port = self.port  # where a client may stay without TLS
         self.key, self.cert = certificate(self.folder)
         self.process = None
         try:
@@ -154,6 +155,7 @@ class Vorpal(Server):
         return self.binary + ["--config", str(self.folder / "vorpal.toml"), "serve"]
 
     def prepare(self, accounts):
+        self.plain_port = free_port()
         (self.folder / "vorpal.toml").write_text(f"""
 hosts = ["{DOMAIN}"]
 data = "{self.folder}/data"
@@ -161,6 +163,7 @@ data = "{self.folder}/data"
 [listen]
 c2s = ["127.0.0.1:{self.port}"]
 c2s_tls = ["127.0.0.1:{self.direct_port}"]
+c2s_plain = ["127.0.0.1:{self.plain_port}"]
 
 [tls]
 certificate = "{self.cert}"
@@ -237,7 +240,8 @@ def measure(load, server, row):
 
 
 def run(load, server, row, more):
-    command = [load, "--pid", server.process.pid, "--port", server.port, "--domain", DOMAIN, "--password", PASSWORD,
+    port = server.plain_port if "--plain" in row.options else server.port
+    command = [load, "--pid", server.process.pid, "--port", port, "--domain", DOMAIN, "--password", PASSWORD,
                "--json", row.mode, *row.options, *more]
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     if done.returncode != 0:

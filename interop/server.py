@@ -1,5 +1,6 @@
 """The server under test: a real process on free loopback ports, with its data in a directory of its own."""
 
+import json
 import os
 import random
 import signal
@@ -68,6 +69,9 @@ class Server:
                               capture_output=True, timeout=30)
         assert done.returncode == 0, f"vorpal {' '.join(words)}: {done.stderr}"
         return done.stdout
+
+    def json(self, *words):
+        return json.loads(self.command("--json", *words))
 
     def add_user(self, name="user"):
         """A user nobody else has: its bare address, and its password."""

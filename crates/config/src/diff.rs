@@ -6,7 +6,7 @@ use std::fmt;
 use crate::keys::Top;
 use crate::load::{Certificate, Config, Host};
 use crate::scalar::quote;
-use crate::table::Keys;
+use crate::table::{Keys, Setting};
 use crate::tree::Section;
 
 /// One key whose value is another now.
@@ -53,6 +53,12 @@ impl Config {
                 let key = format!("host.{}.certificate", quote(host.name.as_str()));
                 changes.push(Change { key, from: files(old), to: files(host), needs_restart: false });
             }
+            let shared = old.mechanisms == self.login.mechanisms && host.mechanisms == new.login.mechanisms;
+            if old.mechanisms != host.mechanisms && !shared {
+                let key = format!("host.{}.mechanisms", quote(host.name.as_str()));
+                let (from, to) = (old.mechanisms.to_toml(), host.mechanisms.to_toml());
+                changes.push(Change { key, from, to, needs_restart: false });
+            }
         }
         changes.extend(modules(&pairs));
         changes
@@ -80,6 +86,7 @@ impl Config {
         add(&Top { data: self.data.clone(), durability: self.durability, hosts }, &mut all);
         add(&self.listen, &mut all);
         add(&self.tls, &mut all);
+        add(&self.login, &mut all);
         add(&self.log, &mut all);
         add(&self.limits, &mut all);
         add(&self.xml, &mut all);

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::units::{Bounded, Bytes, GIB, HOUR, KIB, MIB, Per, Period, Rate, SECOND};
-use crate::{Address, FilePath, HostName, choice, section};
+use crate::{Address, FilePath, HostName, LoopbackAddress, choice, section};
 
 choice! {
     /// What an acknowledged stanza survives.
@@ -22,6 +22,20 @@ choice! {
         V12 = "1.2",
         /// TLS 1.3 and everything newer.
         V13 = "1.3",
+    }
+}
+
+choice! {
+    /// A way to log in (SASL). SCRAM stands for its variant with channel binding, too.
+    pub enum Mechanism {
+        /// SCRAM with SHA-512.
+        ScramSha512 = "SCRAM-SHA-512",
+        /// SCRAM with SHA-256.
+        ScramSha256 = "SCRAM-SHA-256",
+        /// SCRAM with SHA-1.
+        ScramSha1 = "SCRAM-SHA-1",
+        /// The password itself.
+        Plain = "PLAIN",
     }
 }
 
@@ -76,6 +90,10 @@ section! {
         c2s: Vec<Address> = loopback(C2S), example ["0.0.0.0:5222"], restart;
         /// Addresses for clients that begin with TLS (XEP-0368).
         c2s_tls: Vec<Address> = loopback(C2S_TLS), example ["0.0.0.0:5223", "[::]:5223"], restart;
+        /// Addresses for a proxy on the same machine that has ended TLS already: what comes there is not encrypted, may log
+        /// in as it is, and is not offered TLS. Only loopback addresses can be given. There is nothing that a login could
+        /// be bound to (SCRAM-PLUS), and no PLAIN unless `login.plain_without_tls` allows it.
+        c2s_plain: Vec<LoopbackAddress> = Vec::new(), example ["127.0.0.1:5280"], restart;
         /// The socket through which `vorpal` commands reach the running server. Unless given, `admin.sock` in the data
         /// directory.
         admin: FilePath = FilePath::new("data/admin.sock"), example "/run/vorpal/admin.sock", restart;
@@ -92,6 +110,19 @@ section! {
         certificate: Option<FilePath> = None, example "/etc/vorpal/fullchain.pem";
         /// The file with the certificate's private key, in PEM. A certificate and its key are given together.
         key: Option<FilePath> = None, example "/etc/vorpal/privkey.pem";
+    }
+}
+
+section! {
+    /// Logging in.
+    pub struct Login in "login" {
+        /// What clients may log in with, on hosts that do not say otherwise. SCRAM is offered with channel binding and
+        /// without. A client picks the best it knows: an account that has no keys for it, as one that was imported with
+        /// those of another hash, then cannot log in (see `vorpal user import`).
+        mechanisms: Vec<Mechanism> = vec![Mechanism::ScramSha512, Mechanism::ScramSha256, Mechanism::ScramSha1, Mechanism::Plain], example ["SCRAM-SHA-1", "PLAIN"];
+        /// Whether PLAIN is offered, if it is at all, to what comes to `listen.c2s_plain`: the password then stands
+        /// readable between the proxy and the server.
+        plain_without_tls: bool = false, example true;
     }
 }
 
@@ -147,6 +178,8 @@ section! {
 section! {
     /// What is particular to one host. A host with a section has to stand in `hosts`, if that is given.
     pub struct HostKeys in "host.NAME" {
+        /// What clients may log in with on this host, in place of `login.mechanisms`.
+        mechanisms: Option<Vec<Mechanism>> = None, example ["SCRAM-SHA-1", "PLAIN"];
         /// The file with the certificate of this host and its chain, in PEM.
         certificate: Option<FilePath> = None, example "/etc/vorpal/example.org/fullchain.pem";
         /// The file with the certificate's private key, in PEM.

@@ -13,7 +13,7 @@ use crate::nearest::nearest;
 use crate::scalar::{Scalar, quote};
 use crate::table::{Keys, Shape};
 use crate::tree::{Branch, Node, Section, Value, insert, parse};
-use crate::{Durability, FilePath, HostName, Limits, Listen, Log, Module, Tls, Xml};
+use crate::{Durability, FilePath, HostName, Limits, Listen, Log, Login, Mechanism, Module, Tls, Xml};
 
 /// The largest file that is read, in bytes.
 pub const MAX_FILE: u64 = 1 << 20;
@@ -37,6 +37,8 @@ pub struct Config {
     pub listen: Listen,
     /// TLS of all hosts. Which certificate a host has is said by the host.
     pub tls: Tls,
+    /// Logging in. What a host offers is said by the host.
+    pub login: Login,
     /// The log.
     pub log: Log,
     /// What one address, account or connection may use.
@@ -54,6 +56,8 @@ pub struct Host {
     pub name: HostName,
     /// Its own certificate, or that of all hosts; without either it needs a self-signed one.
     pub certificate: Option<Certificate>,
+    /// What clients may log in with, at least one.
+    pub mechanisms: Vec<Mechanism>,
     /// Its modules that are switched on, in the order of the server's list.
     pub modules: Vec<(&'static str, Section)>,
 }
@@ -214,6 +218,9 @@ impl ConfigReader<'_> {
 
         let mut listen: Listen = self.values(&given_listen);
         let mut tls: Tls = self.values(&given_tls);
+        let given_login = self.section_of("login", &mut root);
+        let login: Login = self.values(&given_login);
+        self.check_mechanisms(&given_login, &login.mechanisms);
         let log: Log = self.section(&mut root);
         let limits: Limits = self.section(&mut root);
         let xml: Xml = self.section(&mut root);
@@ -258,12 +265,29 @@ impl ConfigReader<'_> {
                 let (certificate, key) = (under(&own.keys.certificate), under(&own.keys.key));
                 self.certificate(&own.section, certificate.as_ref(), key.as_ref())
             });
+            let mechanisms = own.and_then(|own| {
+                let mechanisms = own.keys.mechanisms.clone()?;
+                self.check_mechanisms(&own.section, &mechanisms);
+                Some(mechanisms)
+            });
+            let mechanisms = mechanisms.unwrap_or_else(|| login.mechanisms.clone());
             let own = own.map_or(&nothing, |own| &own.modules);
             let modules = all.resolve(own, self.modules, &source, &mut self.wrong);
-            Host { name, certificate: certificate.or_else(|| shared.clone()), modules }
+            Host { name, certificate: certificate.or_else(|| shared.clone()), mechanisms, modules }
         });
         let hosts = hosts.collect();
-        Config { data, durability: top.durability, hosts, listen, tls, log, limits, xml, base: base.to_path_buf() }
+        Config {
+            data,
+            durability: top.durability,
+            hosts,
+            listen,
+            tls,
+            login,
+            log,
+            limits,
+            xml,
+            base: base.to_path_buf(),
+        }
     }
 
     /// Takes a section out of the file; an empty one, if it is not there or no table.
@@ -376,6 +400,13 @@ impl ConfigReader<'_> {
                 None => Problem::Value { key: host.section.path.clone(), message: "is not listed in `hosts`".into() },
             };
             self.wrong.push(self.source.place(&host.key_at), problem);
+        }
+    }
+
+    /// Somebody has to be able to log in.
+    fn check_mechanisms(&mut self, section: &Section, mechanisms: &[Mechanism]) {
+        if mechanisms.is_empty() {
+            self.wrong.extend([section.error("mechanisms", "has to name at least one")]);
         }
     }
 

@@ -163,6 +163,33 @@ impl Scalar for Address {
     }
 }
 
+/// An address and port to listen on that only this machine reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LoopbackAddress(SocketAddr);
+
+impl Deref for LoopbackAddress {
+    type Target = SocketAddr;
+
+    fn deref(&self) -> &SocketAddr {
+        &self.0
+    }
+}
+
+impl Scalar for LoopbackAddress {
+    fn expected() -> String {
+        "a loopback address with a port, such as \"127.0.0.1:5280\" or \"[::1]:5280\"".into()
+    }
+
+    fn from_text(text: &str) -> Result<LoopbackAddress, String> {
+        let address = text.parse().ok().filter(|address: &SocketAddr| address.ip().is_loopback());
+        address.map(LoopbackAddress).ok_or_else(|| format!("has to be {}, not {}", Self::expected(), quote(text)))
+    }
+
+    fn text(&self) -> String {
+        self.0.to_string()
+    }
+}
+
 /// The path of a file or directory, never empty.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FilePath(PathBuf);
@@ -261,6 +288,7 @@ impl Scalar for String {
 }
 
 scalar_serde!(Address);
+scalar_serde!(LoopbackAddress);
 scalar_serde!(FilePath);
 scalar_serde!(HostName);
 

@@ -3,19 +3,20 @@
 //! The state is behind one lock. Whoever needs two accounts takes both at once, in the order of their addresses in
 //! memory, for one synchronous stretch; see `lock_pair`.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 use vorpal_proto::jid::BareJid;
 
-use crate::commit::Waiting;
+use crate::commit::{Failure, Waiting};
+use crate::cursor::LogState;
 use crate::host::Host;
 use crate::plan::Targets;
 use crate::session::{Session, SessionId};
 use crate::state::States;
-use crate::store::{EntryId, Owner};
+use crate::store::{BatchId, EntryId, Owner};
 
 /// So many sessions an account may have at once, unless the operator says otherwise.
 pub const MAX_SESSIONS: usize = 50;
@@ -50,25 +51,13 @@ pub struct Account {
     pub(crate) log: LogState,
     /// has something that should be written within a second
     pub(crate) dirty: bool,
-}
-
-/// Where an account's log stands.
-#[derive(Default)]
-pub(crate) struct LogState {
-    /// everything up to here was taken by some session
-    pub cursor: EntryId,
-    /// the cursor as it is stored
-    pub cursor_stored: EntryId,
-    /// the newest entry that was submitted
-    pub last: EntryId,
-    /// entries that sessions hold and have not yet taken, with how many hold each
-    pub held: BTreeMap<EntryId, u16>,
-    /// entries above the cursor that were taken
-    pub taken: BTreeSet<EntryId>,
-    /// there are entries above the cursor that no session holds
-    pub missed: bool,
-    /// up to here entries were let go of
-    pub trimmed: EntryId,
+    /// a batch came to nothing: so will everything that was submitted up to this one, and what its sessions send until
+    /// then is not submitted at all
+    pub(crate) doomed: Option<(BatchId, Failure)>,
+    /// rows of its sessions may differ from what is stored: they are written anew
+    pub(crate) unsaved: bool,
+    /// sessions that ended, and whose rows could not be deleted yet
+    pub(crate) gone: Vec<SessionId>,
 }
 
 impl AccountLock {
@@ -131,51 +120,26 @@ impl Account {
         self.sessions.iter().filter(fit).map(|s| s.id).collect()
     }
 
+    /// The newest batch of it that is not back yet.
+    pub(crate) fn last_in_flight(&self) -> Option<BatchId> {
+        self.waiting.iter().rev().find_map(Waiting::in_flight)
+    }
+
+    /// Whether something that a session sent is on its way to the disk.
+    pub(crate) fn has_in_flight(&self, session: &Session) -> bool {
+        self.waiting.iter().any(|waiting| waiting.in_flight().is_some() && waiting.is_of(session))
+    }
+
+    /// An entry was not written: whoever holds it holds something that is not in the log.
+    pub(crate) fn never_was(&mut self, entry: EntryId) {
+        self.log.take(entry);
+        for session in &self.sessions {
+            session.stream().not_logged(entry);
+        }
+    }
+
     /// Below this id nothing waits for its commit: so far the log may be read. Ids ascend along the queue.
     pub(crate) fn horizon(&self) -> EntryId {
-        self.waiting.iter().find_map(|w| w.entry).unwrap_or(self.log.last + 1)
-    }
-}
-
-impl LogState {
-    /// A session was given an entry.
-    pub(crate) fn hold(&mut self, entry: EntryId) {
-        *self.held.entry(entry).or_default() += 1;
-    }
-
-    /// A session took entries: they need nobody else.
-    pub(crate) fn take(&mut self, entries: &[EntryId]) {
-        for entry in entries {
-            self.held.remove(entry);
-            if *entry > self.cursor {
-                self.taken.insert(*entry);
-            }
-        }
-    }
-
-    /// A session that held an entry is gone. True if nobody has it now.
-    pub(crate) fn release(&mut self, entry: EntryId) -> bool {
-        match self.held.get_mut(&entry) {
-            None => false,
-            Some(count) if *count > 1 => {
-                *count -= 1;
-                false
-            }
-            Some(_) => {
-                self.held.remove(&entry);
-                true
-            }
-        }
-    }
-
-    /// Moves the cursor as far as everything was taken. `reading` are the places where sessions will read next.
-    pub(crate) fn advance(&mut self, reading: impl Iterator<Item = EntryId>) {
-        if self.missed {
-            return;
-        }
-        let held = self.held.keys().next().map_or(self.last, |first| first - 1);
-        let read = reading.min().map_or(EntryId::MAX, |pos| pos.saturating_sub(1));
-        self.cursor = self.cursor.max(self.last.min(held).min(read));
-        self.taken = self.taken.split_off(&(self.cursor + 1));
+        self.waiting.iter().find_map(Waiting::first_entry).unwrap_or(self.log.last + 1)
     }
 }

@@ -12,15 +12,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use vorpal_proto::datetime::Timestamp;
-use vorpal_proto::error::StanzaError;
 use vorpal_proto::stanza::{Kind, Stanza};
 
 use crate::account::{Account, AccountRef};
+use crate::debt::Debt;
 use crate::ledger::{Pending, Settled, never_promised};
 use crate::plan::Targets;
 use crate::server::{Core, Mode, Todo, Work};
 use crate::session::{Management, Out, Pushed, Role, Session, SessionId, Shared};
-use crate::store::{Batch, BatchId, EntryId, NewEntry, Outcome, Row, Side, StoreError, Write};
+use crate::store::{Batch, BatchId, Direction, EntryId, NewEntry, Outcome, Row, Side, StoreError, Write};
 
 /// What waits for an account: unwritten, or behind something unwritten.
 pub(crate) struct Waiting {
@@ -31,6 +31,19 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
+    /// The lowest id that the batch has in this account's log.
+    pub(crate) fn first_entry(&self) -> Option<EntryId> {
+        self.words.debts.iter().find_map(|debt| debt.entry).or(self.entry)
+    }
+
+    pub(crate) fn in_flight(&self) -> Option<BatchId> {
+        self.batch.filter(|_| self.outcome.is_none())
+    }
+
+    pub(crate) fn is_of(&self, session: &Session) -> bool {
+        self.words.of.as_ref().is_some_and(|of| of.id == session.id)
+    }
+
     /// Takes out what was planned for this session, is not in the log, and should be.
     pub(crate) fn take_unlogged(&mut self, id: SessionId) -> Vec<(Stanza, Targets)> {
         let mut taken = Vec::new();
@@ -67,10 +80,39 @@ pub(crate) enum Failure {
 #[derive(Default)]
 pub(crate) struct Words {
     pub says: SmallVec<[Say; 2]>,
+    /// the session whose stanza it is
+    pub of: Option<Arc<Session>>,
     /// the stanza that this settles
-    pub settles: Option<(Arc<Session>, Pending)>,
-    /// what is answered with an error if the batch fails
-    pub question: Option<Box<Stanza>>,
+    pub settles: Option<Pending>,
+    /// what the session owes from before, and pays with this batch
+    pub debts: Vec<Debt>,
+    /// what is said if the batch fails
+    pub or_else: OrElse,
+}
+
+impl Words {
+    /// Those that settle a stanza.
+    pub(crate) fn settling(session: &Arc<Session>, pending: Pending) -> Words {
+        Words { of: Some(session.clone()), settles: Some(pending), ..Words::default() }
+    }
+
+    /// Those of nobody's stanza.
+    pub(crate) fn of_says(says: impl IntoIterator<Item = Say>) -> Words {
+        Words { says: says.into_iter().collect(), ..Words::default() }
+    }
+}
+
+/// What is said if a batch fails.
+#[derive(Default)]
+pub(crate) enum OrElse {
+    #[default]
+    Nothing,
+    /// the sender of this stanza gets an error
+    Bounce(Box<Stanza>),
+    /// the session gets this answer all the same
+    Answer(Box<Stanza>),
+    /// everything: it carries no promise, and the row it speaks of is written anew later
+    Same,
 }
 
 /// One thing to be said.
@@ -93,6 +135,10 @@ pub(crate) enum Say {
     Enabled { session: Arc<Session>, bytes: Vec<u8>, management: Box<Management> },
     /// The row of how much of a session is handled is committed.
     Stored { session: Arc<Session>, handled: u64 },
+    /// The rows of a session that ended are deleted.
+    Forgotten { id: SessionId },
+    /// The log was trimmed from here on.
+    Trimmed { from: EntryId },
 }
 
 /// Who hears what became of a batch.
@@ -129,20 +175,27 @@ impl Core {
         todo: &mut Todo,
     ) {
         let mut writes = extra;
-        let batch = (draft.is_some() || !writes.is_empty() || parts.iter().any(|p| p.account.states.is_staged()))
-            .then(|| self.submit(now, parts, draft, &mut writes));
+        let unwritten = |p: &Part<'_>| p.account.states.is_staged() || !p.words.debts.is_empty();
+        let writing = draft.is_some() || !writes.is_empty() || parts.iter().any(unwritten);
+        let doomed = parts.iter().filter(|p| p.words.settles.is_some()).find_map(|p| p.account.doomed);
+        let (batch, outcome) = match doomed {
+            _ if !writing => (None, Some(Done::Committed)),
+            // What an earlier batch of the session takes with it must not be passed by this one.
+            Some((_, failure)) => {
+                parts.iter_mut().for_each(|part| part.account.states.discard());
+                (None, Some(Done::Failed(failure)))
+            }
+            None => (Some(self.submit(now, parts, draft, &mut writes)), None),
+        };
         for part in parts {
-            let (id, entry) = batch.map_or((None, None), |(id, entry)| (Some(id), entry));
-            let words = std::mem::take(&mut part.words);
-            if id.is_none() && part.account.waiting.is_empty() {
-                self.say(now, part.lock, part.account, words, None, Done::Committed, false, todo);
-                continue;
+            let (batch, entry) = batch.map_or((None, None), |(id, entry)| (Some(id), entry));
+            let next = Waiting { batch, entry, outcome, words: std::mem::take(&mut part.words) };
+            match outcome {
+                Some(done) if part.account.waiting.is_empty() => {
+                    self.say(now, part.lock, part.account, next, done, todo);
+                }
+                _ => part.account.waiting.push_back(next),
             }
-            if let Some(entry) = entry {
-                part.account.log.last = part.account.log.last.max(entry);
-            }
-            let outcome = id.is_none().then_some(Done::Committed);
-            part.account.waiting.push_back(Waiting { batch: id, entry, outcome, words });
         }
     }
 
@@ -154,15 +207,21 @@ impl Core {
         writes: &mut Vec<Write>,
     ) -> (BatchId, Option<EntryId>) {
         // A batch that comes from a session says how far the session is handled once it is committed: all that the
-        // session sent before is settled, or stands in the queue before this batch.
-        for part in parts.iter() {
-            if let Some((session, Pending(n))) = &part.words.settles {
-                let mut stream = session.stream();
-                if stream.is_resumable() {
-                    writes.push(stream.progress_row(self.progress, part.account.owner, session.id, *n));
-                }
+        // session sent before is settled, or stands in the queue before this batch, or is owed and rides on it.
+        for part in parts.iter_mut() {
+            let Some(session) = part.words.of.clone() else { continue };
+            part.take_debts(self, &session);
+            let Some(Pending(n)) = part.words.settles else { continue };
+            let mut stream = session.stream();
+            if stream.is_resumable() {
+                writes.push(stream.progress_row(self.progress, part.account.owner, session.id, n));
             }
         }
+        let received = |owner| {
+            let sides = draft.as_ref().map_or([None, None], |d| d.sides.each_ref().map(Option::as_ref));
+            sides.into_iter().flatten().any(|side| side.owner == owner && side.dir != Direction::Sent)
+        };
+        let received: SmallVec<[bool; 2]> = parts.iter().map(|p| received(p.account.owner)).collect();
         let owners: SmallVec<[_; 2]> = parts.iter().map(|p| p.account.owner).collect();
         let accounts: SmallVec<[AccountRef; 2]> = parts.iter().map(|p| p.lock.clone()).collect();
         let updates = parts.iter().any(|p| p.account.states.is_staged());
@@ -184,6 +243,9 @@ impl Core {
                     }),
                 }));
             }
+            for part in parts.iter_mut() {
+                part.log_debts(now, ids, writes);
+            }
             let entry = draft.take().map(|draft| {
                 let entry_id = ids.entry();
                 writes.push(Write::Log(Box::new(NewEntry {
@@ -201,6 +263,14 @@ impl Core {
         if !open {
             // The server is stopping: nothing is promised any more, and nothing is said of it.
             parts.iter_mut().for_each(|part| part.account.states.discard());
+        }
+        for (part, received) in parts.iter_mut().zip(received) {
+            for entry in part.words.debts.iter().filter_map(|debt| debt.entry) {
+                part.account.log.submitted(entry, true);
+            }
+            if let Some(entry) = given.1 {
+                part.account.log.submitted(entry, received);
+            }
         }
         given
     }
@@ -231,9 +301,12 @@ impl Core {
                 for waiting in account.waiting.iter_mut().filter(|w| w.batch == Some(id)) {
                     waiting.outcome = Some(done);
                 }
-                if done != Done::Committed {
+                if let Done::Failed(failure) = done {
                     // What was pending of it is dropped, so that memory is again what is stored.
                     self.journal.reloaded(account.owner);
+                    self.doom(&lock, &mut account, failure);
+                } else if account.doomed.is_some_and(|(last, _)| last <= id) {
+                    account.doomed = None;
                 }
                 self.flush(now, &lock, &mut account, &mut todo);
             }
@@ -244,65 +317,65 @@ impl Core {
     fn flush(&self, now: Timestamp, lock: &AccountRef, account: &mut Account, todo: &mut Todo) {
         while let Some(done) = account.waiting.front().and_then(|w| w.outcome) {
             let Some(next) = account.waiting.pop_front() else { return };
-            let stored = next.batch.is_some() && done == Done::Committed;
-            self.say(now, lock, account, next.words, next.entry, done, stored, todo);
+            self.say(now, lock, account, next, done, todo);
         }
         if account.waiting.is_empty() && account.waiting.capacity() > 16 {
             account.waiting.shrink_to(0);
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn say(
         &self,
         now: Timestamp,
         lock: &AccountRef,
         account: &mut Account,
-        words: Words,
-        entry: Option<EntryId>,
+        waiting: Waiting,
         done: Done,
-        stored: bool,
         todo: &mut Todo,
     ) {
+        let Waiting { batch, entry, mut words, .. } = waiting;
         if let Done::Failed(failure) = done {
-            self.say_failed(account, &words, failure, todo);
-            for say in words.says {
-                match say {
-                    Say::Notice(notice) => notice(false),
-                    Say::Stored { session, .. } => {
-                        // It is asked for again with the next tick, or the next stanza.
-                        session.stream().storing = false;
-                        self.mark_dirty(lock, account);
-                    }
-                    Say::Enabled { session, .. } => session.stream().not_enabled(),
-                    _ => {}
-                }
-            }
-        } else {
-            for say in words.says {
-                self.say_one(now, lock, account, say, entry, todo);
-            }
+            self.say_failed(now, lock, account, words, entry, failure, todo);
+            return;
         }
-        if let Some((session, Pending(n))) = words.settles {
-            let mut stream = session.stream();
-            stream.ledger.settle(Settled(n));
-            if stored && stream.is_resumable() {
-                stream.ledger.stored(n);
-            }
-            if stream.barrier == Some(n) {
-                stream.barrier = None;
-            }
-            if let Some(wake) = stream.waits_for_room() {
-                wake.wake();
-            }
-            if stream.owes_ack.is_some() {
-                drop(stream);
-                self.answer_ack(now, lock, account, &session, todo);
-            }
+        for say in std::mem::take(&mut words.says) {
+            self.say_one(now, lock, account, say, entry, todo);
+        }
+        let Some(session) = words.of else { return };
+        if !words.debts.is_empty() {
+            account.debts_paid(&session, words.debts);
+            self.answer_ack(now, lock, account, &session, todo);
+        }
+        if let Some(Pending(n)) = words.settles {
+            self.settle(now, lock, account, &session, n, batch.is_some(), todo);
         }
     }
 
-    fn say_one(
+    /// The stanza of this number is safe: with its row, if it has one.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn settle(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        account: &mut Account,
+        session: &Arc<Session>,
+        n: u64,
+        stored: bool,
+        todo: &mut Todo,
+    ) {
+        let mut stream = session.stream();
+        stream.ledger.settle(Settled(n));
+        if stored && stream.is_resumable() {
+            stream.ledger.stored(n);
+        }
+        stream.dealt_with(n);
+        if stream.owes_ack.is_some() {
+            drop(stream);
+            self.answer_ack(now, lock, account, session, todo);
+        }
+    }
+
+    pub(crate) fn say_one(
         &self,
         now: Timestamp,
         lock: &AccountRef,
@@ -312,7 +385,7 @@ impl Core {
         todo: &mut Todo,
     ) {
         match say {
-            Say::Deliver { stanza, to } => self.deliver(lock, account, stanza, &to, entry, todo),
+            Say::Deliver { stanza, to } => self.deliver(now, lock, account, stanza, &to, entry, todo),
             Say::Copies { stanza, to } => {
                 for id in to {
                     let Some(session) = account.session(id).cloned() else { continue };
@@ -331,6 +404,7 @@ impl Core {
                 let mut stream = session.stream();
                 stream.ledger.stored(handled);
                 stream.storing = false;
+                stream.refused = false;
                 if let Some(wake) = &stream.wake {
                     wake.wake();
                 }
@@ -340,13 +414,16 @@ impl Core {
                 }
             }
             Say::Notice(notice) => notice(true),
+            Say::Forgotten { .. } | Say::Trimmed { .. } => {}
             Say::Enabled { session, bytes, management } => session.stream().push_enabled(bytes, *management),
         }
     }
 
     /// To the planned sessions; if none of them is left, to whom a new plan says; else it stays in the log, or goes there.
+    #[allow(clippy::too_many_arguments)]
     pub(crate) fn deliver(
         &self,
+        now: Timestamp,
         lock: &AccountRef,
         account: &mut Account,
         stanza: Stanza,
@@ -358,14 +435,14 @@ impl Core {
         let unlogged = entry.is_none() && never_promised(&stanza).is_none();
         let live = |id: &SessionId| account.session(*id).is_some_and(|s| s.stream().is_live());
         if unlogged && !to.iter().all(live) {
-            todo.work.push_back(Work { stanza, hops: 1, mode: Mode::Again });
+            todo.work.push_back(Work { stanza, hops: 1, mode: Mode::Again(None) });
             return;
         }
         let mut given = false;
         let shared = (entry.is_none() && to.len() > 1).then(|| Arc::new(Shared::default()));
         for id in to {
             let Some(session) = account.session(*id).cloned() else { continue };
-            let out = Out::new(stanza.clone(), entry, Role::Planned).shared(shared.as_ref());
+            let out = Out::new(stanza.clone(), entry, Role::Planned).since(now).shared(shared.as_ref());
             given |= give(lock, account, &session, out, todo);
         }
         if given || stanza.kind() != Kind::Message {
@@ -373,7 +450,7 @@ impl Core {
         }
         for id in account.most_available(&[]) {
             let Some(session) = account.session(id).cloned() else { continue };
-            let out = Out::new(stanza.clone(), entry, Role::Planned);
+            let out = Out::new(stanza.clone(), entry, Role::Missed).since(now);
             given |= give(lock, account, &session, out, todo);
         }
         if !given {
@@ -383,29 +460,24 @@ impl Core {
                     account.advance();
                 }
                 None if never_promised(&stanza).is_some() => {}
-                None => todo.work.push_back(Work { stanza, hops: 1, mode: Mode::Again }),
+                None => todo.work.push_back(Work { stanza, hops: 1, mode: Mode::Again(None) }),
             }
         }
-    }
-
-    /// The sender hears of it; what was only to be said is not said.
-    fn say_failed(&self, account: &Account, words: &Words, failure: Failure, todo: &mut Todo) {
-        let Some(question) = words.question.as_deref().filter(|q| q.is_answerable()) else { return };
-        let error = match failure {
-            Failure::Full => StanzaError::resource_constraint().with_text("the server cannot store it now"),
-            Failure::Broken => StanzaError::internal_server_error(),
-        };
-        tracing::warn!(account = %account.jid, ?failure, "an answer is an error because the store failed");
-        todo.route(question.error(&error), 1);
     }
 }
 
 /// Gives a stanza to a session, and notes that it holds the entry. False if the session could not take it.
-fn give(lock: &AccountRef, account: &mut Account, session: &Arc<Session>, out: Out, todo: &mut Todo) -> bool {
+pub(crate) fn give(
+    lock: &AccountRef,
+    account: &mut Account,
+    session: &Arc<Session>,
+    out: Out,
+    todo: &mut Todo,
+) -> bool {
     let (entry, role, kind) = (out.entry, out.role, out.stanza.kind());
     match session.push(out) {
         Pushed::Queued => {
-            if let (Some(entry), Role::Planned) = (entry, role) {
+            if let (Some(entry), true) = (entry, role.is_owed()) {
                 account.log.hold(entry);
             }
             true
@@ -413,7 +485,7 @@ fn give(lock: &AccountRef, account: &mut Account, session: &Arc<Session>, out: O
         Pushed::Left => true,
         Pushed::Full => {
             // At the bound: a copy is left out, and what must not be lost ends the connection.
-            if role == Role::Planned || kind == Kind::Iq {
+            if role.is_owed() || kind == Kind::Iq {
                 todo.lagging.push((lock.clone(), session.id));
             }
             false

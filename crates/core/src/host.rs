@@ -7,17 +7,35 @@ use vorpal_proto::jid::{BareJid, Jid};
 
 use crate::registry::Registry;
 
+/// What a domain that the server is responsible for is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serves {
+    /// Accounts: clients log in there.
+    Accounts,
+    /// Rooms (XEP-0045).
+    Rooms,
+    /// Whatever another program makes of it (XEP-0114).
+    Component,
+}
+
 /// One of the domains that the server is responsible for.
 pub struct Host {
     /// Its address.
     pub jid: Jid,
+    /// What it is there for.
+    pub serves: Serves,
     registry: RwLock<Arc<Registry>>,
 }
 
 impl Host {
-    /// A host with its modules.
+    /// A host of accounts, with its modules.
     pub fn new(domain: &BareJid, registry: Registry) -> Host {
-        Host { jid: domain.as_jid().clone(), registry: RwLock::new(Arc::new(registry)) }
+        Host::serving(Serves::Accounts, domain, registry)
+    }
+
+    /// A host with its modules.
+    pub fn serving(serves: Serves, domain: &BareJid, registry: Registry) -> Host {
+        Host { jid: domain.as_jid().clone(), serves, registry: RwLock::new(Arc::new(registry)) }
     }
 
     /// Its domain.

@@ -20,8 +20,8 @@ pub struct AccountReport {
     pub last: EntryId,
     /// entries that sessions hold
     pub held: usize,
-    /// entries above the cursor that were taken
-    pub taken: usize,
+    /// entries that nobody has taken, as far as they are known one by one
+    pub open: usize,
     /// nobody reads, or has read, what lies above the cursor
     pub missed: bool,
     /// has rows that are to be written within a second
@@ -86,13 +86,14 @@ impl Core {
             priority: session.priority(),
             stream: session.stream().report(),
         };
+        let (held, open) = account.log.counts();
         AccountReport {
             jid: account.jid.to_string(),
             waiting: account.waiting.len(),
-            cursor: account.log.cursor,
+            cursor: account.log.cursor(),
             last: account.log.last,
-            held: account.log.held.len(),
-            taken: account.log.taken.len(),
+            held,
+            open,
             missed: account.log.missed,
             dirty: account.dirty,
             sessions: account.sessions.iter().map(session).collect(),

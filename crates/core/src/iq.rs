@@ -15,7 +15,7 @@ use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::{Stanza, Type};
 
 use crate::account::{Account, AccountRef, lock_pair};
-use crate::commit::{Part, Say, Words};
+use crate::commit::{OrElse, Part, Say, Words};
 use crate::effects::{Effects, Visibility};
 use crate::hook::{Answer, Dir, IqCx};
 use crate::host::Host;
@@ -134,7 +134,7 @@ impl Core {
         let own = !asked.at_host && asked.refusal.is_none() && asked.to.bare_str() == lock.jid.as_str();
         let (mut a, mut b) = lock_pair(Some(lock), peer.as_ref());
         let Some(account) = a.as_deref_mut() else { return };
-        let mut words = Words { settles: Some((session.clone(), pending)), ..Words::default() };
+        let mut words = Words::settling(session, pending);
         let mut peer_words = Words::default();
         let mut behind = Vec::new();
         let mut question = Question {
@@ -180,7 +180,7 @@ impl Core {
         words.says.extend(answer.map(|stanza| Say::Send { to: session.id, stanza }));
         words.says.extend(behind);
         if writes {
-            words.question = Some(Box::new(iq));
+            words.or_else = OrElse::Bounce(Box::new(iq));
             // RFC 6120 §10.1: what comes next sees what this has changed.
             session.stream().barrier = Some(pending.0);
         }

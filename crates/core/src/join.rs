@@ -5,13 +5,11 @@
 
 use std::sync::Arc;
 
-use vorpal_proto::datetime::Timestamp;
-
 use crate::account::{Account, AccountRef};
-use crate::log::form;
+use crate::log::{form, stanza_of, was_given};
 use crate::server::Core;
-use crate::session::{Out, Reading, Role, Session};
-use crate::store::{Entry, EntryId, Owner};
+use crate::session::{Out, Reading, Session};
+use crate::store::{Direction, Entry, EntryId, Owner};
 
 /// So many entries are read from the log at a time.
 pub const PAGE: usize = 64;
@@ -39,7 +37,7 @@ impl Core {
         let mut stream = session.stream();
         stream.joined = account.log.last + 1;
         if account.log.missed {
-            stream.read_from(account.log.cursor + 1, horizon);
+            stream.read_from(account.log.cursor() + 1, horizon);
             account.log.missed = false;
         }
     }
@@ -58,7 +56,7 @@ impl Core {
 
     /// Entries that were read for a session, ascending. An empty list with an error of the store is the same as no answer:
     /// the session asks again when it is woken.
-    pub fn fed(&self, _now: Timestamp, lock: &AccountRef, session: &Arc<Session>, fetch: Fetch, entries: &[Entry]) {
+    pub fn fed(&self, lock: &AccountRef, session: &Arc<Session>, fetch: Fetch, entries: &[Entry]) {
         let mut account = lock.lock();
         let account = &mut *account;
         let mut stream = session.stream();
@@ -71,26 +69,35 @@ impl Core {
         }
         let reading = *reading;
         let mut pos = reading.pos;
+        let end = match entries.last() {
+            Some(last) if entries.len() >= fetch.limit => fetch.end.min(last.id + 1),
+            _ => fetch.end,
+        };
+        let received = entries.iter().filter(|entry| entry.dir != Direction::Sent).map(|entry| entry.id);
+        account.log.read(fetch.from, end, received);
         for entry in entries.iter().filter(|entry| entry.id >= pos && entry.id < fetch.end) {
             if stream.had.contains(&entry.id) {
                 continue;
             }
+            let Some(stanza) = stanza_of(entry) else {
+                // There is nothing to be given to anybody.
+                account.log.take(entry.id);
+                continue;
+            };
             let log = &account.log;
-            let nobodys = entry.id > log.cursor && !log.taken.contains(&entry.id) && !log.held.contains_key(&entry.id);
+            let nobodys = log.is_open(entry.id) && !log.is_held(entry.id);
             let missed = nobodys && session.priority().is_some_and(|p| p >= 0);
-            if let Some((stanza, role)) = form(account, session, entry, missed, reading.had_to) {
-                if role == Role::Planned {
+            if let Some((stanza, role)) = form(account, session, entry, stanza, missed, reading.had_to) {
+                if role.is_owed() {
                     account.log.hold(entry.id);
                 }
                 stream.push_read(Out::new(stanza, Some(entry.id), role));
+            } else if nobodys && was_given(session, entry, reading.had_to) {
+                // Before a restart it was taken, and the account's cursor had not come so far.
+                account.log.take(entry.id);
             }
         }
-        if let Some(last) = entries.iter().rfind(|entry| entry.id < fetch.end) {
-            pos = pos.max(last.id + 1);
-        }
-        if entries.len() < fetch.limit {
-            pos = pos.max(fetch.end);
-        }
+        pos = pos.max(end);
         stream.reading = Some(Reading { pos, had_to: reading.had_to, fetching: false });
         if pos >= account.horizon() {
             stream.end_reading();
@@ -113,24 +120,20 @@ impl Core {
 impl Account {
     /// A session takes no longer what was missed: what it had not read yet is for another.
     pub(crate) fn leaves_unread(&mut self, session: &Session) {
-        if session.stream().reading.is_some() && self.log.last > self.log.cursor {
+        if session.stream().reading.is_some() && self.log.has_open() {
             self.log.missed = true;
             self.advance();
         }
     }
 
-    /// Moves the cursor, and lets somebody read what nobody holds.
+    /// Lets somebody read what nobody holds.
     pub(crate) fn advance(&mut self) {
         if self.log.missed
             && let Some(id) = self.most_available(&[]).first()
             && let Some(session) = self.session(*id)
         {
-            session.stream().read_from(self.log.cursor + 1, self.horizon());
+            session.stream().read_from(self.log.cursor() + 1, self.horizon());
             self.log.missed = false;
         }
-        let reading = self.sessions.iter().filter_map(|s| s.stream().reading.map(|r| r.pos));
-        let reading: smallvec::SmallVec<[EntryId; 4]> = reading.collect();
-        // What waits for its commit is nobody's yet, and not taken either.
-        self.log.advance(reading.into_iter().chain([self.horizon()]));
     }
 }

@@ -103,6 +103,26 @@ impl Ledger {
         self.counted(self.submitted)
     }
 
+    /// A batch came to nothing, and with it whatever was on its way behind it.
+    pub fn rows_failed(&mut self) {
+        self.submitted = self.stored;
+    }
+
+    /// How many stanzas are not settled.
+    pub fn unsettled(&self) -> u64 {
+        self.entered - self.settled - u64::from(self.beyond.count_ones())
+    }
+
+    /// Goes back to what is stored: the client sends again what it sent since.
+    pub fn roll_back(&mut self) {
+        if self.tracked {
+            self.settled = self.settled.min(self.stored);
+        }
+        self.entered = self.settled;
+        self.beyond = 0;
+        self.submitted = self.stored;
+    }
+
     /// How many stanzas are handled for good, by what is known here: the unbroken run.
     pub fn handled(&self) -> u64 {
         self.settled
@@ -215,6 +235,21 @@ mod tests {
         ledger.settle(Settled(first));
         let handled = ledger.handled();
         assert_eq!(ledger.row(handled), 2, "the batch of the second is on its way");
+    }
+
+    #[test]
+    fn rolled_back_it_goes_on_behind_what_is_stored() {
+        let mut ledger = Ledger::default();
+        ledger.begin(true);
+        let n: Vec<Pending> = (0..4).map(|_| ledger.enter()).collect();
+        for settled in [0, 1, 3] {
+            ledger.settle(Settled(n[settled].0));
+        }
+        ledger.stored(1);
+        assert_eq!(ledger.unsettled(), 1);
+        ledger.roll_back();
+        assert!(ledger.is_level());
+        assert_eq!((ledger.h(), ledger.enter()), (1, Pending(2)));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 
 pub mod account;
 pub mod commit;
+mod cursor;
+mod debt;
 pub mod delivery;
 pub mod effects;
 pub mod hook;

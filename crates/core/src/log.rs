@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::element::{Element, el};
-use vorpal_proto::jid::Jid;
+use vorpal_proto::jid::{BareJid, Jid};
 use vorpal_proto::ns;
 use vorpal_proto::stanza::Stanza;
 
@@ -26,6 +26,8 @@ pub(crate) struct LogMeta {
     pub copies: Targets,
     /// the sessions that get it as a copy of what the account sent
     pub sent_copies: Targets,
+    /// when it came, if it was held by a session before it was written here
+    pub since: Option<Timestamp>,
 }
 
 const META_VERSION: u8 = 1;
@@ -40,6 +42,10 @@ impl LogMeta {
                 out.extend_from_slice(&id.to_be_bytes());
             }
         }
+        // Behind what was there before it was thought of: without it an entry came when it was written.
+        if let Some(since) = self.since {
+            out.extend_from_slice(&since.as_millis().to_be_bytes());
+        }
         out.into()
     }
 
@@ -53,7 +59,9 @@ impl LogMeta {
             ids.chunks_exact(8).map(|id| id.try_into().ok().map(SessionId::from_be_bytes)).collect()
         };
         let origin = list()?.first().copied();
-        Some(LogMeta { origin, targets: list()?, copies: list()?, sent_copies: list()? })
+        let (targets, copies, sent_copies) = (list()?, list()?, list()?);
+        let since = rest.try_into().ok().map(|millis| Timestamp::from_millis(u64::from_be_bytes(millis)));
+        Some(LogMeta { origin, targets, copies, sent_copies, since })
     }
 
     fn side(&self, account: &Account, peer: &Jid, dir: Direction, archive: bool) -> Side {
@@ -87,6 +95,11 @@ impl Draft {
     }
 }
 
+/// The stanza of an entry: nothing if it is none (any more).
+pub(crate) fn stanza_of(entry: &Entry) -> Option<Stanza> {
+    Stanza::parse(std::str::from_utf8(&entry.body).ok()?).ok()
+}
+
 /// The form of an entry for one session, if it gets one (first match counts): what was planned for it; what the account
 /// received and no session took; a copy of what was sent or received. `missed` says whether the entry is one that nobody
 /// took or holds. Below `had_to` the session was given live what was meant for it.
@@ -94,25 +107,26 @@ pub(crate) fn form(
     account: &Account,
     session: &Session,
     entry: &Entry,
+    stanza: Stanza,
     missed: bool,
     had_to: EntryId,
 ) -> Option<(Stanza, Role)> {
-    let stanza = Stanza::parse(std::str::from_utf8(&entry.body).ok()?).ok()?;
     let meta = LogMeta::decode(&entry.meta).unwrap_or_default();
     let received = entry.dir != Direction::Sent;
     let live = entry.id < had_to;
+    let time = meta.since.map_or(entry.time, Timestamp::as_millis);
     if meta.targets.contains(&session.id) && !live {
-        return Some((delayed(stanza, account, entry.time), Role::Planned));
+        return Some((delayed(stanza, &account.jid, time), Role::Planned));
     }
     let orphaned = !meta.targets.iter().any(|id| account.session(*id).is_some());
     if received && missed && orphaned {
-        return Some((delayed(stanza, account, entry.time), Role::Planned));
+        return Some((delayed(stanza, &account.jid, time), Role::Missed));
     }
     if meta.origin == Some(session.id) || live {
         return None;
     }
     let wrapped = |name: &str| {
-        let stanza = delayed(stanza.clone(), account, entry.time);
+        let stanza = delayed(stanza.clone(), &account.jid, time);
         copy_of(&stanza, name, account.jid.as_jid()).to(session.jid.clone())
     };
     if meta.sent_copies.contains(&session.id) {
@@ -124,12 +138,16 @@ pub(crate) fn form(
     None
 }
 
-/// XEP-0203 §2, from the bare address of the account that kept it.
-pub(crate) fn delayed(mut stanza: Stanza, account: &Account, time: u64) -> Stanza {
-    let by_us =
-        |e: &Element| e.get("from").is_some_and(|from| from == account.jid.as_str() || from == account.host.domain());
+/// Whether the session is known to have been given the entry itself live, and to have taken it unless it holds it.
+pub(crate) fn was_given(session: &Session, entry: &Entry, had_to: EntryId) -> bool {
+    entry.id < had_to && LogMeta::decode(&entry.meta).is_some_and(|meta| meta.targets.contains(&session.id))
+}
+
+/// XEP-0203 §2, from the bare address of the account that kept it. `time` is in milliseconds.
+pub(crate) fn delayed(mut stanza: Stanza, account: &BareJid, time: u64) -> Stanza {
+    let by_us = |e: &Element| e.get("from").is_some_and(|from| from == account.as_str() || from == account.domain());
     stanza.hide(ns::DELAY, "delay", by_us);
-    stanza.append(&delay(account.jid.as_str(), Timestamp::from_millis(time)));
+    stanza.append(&delay(account.as_str(), Timestamp::from_millis(time)));
     stanza
 }
 
@@ -151,7 +169,10 @@ mod tests {
     #[test]
     fn what_is_said_of_sessions_is_read_as_it_was_written() {
         let ids = |list: &[u64]| list.iter().copied().collect();
-        let meta = LogMeta { origin: Some(7), targets: ids(&[1, 2]), copies: ids(&[]), sent_copies: ids(&[9]) };
+        let (targets, copies, sent_copies) = (ids(&[1, 2]), ids(&[]), ids(&[9]));
+        let meta = LogMeta { origin: Some(7), targets, copies, sent_copies, since: None };
+        assert_eq!(LogMeta::decode(&meta.encode()), Some(meta.clone()));
+        let meta = LogMeta { since: Some(Timestamp::from_millis(1_767_225_600_000)), ..meta };
         assert_eq!(LogMeta::decode(&meta.encode()), Some(meta));
         assert_eq!(LogMeta::decode(&[]), None);
         assert_eq!(LogMeta::decode(&[9, 0, 0, 0, 0]), None);

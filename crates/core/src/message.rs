@@ -13,7 +13,7 @@ use vorpal_proto::ns;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::account::{Account, AccountRef, lock_pair};
-use crate::commit::{Draft, Part, Say, Words};
+use crate::commit::{Draft, OrElse, Part, Say, Words};
 use crate::effects::Effects;
 use crate::hook::{Dir, Flow, MessageCx};
 use crate::ledger::{Pending, never_promised};
@@ -31,6 +31,8 @@ pub(crate) struct Sender<'a> {
     pub hops: u8,
     /// it was planned for a session before, and that session is gone: no phase runs twice
     pub again: bool,
+    /// when that session was given it
+    pub since: Option<Timestamp>,
 }
 
 /// One side of the stretch: whose account, and what its handlers asked for.
@@ -83,10 +85,22 @@ impl Core {
             self.decide(now, sender, sent, received, refusal, to, &stanza)
         };
         let own = sender.account.zip(receiver).is_some_and(|(a, b)| Arc::ptr_eq(a, b));
-        let settles = sender.origin.map(|(session, n)| (session.clone(), n));
-        let mut sender_words = Words { settles, ..Words::default() };
+        let mut sender_words = sender.origin.map_or_else(Words::default, |(session, n)| Words::settling(session, n));
         let mut receiver_words = Words::default();
         let mut draft = None;
+        let failed = match (&end, sender.origin, a.as_deref()) {
+            (End::Silence | End::Error(_), Some((session, _)), Some(account)) if stanza.is_answerable() => {
+                self.failed_copies(now, account, session, to, &stanza)
+            }
+            _ => Targets::new(),
+        };
+        if let (false, Some((session, _)), Some(account)) = (failed.is_empty(), sender.origin, a.as_deref()) {
+            // Without the log: it has one entry for a stretch, and that is the error's.
+            let copy = copy_of(&stanza, "sent", &session.jid);
+            let each = failed.iter().filter_map(|id| account.session(*id));
+            let send = |to: &Arc<Session>| Say::Send { to: to.id, stanza: copy.clone().to(to.jid.clone()) };
+            sender_words.says.extend(each.map(send));
+        }
         match end {
             End::Silence => {}
             End::Error(error) if stanza.is_answerable() => {
@@ -94,12 +108,18 @@ impl Core {
                 match sender.origin {
                     Some((session, _)) => {
                         let answer = answer.to(session.jid.clone());
+                        if !failed.is_empty() {
+                            let stanza = copy_of(&answer, "received", &session.jid);
+                            sender_words.says.push(Say::Copies { stanza, to: failed.clone() });
+                        }
                         // An error that discharges a promise is a promise itself.
                         if session.stream().managed && never_promised(&stanza).is_none() {
-                            let meta = LogMeta { targets: [session.id].into_iter().collect(), ..LogMeta::default() };
+                            let targets = [session.id].into_iter().collect();
+                            let meta = LogMeta { targets, copies: failed, ..LogMeta::default() };
                             let account = sender.account.zip(a.as_deref()).map(|(_, account)| account);
                             draft =
                                 account.map(|account| Draft::new(&answer, [Some(meta.received(account, to)), None]));
+                            sender_words.or_else = OrElse::Answer(Box::new(answer.clone()));
                             let to = [session.id].into_iter().collect();
                             sender_words.says.push(Say::Deliver { stanza: answer, to });
                         } else {
@@ -113,7 +133,7 @@ impl Core {
             End::Goes(goes) => {
                 draft = goes.draft;
                 if draft.is_some() {
-                    sender_words.question = Some(Box::new(stanza.clone().to(to.clone())));
+                    sender_words.or_else = OrElse::Bounce(Box::new(stanza.clone().to(to.clone())));
                 }
                 let words = if own { &mut sender_words } else { &mut receiver_words };
                 if let Some(received) = goes.received {
@@ -140,6 +160,13 @@ impl Core {
             parts.push(Part { lock, account, words: receiver_words });
         }
         self.finish(now, &mut parts, draft, Vec::new(), todo);
+    }
+
+    /// XEP-0280 §6.1, §8: the sessions that get a copy of a message that goes nowhere, and of the error it comes to.
+    fn failed_copies(&self, now: Timestamp, account: &Account, origin: &Session, to: &Jid, stanza: &Stanza) -> Targets {
+        let mut side = SideState { dir: Dir::Sent, account, peer: to.clone(), fx: Effects::default() };
+        let _ = self.phase(now, Phase::Copy, &mut side, Some(origin), &Plan::Ignore, &mut stanza.clone());
+        copies(&side, |_| true, Some(origin))
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -258,6 +285,7 @@ impl Core {
         let both = out.is_some_and(|out| std::ptr::eq(out.account, inn.account));
         let mut received =
             LogMeta { targets: goes.to.clone(), copies: goes.receiver_copies.clone(), ..LogMeta::default() };
+        received.since = sender.since;
         if both {
             received.origin = origin;
             received.sent_copies = goes.sender_copies.clone();

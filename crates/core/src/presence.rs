@@ -13,7 +13,7 @@ use vorpal_proto::ns;
 use vorpal_proto::stanza::{Stanza, Type};
 
 use crate::account::{Account, AccountRef};
-use crate::commit::{Part, Say, Words};
+use crate::commit::{OrElse, Say, Words};
 use crate::hook::Dir;
 use crate::ledger::Pending;
 use crate::roster;
@@ -45,7 +45,8 @@ impl Core {
         todo: &mut Todo,
     ) {
         let mut account = lock.lock();
-        let mut words = Words { settles: Some((session.clone(), pending)), ..Words::default() };
+        // Presence carries no promise; the session's row is written when it can be.
+        let mut words = Words { or_else: OrElse::Same, ..Words::settling(session, pending) };
         match stanza.type_() {
             Type::None => match priority(&stanza) {
                 Ok(priority) => self.available(now, &mut account, session, stanza, priority, &mut words),
@@ -58,7 +59,7 @@ impl Core {
             // An error or a probe to nobody in particular says nothing.
             _ => {}
         }
-        self.finish(now, &mut [Part { lock, account: &mut account, words }], None, Vec::new(), todo);
+        self.say_alone(now, lock, &mut account, words, todo);
     }
 
     fn available(
@@ -195,7 +196,8 @@ impl Core {
         .collect()
     }
 
-    /// Presence with `to` that changes no subscription (§4.6).
+    /// Presence with `to` that changes no subscription (§4.6). `refusal` is what is answered if it cannot get there: whoever
+    /// enters a room, and what else is available, waits for an answer.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn directed(
         &self,
@@ -204,36 +206,25 @@ impl Core {
         session: &Arc<Session>,
         pending: Pending,
         to: Jid,
+        refusal: Option<StanzaError>,
         mut stanza: Stanza,
         todo: &mut Todo,
     ) {
         let mut account = lock.lock();
-        let mut words = Words { settles: Some((session.clone(), pending)), ..Words::default() };
+        let mut words = Words::settling(session, pending);
         // A client's probe is answered by the contact's server as any other; asked by us, it is about what the roster
         // tells us already (§4.3.1).
         if stanza.type_() != Type::Probe {
             match self.gate(now, Dir::Sent, &account, &to, Some(session), &mut stanza) {
                 Ok(()) => {
-                    let full = {
-                        let mut stream = session.stream();
-                        match stanza.type_() {
-                            Type::None if stream.directed.len() < MAX_DIRECTED => {
-                                stream.directed.insert(to.clone());
-                                false
-                            }
-                            Type::None => !stream.directed.contains(&to),
-                            _ => {
-                                stream.directed.remove(&to);
-                                false
-                            }
-                        }
+                    let error = match (stanza.type_(), refusal) {
+                        (Type::None, Some(error)) => Some(error),
+                        _ => note_directed(session, &to, &stanza),
                     };
-                    if full {
-                        let error = StanzaError::resource_constraint().with_text("presence sent directly to too many");
-                        words.says.push(Say::Send { to: session.id, stanza: stanza.error(&error) });
-                    } else {
-                        words.says.push(Say::Route(Work { stanza, hops: 1, mode: Mode::Onward }));
-                    }
+                    words.says.push(match error {
+                        Some(error) => Say::Send { to: session.id, stanza: stanza.error(&error) },
+                        None => Say::Route(Work { stanza, hops: 1, mode: Mode::Onward }),
+                    });
                 }
                 Err(Some(error)) if stanza.is_answerable() => {
                     words.says.push(Say::Send { to: session.id, stanza: stanza.error(&error) });
@@ -241,7 +232,7 @@ impl Core {
                 Err(_) => {}
             }
         }
-        self.finish(now, &mut [Part { lock, account: &mut account, words }], None, Vec::new(), todo);
+        self.say_alone(now, lock, &mut account, words, todo);
     }
 
     /// Presence arrives for a local account (§8.5.2.1.2, §8.5.3.1). An account that is not loaded has no session.
@@ -258,7 +249,28 @@ impl Core {
             None => account.available().map(send).collect(),
         };
         let words = Words { says, ..Words::default() };
-        self.finish(now, &mut [Part { lock, account: &mut account, words }], None, Vec::new(), todo);
+        self.say_alone(now, lock, &mut account, words, todo);
+    }
+}
+
+/// Remembers to whom a session has shown itself (§4.6.3). An error if they are too many.
+fn note_directed(session: &Session, to: &Jid, stanza: &Stanza) -> Option<StanzaError> {
+    let directed = &mut session.stream().directed;
+    match stanza.type_() {
+        Type::None if directed.len() < MAX_DIRECTED || directed.contains(to) => directed.insert(to.clone()),
+        Type::None => {
+            return Some(StanzaError::resource_constraint().with_text("presence sent directly to too many"));
+        }
+        _ => directed.remove(to),
+    };
+    None
+}
+
+impl Account {
+    /// Whether a session has sent presence to somebody within this address, as it does to be in a room (XEP-0045 §7.2).
+    pub fn has_joined(&self, room: &Jid) -> bool {
+        let within = |to: &Jid| to.is_full() && to.bare_str() == room.bare_str();
+        self.sessions.iter().any(|session| session.stream().directed.iter().any(within))
     }
 }
 

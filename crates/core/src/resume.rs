@@ -14,7 +14,7 @@ use vorpal_proto::ns;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::account::{Account, AccountRef};
-use crate::commit::{Draft, Part, Say, Words};
+use crate::commit::{Draft, OrElse, Part, Say, Words};
 use crate::effects::{Effects, Manage};
 use crate::hook::SessionCx;
 use crate::ledger::Ledger;
@@ -23,7 +23,7 @@ use crate::module::Stage;
 use crate::plan::Targets;
 use crate::registry::Registry;
 use crate::server::{Core, Mode, Todo, Work};
-use crate::session::{Closing, Management, Role, Session, SessionId, Wake};
+use crate::session::{Closing, Management, Role, Session, SessionId, Taken, Wake};
 use crate::store::{self, EntryId, Write};
 
 /// A session that can be resumed, as it is stored.
@@ -33,6 +33,9 @@ pub struct SessionRow {
     pub resource: String,
     /// the secret by which it is resumed
     pub token: String,
+    /// when stream management was enabled, in milliseconds since 1970
+    #[serde(default)]
+    pub since: u64,
     /// for how long it is kept without a connection, in milliseconds
     pub keep: u64,
     /// its priority, if it is available
@@ -44,6 +47,19 @@ pub struct SessionRow {
     /// its flags, by number: valid only with the names below
     pub flags: Vec<String>,
 }
+
+/// What is remembered of a session that ended without its client, by its token (XEP-0198 §5): so that the client, however late
+/// it comes, learns what was handled.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    /// how many of its stanzas were handled
+    h: u32,
+    /// when it ended, in milliseconds since 1970
+    at: u64,
+}
+
+/// So many ended sessions of an account are remembered, the newest.
+const MAX_ENDED: usize = 16;
 
 /// What a connection asks for when it is logged in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,14 +79,14 @@ pub struct NoSuchSession {
 
 impl Core {
     /// Binds a resource: the client's, or a random one (RFC 6120 §7.6, §7.7). A session of the same resource is replaced:
-    /// its stream is closed with `conflict`.
+    /// its stream is closed with `conflict`. Gives the session and the number of the connection that carries it.
     pub fn bind(
         &self,
         now: Timestamp,
         lock: &AccountRef,
         resource: Option<&str>,
         wake: Arc<dyn Wake>,
-    ) -> Result<Arc<Session>, BindError> {
+    ) -> Result<(Arc<Session>, u32), BindError> {
         let random;
         let resource = match resource.filter(|r| !r.is_empty()) {
             Some(resource) => resource,
@@ -81,7 +97,7 @@ impl Core {
         };
         let jid = lock.jid.as_jid().with_resource(resource).map_err(|_| BindError::BadResource)?;
         let mut todo = Todo::default();
-        let session = {
+        let bound = {
             let mut account = lock.lock();
             let old = jid.resource().and_then(|resource| account.by_resource(resource)).cloned();
             if let Some(old) = &old {
@@ -98,14 +114,14 @@ impl Core {
             // Never 0, and never the sign bit of a signed column.
             let id = (u64::from_be_bytes(id) >> 1).max(1);
             let session = Arc::new(Session::new(id, jid, &self.bounds()));
-            session.attach(wake);
+            let epoch = session.attach(wake);
             account.sessions.push(session.clone());
             let registry = account.host.registry();
             self.session_event(now, lock, &mut account, &session, &registry.on_bind, &mut todo);
-            session
+            (session, epoch)
         };
         self.run_todo(now, todo);
-        Ok(session)
+        Ok(bound)
     }
 
     /// An element that is no stanza, from a session's connection. False if nobody knows it.
@@ -206,6 +222,7 @@ impl Core {
             stream.resumable = resumable;
             stream.token = token.clone();
             stream.keep = if resumable { keep } else { 0 };
+            stream.since = now.as_millis();
             stream.ledger.begin(resumable);
             stream.cursor = account.log.last;
             let entered = stream.ledger.entered();
@@ -258,7 +275,7 @@ impl Core {
         }
     }
 
-    fn took(&self, lock: &AccountRef, account: &mut Account, session: &Arc<Session>, entries: &[EntryId]) {
+    fn took(&self, lock: &AccountRef, account: &mut Account, session: &Arc<Session>, entries: &[Taken]) {
         {
             let mut stream = session.stream();
             if stream.should_ask() {
@@ -269,8 +286,10 @@ impl Core {
             }
         }
         if !entries.is_empty() {
-            account.log.take(entries);
-            account.advance();
+            // A session of negative priority takes nothing from the others by having a copy.
+            let stands_for_all = session.priority().is_some_and(|p| p >= 0);
+            let taken = entries.iter().filter(|(_, role)| role.is_owed() || stands_for_all);
+            taken.for_each(|(entry, _)| account.log.take(*entry));
             self.mark_dirty(lock, account);
         }
     }
@@ -291,7 +310,7 @@ impl Core {
         session: &Arc<Session>,
         todo: &mut Todo,
     ) {
-        let row = {
+        let handled = {
             let mut stream = session.stream();
             let Some(upto) = stream.owes_ack else { return };
             if stream.ledger.handled() < upto || stream.storing {
@@ -301,46 +320,60 @@ impl Core {
                 stream.write_ack();
                 return;
             }
-            stream.storing = true;
-            let handled = stream.ledger.handled();
-            (stream.progress_row(self.progress, account.owner, session.id, handled), handled)
+            stream.ledger.handled()
         };
-        let says = [Say::Stored { session: session.clone(), handled: row.1 }].into_iter().collect();
-        let words = Words { says, ..Words::default() };
-        self.finish(now, &mut [Part { lock, account, words }], None, vec![row.0], todo);
+        self.store_handled(now, lock, account, session, handled, todo);
     }
 
-    /// Asks for the row that lets all that is handled be said; for a resumption. True if nothing is to be waited for.
+    /// Asks for the row that lets all that is handled be said; for a resumption. True if nothing is to be waited for. What
+    /// could not be stored is forgotten then: the client, told of less, sends it again.
     pub fn level(&self, now: Timestamp, lock: &AccountRef, session: &Arc<Session>) -> bool {
         let mut todo = Todo::default();
         let level = {
             let mut account = lock.lock();
-            let (level, row) = {
-                let mut stream = session.stream();
-                if !stream.ledger.is_level() || stream.storing {
-                    (false, None)
-                } else if stream.ledger.ahead_of_disk() {
-                    stream.storing = true;
-                    let handled = stream.ledger.handled();
-                    let row = stream.progress_row(self.progress, account.owner, session.id, handled);
-                    (false, Some((row, handled)))
-                } else {
-                    (true, None)
-                }
-            };
-            if let Some((row, handled)) = row {
-                let says = [Say::Stored { session: session.clone(), handled }].into_iter().collect();
-                let words = Words { says, ..Words::default() };
-                self.finish(now, &mut [Part { lock, account: &mut account, words }], None, vec![row], &mut todo);
+            let in_flight = account.has_in_flight(session);
+            let mut stream = session.stream();
+            let decided = stream.ledger.unsettled() <= stream.debts.len() as u64;
+            let handled = stream.ledger.handled();
+            if stream.storing || in_flight || !decided {
+                false
+            } else if !stream.debts.is_empty() || stream.refused {
+                stream.forget_debts();
+                true
+            } else if stream.ledger.ahead_of_disk() {
+                drop(stream);
+                self.store_handled(now, lock, &mut account, session, handled, &mut todo);
+                false
+            } else {
+                true
             }
-            level
         };
         self.run_todo(now, todo);
         level
     }
 
+    /// Writes the row that says so much is handled.
+    fn store_handled(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        account: &mut Account,
+        session: &Arc<Session>,
+        handled: u64,
+        todo: &mut Todo,
+    ) {
+        let row = {
+            let mut stream = session.stream();
+            stream.storing = true;
+            stream.progress_row(self.progress, account.owner, session.id, handled)
+        };
+        let words = Words::of_says([Say::Stored { session: session.clone(), handled }]);
+        self.finish(now, &mut [Part { lock, account, words }], None, vec![row], todo);
+    }
+
     /// XEP-0198 §5: a connection takes a session over. The old connection, if there is one, is closed; `<resumed/>` is
-    /// said by [`Core::resumed`] when [`Core::level`] says so.
+    /// said by [`Core::resumed`] when [`Core::level`] says so. Gives the session and the number of the connection that
+    /// carries it.
     ///
     /// # Errors
     /// There is no such session of this account.
@@ -351,25 +384,28 @@ impl Core {
         token: &str,
         h: u32,
         wake: Arc<dyn Wake>,
-    ) -> Result<Arc<Session>, NoSuchSession> {
+    ) -> Result<(Arc<Session>, u32), NoSuchSession> {
         let mut todo = Todo::default();
-        let session = {
+        let resumed = {
             let mut account = lock.lock();
             let found = account.sessions.iter().find(|s| s.stream().token.as_deref().is_some_and(|t| same(t, token)));
             // Checked before anything is taken over: an old connection may have had this in its buffers.
             let found = found.filter(|s| s.stream().can_have(h));
-            let Some(session) = found.cloned() else { return Err(NoSuchSession { h: None }) };
+            let Some(session) = found.cloned() else {
+                let ended = account.states.rows(self.tables.ended).get(token);
+                return Err(NoSuchSession { h: ended.map(|ended| ended.h) });
+            };
             let old = session.stream().wake.take();
             if let Some(old) = old {
                 session.stream().closing = Some(Closing::Replaced);
                 old.wake();
             }
             self.log_what_is_not(now, lock, &mut account, &session, &mut todo);
-            session.attach(wake);
-            session
+            let epoch = session.attach(wake);
+            (session, epoch)
         };
         self.run_todo(now, todo);
-        Ok(session)
+        Ok(resumed)
     }
 
     /// The client says it has handled `h`: what it has not is sent again, behind `<resumed/>`. An error if it claims more
@@ -434,6 +470,9 @@ impl Core {
         let horizon = account.horizon();
         let mut stream = session.stream();
         stream.detach(now);
+        for entry in stream.hibernate(horizon) {
+            account.log.release(entry);
+        }
         if stream.reading.is_none() {
             // What comes now is left to the log.
             stream.read_from(horizon, horizon);
@@ -457,14 +496,15 @@ impl Core {
         let waiting: Vec<_> = account.waiting.iter_mut().flat_map(|w| w.take_unlogged(session.id)).collect();
         loop {
             // One at a time: what several sessions hold is then in the log for all of them.
-            let next = session.stream().unlogged().next().map(|out| (out.stanza.clone(), out.shared.clone()));
-            let Some((stanza, shared)) = next else { break };
+            let next =
+                session.stream().unlogged().next().map(|out| (out.stanza.clone(), out.shared.clone(), out.since));
+            let Some((stanza, shared, since)) = next else { break };
             let holders: Targets = match &shared {
                 None => [session.id].into_iter().collect(),
                 Some(shared) => account.sessions.iter().filter(|s| s.stream().holds(shared)).map(|s| s.id).collect(),
             };
             let from = stanza.head.from.clone().unwrap_or_else(|| account.jid.as_jid().clone());
-            let meta = LogMeta { targets: holders, ..LogMeta::default() };
+            let meta = LogMeta { targets: holders, since, ..LogMeta::default() };
             let draft = Draft::new(&stanza, [Some(meta.received(account, &from)), None]);
             self.finish(now, &mut [Part { lock, account, words: Words::default() }], Some(draft), Vec::new(), todo);
             let entry = account.log.last;
@@ -491,6 +531,19 @@ impl Core {
             let words = Words { says: [Say::Deliver { stanza, to }].into_iter().collect(), ..Words::default() };
             self.finish(now, &mut [Part { lock, account, words }], Some(draft), Vec::new(), todo);
         }
+    }
+
+    /// As [`Core::close`], for a connection that may have been replaced: then the session is no longer its own to end.
+    pub fn hang_up(&self, now: Timestamp, lock: &AccountRef, session: &Arc<Session>, epoch: u32) {
+        let mut todo = Todo::default();
+        {
+            let mut account = lock.lock();
+            if session.epoch() != epoch {
+                return;
+            }
+            self.end(now, lock, &mut account, session, Closing::Normal, &mut todo);
+        }
+        self.run_todo(now, todo);
     }
 
     /// The stream was closed by its client, or by us: the session ends (RFC 6120 §4.4).
@@ -536,15 +589,18 @@ impl Core {
         }
         let registry = account.host.registry();
         self.session_event(now, lock, account, session, &registry.on_close, todo);
-        let mut words = Words::default();
+        let mut words = Words { or_else: OrElse::Same, ..Words::default() };
         let gone = Stanza::presence(Type::Unavailable).from(session.jid.clone());
         self.unavailable(now, account, session, gone, &mut words);
         account.sessions.retain(|s| s.id != session.id);
+        self.remember_ended(now, account, session, &closing);
         let (held, was_reading, resumable) = {
             let mut stream = session.stream();
             stream.closing = Some(closing);
             let wake = stream.wake.take();
-            let resumable = stream.resumable;
+            // What of it is still on its way to the disk must not bring its rows back.
+            let resumable = std::mem::take(&mut stream.resumable);
+            stream.owes_ack = None;
             let was_reading = stream.reading.take().is_some();
             let held = stream.drain();
             if let Some(wake) = wake {
@@ -553,14 +609,15 @@ impl Core {
             (held, was_reading, resumable)
         };
         session.set_attached(false);
-        let mut orphans = was_reading && account.log.last > account.log.cursor;
+        let mut orphans = was_reading && account.log.has_open();
         for out in held {
             match (out.entry, out.role, out.stanza.kind()) {
-                (Some(entry), Role::Planned, _) => orphans |= account.log.release(entry),
+                (Some(entry), Role::Planned | Role::Missed, _) => orphans |= account.log.release(entry),
                 // Another session holds it, or has taken it.
-                (None, Role::Planned, Kind::Message) if out.shared.as_ref().is_some_and(|s| !s.is_last()) => {}
-                (None, Role::Planned, Kind::Message) => {
-                    words.says.push(Say::Route(Work { stanza: out.stanza, hops: 1, mode: Mode::Again }));
+                (None, Role::Planned | Role::Missed, Kind::Message)
+                    if out.shared.as_ref().is_some_and(|s| !s.is_last()) => {}
+                (None, Role::Planned | Role::Missed, Kind::Message) => {
+                    words.says.push(Say::Route(Work { stanza: out.stanza, hops: 1, mode: Mode::Again(out.since) }));
                 }
                 // RFC 6121 §8.5.3.2.3: whoever waits for an answer is told that none will come.
                 (None, Role::Extra, Kind::Iq) if out.stanza.is_answerable() && out.stanza.head.from.is_some() => {
@@ -574,12 +631,7 @@ impl Core {
             account.log.missed = true;
         }
         account.advance();
-        let mut writes = Vec::new();
-        if resumable {
-            account.states.stage(self.tables.sessions, session.id, None);
-            let key = Bytes::copy_from_slice(&session.id.to_be_bytes());
-            writes.push(Write::Put { map: self.progress, owner: account.owner, key, row: None });
-        }
+        let writes = if resumable { self.forget_session(account, session.id, &mut words) } else { Vec::new() };
         self.finish(now, &mut [Part { lock, account, words }], None, writes, todo);
         tracing::debug!(session = %session.jid, "ended");
     }
@@ -609,6 +661,7 @@ impl Core {
         for lock in dirty {
             let mut account = lock.lock();
             account.dirty = false;
+            self.pay(now, &lock, &mut account, &mut todo);
             self.save_cursors(now, &lock, &mut account, &mut todo);
             for session in account.sessions.clone() {
                 self.answer_ack(now, &lock, &mut account, &session, &mut todo);
@@ -619,36 +672,69 @@ impl Core {
         self.evict();
     }
 
+    /// Unless the client itself closed the stream, it may come back and ask.
+    fn remember_ended(&self, now: Timestamp, account: &mut Account, session: &Session, closing: &Closing) {
+        let (token, h) = {
+            let stream = session.stream();
+            let closed = stream.wake.is_some() && matches!(closing, Closing::Normal);
+            let Some(token) = stream.token.clone().filter(|_| stream.resumable && !closed) else { return };
+            (token, stream.h_at_end())
+        };
+        let ended = self.tables.ended;
+        let known = account.states.newest_keys(ended);
+        if known.len() >= MAX_ENDED {
+            let at = |key: &String| account.states.newest(ended, key).map_or(0, |ended| ended.at);
+            if let Some(oldest) = known.iter().min_by_key(|key| at(key)).cloned() {
+                account.states.stage(ended, oldest, None);
+            }
+        }
+        account.states.stage(ended, token, Some(Ended { h, at: now.as_millis() }));
+    }
+
+    /// The rows of a session that ended go.
+    fn forget_session(&self, account: &mut Account, id: SessionId, words: &mut Words) -> Vec<Write> {
+        account.states.stage(self.tables.sessions, id, None);
+        words.says.push(Say::Forgotten { id });
+        let key = Bytes::copy_from_slice(&id.to_be_bytes());
+        vec![Write::Put { map: self.progress, owner: account.owner, key, row: None }]
+    }
+
     /// Cursors are written without promise: after a crash the last second is sent again under the same ids.
     fn save_cursors(&self, now: Timestamp, lock: &AccountRef, account: &mut Account, todo: &mut Todo) {
+        let mut words = Words::default();
         let mut writes = Vec::new();
-        let mut floor = account.log.cursor;
+        let cursor = account.log.cursor();
+        let horizon = account.horizon();
+        let mut floor = cursor;
         for session in &account.sessions {
             let mut stream = session.stream();
             if !stream.is_resumable() {
+                floor = floor.min(stream.floor(horizon).saturating_sub(1));
                 continue;
             }
-            let horizon = account.horizon();
             stream.cursor = stream.cursor.max(stream.floor(horizon).saturating_sub(1));
             floor = floor.min(stream.cursor);
             let handled = stream.ledger.handled();
             writes.push(stream.progress_row(self.progress, account.owner, session.id, handled));
         }
-        if account.log.cursor > account.log.cursor_stored {
-            account.log.cursor_stored = account.log.cursor;
-            account.states.stage(self.tables.cursor, (), Some(account.log.cursor));
+        if cursor > account.log.stored {
+            account.log.stored = cursor;
+            account.states.stage(self.tables.cursor, (), Some(cursor));
         }
         if floor > account.log.trimmed {
-            writes.push(Write::LogTrim {
-                owner: account.owner,
-                after: account.log.trimmed,
-                before: floor + 1,
-                keep: store::flags::ARCHIVED,
-                limit: TRIM,
-            });
-            account.log.trimmed = floor;
+            let from = std::mem::replace(&mut account.log.trimmed, floor);
+            let (owner, before) = (account.owner, floor + 1);
+            writes.push(Write::LogTrim { owner, after: from, before, keep: store::flags::ARCHIVED, limit: TRIM });
+            words.says.push(Say::Trimmed { from });
         }
-        let words = Words::default();
+        if std::mem::take(&mut account.unsaved) {
+            for session in account.sessions.clone() {
+                account.save_session(self, &session);
+            }
+        }
+        for id in std::mem::take(&mut account.gone) {
+            writes.extend(self.forget_session(account, id, &mut words));
+        }
         self.finish(now, &mut [Part { lock, account, words }], None, writes, todo);
     }
 }
@@ -676,6 +762,7 @@ impl Account {
             SessionRow {
                 resource: session.jid.resource().unwrap_or_default().into(),
                 token,
+                since: stream.since,
                 keep: stream.keep,
                 priority: session.priority(),
                 presence: stream.presence.as_ref().map(Stanza::to_xml),
@@ -689,13 +776,19 @@ impl Account {
 
 /// Brings the stored sessions of an account back as detached.
 pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[(Bytes, Bytes)], now: Timestamp) {
-    let rows: Vec<(SessionId, SessionRow)> =
+    let mut rows: Vec<(SessionId, SessionRow)> =
         account.states.rows(core.tables.sessions).iter().map(|(id, row)| (*id, row.clone())).collect();
+    rows.sort_by_key(|(_, row)| std::cmp::Reverse(row.since));
     for (id, row) in rows {
+        // One that was replaced, and whose rows could not be deleted any more.
+        if account.by_resource(&row.resource).is_some() {
+            account.gone.push(id);
+            continue;
+        }
         let number = |bytes: Option<&[u8]>| bytes.and_then(|b| b.try_into().ok()).map(u64::from_be_bytes);
         let stored = progress.iter().find(|(key, _)| number(Some(key)) == Some(id)).map(|(_, value)| value);
         let handled = stored.and_then(|value| number(value.get(..8))).unwrap_or(0);
-        let cursor = stored.and_then(|value| number(value.get(8..16))).unwrap_or(account.log.cursor);
+        let cursor = stored.and_then(|value| number(value.get(8..16))).unwrap_or(account.log.cursor());
         let Ok(jid) = account.jid.as_jid().with_resource(&row.resource) else { continue };
         let session = Session::new(id, jid, &core.bounds());
         session.restore_flags(core.names.flag_bits(&row.flags));
@@ -705,7 +798,7 @@ pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[(Bytes, By
             stream.ledger = Ledger::resumed(handled);
             stream.presence = row.presence.as_deref().and_then(|text| Stanza::parse(text).ok());
             stream.restore(&row, cursor, now);
-            let from = account.log.cursor.min(cursor) + 1;
+            let from = account.log.cursor().min(cursor) + 1;
             stream.read_from(from, cursor + 1);
         }
         account.log.missed &= session.priority().is_none_or(|p| p < 0);

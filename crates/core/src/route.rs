@@ -7,23 +7,56 @@ use vorpal_proto::error::{StanzaError, StreamCondition};
 use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
-use crate::account::AccountRef;
+use crate::account::{Account, AccountRef};
 use crate::commit::{Part, Say, Words};
+use crate::host::Serves;
 use crate::ledger::Pending;
+use crate::log::delayed;
 use crate::message::Sender;
 use crate::plan::subscription_kind;
 use crate::server::{Cold, Core, Lookup, MAX_HOPS, Mode, Todo, Work};
 use crate::session::{Out, Pushed, Role, Session};
 
-/// What an address stands for. Complete from the first day: what is not built yet answers the error of its kind.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What an address stands for. What is not built yet answers the error of its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Destination {
-    /// an account of one of our hosts
-    Account,
     /// one of our hosts
     Host,
-    /// a domain of somebody else
+    /// an account of one of our hosts
+    Account,
+    /// a room of one of our hosts, or somebody in it
+    Room,
+    /// anything in a domain that another program serves
+    Component,
+    /// anything in a domain of somebody else
     Remote,
+}
+
+impl Destination {
+    /// By the domain first: `served` is what it is for if it is ours (RFC 6120 §10.4, §10.5). Decided here and nowhere else.
+    fn of(served: Option<Serves>, to: &Jid) -> Destination {
+        match (served, to.local()) {
+            (None, _) => Destination::Remote,
+            // XEP-0114 §1: the component answers for its domain, and for all that is in it.
+            (Some(Serves::Component), _) => Destination::Component,
+            (Some(_), None) => Destination::Host,
+            (Some(Serves::Accounts), Some(_)) => Destination::Account,
+            (Some(Serves::Rooms), Some(_)) => Destination::Room,
+        }
+    }
+
+    /// What is answered where nobody is there to take a stanza; nothing for what is looked for in other ways.
+    fn refusal(self) -> Option<StanzaError> {
+        match self {
+            Destination::Host | Destination::Account => None,
+            // XEP-0045 §17.2: a room that does not exist, as no room does.
+            Destination::Room => Some(StanzaError::not_found()),
+            // RFC 6120 §8.3.3.19; XEP-0114 has no word on a component that is not connected, as none is.
+            Destination::Component => Some(StanzaError::service_unavailable()),
+            // RFC 6120 §10.4.3, as no server is reached.
+            Destination::Remote => Some(StanzaError::remote_server_not_found()),
+        }
+    }
 }
 
 /// A stanza of a session that waits for an account: load it, then give it to [`Core::go_on`].
@@ -37,11 +70,7 @@ pub struct Later {
 
 impl Core {
     pub(crate) fn destination(&self, to: &Jid) -> Destination {
-        match (self.host(to.domain()).is_some(), to.local().is_some()) {
-            (true, true) => Destination::Account,
-            (true, false) => Destination::Host,
-            (false, _) => Destination::Remote,
-        }
+        Destination::of(self.host(to.domain()).map(|host| host.serves), to)
     }
 
     /// A stanza that was read from a session's connection. The next one may be given when this returns; an account that
@@ -64,14 +93,7 @@ impl Core {
             return Err(StreamCondition::InvalidFrom);
         }
         stanza.head.from = Some(session.jid.clone());
-        let pending = {
-            let mut stream = session.stream();
-            // Another connection has the session by now, and has maybe said `h` already: its client sends it again.
-            if stream.epoch != epoch {
-                return Ok(None);
-            }
-            stream.ledger.enter()
-        };
+        let Some(pending) = enter(session, epoch) else { return Ok(None) };
         Ok(self.go_on(now, lock, session, Later { account: lock.jid.clone(), pending, stanza }))
     }
 
@@ -120,25 +142,31 @@ impl Core {
             // RFC 6120 §10.3.1, §10.3.3: without `to` it is for one's own account.
             (None, _) => own.clone(),
         };
+        let destination = self.destination(&to);
         let subscribes = stanza.kind() == Kind::Presence && subscription_kind(stanza.type_()).is_some();
         if stanza.kind() == Kind::Presence && !subscribes {
-            self.directed(now, lock, session, pending, to, stanza, todo);
+            self.directed(now, lock, session, pending, to, destination.refusal(), stanza, todo);
             return None;
         }
-        let (peer, refusal) = match self.destination(&to) {
+        let (peer, refusal) = match destination {
             Destination::Account if to.bare_str() == own.as_str() => (Some(lock.clone()), None),
             Destination::Account => match self.lookup(&to) {
                 Lookup::Here(peer) => (Some(peer), None),
                 Lookup::Cold => return Some(Later { account: to.bare(), pending, stanza }),
                 Lookup::Absent => (None, None),
             },
-            Destination::Host => (None, None),
-            Destination::Remote => (None, Some(StanzaError::remote_server_not_found())),
+            _ => (None, destination.refusal()),
         };
-        let at_host = self.destination(&to) == Destination::Host;
+        let at_host = destination == Destination::Host;
         match stanza.kind() {
             Kind::Message => {
-                let sender = Sender { account: Some(lock), origin: Some((session, pending)), hops: 0, again: false };
+                let sender = Sender {
+                    account: Some(lock),
+                    origin: Some((session, pending)),
+                    hops: 0,
+                    again: false,
+                    since: None,
+                };
                 let receiver = peer.as_ref().ok_or_else(|| refusal.unwrap_or_else(StanzaError::service_unavailable));
                 self.stretch(now, &sender, receiver, &to, stanza, todo);
             }
@@ -165,15 +193,34 @@ impl Core {
         answer: Option<Stanza>,
         todo: &mut Todo,
     ) {
-        let says = answer.map(|stanza| Say::Send { to: session.id, stanza }).into_iter().collect();
-        let words = Words { says, settles: Some((session.clone(), pending)), ..Words::default() };
-        let mut account = lock.lock();
-        self.finish(now, &mut [Part { lock, account: &mut account, words }], None, Vec::new(), todo);
+        let mut words = Words::settling(session, pending);
+        words.says.extend(answer.map(|stanza| Say::Send { to: session.id, stanza }));
+        self.say_alone(now, lock, &mut lock.lock(), words, todo);
     }
 
-    /// Answers a stanza whose header is at fault: it has a number, like any other (XEP-0198 §4).
-    pub fn refuse(&self, now: Timestamp, lock: &AccountRef, session: &Arc<Session>, answer: Option<Stanza>) {
-        let pending = session.stream().ledger.enter();
+    /// Ends a stretch of one account that writes nothing but what is staged.
+    pub(crate) fn say_alone(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        account: &mut Account,
+        words: Words,
+        todo: &mut Todo,
+    ) {
+        self.finish(now, &mut [Part { lock, account, words }], None, Vec::new(), todo);
+    }
+
+    /// Answers a stanza whose header is at fault: it has a number, like any other (XEP-0198 §4), and like any other none
+    /// if another connection has the session by now.
+    pub fn refuse(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        session: &Arc<Session>,
+        epoch: u32,
+        answer: Option<Stanza>,
+    ) {
+        let Some(pending) = enter(session, epoch) else { return };
         let mut todo = Todo::default();
         let answer = answer.map(|answer| answer.to(session.jid.clone()));
         self.answer(now, lock, session, pending, answer, &mut todo);
@@ -230,8 +277,16 @@ impl Core {
         };
         match work.stanza.kind() {
             Kind::Message => {
-                let sender = Sender { account: None, origin: None, hops: work.hops, again: work.mode == Mode::Again };
-                self.stretch(now, &sender, Ok(&peer), &to, work.stanza, todo);
+                let (again, since) = match work.mode {
+                    Mode::Onward => (false, None),
+                    Mode::Again(since) => (true, since),
+                };
+                let stanza = match since {
+                    Some(since) => delayed(work.stanza, &peer.jid, since.as_millis()),
+                    None => work.stanza,
+                };
+                let sender = Sender { account: None, origin: None, hops: work.hops, again, since };
+                self.stretch(now, &sender, Ok(&peer), &to, stanza, todo);
             }
             Kind::Presence if subscription_kind(work.stanza.type_()).is_some() => {
                 self.subscription_received(now, &peer, &work.stanza, todo);
@@ -249,5 +304,46 @@ impl Core {
                 }
             }
         }
+    }
+}
+
+/// The number of a stanza that a connection has read. None if another connection has the session by now: that one has
+/// maybe said `h` already, and its client sends the stanza again.
+fn enter(session: &Session, epoch: u32) -> Option<Pending> {
+    let mut stream = session.stream();
+    (stream.epoch == epoch).then(|| stream.ledger.enter())
+}
+
+#[cfg(test)]
+mod tests {
+    use vorpal_proto::error::Condition;
+
+    use super::*;
+
+    #[test]
+    fn an_address_is_judged_by_its_domain_then_by_its_localpart() {
+        use Destination::*;
+        let (bare, full, domain) = ("a@x", "a@x/b", ["x", "x/b"]);
+        let served = [
+            (Some(Serves::Accounts), Host, Account),
+            (Some(Serves::Rooms), Host, Room),
+            (Some(Serves::Component), Component, Component),
+            (None, Remote, Remote),
+        ];
+        for (served, of_domain, of_local) in served {
+            let of = |to: &str| Destination::of(served, &Jid::parse(to).expect("an address"));
+            assert_eq!(domain.map(of), [of_domain; 2], "{served:?}");
+            assert_eq!([bare, full].map(of), [of_local; 2], "{served:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_built_answers_the_error_of_its_kind() {
+        use Destination::*;
+        let condition = |destination: Destination| destination.refusal().map(|error| error.condition);
+        assert_eq!([Host, Account].map(condition), [None, None]);
+        assert_eq!(condition(Room), Some(Condition::ItemNotFound));
+        assert_eq!(condition(Component), Some(Condition::ServiceUnavailable));
+        assert_eq!(condition(Remote), Some(Condition::RemoteServerNotFound));
     }
 }

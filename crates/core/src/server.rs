@@ -10,11 +10,12 @@ use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::{BareJid, Jid};
 use vorpal_proto::stanza::Stanza;
 
-use crate::account::{Account, AccountLock, AccountRef, LogState};
+use crate::account::{Account, AccountLock, AccountRef};
 use crate::commit::Flight;
+use crate::cursor::LogState;
 use crate::host::Host;
 use crate::registry::Names;
-use crate::resume::SessionRow;
+use crate::resume::{Ended, SessionRow};
 use crate::roster::{RosterItem, RosterMeta};
 use crate::session::{Flag, Session, SessionId, Wake};
 use crate::state::{Cell, Map, States, TableKind};
@@ -91,8 +92,11 @@ pub(crate) struct Work {
 pub(crate) enum Mode {
     /// the sender's side is dealt with: only the receiver's follows
     Onward,
-    /// it was planned for a session that ended: it goes to another, or into the log, and no phase runs twice
-    Again,
+    /// it was planned for a session that ended: it goes to another, or into the log, and no phase runs twice. With the
+    /// time at which that session was given it: XEP-0198 §4 wants what a client did not acknowledge to arrive with a
+    /// delay of then, also where it arrives at once at another session. Without a time no session has had it: it was
+    /// planned for one that had gone when it came, and moves on as live delivery.
+    Again(Option<Timestamp>),
 }
 
 /// What is to be done when no lock is held any more.
@@ -117,6 +121,7 @@ pub(crate) struct Tables {
     pub roster: Map<BareJid, RosterItem>,
     pub roster_meta: Cell<RosterMeta>,
     pub sessions: Map<u64, SessionRow>,
+    pub ended: Map<String, Ended>,
     pub cursor: Cell<u64>,
     pub credentials: Map<CredentialKey, String>,
     pub last_activity: Cell<crate::presence::LastActivity>,
@@ -180,6 +185,7 @@ impl Tables {
                 let kind = TableKind { reverse: Some(STORED_SESSION), ..TableKind::of::<u64, SessionRow>("session") };
                 Map { at: names.table(kind), rows: std::marker::PhantomData }
             },
+            ended: map(names, "ended_session"),
             cursor: map(names, "cursor"),
             credentials: map(names, "credentials"),
             last_activity: map(names, "last_activity"),
@@ -340,6 +346,9 @@ impl Core {
             waiting: VecDeque::new(),
             log: LogState::default(),
             dirty: false,
+            doomed: None,
+            unsaved: false,
+            gone: Vec::new(),
         };
         let mut progress = Vec::new();
         for row in reader.load(row.owner, MAX_ROWS)? {
@@ -353,15 +362,16 @@ impl Core {
         }
         let newest =
             reader.log_range(row.owner, store::LogQuery { newest_first: true, limit: 1, ..Default::default() })?;
-        account.log.last = newest.first().map_or(0, |entry| entry.id);
-        account.log.cursor = account.states.get(self.tables.cursor).copied().unwrap_or(0);
-        account.log.last = account.log.last.max(account.log.cursor);
-        account.log.cursor_stored = account.log.cursor;
-        account.log.missed = account.log.last > account.log.cursor;
+        let cursor = account.states.get(self.tables.cursor).copied().unwrap_or(0);
+        account.log = LogState::restored(newest.first().map_or(0, |entry| entry.id), cursor);
         crate::resume::restore(self, &mut account, &progress, now);
         let deadlines: Vec<_> =
             account.sessions.iter().filter_map(|s| s.stream().deadline().map(|d| (d, s.id))).collect();
+        let forgotten = !account.gone.is_empty();
         let account = AccountLock::new(account);
+        if forgotten {
+            self.mark_dirty(&account, &mut account.lock());
+        }
         self.deadlines.lock().extend(deadlines.into_iter().map(|(at, id)| (at, jid.clone(), id)));
         self.shard(jid.as_str()).lock().entry(jid.clone()).or_insert(account);
         Ok(true)

@@ -3,27 +3,26 @@
 //! The face of a session (its address, priority and flags) may be read by everybody. What is on its stream is behind a
 //! short lock of its own. Lock order: account, then session. A detached session has no connection and loses nothing.
 
+mod managed;
+
 use std::any::Any;
 use std::collections::{BTreeSet, VecDeque};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
-use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use vorpal_proto::datetime::Timestamp;
-use vorpal_proto::element::el;
 use vorpal_proto::error::StreamError;
 use vorpal_proto::jid::Jid;
-use vorpal_proto::ns;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
+use crate::debt::Debt;
 use crate::hook::{Outgoing, Verdict};
 use crate::ledger::Ledger;
 use crate::registry::Registry;
-use crate::resume::SessionRow;
 use crate::server::Bounds;
-use crate::store::{EntryId, MapId, Owner, Row, Write};
+use crate::store::EntryId;
 
 mod inspect;
 
@@ -80,8 +79,17 @@ const UNAVAILABLE: i32 = i32::MIN;
 pub enum Role {
     /// It was planned for this session: it goes elsewhere, or to the log.
     Planned,
+    /// It was planned for another, which is gone, or for nobody: it goes elsewhere.
+    Missed,
     /// A carbon copy, a push, presence, an answer: it ends with the session.
     Extra,
+}
+
+impl Role {
+    /// Whether it must reach somebody, if not this session.
+    pub(crate) fn is_owed(self) -> bool {
+        matches!(self, Role::Planned | Role::Missed)
+    }
 }
 
 /// A stanza on its way out.
@@ -95,6 +103,10 @@ pub struct Out {
     pub role: Role,
     /// it has a number on the stream (XEP-0198 §4)
     pub counted: bool,
+    /// the log alone has it now: only its number is left here
+    pub(crate) sleeps: bool,
+    /// when it was given to a session, if the log does not know
+    pub(crate) since: Option<Timestamp>,
     /// what it has in common with the same message in other sessions
     pub(crate) shared: Option<Arc<Shared>>,
 }
@@ -104,9 +116,16 @@ pub struct Out {
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     taken: AtomicBool,
+    /// it is on its way into the log in another way (`debt.rs`)
+    owed: bool,
 }
 
 impl Shared {
+    /// Of an error that is owed.
+    pub(crate) fn owed() -> Shared {
+        Shared { owed: true, ..Shared::default() }
+    }
+
     /// Whether nobody needs it but whoever asks.
     pub(crate) fn is_last(self: &Arc<Shared>) -> bool {
         !self.taken.load(Ordering::Acquire) && Arc::strong_count(self) == 1
@@ -116,7 +135,13 @@ impl Shared {
 impl Out {
     /// A stanza that has not been written yet.
     pub fn new(stanza: Stanza, entry: Option<EntryId>, role: Role) -> Out {
-        Out { stanza, entry, role, counted: false, shared: None }
+        Out { stanza, entry, role, counted: false, sleeps: false, since: None, shared: None }
+    }
+
+    /// The same, given to a session at this time.
+    pub(crate) fn since(self, now: Timestamp) -> Out {
+        let since = self.entry.is_none().then_some(now);
+        Out { since, ..self }
     }
 
     /// The same for several sessions at once.
@@ -124,14 +149,21 @@ impl Out {
         Out { shared: shared.cloned(), ..self }
     }
 
+    pub(crate) fn is_of(&self, shared: &Arc<Shared>) -> bool {
+        self.shared.as_ref().is_some_and(|own| Arc::ptr_eq(own, shared))
+    }
+
     fn must_be_logged(&self) -> bool {
-        self.role == Role::Planned
+        self.role.is_owed()
             && self.entry.is_none()
             && self.stanza.kind() == Kind::Message
             && crate::ledger::never_promised(&self.stanza).is_none()
-            && self.shared.as_ref().is_none_or(|shared| !shared.taken.load(Ordering::Acquire))
+            && self.shared.as_ref().is_none_or(|shared| !shared.owed && !shared.taken.load(Ordering::Acquire))
     }
 }
+
+/// An entry that a session took, and as what.
+pub(crate) type Taken = (EntryId, Role);
 
 /// What became of a stanza that was given to a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,6 +236,10 @@ pub struct Stream {
     pub(crate) owes_ack: Option<u64>,
     /// the row that the owed answer waits for is on its way
     pub(crate) storing: bool,
+    /// that row could not be written
+    pub(crate) refused: bool,
+    /// stanzas whose batch failed, by number
+    pub(crate) debts: Vec<Debt>,
     queue: VecDeque<Item>,
     held: VecDeque<Held>,
     /// sent, and not yet acknowledged; without stream management: not yet written to the socket
@@ -226,12 +262,18 @@ pub struct Stream {
     pub(crate) token: Option<String>,
     /// for how long it is kept without a connection, in milliseconds
     pub(crate) keep: u64,
+    /// when stream management was enabled, in milliseconds since 1970
+    pub(crate) since: u64,
     /// the connection waits until less is unsettled
     paused: bool,
     pub(crate) closing: Option<Closing>,
     pub(crate) detached: Option<Timestamp>,
     /// the client is known to have every entry up to here that was meant for the session
     pub(crate) cursor: EntryId,
+    /// the newest entry that the client took
+    newest_taken: EntryId,
+    /// it has let go of what the log has
+    hibernates: bool,
     /// it is back after a restart, and nobody has resumed it yet
     restored: bool,
     slots: Vec<Option<Box<dyn Any + Send>>>,
@@ -275,6 +317,8 @@ impl Session {
             sm: None,
             owes_ack: None,
             storing: false,
+            refused: false,
+            debts: Vec::new(),
             queue: VecDeque::new(),
             held: VecDeque::new(),
             unacked: VecDeque::new(),
@@ -288,10 +332,13 @@ impl Session {
             resumable: false,
             token: None,
             keep: 0,
+            since: 0,
             paused: false,
             closing: None,
             detached: None,
             cursor: 0,
+            newest_taken: 0,
+            hibernates: false,
             restored: false,
             slots: Vec::new(),
             max_queued: bounds.queued,
@@ -455,28 +502,38 @@ impl Stream {
     }
 
     /// What was planned for the session and is not in the log: it must be, before the session may be without a
-    /// connection. The places are filled by the caller with the ids that the entries were given.
-    pub(crate) fn unlogged(&mut self) -> impl Iterator<Item = &mut Out> {
+    /// Everything it holds and the client is not known to have.
+    fn outs(&mut self) -> impl Iterator<Item = &mut Out> {
         let queued = self.queue.iter_mut().filter_map(|item| match item {
             Item::Stanza(out) => Some(out),
             Item::Nonza(_) | Item::Enabled(..) => None,
         });
         let held = self.held.iter_mut().map(|held| &mut held.out);
-        self.unacked.iter_mut().chain(held).chain(queued).filter(|out| out.must_be_logged())
+        self.unacked.iter_mut().chain(held).chain(queued).chain(&mut self.deferred)
+    }
+
+    /// Messages that it was promised and the log does not have.
+    pub(crate) fn unlogged(&mut self) -> impl Iterator<Item = &mut Out> {
+        self.outs().filter(|out| out.must_be_logged())
     }
 
     /// The message that is shared is in the log now: if the session holds it, it knows its place. True if it does.
     pub(crate) fn logged(&mut self, shared: &Arc<Shared>, entry: EntryId) -> bool {
-        let own = |out: &Out| out.shared.as_ref().is_some_and(|s| Arc::ptr_eq(s, shared));
-        let Some(out) = self.unlogged().find(|out| own(out)) else { return false };
+        let own = |out: &Out| out.entry.is_none() && out.is_of(shared);
+        let Some(out) = self.outs().find(|out| own(out)) else { return false };
         out.entry = Some(entry);
         self.had.insert(entry);
         true
     }
 
+    /// Whether it will come upon the entry when it reads the log.
+    pub(crate) fn will_read(&self, entry: EntryId) -> bool {
+        self.reading.is_some_and(|reading| entry >= reading.had_to)
+    }
+
     /// Whether the session holds the message that is shared.
     pub(crate) fn holds(&mut self, shared: &Arc<Shared>) -> bool {
-        self.unlogged().any(|out| out.shared.as_ref().is_some_and(|s| Arc::ptr_eq(s, shared)))
+        self.unlogged().any(|out| out.is_of(shared))
     }
 
     /// What is not in the log waits behind it. Of presence the newest of each sender is enough, and at the bound none.
@@ -540,25 +597,6 @@ impl Stream {
         if let Some(wake) = &self.wake {
             wake.wake();
         }
-    }
-
-    /// The answer to `<enable/>`: what is written after it is counted.
-    pub(crate) fn push_enabled(&mut self, bytes: Vec<u8>, management: Management) {
-        self.weight += bytes.len();
-        self.queue.push_back(Item::Enabled(bytes, Box::new(management)));
-        if let Some(wake) = &self.wake {
-            wake.wake();
-        }
-    }
-
-    /// Stream management could not be enabled: the session's row is not stored.
-    pub(crate) fn not_enabled(&mut self) {
-        self.managed = false;
-        self.resumable = false;
-        self.token = None;
-        self.keep = 0;
-        let failed = el("failed", ns::SM).child(el("internal-server-error", ns::STANZA_ERROR));
-        self.push_nonza(failed.to_string_in(ns::CLIENT.as_str()).into_bytes());
     }
 
     /// Writes what waits, up to about `limit` bytes. True if anything is left.
@@ -631,61 +669,11 @@ impl Stream {
         }
     }
 
-    /// The connection is gone; what it had asked is void.
-    pub(crate) fn detach(&mut self, now: Timestamp) {
-        self.epoch += 1;
-        self.wake = None;
-        self.detached = Some(now);
-        self.paused = false;
-        self.owes_ack = None;
-    }
-
-    /// A session that was stored: detached, with nothing in its queues.
-    pub(crate) fn restore(&mut self, row: &SessionRow, cursor: EntryId, now: Timestamp) {
-        self.managed = true;
-        self.resumable = true;
-        self.token = Some(row.token.clone());
-        self.keep = row.keep;
-        self.joined = row.joined;
-        self.cursor = cursor;
-        self.restored = true;
-        self.detached = Some(now);
-        self.sm = Some(Management { sent: 0, acked: 0, asked: false });
-    }
-
-    /// Whether a client can have handled `h`: not less than it has acknowledged, nor more than was sent. Of a session that is
-    /// back after a restart nothing is known.
-    pub(crate) fn can_have(&self, h: u32) -> bool {
-        let Some(sm) = &self.sm else { return false };
-        let newly = h.wrapping_sub(sm.acked as u32) as usize;
-        self.restored || newly <= self.unacked.iter().filter(|out| out.counted).count()
-    }
-
-    /// The `h` with which a client resumes. After a restart nothing is known of what was sent before, and the count goes
-    /// on from the client's.
-    pub(crate) fn acked_at_resumption(&mut self, h: u32) -> Result<Vec<EntryId>, u64> {
-        if std::mem::take(&mut self.restored)
-            && let Some(sm) = &mut self.sm
-        {
-            sm.sent = u64::from(h);
-            sm.acked = u64::from(h);
-        }
-        self.acked(h)
-    }
-
     /// Goes out before everything that waits.
     pub(crate) fn push_first(&mut self, bytes: Vec<u8>) {
         self.weight += bytes.len();
         self.queue.push_front(Item::Nonza(bytes));
         self.wake();
-    }
-
-    /// Asks the client how far it is.
-    pub(crate) fn ask(&mut self) {
-        if let Some(sm) = &mut self.sm {
-            sm.asked = true;
-            self.push_nonza(b"<r xmlns='urn:xmpp:sm:3'/>".to_vec());
-        }
     }
 
     /// The lowest id that the client is not known to have.
@@ -719,70 +707,20 @@ impl Stream {
         if let Some(sm) = &mut self.sm {
             sm.sent += 1;
             self.unacked.push_back(next);
-        } else if next.role == Role::Planned {
+        } else if next.role.is_owed() {
             self.unacked.push_back(next);
         } else {
             self.weight -= next.stanza.weight();
         }
     }
 
-    /// Without stream management a stanza is taken when it was written to the socket. Gives the entries.
-    pub(crate) fn written(&mut self) -> Vec<EntryId> {
-        let uncounted = self.unacked.iter().take_while(|out| !out.counted).count();
-        self.take(uncounted)
+    fn weigh(&mut self) {
+        let queue: usize = self.queue.iter().map(Item::weight).sum();
+        self.weight = queue + self.outs_held().map(|out| out.stanza.weight()).sum::<usize>();
     }
 
-    /// XEP-0198 §4: the client has handled `h` of what was sent. Gives the entries it has taken, or how many were sent
-    /// if `h` claims more.
-    pub(crate) fn acked(&mut self, h: u32) -> Result<Vec<EntryId>, u64> {
-        let Some(sm) = &mut self.sm else { return Ok(Vec::new()) };
-        let newly = h.wrapping_sub(sm.acked as u32) as usize;
-        if newly > self.unacked.iter().filter(|out| out.counted).count() {
-            return Err(sm.sent);
-        }
-        sm.acked += newly as u64;
-        sm.asked = false;
-        Ok(self.take(newly))
-    }
-
-    fn take(&mut self, count: usize) -> Vec<EntryId> {
-        let mut entries = Vec::new();
-        for out in self.unacked.drain(..count) {
-            self.weight -= out.stanza.weight();
-            entries.extend(out.entry);
-            if let Some(shared) = out.shared {
-                shared.taken.store(true, Ordering::Release);
-            }
-        }
-        if self.unacked.is_empty() && self.unacked.capacity() > 16 {
-            self.unacked = VecDeque::new();
-        }
-        if self.queue.is_empty() && self.queue.capacity() > 16 {
-            self.queue = VecDeque::new();
-        }
-        entries
-    }
-
-    /// Whether an `<r/>` of ours should go out for what is still unacknowledged.
-    pub(crate) fn should_ask(&self) -> bool {
-        self.sm.as_ref().is_some_and(|sm| !sm.asked) && !self.unacked.is_empty()
-    }
-
-    /// A new connection of the same session: what the old one did not get acknowledged is sent again, in order
-    /// (XEP-0198 §5).
-    pub(crate) fn rewind(&mut self) {
-        let mut again: VecDeque<Item> = self.unacked.drain(..).map(Item::Stanza).collect();
-        again.extend(self.held.drain(..).map(|held| Item::Stanza(held.out)));
-        // What was nonza on the old stream means nothing on the new one.
-        again.extend(self.queue.drain(..).filter(|item| matches!(item, Item::Stanza(_))));
-        self.queue = again;
-        let deferred: usize = self.deferred.iter().map(|out| out.stanza.weight()).sum();
-        self.weight = self.queue.iter().map(Item::weight).sum::<usize>() + deferred;
-        self.owes_ack = None;
-        if let Some(sm) = &mut self.sm {
-            sm.sent = sm.acked;
-            sm.asked = false;
-        }
+    fn outs_held(&self) -> impl Iterator<Item = &Out> {
+        self.unacked.iter().chain(self.held.iter().map(|held| &held.out)).chain(&self.deferred)
     }
 
     /// The session ends: everything that it holds and that was not taken.
@@ -798,34 +736,8 @@ impl Stream {
         all
     }
 
-    /// Whether the session can be resumed, also after a crash.
-    pub fn is_resumable(&self) -> bool {
-        self.managed && self.resumable
-    }
-
-    /// When the session ends if nobody comes back to it.
-    pub(crate) fn deadline(&self) -> Option<Timestamp> {
-        Some(self.detached?.plus(std::time::Duration::from_millis(self.keep)))
-    }
-
-    /// The row that says how far the session is handled when its batch is committed, and what the client has.
-    pub(crate) fn progress_row(&mut self, map: MapId, owner: Owner, session: SessionId, n: u64) -> Write {
-        let mut value = Vec::with_capacity(16);
-        value.extend_from_slice(&self.ledger.row(n).to_be_bytes());
-        value.extend_from_slice(&self.cursor.to_be_bytes());
-        let key = Bytes::copy_from_slice(&session.to_be_bytes());
-        Write::Put { map, owner, key, row: Some(Row::from(Bytes::from(value))) }
-    }
-
-    /// Says `<a/>` with what is handled and stored.
-    pub(crate) fn write_ack(&mut self) {
-        self.owes_ack = None;
-        let ack = format!("<a xmlns='urn:xmpp:sm:3' h='{}'/>", self.ledger.h());
-        self.push_nonza(ack.into_bytes());
-    }
-
     /// The connection, if it paused because too much was unsettled and may go on.
-    pub(crate) fn waits_for_room(&mut self) -> Option<&Arc<dyn Wake>> {
+    fn waits_for_room(&mut self) -> Option<&Arc<dyn Wake>> {
         if !self.paused || self.ledger.is_full() || self.barrier.is_some() {
             return None;
         }
@@ -836,12 +748,6 @@ impl Stream {
     /// Whether the connection must not take the next stanza yet. It is woken when it may.
     pub fn must_pause(&mut self) -> bool {
         self.paused = self.ledger.is_full() || self.barrier.is_some();
-        self.paused
-    }
-
-    /// Whether something that was read is not settled yet. The connection is woken when that may have changed.
-    pub fn must_settle(&mut self) -> bool {
-        self.paused = !self.ledger.is_level();
         self.paused
     }
 

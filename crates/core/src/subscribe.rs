@@ -11,7 +11,7 @@ use vorpal_proto::jid::BareJid;
 use vorpal_proto::stanza::{Stanza, Type};
 
 use crate::account::{Account, AccountRef, lock_pair};
-use crate::commit::{Part, Say, Words};
+use crate::commit::{OrElse, Part, Say, Words};
 use crate::hook::Dir;
 use crate::ledger::Pending;
 use crate::roster::{self, MAX_REQUESTS};
@@ -42,7 +42,7 @@ impl Core {
         let mut stanza = stanza.clone().from(lock.jid.as_jid().clone()).to(contact_jid.as_jid().clone());
         let (mut a, mut b) = lock_pair(Some(lock), contact);
         let Some(account) = a.as_deref_mut() else { return };
-        let mut words = Words { settles: Some((session.clone(), pending)), ..Words::default() };
+        let mut words = Words::settling(session, pending);
         let mut contact_words = Words::default();
         let refusal = match self.gate(now, Dir::Sent, account, contact_jid.as_jid(), Some(session), &mut stanza) {
             Err(error) => Some(error),
@@ -56,7 +56,7 @@ impl Core {
         } else if let Err(error) = self.run_outbound(account, &contact_jid, kind, &mut words) {
             words.says.push(Say::Send { to: session.id, stanza: stanza.error(&error).to(session.jid.clone()) });
         } else {
-            words.question = Some(Box::new(stanza.clone().from(session.jid.clone())));
+            words.or_else = OrElse::Bounce(Box::new(stanza.clone().from(session.jid.clone())));
             if let Some(account) = b.as_deref_mut() {
                 self.run_inbound(now, account, &stanza, kind, &mut contact_words);
             }

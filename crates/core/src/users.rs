@@ -75,6 +75,27 @@ impl Core {
         self.finish_user(now, lock, &mut account, Vec::new(), done);
     }
 
+    /// The hashes for which nothing is stored of the account's password.
+    pub fn missing_hashes(&self, account: &AccountRef) -> Vec<Hash> {
+        let account = account.lock();
+        let has = |hash: &Hash| account.states.newest(self.tables.credentials, &hash.scheme().to_owned()).is_some();
+        Hash::ALL.into_iter().filter(|hash| !has(hash)).collect()
+    }
+
+    /// Stores what was made of the account's password for further hashes. What is there stays: it may be that of a newer
+    /// password by now. Nobody hears of it: if it fails, it is made again.
+    pub fn add_credentials(&self, now: Timestamp, lock: &AccountRef, credentials: &[Credentials]) {
+        let mut account = lock.lock();
+        let table = self.tables.credentials;
+        for c in credentials {
+            let key = c.hash().scheme().to_owned();
+            if account.states.newest(table, &key).is_none() {
+                account.states.stage(table, key, Some(c.to_text()));
+            }
+        }
+        self.finish_user(now, lock, &mut account, Vec::new(), Box::new(|_| ()));
+    }
+
     /// Lets nobody log in to the account any more, or lets them again. Its sessions end.
     pub fn disable_user(&self, now: Timestamp, lock: &AccountRef, disabled: bool, done: Notice) {
         let mut account = lock.lock();

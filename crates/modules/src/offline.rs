@@ -10,13 +10,18 @@
 
 use vorpal_core::ledger::only_chat_states;
 use vorpal_core::plan::Plan;
+use vorpal_proto::ns::Ns;
 
 use crate::prelude::*;
 
 /// The module.
 pub static MODULE: Module = Module { name: "offline", xeps: &[Xep(160, "1.0.1"), Xep(203, "2.0")], setup };
 
+/// The name of the feature (§4), which is no URI.
+const FEATURE: Ns = Ns::private("msgoffline");
+
 fn setup(m: &mut Setup<'_>) -> Result {
+    m.feature(FEATURE);
     m.on_message(Phase::Record, keep);
     Ok(())
 }

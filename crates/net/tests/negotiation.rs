@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test: what cannot be set up ends it")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -325,7 +325,9 @@ impl World {
             max_attempts: 5,
             max_before_login: BEFORE_LOGIN,
             max_stanza: STANZA,
-            allow_plaintext: false,
+            without_tls: false,
+            plain_without_tls: false,
+            mechanisms: HashMap::new(),
             passthrough: seed.is_multiple_of(2),
             limits: Limits::default(),
         };
@@ -470,7 +472,7 @@ impl Peer {
         if let Some(fetch) = self.connection.hungry() {
             let query = LogQuery { after: fetch.from.saturating_sub(1), limit: fetch.limit, ..LogQuery::default() };
             let entries = world.reader.log_range(fetch.owner, query).map_err(|e| e.to_string())?;
-            self.connection.fetched(now, fetch, Some(&entries));
+            self.connection.fetched(fetch, Some(&entries));
         }
         self.take(reached)?;
         if self.connection.is_over() {

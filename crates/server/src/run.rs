@@ -14,7 +14,7 @@ use vorpal_core::host::Host;
 use vorpal_core::module::Module;
 use vorpal_core::registry::{Names, Registry};
 use vorpal_core::server::core_names;
-use vorpal_net::c2s::{self, Shared};
+use vorpal_net::c2s::{self, Entrance, Shared};
 use vorpal_net::limits::Gate;
 use vorpal_net::tls::TlsHosts;
 use vorpal_proto::error::StreamCondition;
@@ -130,13 +130,13 @@ pub async fn serve(config: Config, path: Option<PathBuf>, program: Program) -> R
         gate: Gate::new(terms::gate(config)),
         began,
     });
-    for (addresses, direct_tls) in [(&config.listen.c2s, false), (&config.listen.c2s_tls, true)] {
-        for address in addresses {
-            let listener = listen(address.0)?;
-            let Some(listener) = listener else { continue };
-            tracing::info!(address = %address.0, direct_tls, "listening for clients");
-            tokio::spawn(c2s::listen(shared.clone(), listener, direct_tls));
-        }
+    let starttls = config.listen.c2s.iter().map(|address| (**address, Entrance::Starttls));
+    let direct_tls = config.listen.c2s_tls.iter().map(|address| (**address, Entrance::DirectTls));
+    let plain = config.listen.c2s_plain.iter().map(|address| (**address, Entrance::Plain));
+    for (address, entrance) in starttls.chain(direct_tls).chain(plain) {
+        let Some(listener) = listen(address)? else { continue };
+        tracing::info!(%address, ?entrance, "listening for clients");
+        tokio::spawn(c2s::listen(shared.clone(), listener, entrance));
     }
     let socket = under(config, &config.listen.admin);
     let reload = Arc::new(Reload::new(shared, &server, path, program, level));

@@ -1,5 +1,6 @@
 //! What the configuration says to the sockets: limits, certificates.
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,24 +11,38 @@ use vorpal_core::server::Bounds;
 use vorpal_net::c2s::{Settings, Terms};
 use vorpal_net::limits::{Rate, Settings as GateSettings};
 use vorpal_net::tls::{Certificate, Policy, TlsVersion};
+use vorpal_proto::sasl::Mechanism;
 use vorpal_runtime::now;
 
 use crate::run::under;
 
 /// What holds for new connections.
 pub(crate) fn terms(config: &Config) -> Terms {
+    let settings = |without_tls| Settings {
+        max_attempts: config.limits.login_tries.get(),
+        max_before_login: config.limits.login_bytes.get().as_len(),
+        max_stanza: config.limits.stanza_size.get().as_len(),
+        without_tls,
+        plain_without_tls: config.login.plain_without_tls,
+        mechanisms: mechanisms(config),
+        passthrough: config.xml.passthrough,
+        limits: vorpal_proto::parse::Limits::default(),
+    };
     Terms {
-        settings: Arc::new(Settings {
-            max_attempts: config.limits.login_tries.get(),
-            max_before_login: config.limits.login_bytes.get().as_len(),
-            max_stanza: config.limits.stanza_size.get().as_len(),
-            allow_plaintext: false,
-            passthrough: config.xml.passthrough,
-            limits: vorpal_proto::parse::Limits::default(),
-        }),
+        settings: Arc::new(settings(false)),
+        settings_plain: Arc::new(settings(true)),
         time_to_log_in: config.limits.login_time.get().as_duration(),
         traffic: traffic(&config.limits),
     }
+}
+
+/// What clients may log in with, by host.
+fn mechanisms(config: &Config) -> HashMap<String, Vec<Mechanism>> {
+    let known = |m: &vorpal_config::Mechanism| Mechanism::from_name(m.as_str());
+    let of_host = |host: &vorpal_config::Host| {
+        (host.name.as_str().to_owned(), host.mechanisms.iter().filter_map(known).collect())
+    };
+    config.hosts.iter().map(of_host).collect()
 }
 
 /// How fast one client is read: bytes in a second, and at once.

@@ -51,6 +51,8 @@ pub struct Homes {
     pub committed: BTreeSet<String>,
     /// in a batch that came to nothing
     pub failed: BTreeSet<String>,
+    /// a batch that broke a rule of the store
+    pub broken: Option<String>,
     /// names that contacts were given in rosters
     pub names: BTreeSet<String>,
 }
@@ -71,6 +73,9 @@ impl Homes {
             return;
         }
         for (batch, outcome) in group.iter().zip(outcomes) {
+            if let Outcome::Failed(StoreError::Bug(rule)) = outcome {
+                self.broken.get_or_insert_with(|| format!("{rule}: {batch:?}"));
+            }
             let ids = batch.writes.iter().filter_map(|write| match write {
                 Write::Log(entry) => id_in(&entry.body),
                 _ => None,

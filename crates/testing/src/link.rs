@@ -172,7 +172,7 @@ impl Link {
                 return;
             }
             Doing::Reading(fetch, entries) => {
-                self.connection.fetched(now, fetch, entries.as_deref());
+                self.connection.fetched(fetch, entries.as_deref());
                 fed = true;
                 None
             }
@@ -205,7 +205,7 @@ impl Link {
                 self.ready = true;
                 return;
             }
-            self.connection.fetched(now, fetch, read(reader, fetch).as_deref());
+            self.connection.fetched(fetch, read(reader, fetch).as_deref());
         }
         if self.output.is_empty() {
             self.connection.output(&mut self.output, WRITE);

@@ -1,6 +1,7 @@
 //! A server and its clients in one thread: [`World::settle`] goes on until nobody has anything to do, and the clock moves
 //! only when it is told to.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -120,7 +121,9 @@ impl World {
             max_attempts: 5,
             max_before_login: 16 * 1024,
             max_stanza: 256 * 1024,
-            allow_plaintext: true,
+            without_tls: true,
+            plain_without_tls: true,
+            mechanisms: HashMap::new(),
             passthrough: setup.passthrough,
             limits: Limits::default(),
         };

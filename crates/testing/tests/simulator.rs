@@ -13,8 +13,8 @@ use vorpal_testing::world::Secrets;
 /// Seeds that once found something, with their steps: always played. Why they failed stands in docs/decisions/0008.
 const REGRESSIONS: [(u64, usize); 0] = [];
 
-/// So many seeds fail before no more are played.
-const ENOUGH: usize = 20;
+/// So many seeds fail before no more are played, unless ENOUGH says otherwise.
+const ENOUGH: u64 = 20;
 
 /// So many lines of a story are shown.
 const SHOWN: usize = 150;
@@ -40,6 +40,7 @@ fn play_all(plans: impl Iterator<Item = Plan> + Send) {
     let found: Mutex<Vec<(Plan, Wrong)>> = Mutex::default();
     let sum: Mutex<Tally> = Mutex::default();
     let (played, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let enough = number("ENOUGH").unwrap_or(ENOUGH);
     let jobs = number("JOBS").unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u64));
     std::thread::scope(|scope| {
         for _ in 0..jobs {
@@ -58,7 +59,7 @@ fn play_all(plans: impl Iterator<Item = Plan> + Send) {
                         Err(wrong) => {
                             let mut found = found.lock().expect("nobody panics");
                             found.push((plan, wrong));
-                            if found.len() >= ENOUGH {
+                            if found.len() as u64 >= enough {
                                 stop.store(true, Ordering::Relaxed);
                             }
                         }

@@ -547,3 +547,36 @@ fn a_module_may_complain_in_the_place_of_its_key() {
     assert_eq!(section.error("words", "is too little").to_string(), "v.toml:2:9: `modules.parrot.words` is too little");
     assert_eq!(section.error("tone", "is missing").to_string(), "v.toml:1:1: `modules.parrot.tone` is missing");
 }
+
+#[test]
+fn only_loopback_addresses_are_listened_on_without_tls() {
+    assert_eq!(load("").listen.c2s_plain, []);
+    let config = load("[listen]\nc2s_plain = [\"127.0.0.1:5280\", \"127.9.9.9:1\", \"[::1]:5280\"]");
+    let addresses: Vec<String> = config.listen.c2s_plain.iter().map(|address| address.to_string()).collect();
+    assert_eq!(addresses, ["127.0.0.1:5280", "127.9.9.9:1", "[::1]:5280"]);
+    for outside in
+        ["0.0.0.0:5280", "[::]:5280", "192.168.1.1:5280", "[::ffff:127.0.0.1]:5280", "[fe80::1]:5280", "127.0.0.1"]
+    {
+        let text = wrong(&format!("[listen]\nc2s_plain = [\"{outside}\"]"));
+        assert!(text.contains("2:14: `listen.c2s_plain"), "{text}");
+        assert!(text.contains("has to be a loopback address with a port"), "{text}");
+    }
+}
+
+#[test]
+fn mechanisms_are_those_of_the_host_or_of_all_hosts() {
+    use crate::Mechanism::{Plain, ScramSha1, ScramSha256, ScramSha512};
+    let config = load(
+        "hosts = [\"a.example\", \"b.example\"]\n[login]\nmechanisms = [\"SCRAM-SHA-256\"]\n\
+         [host.\"b.example\"]\nmechanisms = [\"SCRAM-SHA-1\", \"PLAIN\"]",
+    );
+    let mechanisms: Vec<_> = config.hosts.iter().map(|host| host.mechanisms.as_slice()).collect();
+    assert_eq!(mechanisms, [&[ScramSha256][..], &[ScramSha1, Plain]]);
+    assert_eq!(load("").hosts[0].mechanisms, [ScramSha512, ScramSha256, ScramSha1, Plain]);
+    assert_eq!(wrong("[login]\nmechanisms = []"), "v.toml:2:14: `login.mechanisms` has to name at least one");
+    assert_eq!(
+        wrong("hosts = [\"a.example\"]\n[host.\"a.example\"]\nmechanisms = []"),
+        "v.toml:3:14: `host.\"a.example\".mechanisms` has to name at least one"
+    );
+    assert!(wrong("[login]\nmechanisms = [\"scram-sha-1\"]").contains("SCRAM-SHA-1"));
+}

@@ -44,7 +44,7 @@ impl Connection {
                     if let Some(host) = &self.host {
                         bound.session.pull(&host.registry(), bound.epoch, &mut self.out, usize::MAX);
                     }
-                    self.core.close(now, &bound.lock, &bound.session, None);
+                    self.core.hang_up(now, &bound.lock, &bound.session, bound.epoch);
                     return Some(Need::Wait);
                 }
                 bound.session.stream().must_pause().then_some(Need::Wait)
@@ -64,7 +64,7 @@ impl Connection {
                 Err(condition) => Some(self.fail(now, condition.into())),
             },
             Err(StanzaFault::Header(fault)) => {
-                self.core.refuse(now, lock, session, fault.answer());
+                self.core.refuse(now, lock, session, bound.epoch, fault.answer());
                 None
             }
             Err(StanzaFault::NotAStanza) => {

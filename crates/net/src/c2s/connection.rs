@@ -1,10 +1,11 @@
 //! The machine of one client's connection.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use vorpal_core::account::AccountRef;
-use vorpal_core::host::Host;
+use vorpal_core::host::{Host, Serves};
 use vorpal_core::join::Fetch;
 use vorpal_core::route::Later;
 use vorpal_core::server::Core;
@@ -17,7 +18,7 @@ use vorpal_proto::frame::{Frame, Framer};
 use vorpal_proto::jid::{BareJid, Jid};
 use vorpal_proto::ns;
 use vorpal_proto::parse::{Limits, StreamContext, StreamHeader, XmlError, parse_open};
-use vorpal_proto::sasl::{self, ChannelBindings, PasswordCheck, Verdict};
+use vorpal_proto::sasl::{self, ChannelBindings, Mechanism, PasswordCheck, Verdict};
 use vorpal_proto::write::escape_attr;
 
 use super::login::Login;
@@ -30,8 +31,14 @@ pub struct Settings {
     pub max_before_login: usize,
     /// The largest stanza after login, in bytes.
     pub max_stanza: usize,
-    /// Whether a client may log in without TLS. Only for tests and for a proxy that has ended TLS already.
-    pub allow_plaintext: bool,
+    /// Whether a client may log in without TLS, and is not offered it: for a proxy on this machine that has ended TLS
+    /// already, and for tests.
+    pub without_tls: bool,
+    /// Whether PLAIN is offered there.
+    pub plain_without_tls: bool,
+    /// What clients may log in with, by the domain of the host; SCRAM stands for its variant with channel binding, too. A
+    /// host that is not there offers all there is.
+    pub mechanisms: HashMap<String, Vec<Mechanism>>,
     /// Whether a stanza in the plain grammar is passed on in its own bytes.
     pub passthrough: bool,
     /// Bounds of what is parsed.
@@ -187,6 +194,10 @@ impl Connection {
                 _ => None,
             },
         }?;
+        // Nobody logs in where there are no accounts.
+        if named.serves != Serves::Accounts {
+            return None;
+        }
         let logged_in = matches!(&self.state, State::Login(login) if login.account.is_some());
         let same = self.host.as_ref().is_none_or(|host| host.domain() == named.domain());
         (same || !logged_in).then_some(named)
@@ -254,10 +265,10 @@ impl Connection {
     }
 
     /// What was read of the log, or nothing if it could not be.
-    pub fn fetched(&mut self, now: Timestamp, fetch: Fetch, entries: Option<&[Entry]>) {
+    pub fn fetched(&mut self, fetch: Fetch, entries: Option<&[Entry]>) {
         let State::Bound(bound) = &self.state else { return };
         match entries {
-            Some(entries) => self.core.fed(now, &bound.lock, &bound.session, fetch, entries),
+            Some(entries) => self.core.fed(&bound.lock, &bound.session, fetch, entries),
             None => self.core.unfed(&bound.session),
         }
     }
@@ -296,7 +307,7 @@ impl Connection {
     /// Ends the stream with an error (RFC 6120 §4.9).
     pub fn fail(&mut self, now: Timestamp, error: StreamError) -> Need {
         if let State::Bound(bound) = &self.state {
-            self.core.close(now, &bound.lock, &bound.session, None);
+            self.core.hang_up(now, &bound.lock, &bound.session, bound.epoch);
         }
         self.say_end(Some(&error));
         self.state = State::Closed;

@@ -11,8 +11,19 @@ use tracing::Instrument;
 use super::task::{Shared, serve};
 use crate::limits::ConnectionId;
 
-/// Accepts connections until the task is dropped. `direct_tls`: TLS from the first byte (XEP-0368).
-pub async fn listen(shared: Arc<Shared>, listener: TcpListener, direct_tls: bool) {
+/// How a connection begins that comes to a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entrance {
+    /// Without TLS, which must be turned on (RFC 6120 §5).
+    Starttls,
+    /// With TLS from the first byte (XEP-0368).
+    DirectTls,
+    /// Without TLS, and so it stays: a proxy on this machine has ended it.
+    Plain,
+}
+
+/// Accepts connections until the task is dropped.
+pub async fn listen(shared: Arc<Shared>, listener: TcpListener, entrance: Entrance) {
     let waiting: Arc<Mutex<HashMap<ConnectionId, AbortHandle>>> = Arc::default();
     loop {
         let (socket, peer) = match listener.accept().await {
@@ -41,7 +52,7 @@ pub async fn listen(shared: Arc<Shared>, listener: TcpListener, direct_tls: bool
         let mut table = waiting.lock();
         let span = tracing::debug_span!("c2s", conn = ?id, %peer);
         let serving = async move {
-            serve(shared, socket, peer, direct_tls, entered.guard).await;
+            serve(shared, socket, peer, entrance, entered.guard).await;
             done.lock().remove(&id);
         };
         let task = tokio::spawn(serving.instrument(span));

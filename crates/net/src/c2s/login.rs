@@ -11,8 +11,8 @@ use vorpal_proto::jid::BareJid;
 use vorpal_proto::ns;
 use vorpal_proto::parse::parse_element;
 use vorpal_proto::sasl::{
-    Account, Authenticated, ChannelBindings, Exchange, Mechanism, Query, Refusal, SaslError, Settings, Step, Verdict,
-    decode_payload, encode_payload,
+    Account, Authenticated, ChannelBindings, Exchange, Mechanism, Query, Refusal, SALT_BYTES, SaslError, Settings,
+    Step, Verdict, decode_payload, encode_payload,
 };
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
@@ -24,21 +24,31 @@ pub(super) struct Login {
     exchange: Option<Exchange>,
     query: Option<(Query, Option<BareJid>)>,
     attempts: u32,
+    /// an account that nobody holds may be let go of: this one not before its client has proven itself
+    held: Option<AccountRef>,
     pub account: Option<AccountRef>,
 }
 
 impl Login {
     pub fn new(bindings: ChannelBindings) -> Login {
-        Login { bindings, exchange: None, query: None, attempts: 0, account: None }
-    }
-
-    /// The mechanisms, strongest first. Without TLS there is no channel to bind to.
-    fn mechanisms(&self) -> impl Iterator<Item = Mechanism> {
-        Mechanism::ALL.into_iter().filter(|m| !m.is_plus() || !self.bindings.is_empty())
+        Login { bindings, exchange: None, query: None, attempts: 0, held: None, account: None }
     }
 }
 
 impl Connection {
+    /// What may be logged in with, strongest first.
+    fn mechanisms(&self, login: &Login) -> Vec<Mechanism> {
+        let configured = self.host.as_ref().and_then(|host| self.settings.mechanisms.get(host.domain()));
+        let fits = |m: &Mechanism| match m {
+            // RFC 4616 §4
+            Mechanism::Plain => self.secure || self.settings.plain_without_tls,
+            // Without TLS there is no channel to bind to.
+            mechanism => !mechanism.is_plus() || !login.bindings.is_empty(),
+        };
+        let wanted = |m: &Mechanism| configured.is_none_or(|all| all.iter().any(|one| one.hash() == m.hash()));
+        Mechanism::ALL.into_iter().filter(fits).filter(wanted).collect()
+    }
+
     /// RFC 6120 §4.3.2: what may be negotiated now.
     pub(super) fn say_features(&mut self) {
         let State::Login(login) = &self.state else { return };
@@ -52,15 +62,14 @@ impl Connection {
                 }
             }
         } else {
-            if !self.secure {
-                // §5.4.1: mandatory, unless this listener allows otherwise.
-                let required = (!self.settings.allow_plaintext).then(|| el("required", ns::TLS));
-                features.push_child(el("starttls", ns::TLS).children(required));
-            }
-            if self.secure || self.settings.allow_plaintext {
-                let names = login.mechanisms().map(|m| el("mechanism", ns::SASL).text(m.name()));
+            if self.wants_tls() {
+                // §5.4.1: mandatory.
+                features.push_child(el("starttls", ns::TLS).child(el("required", ns::TLS)));
+            } else {
+                let offered = self.mechanisms(login);
+                let names = offered.iter().map(|m| el("mechanism", ns::SASL).text(m.name()));
                 features.push_child(el("mechanisms", ns::SASL).children(names));
-                if !login.bindings.is_empty() {
+                if offered.iter().any(|m| m.is_plus()) {
                     // XEP-0440 §3
                     let types = login.bindings.types().map(|t| el("channel-binding", ns::SASL_CB).attr("type", t));
                     features.push_child(el("sasl-channel-binding", ns::SASL_CB).children(types));
@@ -74,6 +83,11 @@ impl Connection {
         self.out.extend_from_slice(b"</stream:features>");
     }
 
+    /// Whether nothing goes on before TLS does.
+    fn wants_tls(&self) -> bool {
+        !self.secure && !self.settings.without_tls
+    }
+
     pub(super) fn before_session(&mut self, now: Timestamp, frame: &[u8]) -> Option<Need> {
         let element = match parse_element(frame, &self.context, &self.settings.limits) {
             Ok(element) => element,
@@ -84,9 +98,9 @@ impl Connection {
         };
         let State::Login(login) = &self.state else { return None };
         let logged_in = login.account.is_some();
-        let may_log_in = !logged_in && (self.secure || self.settings.allow_plaintext);
+        let may_log_in = !logged_in && !self.wants_tls();
         match (element.ns_id(), element.name()) {
-            (id, "starttls") if id == ns::TLS.id() && !self.secure => {
+            (id, "starttls") if id == ns::TLS.id() && self.wants_tls() => {
                 self.say(&el("proceed", ns::TLS));
                 Some(Need::Tls)
             }
@@ -110,12 +124,14 @@ impl Connection {
     }
 
     fn auth(&mut self, now: Timestamp, element: &Element) -> Option<Need> {
-        let State::Login(login) = &mut self.state else { return None };
+        let State::Login(login) = &self.state else { return None };
+        let all = self.mechanisms(login);
         let mechanism = element.get("mechanism").and_then(Mechanism::from_name);
-        let Some(mechanism) = mechanism.filter(|m| login.mechanisms().any(|offered| offered == *m)) else {
+        let Some(mechanism) = mechanism.filter(|m| all.contains(m)) else {
             return self.refuse(now, SaslError::InvalidMechanism);
         };
-        let plus_offered = login.mechanisms().any(|m| m.is_plus());
+        let plus_offered = all.iter().any(|m| m.is_plus());
+        let State::Login(login) = &mut self.state else { return None };
         let settings = Settings { bindings: login.bindings.clone(), plus_offered, names_account, offered: None };
         login.exchange = Some(Exchange::new(mechanism, settings, nonce(&self.core)));
         self.receive(now, element)
@@ -179,15 +195,35 @@ impl Connection {
             return self.refuse(now, SaslError::TemporaryAuthFailure);
         }
         let account = jid.as_ref().and_then(|jid| self.core.loaded(jid.as_str()));
+        login.held.clone_from(&account);
         let address = jid.map_or_else(|| query.username.clone(), |jid| jid.to_string());
         let credentials = self.core.credentials(account.as_ref(), &address, query.hash);
-        let step = login.exchange.as_mut()?.account(Account { address, credentials });
+        let step = match login.exchange.as_mut()?.account(Account { address, credentials }) {
+            // Here the password is seen, for once: what is missing can be made of it.
+            Step::NeedDerivation(check) => {
+                let missing = account.map(|account| self.core.missing_hashes(&account)).unwrap_or_default();
+                let salted = missing.into_iter().map(|hash| {
+                    let mut salt = [0; SALT_BYTES];
+                    self.core.fill_random(&mut salt);
+                    (hash, salt)
+                });
+                Step::NeedDerivation(check.adding(salted.collect()))
+            }
+            step => step,
+        };
         self.step(now, step)
     }
 
-    pub(super) fn login_derived(&mut self, now: Timestamp, verdict: Verdict) -> Option<Need> {
+    pub(super) fn login_derived(&mut self, now: Timestamp, mut verdict: Verdict) -> Option<Need> {
         let State::Login(login) = &mut self.state else { return None };
+        let added = verdict.take_added();
         let step = login.exchange.as_mut()?.verdict(verdict);
+        if let Step::Success(authenticated) = &step
+            && !added.is_empty()
+            && let Some(lock) = self.core.loaded(authenticated.account())
+        {
+            self.core.add_credentials(now, &lock, &added);
+        }
         self.step(now, step)
     }
 
@@ -199,6 +235,7 @@ impl Connection {
         };
         tracing::debug!(account = authenticated.account(), mechanism = authenticated.mechanism().name(), "logged in");
         login.account = Some(account);
+        login.held = None;
         login.exchange = None;
         self.say(
             &el("success", ns::SASL).text(authenticated.data().map_or_else(String::new, |d| encode_payload(Some(d)))),
@@ -212,6 +249,7 @@ impl Connection {
         let State::Login(login) = &mut self.state else { return None };
         login.exchange = None;
         login.query = None;
+        login.held = None;
         login.attempts += 1;
         let attempts = login.attempts;
         self.say(&el("failure", ns::SASL).child(el(error.element(), ns::SASL)));
@@ -238,11 +276,10 @@ impl Connection {
         let mut answer = Stanza::new(Kind::Iq, Type::Result);
         answer.head.id.clone_from(&stanza.head.id);
         match self.core.bind(now, &lock, wanted.as_deref(), self.wake.clone()) {
-            Ok(session) => {
+            Ok((session, epoch)) => {
                 let jid = el("jid", ns::BIND).text(session.jid.as_str());
                 let answer = answer.child(el("bind", ns::BIND).child(jid));
                 answer.write(&mut self.out, None);
-                let epoch = session.epoch();
                 self.state = State::Bound(Bound { lock, session, epoch, later: None, closing: false, resuming: None });
             }
             Err(error) => {
@@ -266,8 +303,7 @@ impl Connection {
             return None;
         };
         match self.core.resume(now, &lock, token, h, self.wake.clone()) {
-            Ok(session) => {
-                let epoch = session.epoch();
+            Ok((session, epoch)) => {
                 self.state =
                     State::Bound(Bound { lock, session, epoch, later: None, closing: false, resuming: Some(h) });
             }

@@ -10,5 +10,5 @@ mod login;
 mod task;
 
 pub use connection::{Connection, Need, Settings};
-pub use listen::listen;
+pub use listen::{Entrance, listen};
 pub use task::{Shared, Terms};

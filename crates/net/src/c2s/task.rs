@@ -23,7 +23,7 @@ use vorpal_core::session::Wake;
 use vorpal_proto::error::{StreamCondition, StreamError};
 use vorpal_runtime::{Runtime, now};
 
-use super::{Connection, Need, Settings};
+use super::{Connection, Entrance, Need, Settings};
 use crate::limits::{Attempt, Gate, Guard, Throttle};
 use crate::tls::{Entry, TlsHosts};
 
@@ -57,6 +57,8 @@ pub struct Shared {
 pub struct Terms {
     /// bounds of streams
     pub settings: Arc<Settings>,
+    /// the same where a proxy has ended TLS
+    pub settings_plain: Arc<Settings>,
     /// from accept to bind, all in all
     pub time_to_log_in: Duration,
     /// how many bytes of one client are read in a second, and at once
@@ -158,11 +160,11 @@ struct Task {
 }
 
 /// Serves one connection until it ends.
-pub async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr, direct_tls: bool, guard: Guard) {
+pub async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr, entrance: Entrance, guard: Guard) {
     // Nagle would cost 40 ms wherever an answer takes two writes.
     let _ = socket.set_nodelay(true);
     let bell = Arc::new(Bell::default());
-    let login = Box::pin(log_in(&shared, socket, peer, direct_tls, bell, guard));
+    let login = Box::pin(log_in(&shared, socket, peer, entrance, bell, guard));
     let Some(mut task) = login.await else { return };
     bound(&shared, &mut task).await;
 }
@@ -172,12 +174,13 @@ async fn log_in(
     shared: &Arc<Shared>,
     socket: TcpStream,
     peer: SocketAddr,
-    direct_tls: bool,
+    entrance: Entrance,
     bell: Arc<Bell>,
     guard: Guard,
 ) -> Option<Box<Task>> {
     let core = shared.runtime.core.clone();
-    let Terms { settings, time_to_log_in, traffic } = shared.terms.read().clone();
+    let Terms { settings, settings_plain, time_to_log_in, traffic } = shared.terms.read().clone();
+    let settings = if entrance == Entrance::Plain { settings_plain } else { settings };
     let deadline = tokio::time::Instant::now() + time_to_log_in;
     let mut task = Box::new(Task {
         io: Io::Plain(socket),
@@ -192,7 +195,7 @@ async fn log_in(
         throttle: Throttle::new(traffic.0, traffic.1),
         fresh: 0,
     });
-    if direct_tls {
+    if entrance == Entrance::DirectTls {
         let bindings = tokio::time::timeout_at(deadline, task.handshake(shared, Entry::Direct)).await.ok()??;
         task.connection = Connection::new(core, settings, Some(bindings), bell);
     }
@@ -290,7 +293,7 @@ async fn bound(shared: &Arc<Shared>, task: &mut Task) {
         }
         if let Some(fetch) = task.connection.hungry() {
             let entries = shared.runtime.fetch(fetch).await;
-            task.connection.fetched(now(), fetch, entries.as_deref().ok());
+            task.connection.fetched(fetch, entries.as_deref().ok());
         }
         task.take_output();
         if task.connection.is_over() && task.is_written() {

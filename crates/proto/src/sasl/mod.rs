@@ -211,7 +211,8 @@ impl Exchange {
             State::PlainAccount(message) => {
                 self.state = State::PlainVerdict { authzid: message.authzid };
                 let ticket = self.nonce.clone();
-                Ok(Step::NeedDerivation(PasswordCheck { account, password: message.password, ticket }))
+                let password = message.password;
+                Ok(Step::NeedDerivation(PasswordCheck { account, password, ticket, missing: Vec::new() }))
             }
             State::ScramAccount(first) => {
                 let (challenge, pending) = first.challenge(account, &self.nonce, self.settings.offered.as_ref());

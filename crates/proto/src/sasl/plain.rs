@@ -2,7 +2,10 @@
 
 use zeroize::Zeroizing;
 
-use super::{Account, MAX_AUTHZID_BYTES, MAX_USERNAME_BYTES, Nonce, Proven, Refusal, prep};
+use super::{
+    Account, Credentials, Hash, Iterations, MAX_AUTHZID_BYTES, MAX_USERNAME_BYTES, Nonce, Proven, Refusal, SALT_BYTES,
+    prep,
+};
 
 /// The one message of the mechanism, prepared.
 pub(super) struct Message {
@@ -43,15 +46,30 @@ pub struct PasswordCheck {
     pub(super) account: Account,
     pub(super) password: Zeroizing<String>,
     pub(super) ticket: Nonce,
+    pub(super) missing: Vec<(Hash, [u8; SALT_BYTES])>,
 }
 
 impl PasswordCheck {
+    /// The same, and if the password is right, credentials for these hashes, with a random salt for each: see
+    /// [`Verdict::take_added`].
+    #[must_use]
+    pub fn adding(mut self, missing: Vec<(Hash, [u8; SALT_BYTES])>) -> PasswordCheck {
+        self.missing = missing;
+        self
+    }
+
     /// Does the derivation: milliseconds of CPU (see [`Iterations`](super::Iterations)), not for the reactor.
     ///
-    /// Takes as long for a wrong password and a fake account as for the right one.
+    /// Takes as long for a wrong password and a fake account as for the right one, but for what [is
+    /// added](PasswordCheck::adding) to an account, once, when its password is right.
     pub fn run(self) -> Verdict {
         let right = self.account.credentials.matches_prepared(&self.password);
-        Verdict { account: self.account.address, right, ticket: self.ticket }
+        let derive = |(hash, salt): &(Hash, [u8; SALT_BYTES])| {
+            // One that may not be stored (RFC 5802 §2.2) goes on with what it has.
+            Credentials::derive(*hash, &self.password, salt, Iterations::DEFAULT).ok()
+        };
+        let added = self.missing.iter().filter(|_| right).filter_map(derive).collect();
+        Verdict { account: self.account.address, right, added, ticket: self.ticket }
     }
 }
 
@@ -66,10 +84,16 @@ impl std::fmt::Debug for PasswordCheck {
 pub struct Verdict {
     account: String,
     right: bool,
+    added: Vec<Credentials>,
     ticket: Nonce,
 }
 
 impl Verdict {
+    /// What was made of the password beside the check. To be stored once the exchange has succeeded.
+    pub fn take_added(&mut self) -> Vec<Credentials> {
+        std::mem::take(&mut self.added)
+    }
+
     /// What was proven, if this is the answer to the question with this ticket.
     pub(super) fn conclude(self, ticket: &Nonce, authzid: Option<String>) -> Result<Proven, Refusal> {
         if self.ticket != *ticket {

@@ -101,7 +101,10 @@ fn execute(cli: Cli, program: Program) -> Result<()> {
         Command::Serve => runtime()?.block_on(crate::run::serve(read()?, path.clone(), program)),
         Command::User { command } => {
             let (config, order) = (read()?, command.order()?);
-            show(runtime()?.block_on(give(config, program.modules, order))?, json)
+            let advice = user::advice(&config, &order);
+            show(runtime()?.block_on(give(config, program.modules, order))?, json)?;
+            advice.iter().for_each(|line| eprintln!("vorpal: {line}"));
+            Ok(())
         }
         Command::Status => show(running(Order::Status)?, json),
         Command::Session { command: Session::List } => show(running(Order::SessionList)?, json),

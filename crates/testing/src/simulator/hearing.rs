@@ -85,7 +85,11 @@ impl Simulator {
             }
             Phase::Resuming if element.is(ns::SM, "resumed") => return self.resumed(id, element),
             Phase::Resuming if element.is(ns::SM, "failed") => {
-                self.note(|| format!("{name} cannot resume"));
+                let h: Option<u32> = element.get("h").and_then(|h| h.parse().ok());
+                self.note(|| format!("{name} cannot resume, {h:?} were handled"));
+                if let Some(h) = h {
+                    self.counts_go_forward(id, h)?;
+                }
                 self.players[id].end();
                 self.bind(id);
             }
@@ -229,9 +233,10 @@ impl Simulator {
         for (way, received) in [("received", true), ("sent", false)] {
             let Some(wrapper) = element.find(ns::CARBONS, way) else { continue };
             let copy = wrapper.find(ns::FORWARD, "forwarded").and_then(|f| f.find(ns::CLIENT, "message"));
+            let error = copy.is_some_and(|copy| copy.get("type") == Some("error"));
             let number = copy.and_then(|copy| copy.get("id")).and_then(|n| n.parse().ok());
             let number = number.ok_or_else(|| wrong("nobody_gets_what_is_for_others", format!("{element:?}")))?;
-            return self.copy_heard(id, number, received);
+            return self.copy_heard(id, number, received, error);
         }
         let number: Option<u64> = element.get("id").and_then(|id| id.parse().ok());
         let name = self.name(id);

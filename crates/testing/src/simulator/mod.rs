@@ -18,6 +18,7 @@
 //! - `addressed_messages_keep_their_order`: those that one session sent to this very session, with a delay or without.
 //! - `nobody_sees_a_session_blink`: over a resumption, also after a crash, no contact is told that the session went.
 //! - `nobody_oversleeps`: in a world at rest no connection would have something to do if it were woken.
+//! - `no_batch_breaks_a_rule`: a batch fails because of the disk, and never because the store does not accept it.
 //! - `memory_is_counted_and_bounded`: sessions know what they hold, and hold no more than they may.
 //! - `everything_drains`: when all clients are here and have read, nothing waits, is held, or is missed by anybody.
 //! - `presence_agrees`: server and client agree on the client's presence, and clients on that of their contacts.
@@ -256,6 +257,7 @@ impl Simulator {
             }
         }
         self.told()?;
+        self.no_batch_breaks_a_rule()?;
         self.memory_is_counted_and_bounded()?;
         self.nobody_oversleeps()?;
         self.settle();
@@ -323,9 +325,10 @@ impl Simulator {
         }
         if forget > 0 {
             // What was promised may be gone; from here on everything is promised again.
-            for player in &mut self.players {
+            for (player, client) in self.players.iter_mut().zip(&mut self.world.clients) {
                 player.end();
                 player.again.clear();
+                client.smacks = None;
             }
             for message in &mut self.book {
                 message.excused = true;

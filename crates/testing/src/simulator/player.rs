@@ -119,7 +119,7 @@ pub struct Player {
     /// messages received in this life since the last crash, and how often
     pub seen: BTreeMap<u64, u32>,
     /// copies received in this life since the last crash
-    pub copied: BTreeSet<(bool, u64)>,
+    pub copied: BTreeSet<(bool, bool, u64)>,
     /// by sender and the sender's life: the newest message that came live
     pub live: BTreeMap<(PlayerId, u32), u64>,
     /// the same for messages that were addressed to this very session

@@ -1,0 +1,204 @@
+//! What a session is owed because the store failed.
+//!
+//! A stanza whose batch came to nothing is answered with an error at once, but not settled: until that is stored, too, no
+//! acknowledgement covers it. What is owed rides on the session's next batch, or goes on its own with the next tick; so
+//! a later stanza of the session never gets to the disk before it.
+//!
+//! A failed batch takes with it everything that its accounts had submitted behind it ([`crate::store::Stale`]). Until the
+//! last of that is back, what their sessions send is not submitted at all.
+//!
+//! Invariant: a row that says a stanza is handled is committed with, or after, what became of that stanza.
+
+use std::sync::Arc;
+
+use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::error::StanzaError;
+use vorpal_proto::stanza::{Kind, Stanza};
+
+use crate::account::{Account, AccountRef};
+use crate::commit::{Draft, Failure, OrElse, Part, Say, Words, give};
+use crate::ledger::{Pending, Settled};
+use crate::log::LogMeta;
+use crate::server::{Core, Todo};
+use crate::session::{Out, Role, Session, Shared};
+use crate::store::{EntryId, Ids, NewEntry, Write};
+
+/// A stanza that failed.
+#[derive(Debug)]
+pub(crate) struct Debt {
+    /// its number
+    pub n: u64,
+    /// the error that its sender was told, and what the session holds of it
+    error: Option<(Stanza, Arc<Shared>)>,
+    /// where the error will stand in the log
+    pub entry: Option<EntryId>,
+}
+
+impl Debt {
+    /// Whether this is its error, on its way to the client.
+    pub(crate) fn is_held_as(&self, out: &Out) -> bool {
+        self.error.as_ref().is_some_and(|(_, shared)| out.is_of(shared))
+    }
+}
+
+impl Part<'_> {
+    /// What the session owes goes with this batch.
+    pub(crate) fn take_debts(&mut self, core: &Core, session: &Session) {
+        if self.words.debts.is_empty() {
+            self.words.debts = std::mem::take(&mut session.stream().debts);
+        }
+        if !self.words.debts.is_empty() {
+            self.account.save_session(core, session);
+        }
+    }
+
+    /// The errors among the debts become entries of the log.
+    pub(crate) fn log_debts(&mut self, now: Timestamp, ids: &mut dyn Ids, writes: &mut Vec<Write>) {
+        let Some(session) = &self.words.of else { return };
+        for debt in &mut self.words.debts {
+            let Some((error, _)) = &debt.error else { continue };
+            let from = error.head.from.clone().unwrap_or_else(|| self.account.jid.as_jid().clone());
+            let meta = LogMeta { targets: [session.id].into_iter().collect(), ..LogMeta::default() };
+            let Draft { sides, body } = Draft::new(error, [Some(meta.received(self.account, &from)), None]);
+            let id = ids.entry();
+            debt.entry = Some(id);
+            writes.push(Write::Log(Box::new(NewEntry { id, time: now.as_millis(), sides, body })));
+        }
+    }
+}
+
+impl Account {
+    /// The debts are stored.
+    pub(crate) fn debts_paid(&mut self, session: &Arc<Session>, debts: Vec<Debt>) {
+        let here = self.session(session.id).is_some();
+        for debt in debts {
+            let mut stream = session.stream();
+            stream.ledger.settle(Settled(debt.n));
+            if stream.is_resumable() {
+                stream.ledger.stored(debt.n);
+            }
+            stream.dealt_with(debt.n);
+            let (Some((_, shared)), Some(entry)) = (&debt.error, debt.entry) else { continue };
+            if !here {
+                self.log.missed = true;
+            } else if stream.logged(shared, entry) {
+                self.log.hold(entry);
+            } else if !stream.will_read(entry) {
+                self.log.take(entry);
+            }
+        }
+        self.advance();
+    }
+}
+
+impl Core {
+    /// A batch of the account came to nothing.
+    pub(crate) fn doom(&self, lock: &AccountRef, account: &mut Account, failure: Failure) {
+        account.doomed = account.last_in_flight().map(|last| (last, failure));
+        account.unsaved = true;
+        account.log.stored = 0;
+        for session in &account.sessions {
+            session.stream().ledger.rows_failed();
+        }
+        self.mark_dirty(lock, account);
+    }
+
+    /// Says what is to be said when a batch has failed.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn say_failed(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        account: &mut Account,
+        words: Words,
+        entry: Option<EntryId>,
+        failure: Failure,
+        todo: &mut Todo,
+    ) {
+        if let Some(entry) = entry {
+            account.never_was(entry);
+        }
+        let same = matches!(words.or_else, OrElse::Same);
+        for say in words.says {
+            match say {
+                Say::Notice(notice) => notice(false),
+                // It is asked for again with the next tick, or the next stanza.
+                Say::Stored { session, .. } => session.stream().not_stored(),
+                Say::Enabled { session, .. } => session.stream().not_enabled(),
+                Say::Forgotten { id } => account.gone.push(id),
+                Say::Trimmed { from } => account.log.trimmed = account.log.trimmed.min(from),
+                say if same => self.say_one(now, lock, account, say, None, todo),
+                _ => {}
+            }
+        }
+        let error = match words.or_else {
+            OrElse::Bounce(stanza) if stanza.is_answerable() => Some(stanza.error(&failure.told())),
+            OrElse::Answer(error) => Some(*error),
+            _ => None,
+        };
+        let Some(session) = words.of else { return };
+        if account.session(session.id).is_none() {
+            // Nobody was told that these were handled, and nobody waits for an answer.
+            return;
+        }
+        for mut debt in words.debts {
+            if let Some(entry) = debt.entry.take() {
+                account.log.take(entry);
+            }
+            session.stream().debts.push(debt);
+        }
+        let Some(Pending(n)) = words.settles else { return };
+        let managed = session.stream().managed;
+        // The answer to an IQ is promised to nobody.
+        let promised = |error: &Stanza| managed && error.kind() != Kind::Iq;
+        let mut owed = None;
+        if let Some(error) = error {
+            tracing::warn!(session = %session.jid, ?failure, "an answer is an error because the store failed");
+            let mut out = Out::new(error.clone(), None, Role::Extra);
+            if promised(&error) {
+                let shared = Arc::new(Shared::owed());
+                out = Out::new(error.clone(), None, Role::Planned).shared(Some(&shared));
+                owed = Some((error, shared));
+            }
+            give(lock, account, &session, out, todo);
+        }
+        if !managed {
+            self.settle(now, lock, account, &session, n, false, todo);
+            return;
+        }
+        let mut stream = session.stream();
+        stream.debts.push(Debt { n, error: owed, entry: None });
+        stream.dealt_with(n);
+        drop(stream);
+        self.mark_dirty(lock, account);
+    }
+
+    /// Pays what is still owed, and writes anew what may be stored differently.
+    pub(crate) fn pay(&self, now: Timestamp, lock: &AccountRef, account: &mut Account, todo: &mut Todo) {
+        if account.doomed.is_some() {
+            self.mark_dirty(lock, account);
+            return;
+        }
+        for session in account.sessions.clone() {
+            let debts = std::mem::take(&mut session.stream().debts);
+            let Some(handled) = debts.last().map(|debt| debt.n) else { continue };
+            let row = {
+                let mut stream = session.stream();
+                let resumable = stream.is_resumable();
+                resumable.then(|| stream.progress_row(self.progress, account.owner, session.id, handled))
+            };
+            let says = Say::Stored { session: session.clone(), handled };
+            let words = Words { of: Some(session), debts, ..Words::of_says([says]) };
+            self.finish(now, &mut [Part { lock, account, words }], None, row.into_iter().collect(), todo);
+        }
+    }
+}
+
+impl Failure {
+    fn told(self) -> StanzaError {
+        match self {
+            Failure::Full => StanzaError::resource_constraint().with_text("the server cannot store it now"),
+            Failure::Broken => StanzaError::internal_server_error(),
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Stream management on a session's stream: acknowledgements both ways, and what a session holds while it has no
+//! connection (XEP-0198 §4, §5).
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::element::el;
+use vorpal_proto::ns;
+use vorpal_proto::stanza::{Stanza, Type};
+
+use super::{Item, Management, Out, Reading, Role, SessionId, Stream, Taken};
+use crate::debt::Debt;
+use crate::resume::SessionRow;
+use crate::store::{EntryId, MapId, Owner, Row, Write};
+
+impl Stream {
+    /// The entry was not written.
+    pub(crate) fn not_logged(&mut self, entry: EntryId) {
+        self.outs().filter(|out| out.entry == Some(entry)).for_each(|out| out.entry = None);
+        self.had.remove(&entry);
+    }
+
+    /// What is owed is void: the client will send it again.
+    pub(crate) fn forget_debts(&mut self) {
+        let void: Vec<Debt> = std::mem::take(&mut self.debts);
+        let is_void = |out: &Out| void.iter().any(|debt| debt.is_held_as(out));
+        // What was sent has its number, and goes as long as the client may have counted it.
+        for out in self.unacked.iter_mut().filter(|out| is_void(out)) {
+            (out.role, out.shared) = (Role::Extra, None);
+        }
+        self.queue.retain(|item| !matches!(item, Item::Stanza(out) if is_void(out)));
+        self.held.retain(|held| !is_void(&held.out));
+        self.deferred.retain(|out| !is_void(out));
+        self.weigh();
+        self.ledger.roll_back();
+        self.refused = false;
+    }
+
+    /// The answer to `<enable/>`: what is written after it is counted.
+    pub(crate) fn push_enabled(&mut self, bytes: Vec<u8>, management: Management) {
+        self.weight += bytes.len();
+        self.queue.push_back(Item::Enabled(bytes, Box::new(management)));
+        if let Some(wake) = &self.wake {
+            wake.wake();
+        }
+    }
+
+    /// Stream management could not be enabled: the session's row is not stored.
+    pub(crate) fn not_enabled(&mut self) {
+        self.managed = false;
+        self.resumable = false;
+        self.token = None;
+        self.keep = 0;
+        let failed = el("failed", ns::SM).child(el("internal-server-error", ns::STANZA_ERROR));
+        self.push_nonza(failed.to_string_in(ns::CLIENT.as_str()).into_bytes());
+    }
+
+    /// The connection is gone; what it had asked is void.
+    pub(crate) fn detach(&mut self, now: Timestamp) {
+        self.epoch += 1;
+        self.wake = None;
+        self.detached = Some(now);
+        self.paused = false;
+        self.owes_ack = None;
+    }
+
+    /// A session that was stored: detached, with nothing in its queues.
+    pub(crate) fn restore(&mut self, row: &SessionRow, cursor: EntryId, now: Timestamp) {
+        self.managed = true;
+        self.resumable = true;
+        self.token = Some(row.token.clone());
+        self.keep = row.keep;
+        self.since = row.since;
+        self.joined = row.joined;
+        self.cursor = cursor;
+        self.restored = true;
+        self.detached = Some(now);
+        self.sm = Some(Management { sent: 0, acked: 0, asked: false });
+    }
+
+    /// Whether a client can have handled `h`: not less than it has acknowledged, nor more than was sent. Of a session that is
+    /// back after a restart nothing is known.
+    pub(crate) fn can_have(&self, h: u32) -> bool {
+        let Some(sm) = &self.sm else { return false };
+        let newly = h.wrapping_sub(sm.acked as u32) as usize;
+        self.restored || newly <= self.unacked.iter().filter(|out| out.counted).count()
+    }
+
+    /// Lets go of what the log has: without a connection a session holds the numbers of what it sent, and nothing more of it. The
+    /// log is read again from the first that was not acknowledged. Gives the entries it no longer holds. `horizon` is the id
+    /// below which all is committed.
+    ///
+    /// Nothing is let go of where that would change the order, or give something twice: where entries were not sent in
+    /// the order of the log.
+    pub(crate) fn hibernate(&mut self, horizon: EntryId) -> Vec<EntryId> {
+        self.queue.retain(|item| matches!(item, Item::Stanza(_)));
+        // What was missed is this session's by chance: once let go of, it would be anybody's.
+        let comes_again = |out: &Out| out.entry.is_some() && out.role != Role::Missed;
+        let entries: Vec<EntryId> = self.outs().filter(|out| comes_again(out)).filter_map(|out| out.entry).collect();
+        let ascends = entries.is_sorted_by(|a, b| a < b);
+        let (Some(first), Some(last)) = (entries.first().copied(), entries.last().copied()) else { return entries };
+        if !ascends || last >= horizon || first <= self.newest_taken {
+            return Vec::new();
+        }
+        for out in self.unacked.iter_mut().filter(|out| comes_again(out)) {
+            out.stanza = Stanza::message(Type::None);
+            out.sleeps = true;
+        }
+        self.queue.retain(|item| !matches!(item, Item::Stanza(out) if comes_again(out)));
+        self.held.retain(|held| !comes_again(&held.out));
+        self.deferred.retain(|out| !comes_again(out));
+        for list in [&mut self.unacked, &mut self.deferred] {
+            list.shrink_to_fit();
+        }
+        self.queue.shrink_to_fit();
+        self.had.clear();
+        self.reading = Some(Reading { pos: first, had_to: first, fetching: false });
+        self.hibernates = true;
+        self.weigh();
+        entries
+    }
+
+    /// The other way: what was not acknowledged when the session slept is read from the log.
+    fn wake_up(&mut self) {
+        if !std::mem::take(&mut self.hibernates) {
+            return;
+        }
+        let unacked = self.unacked.iter().find(|out| out.sleeps).and_then(|out| out.entry);
+        let from = unacked.unwrap_or(self.newest_taken + 1);
+        if let Some(reading) = &mut self.reading {
+            // Somebody may have sent it further back, for what nobody took.
+            reading.pos = if reading.pos == reading.had_to { from.max(reading.pos) } else { reading.pos };
+            reading.had_to = reading.had_to.max(from);
+        }
+        self.unacked.retain(|out| !out.sleeps);
+    }
+
+    /// The `h` with which a client resumes. After a restart nothing is known of what was sent before, and the count goes
+    /// on from the client's.
+    pub(crate) fn acked_at_resumption(&mut self, h: u32) -> Result<Vec<Taken>, u64> {
+        if std::mem::take(&mut self.restored)
+            && let Some(sm) = &mut self.sm
+        {
+            sm.sent = u64::from(h);
+            sm.acked = u64::from(h);
+        }
+        let taken = self.acked(h)?;
+        self.wake_up();
+        Ok(taken)
+    }
+
+    /// Asks the client how far it is.
+    pub(crate) fn ask(&mut self) {
+        if let Some(sm) = &mut self.sm {
+            sm.asked = true;
+            self.push_nonza(b"<r xmlns='urn:xmpp:sm:3'/>".to_vec());
+        }
+    }
+
+    /// Without stream management a stanza is taken when it was written to the socket. Gives the entries.
+    pub(crate) fn written(&mut self) -> Vec<Taken> {
+        let uncounted = self.unacked.iter().take_while(|out| !out.counted).count();
+        self.take(uncounted)
+    }
+
+    /// XEP-0198 §4: the client has handled `h` of what was sent. Gives the entries it has taken, or how many were sent
+    /// if `h` claims more.
+    pub(crate) fn acked(&mut self, h: u32) -> Result<Vec<Taken>, u64> {
+        let Some(sm) = &mut self.sm else { return Ok(Vec::new()) };
+        let newly = h.wrapping_sub(sm.acked as u32) as usize;
+        if newly > self.unacked.iter().filter(|out| out.counted).count() {
+            return Err(sm.sent);
+        }
+        sm.acked += newly as u64;
+        sm.asked = false;
+        Ok(self.take(newly))
+    }
+
+    fn take(&mut self, count: usize) -> Vec<Taken> {
+        let mut entries = Vec::new();
+        for out in self.unacked.drain(..count) {
+            self.weight -= out.stanza.weight();
+            if let Some(entry) = out.entry {
+                self.newest_taken = self.newest_taken.max(entry);
+                entries.push((entry, out.role));
+            }
+            if let Some(shared) = out.shared {
+                shared.taken.store(true, Ordering::Release);
+            }
+        }
+        if self.unacked.is_empty() && self.unacked.capacity() > 16 {
+            self.unacked = VecDeque::new();
+        }
+        if self.queue.is_empty() && self.queue.capacity() > 16 {
+            self.queue = VecDeque::new();
+        }
+        entries
+    }
+
+    /// Whether an `<r/>` of ours should go out for what is still unacknowledged.
+    pub(crate) fn should_ask(&self) -> bool {
+        self.sm.as_ref().is_some_and(|sm| !sm.asked) && !self.unacked.is_empty()
+    }
+
+    /// A new connection of the same session: what the old one did not get acknowledged is sent again, in order
+    /// (XEP-0198 §5).
+    pub(crate) fn rewind(&mut self) {
+        let mut again: VecDeque<Item> = self.unacked.drain(..).map(Item::Stanza).collect();
+        again.extend(self.held.drain(..).map(|held| Item::Stanza(held.out)));
+        // What was nonza on the old stream means nothing on the new one.
+        again.extend(self.queue.drain(..).filter(|item| matches!(item, Item::Stanza(_))));
+        self.queue = again;
+        self.weigh();
+        self.owes_ack = None;
+        if let Some(sm) = &mut self.sm {
+            sm.sent = sm.acked;
+            sm.asked = false;
+        }
+    }
+
+    /// Whether the session can be resumed, also after a crash.
+    pub fn is_resumable(&self) -> bool {
+        self.managed && self.resumable
+    }
+
+    /// The `h` that a client is told after the end: what is on its way to the disk is there before that is.
+    pub(crate) fn h_at_end(&self) -> u32 {
+        if self.debts.is_empty() { self.ledger.counted(self.ledger.entered()) as u32 } else { self.ledger.h() }
+    }
+
+    /// When the session ends if nobody comes back to it.
+    pub(crate) fn deadline(&self) -> Option<Timestamp> {
+        Some(self.detached?.plus(std::time::Duration::from_millis(self.keep)))
+    }
+
+    /// The row that says how far the session is handled when its batch is committed, and what the client has.
+    pub(crate) fn progress_row(&mut self, map: MapId, owner: Owner, session: SessionId, n: u64) -> Write {
+        let mut value = Vec::with_capacity(16);
+        value.extend_from_slice(&self.ledger.row(n).to_be_bytes());
+        value.extend_from_slice(&self.cursor.to_be_bytes());
+        let key = Bytes::copy_from_slice(&session.to_be_bytes());
+        Write::Put { map, owner, key, row: Some(Row::from(Bytes::from(value))) }
+    }
+
+    /// Says `<a/>` with what is handled and stored.
+    pub(crate) fn write_ack(&mut self) {
+        self.owes_ack = None;
+        let ack = format!("<a xmlns='urn:xmpp:sm:3' h='{}'/>", self.ledger.h());
+        self.push_nonza(ack.into_bytes());
+    }
+
+    /// A stanza was answered, or settled: what waits for that goes on.
+    pub(crate) fn dealt_with(&mut self, n: u64) {
+        if self.barrier == Some(n) {
+            self.barrier = None;
+        }
+        if let Some(wake) = self.waits_for_room() {
+            wake.wake();
+        }
+    }
+
+    /// The row that says how much is handled could not be written.
+    pub(crate) fn not_stored(&mut self) {
+        self.storing = false;
+        self.refused = true;
+        self.wake();
+    }
+
+    /// Whether something that was read is not decided yet. The connection is woken when that may have changed. What is owed
+    /// is decided: it failed.
+    pub fn must_settle(&mut self) -> bool {
+        self.paused = self.ledger.unsettled() > self.debts.len() as u64;
+        self.paused
+    }
+}

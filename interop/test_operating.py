@@ -1,0 +1,158 @@
+"""What an operator does to a server that people use: stop, start, kick, reconfigure, back up and restore."""
+
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from client import until
+from server import Server
+
+
+async def settled(client):
+    """All that the client has sent is acknowledged."""
+    await client.waiting_queue.join()
+    client["xep_0198"].request_ack()
+    await until(lambda: not client["xep_0198"].unacked_queue, "an acknowledgement of everything")
+
+
+@pytest.fixture
+def configured(tmp_path):
+    """A server with a file. What it complains of is the test's to judge."""
+    file = tmp_path / "vorpal.toml"
+    file.write_text('hosts = ["localhost"]\n')
+    server = Server(tmp_path / "data", VORPAL_CONFIG=str(file))
+    server.file = file
+    server.start()
+    yield server
+    server.stop()
+    assert not [line for line in server.complaints() if "panicked" in line]
+
+
+def hosts(server):
+    return server.json("status")[0]["hosts"]
+
+
+def refused(server, *words):
+    """What a command says that is refused."""
+    with pytest.raises(AssertionError) as error:
+        server.command(*words)
+    return str(error.value)
+
+
+async def test_a_server_that_is_told_to_stop_is_replaced_and_everybody_resumes(own_server, connect):
+    server = own_server
+    a_user, b_user = server.add_user("a"), server.add_user("b")
+    a = await connect(server, a_user, "one", smacks=True).online()
+    b = await connect(server, b_user, "one", smacks=True).online()
+    a.say(b_user, "before")
+    await until(lambda: b.bodies() == ["before"], "a message")
+    await settled(a)
+    began = time.monotonic()
+    server.stop()
+    stopped = time.monotonic()
+    server.start()
+    ready = time.monotonic()
+    print(f"stopped after {stopped - began:.3f} s, a new one ready {ready - stopped:.3f} s later")
+    assert stopped - began < 20 and ready - stopped < 10
+    await until(lambda: a.times("session_resumed") == b.times("session_resumed") == 1, "both resumptions")
+    a.say(b_user, "after")
+    b.say(a_user, "back")
+    await until(lambda: b.bodies() == ["before", "after"] and a.bodies() == ["back"], "messages both ways")
+    for client in (a, b):
+        assert client.times("session_start") == 1 and not client.times("sm_failed")
+
+
+async def test_a_session_that_is_kicked_ends_and_no_other(server, connect):
+    user = server.add_user()
+    one = await connect(server, user, "one").online()
+    two = await connect(server, user, "two").online()
+    listed = lambda: [row["jid"] for row in server.json("session", "list") if row["jid"].startswith(f"{user}/")]
+    assert listed() == [f"{user}/one", f"{user}/two"]
+    server.command("session", "kick", f"{user}/one")
+    await until(lambda: one.times("stream_error") and one.times("disconnected"), "the end of the stream")
+    assert listed() == [f"{user}/two"]
+    await until(lambda: two.seen(f"{user}/one", "unavailable"), "that the other sees it go")
+    assert await two["xep_0199"].ping("localhost") < 10
+    assert f"there is no session {user}/one" in refused(server, "session", "kick", f"{user}/one")
+    assert "it has no resource" in refused(server, "session", "kick", str(user))
+
+
+async def test_a_host_comes_and_goes_while_others_are_served(configured, connect):
+    server = configured
+    staying = await connect(server, server.add_user("a"), "one").online()
+    server.file.write_text('hosts = ["localhost", "second.localhost"]\n')
+    assert "second.localhost" in server.command("config", "apply")
+    assert hosts(server) == ["localhost", "second.localhost"]
+
+    guest = server.add_user("b")
+    guest.jid = f"{guest.name}@second.localhost"
+    server.command("user", "add", guest.jid, stdin=guest.password + "\n")
+    going = connect(server, guest, "one")
+    going.ca_certs = str(server.data / "tls" / "second.localhost.crt")
+    await going.online()
+    going.say(staying.boundjid.bare, "from next door")
+    await until(lambda: staying.bodies() == ["from next door"], "a message between hosts")
+
+    # A file with a mistake in it changes nothing, though the rest of it would.
+    server.file.write_text('hosts = ["localhost"]\n[limits]\nlogin_tries = "many"\n')
+    told = refused(server, "config", "apply")
+    assert "nothing was reloaded" in told and "vorpal.toml:3:" in told and "login_tries" in told
+    assert hosts(server) == ["localhost", "second.localhost"]
+    assert await going["xep_0199"].ping("second.localhost") < 10
+
+    server.file.write_text('hosts = ["localhost"]\n')
+    server.command("config", "apply")
+    await until(lambda: going.times("disconnected"), "the end of the sessions of a host that goes")
+    assert hosts(server) == ["localhost"]
+    assert await staying["xep_0199"].ping("localhost") < 10
+
+
+async def test_a_hangup_reads_the_configuration_again(configured, connect):
+    server = configured
+    client = await connect(server, server.add_user(), "one").online()
+    server.file.write_text('hosts = ["localhost", "second.localhost"]\n')
+    server.process.send_signal(signal.SIGHUP)
+    await until(lambda: hosts(server) == ["localhost", "second.localhost"], "the new host")
+    server.file.write_text("hosts = [")
+    server.process.send_signal(signal.SIGHUP)
+    await until(lambda: [line for line in server.complaints() if "nothing was reloaded" in line], "a complaint")
+    assert hosts(server) == ["localhost", "second.localhost"]
+    assert await client["xep_0199"].ping("localhost") < 10
+
+
+async def test_a_backup_made_as_the_handbook_says_brings_everything_back(own_server, connect, tmp_path):
+    """docs/handbook/operating.md: stop, `cp -a`, start; to restore, stop, put the directory back, start."""
+    server = own_server
+    a_user, b_user = server.add_user("a"), server.add_user("b")
+    a = await connect(server, a_user, "one", smacks=True).online()
+    a.say(b_user, "waits in the backup", id="m1")
+    await settled(a)
+    a.send_presence_subscription(str(b_user))
+    await until(lambda: any(str(b_user) in str(push) for push in a.pushes), "the roster push")
+
+    server.stop()
+    backup = tmp_path / "backup"
+    subprocess.run(["cp", "-a", server.data, backup], check=True)
+    server.start()
+    await until(lambda: a.times("session_resumed") == 1, "the resumption")
+    later = server.add_user("later")
+    a.say(b_user, "is not in the backup", id="m2")
+    await settled(a)
+
+    server.stop()
+    shutil.rmtree(server.data)
+    subprocess.run(["cp", "-a", backup, server.data], check=True)
+    assert server.data.stat().st_mode & 0o777 == 0o700
+    server.start()
+    # The client was ahead of the backup: it resumes or logs in anew, and its server is the one of then.
+    await until(a.is_live, "the client is back")
+    assert [row["jid"] for row in server.json("user", "list")] == [str(a_user), str(b_user)]
+    b = await connect(server, b_user, "one").online()
+    a.say(b_user, "said after the restoration")
+    await until(lambda: len(b.bodies()) == 2, "what waited, and what came then")
+    assert b.bodies() == ["waits in the backup", "said after the restoration"]
+    assert (await a.contacts())[str(b_user)]["ask"] == "subscribe"
+    assert "there is no account" in refused(server, "user", "disable", str(later))
