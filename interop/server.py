@@ -64,14 +64,14 @@ class Server:
             self.process.terminate()
             assert self.process.wait(30) == 0, "the server did not stop cleanly"
 
-    def command(self, *words, stdin=None):
-        done = subprocess.run([BINARY, *words], env=self.env, cwd=self.data.parent, input=stdin, text=True,
+    def command(self, *words, stdin=None, env=None):
+        done = subprocess.run([BINARY, *words], env=env or self.env, cwd=self.data.parent, input=stdin, text=True,
                               capture_output=True, timeout=30)
         assert done.returncode == 0, f"vorpal {' '.join(words)}: {done.stderr}"
         return done.stdout
 
-    def json(self, *words):
-        return json.loads(self.command("--json", *words))
+    def json(self, *words, env=None):
+        return json.loads(self.command("--json", *words, env=env))
 
     def add_user(self, name="user"):
         """A user nobody else has: its bare address, and its password."""

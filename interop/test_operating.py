@@ -32,7 +32,9 @@ def configured(tmp_path):
 
 
 def hosts(server):
-    return server.json("status")[0]["hosts"]
+    """What it serves. Asked without its file: a command that cannot read that does not reach it."""
+    env = {key: value for key, value in server.env.items() if key != "VORPAL_CONFIG"}
+    return server.json("status", env=env)[0]["hosts"]
 
 
 def refused(server, *words):
@@ -99,7 +101,7 @@ async def test_a_host_comes_and_goes_while_others_are_served(configured, connect
     # A file with a mistake in it changes nothing, though the rest of it would.
     server.file.write_text('hosts = ["localhost"]\n[limits]\nlogin_tries = "many"\n')
     told = refused(server, "config", "apply")
-    assert "nothing was reloaded" in told and "vorpal.toml:3:" in told and "login_tries" in told
+    assert "vorpal.toml:3:" in told and "login_tries" in told
     assert hosts(server) == ["localhost", "second.localhost"]
     assert await going["xep_0199"].ping("second.localhost") < 10
 

@@ -18,7 +18,7 @@ use crate::account::{Account, AccountRef};
 use crate::debt::Debt;
 use crate::ledger::{Pending, Settled, never_promised};
 use crate::plan::Targets;
-use crate::server::{Core, Mode, Todo, Work};
+use crate::server::{Arrival, Core, Mode, Todo, Work};
 use crate::session::{Management, Out, Pushed, Role, Session, SessionId, Shared};
 use crate::store::{Batch, BatchId, Direction, EntryId, NewEntry, Outcome, Row, Side, StoreError, Write};
 
@@ -398,7 +398,7 @@ impl Core {
                 give(lock, account, &session, Out::new(stanza, None, Role::Extra), todo);
             }
             Say::Route(work) => todo.work.push_back(work),
-            Say::Probes { session } => todo.arrivals.push((lock.clone(), session)),
+            Say::Probes { session } => todo.arrivals.push(Arrival { lock: lock.clone(), session, back: false }),
             Say::Join { session } => self.join(account, &session),
             Say::Stored { session, handled } => {
                 let mut stream = session.stream();

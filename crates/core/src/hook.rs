@@ -197,6 +197,8 @@ impl IqCx<'_> {
 
 /// What a handler of the life of a session gets: bind, resume, close, nonzas.
 pub struct SessionCx<'a> {
+    /// its account
+    pub account: &'a Account,
     /// the session
     pub session: &'a Session,
     /// what is on its stream
@@ -217,6 +219,12 @@ impl SessionCx<'_> {
         let mut bytes = Vec::new();
         nonza.write(&mut bytes, vorpal_proto::ns::CLIENT.as_str());
         self.stream.push_nonza(bytes);
+    }
+
+    /// Sends an IQ set to the session.
+    pub fn push(&mut self, payload: Element) {
+        let push = Stanza::new(Kind::Iq, Type::Set).id(self.server.random_id()).to(self.session.jid.clone());
+        self.fx.send(self.session.id, push.child(payload));
     }
 
     /// What was held back goes out now.

@@ -21,6 +21,7 @@ pub mod plan;
 pub mod presence;
 pub mod registry;
 pub mod resume;
+pub mod revive;
 pub mod roster;
 pub mod route;
 pub mod server;

@@ -158,8 +158,9 @@ pub fn delay(from: &str, stamp: Timestamp) -> Element {
 
 /// XEP-0280 §7, §8: the copy comes from the account's bare address, and has the type of what it carries.
 pub(crate) fn copy_of(stanza: &Stanza, direction: &str, account: &Jid) -> Stanza {
-    let forwarded = el("forwarded", ns::FORWARD).child(stanza.to_element());
-    Stanza::message(stanza.type_()).from(account.bare().into_jid()).child(el(direction, ns::CARBONS).child(forwarded))
+    let mut copy = Stanza::message(stanza.type_()).from(account.bare().into_jid());
+    copy.append_around(stanza, &[(ns::CARBONS, direction), (ns::FORWARD, "forwarded")]);
+    copy
 }
 
 #[cfg(test)]

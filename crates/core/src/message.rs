@@ -21,6 +21,7 @@ use crate::log::{LogMeta, copy_of};
 use crate::module::Phase;
 use crate::plan;
 use crate::plan::{Plan, Targets};
+use crate::registry::Registry;
 use crate::server::{Core, Mode, Todo, Work};
 use crate::session::Session;
 
@@ -39,8 +40,16 @@ pub(crate) struct Sender<'a> {
 struct SideState<'a> {
     dir: Dir,
     account: &'a Account,
-    peer: Jid,
+    /// what is set up on the account's host: the same to the end of the stretch
+    registry: Arc<Registry>,
+    peer: &'a Jid,
     fx: Effects,
+}
+
+impl<'a> SideState<'a> {
+    fn new(dir: Dir, account: &'a Account, peer: &'a Jid) -> SideState<'a> {
+        SideState { dir, account, registry: account.host.registry().clone(), peer, fx: Effects::default() }
+    }
 }
 
 /// How a stretch ends.
@@ -164,7 +173,7 @@ impl Core {
 
     /// XEP-0280 §6.1, §8: the sessions that get a copy of a message that goes nowhere, and of the error it comes to.
     fn failed_copies(&self, now: Timestamp, account: &Account, origin: &Session, to: &Jid, stanza: &Stanza) -> Targets {
-        let mut side = SideState { dir: Dir::Sent, account, peer: to.clone(), fx: Effects::default() };
+        let mut side = SideState::new(Dir::Sent, account, to);
         let _ = self.phase(now, Phase::Copy, &mut side, Some(origin), &Plan::Ignore, &mut stanza.clone());
         copies(&side, |_| true, Some(origin))
     }
@@ -181,11 +190,9 @@ impl Core {
         original: &Stanza,
     ) -> End {
         let mut stanza = original.clone();
-        let from = stanza.head.from.clone().unwrap_or_else(|| to.clone());
-        let mut out =
-            sent.map(|account| SideState { dir: Dir::Sent, account, peer: to.clone(), fx: Effects::default() });
-        let mut inn =
-            received.map(|account| SideState { dir: Dir::Received, account, peer: from, fx: Effects::default() });
+        let from = original.head.from.as_ref().unwrap_or(to);
+        let mut out = sent.map(|account| SideState::new(Dir::Sent, account, to));
+        let mut inn = received.map(|account| SideState::new(Dir::Received, account, from));
         let origin = sender.origin.map(|(session, _)| &**session);
         let mut plan = Plan::Open;
         for side in [&mut out, &mut inn].into_iter().flatten().filter(|_| !sender.again) {
@@ -313,12 +320,10 @@ impl Core {
         plan: &Plan,
         stanza: &mut Stanza,
     ) -> Option<End> {
-        let host = side.account.host.clone();
-        let registry = host.registry();
         let list = match stanza.kind() {
-            Kind::Message => &registry.message[phase as usize],
-            Kind::Presence => &registry.presence[phase as usize],
-            Kind::Iq => &registry.iq_gate,
+            Kind::Message => &side.registry.message[phase as usize],
+            Kind::Presence => &side.registry.presence[phase as usize],
+            Kind::Iq => &side.registry.iq_gate,
         };
         if list.is_empty() {
             return None;
@@ -326,14 +331,14 @@ impl Core {
         let mut cx = MessageCx {
             dir: side.dir,
             account: side.account,
-            peer: &side.peer,
+            peer: side.peer,
             origin,
             plan,
             fx: &mut side.fx,
-            host: &host,
+            host: &side.account.host,
             now,
         };
-        match registry.run(list, phase, &mut cx, stanza) {
+        match side.registry.run(list, phase, &mut cx, stanza) {
             Flow::Next => None,
             Flow::Drop(_) => Some(End::Silence),
             // A bounce could make a room remove our user.
@@ -352,7 +357,7 @@ impl Core {
         origin: Option<&Session>,
         stanza: &mut Stanza,
     ) -> Result<(), Option<StanzaError>> {
-        let mut side = SideState { dir, account, peer: peer.clone(), fx: Effects::default() };
+        let mut side = SideState::new(dir, account, peer);
         let phases: &[Phase] =
             if stanza.kind() == Kind::Presence { &[Phase::Gate, Phase::Clean, Phase::Seal] } else { &[Phase::Gate] };
         for phase in phases {

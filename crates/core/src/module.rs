@@ -234,6 +234,12 @@ impl Setup<'_> {
         self.registry.on_resume.push((self.module.name, Box::new(handler)));
     }
 
+    /// After `on_resume`, if the server was started anew since the client was here: what was on its way to it then is lost, but
+    /// for messages. Whatever it does not ask for again is to be sent.
+    pub fn on_revive(&mut self, handler: impl Fn(&mut SessionCx<'_>) + Send + Sync + 'static) {
+        self.registry.on_revive.push((self.module.name, Box::new(handler)));
+    }
+
     /// A session ended for good.
     pub fn on_close(&mut self, handler: impl Fn(&mut SessionCx<'_>) + Send + Sync + 'static) {
         self.registry.on_close.push((self.module.name, Box::new(handler)));

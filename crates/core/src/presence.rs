@@ -17,7 +17,7 @@ use crate::commit::{OrElse, Say, Words};
 use crate::hook::Dir;
 use crate::ledger::Pending;
 use crate::roster;
-use crate::server::{Core, Mode, Todo, Work};
+use crate::server::{Arrival, Core, Mode, Todo, Work};
 use crate::session::{Out, Pushed, Role, Session};
 
 /// When somebody was last here, and with which words (XEP-0012 §4).
@@ -55,7 +55,10 @@ impl Core {
                     words.says.push(Say::Send { to: session.id, stanza: answer });
                 }
             },
-            Type::Unavailable => self.unavailable(now, &mut account, session, stanza, &mut words),
+            Type::Unavailable => {
+                self.unavailable(now, &mut account, session, stanza, &mut words);
+                self.mark_dirty(lock, &mut account);
+            }
             // An error or a probe to nobody in particular says nothing.
             _ => {}
         }
@@ -96,7 +99,12 @@ impl Core {
         stanza: Stanza,
         words: &mut Words,
     ) {
-        let directed = std::mem::take(&mut session.stream().directed);
+        let directed = {
+            let mut stream = session.stream();
+            let directed = std::mem::take(&mut stream.directed);
+            stream.directed_changes.extend(directed.iter().cloned());
+            directed
+        };
         if session.is_available() {
             words.says.extend(self.expand(now, account, session, &stanza));
         }
@@ -141,7 +149,8 @@ impl Core {
 
     /// §4.3: what contacts have to say to a session that just became available, the account's other sessions, and the
     /// requests that wait (§3.1.3 rule 4).
-    pub(crate) fn probes(&self, now: Timestamp, lock: &AccountRef, session: &Arc<Session>, todo: &mut Todo) {
+    pub(crate) fn probes(&self, now: Timestamp, arrival: &Arrival, todo: &mut Todo) {
+        let Arrival { lock, session, back } = arrival;
         let (contacts, own, requests) = {
             let account = lock.lock();
             let rows = account.states.rows(self.tables.roster);
@@ -162,9 +171,14 @@ impl Core {
         };
         let mut answers = Vec::new();
         for contact in contacts {
-            if let Some(peer) = self.loaded(contact.as_str()) {
-                answers.extend(self.probed(now, &peer.lock(), lock.jid.as_jid(), &session.jid));
+            let peer = self.loaded(contact.as_str());
+            let here = peer.map(|peer| self.probed(now, &peer.lock(), lock.jid.as_jid(), &session.jid));
+            let here = here.unwrap_or_default();
+            if *back && here.is_empty() {
+                let gone = Stanza::presence(Type::Unavailable).from(contact.into_jid()).to(session.jid.clone());
+                answers.push(gone);
             }
+            answers.extend(here);
         }
         let account = lock.lock();
         let mut kept = Vec::new();
@@ -232,6 +246,7 @@ impl Core {
                 Err(_) => {}
             }
         }
+        self.mark_dirty(lock, &mut account);
         self.say_alone(now, lock, &mut account, words, todo);
     }
 
@@ -255,7 +270,12 @@ impl Core {
 
 /// Remembers to whom a session has shown itself (§4.6.3). An error if they are too many.
 fn note_directed(session: &Session, to: &Jid, stanza: &Stanza) -> Option<StanzaError> {
-    let directed = &mut session.stream().directed;
+    let mut stream = session.stream();
+    let stream = &mut *stream;
+    if stream.is_resumable() {
+        stream.directed_changes.insert(to.clone());
+    }
+    let directed = &mut stream.directed;
     match stanza.type_() {
         Type::None if directed.len() < MAX_DIRECTED || directed.contains(to) => directed.insert(to.clone()),
         Type::None => {

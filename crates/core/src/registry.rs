@@ -136,6 +136,7 @@ pub struct Registry {
     pub(crate) outbound: List<OutboundHandler>,
     pub(crate) on_bind: List<SessionHandler>,
     pub(crate) on_resume: List<SessionHandler>,
+    pub(crate) on_revive: List<SessionHandler>,
     pub(crate) on_close: List<SessionHandler>,
     pub(crate) stream_features: Vec<(&'static str, Stage, FeatureMaker)>,
     pub(crate) forms: Vec<FormMaker>,
@@ -162,6 +163,7 @@ impl Registry {
             outbound: Vec::new(),
             on_bind: Vec::new(),
             on_resume: Vec::new(),
+            on_revive: Vec::new(),
             on_close: Vec::new(),
             stream_features: Vec::new(),
             forms: Vec::new(),
@@ -312,6 +314,7 @@ impl Registry {
         rows.push(("outbound".into(), names(&self.outbound)));
         rows.push(("bind".into(), names(&self.on_bind)));
         rows.push(("resume".into(), names(&self.on_resume)));
+        rows.push(("revive".into(), names(&self.on_revive)));
         rows.push(("close".into(), names(&self.on_close)));
         for stage in [Stage::Authenticated, Stage::Bound] {
             let made = self.stream_features.iter().filter(|(_, s, _)| *s == stage);

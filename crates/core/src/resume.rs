@@ -1,8 +1,6 @@
 //! The life of a session: bind, enable, detach, resume, restart, end (RFC 6120 §7, XEP-0198 §3, §5).
 //!
-//! A session that can be resumed has two rows: one that changes seldom ([`SessionRow`]), and one that says how far it is
-//! handled, which rides on the batches of its own stanzas. After a restart it is back as detached, reads the log from
-//! what its client is known to have, and nobody saw it go.
+//! A session that can be resumed outlives its connection; how it outlives the process stands in `revive.rs`.
 
 use std::sync::Arc;
 
@@ -17,36 +15,14 @@ use crate::account::{Account, AccountRef};
 use crate::commit::{Draft, OrElse, Part, Say, Words};
 use crate::effects::{Effects, Manage};
 use crate::hook::SessionCx;
-use crate::ledger::Ledger;
 use crate::log::LogMeta;
 use crate::module::Stage;
 use crate::plan::Targets;
 use crate::registry::Registry;
+use crate::revive::DirectedKey;
 use crate::server::{Core, Mode, Todo, Work};
 use crate::session::{Closing, Management, Role, Session, SessionId, Taken, Wake};
-use crate::store::{self, EntryId, Write};
-
-/// A session that can be resumed, as it is stored.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SessionRow {
-    /// its resource
-    pub resource: String,
-    /// the secret by which it is resumed
-    pub token: String,
-    /// when stream management was enabled, in milliseconds since 1970
-    #[serde(default)]
-    pub since: u64,
-    /// for how long it is kept without a connection, in milliseconds
-    pub keep: u64,
-    /// its priority, if it is available
-    pub priority: Option<i8>,
-    /// its last presence
-    pub presence: Option<String>,
-    /// entries from here on were given live
-    pub joined: EntryId,
-    /// its flags, by number: valid only with the names below
-    pub flags: Vec<String>,
-}
+use crate::store::Write;
 
 /// What is remembered of a session that ended without its client, by its token (XEP-0198 §5): so that the client, however late
 /// it comes, learns what was handled.
@@ -178,7 +154,9 @@ impl Core {
         let mut fx = Effects::default();
         {
             let mut stream = session.stream();
-            let mut cx = SessionCx { session, stream: &mut stream, fx: &mut fx, host: &host, server: self, now };
+            let account = &*account;
+            let mut cx =
+                SessionCx { account, session, stream: &mut stream, fx: &mut fx, host: &host, server: self, now };
             if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&mut cx))).is_err() {
                 tracing::error!(session = %session.jid, "a handler of a session panicked");
                 return;
@@ -198,7 +176,10 @@ impl Core {
         }
         if fx.save {
             account.save_session(self, session);
-            let words = Words::default();
+        }
+        let says = fx.sends.into_iter().map(|(to, stanza)| Say::Send { to, stanza });
+        let words = Words::of_says(says);
+        if fx.save || !words.says.is_empty() {
             self.finish(now, &mut [Part { lock, account, words }], None, Vec::new(), todo);
         }
     }
@@ -414,6 +395,7 @@ impl Core {
         let mut todo = Todo::default();
         let fine = {
             let mut account = lock.lock();
+            let back = session.stream().is_restored();
             let taken = session.stream().acked_at_resumption(h);
             match taken {
                 Err(_) => false,
@@ -429,6 +411,10 @@ impl Core {
                     }
                     let registry = account.host.registry();
                     self.session_event(now, lock, &mut account, session, &registry.on_resume, &mut todo);
+                    if back {
+                        self.catch_up(&account, lock, session, &mut todo);
+                        self.session_event(now, lock, &mut account, session, &registry.on_revive, &mut todo);
+                    }
                     true
                 }
             }
@@ -450,7 +436,7 @@ impl Core {
         self.run_todo(now, todo);
     }
 
-    fn detach_locked(
+    pub(crate) fn detach_locked(
         &self,
         now: Timestamp,
         lock: &AccountRef,
@@ -692,50 +678,14 @@ impl Core {
     }
 
     /// The rows of a session that ended go.
-    fn forget_session(&self, account: &mut Account, id: SessionId, words: &mut Words) -> Vec<Write> {
+    pub(crate) fn forget_session(&self, account: &mut Account, id: SessionId, words: &mut Words) -> Vec<Write> {
         account.states.stage(self.tables.sessions, id, None);
+        for jid in account.directed_rows(self, id) {
+            account.states.stage(self.tables.directed, DirectedKey(id, jid), None);
+        }
         words.says.push(Say::Forgotten { id });
         let key = Bytes::copy_from_slice(&id.to_be_bytes());
         vec![Write::Put { map: self.progress, owner: account.owner, key, row: None }]
-    }
-
-    /// Cursors are written without promise: after a crash the last second is sent again under the same ids.
-    fn save_cursors(&self, now: Timestamp, lock: &AccountRef, account: &mut Account, todo: &mut Todo) {
-        let mut words = Words::default();
-        let mut writes = Vec::new();
-        let cursor = account.log.cursor();
-        let horizon = account.horizon();
-        let mut floor = cursor;
-        for session in &account.sessions {
-            let mut stream = session.stream();
-            if !stream.is_resumable() {
-                floor = floor.min(stream.floor(horizon).saturating_sub(1));
-                continue;
-            }
-            stream.cursor = stream.cursor.max(stream.floor(horizon).saturating_sub(1));
-            floor = floor.min(stream.cursor);
-            let handled = stream.ledger.handled();
-            writes.push(stream.progress_row(self.progress, account.owner, session.id, handled));
-        }
-        if cursor > account.log.stored {
-            account.log.stored = cursor;
-            account.states.stage(self.tables.cursor, (), Some(cursor));
-        }
-        if floor > account.log.trimmed {
-            let from = std::mem::replace(&mut account.log.trimmed, floor);
-            let (owner, before) = (account.owner, floor + 1);
-            writes.push(Write::LogTrim { owner, after: from, before, keep: store::flags::ARCHIVED, limit: TRIM });
-            words.says.push(Say::Trimmed { from });
-        }
-        if std::mem::take(&mut account.unsaved) {
-            for session in account.sessions.clone() {
-                account.save_session(self, &session);
-            }
-        }
-        for id in std::mem::take(&mut account.gone) {
-            writes.extend(self.forget_session(account, id, &mut words));
-        }
-        self.finish(now, &mut [Part { lock, account, words }], None, writes, todo);
     }
 }
 
@@ -745,63 +695,7 @@ fn longest_away(account: &Account) -> Option<Arc<Session>> {
     away.min_by_key(|(since, _)| *since).map(|(_, session)| session.clone())
 }
 
-/// So many entries are let go of at a time.
-const TRIM: u32 = 10_000;
-
 /// Equal, in a time that does not tell where they differ.
 fn same(a: &str, b: &str) -> bool {
     a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |acc, (a, b)| acc | (a ^ b)) == 0
-}
-
-impl Account {
-    /// Stages the row of a session that can be resumed.
-    pub(crate) fn save_session(&mut self, core: &Core, session: &Session) {
-        let row = {
-            let stream = session.stream();
-            let Some(token) = stream.token.clone().filter(|_| stream.resumable) else { return };
-            SessionRow {
-                resource: session.jid.resource().unwrap_or_default().into(),
-                token,
-                since: stream.since,
-                keep: stream.keep,
-                priority: session.priority(),
-                presence: stream.presence.as_ref().map(Stanza::to_xml),
-                joined: stream.joined,
-                flags: core.names.flag_names(session.flags()),
-            }
-        };
-        self.states.stage(core.tables.sessions, session.id, Some(row));
-    }
-}
-
-/// Brings the stored sessions of an account back as detached.
-pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[(Bytes, Bytes)], now: Timestamp) {
-    let mut rows: Vec<(SessionId, SessionRow)> =
-        account.states.rows(core.tables.sessions).iter().map(|(id, row)| (*id, row.clone())).collect();
-    rows.sort_by_key(|(_, row)| std::cmp::Reverse(row.since));
-    for (id, row) in rows {
-        // One that was replaced, and whose rows could not be deleted any more.
-        if account.by_resource(&row.resource).is_some() {
-            account.gone.push(id);
-            continue;
-        }
-        let number = |bytes: Option<&[u8]>| bytes.and_then(|b| b.try_into().ok()).map(u64::from_be_bytes);
-        let stored = progress.iter().find(|(key, _)| number(Some(key)) == Some(id)).map(|(_, value)| value);
-        let handled = stored.and_then(|value| number(value.get(..8))).unwrap_or(0);
-        let cursor = stored.and_then(|value| number(value.get(8..16))).unwrap_or(account.log.cursor());
-        let Ok(jid) = account.jid.as_jid().with_resource(&row.resource) else { continue };
-        let session = Session::new(id, jid, &core.bounds());
-        session.restore_flags(core.names.flag_bits(&row.flags));
-        session.set_priority(row.priority);
-        {
-            let mut stream = session.stream();
-            stream.ledger = Ledger::resumed(handled);
-            stream.presence = row.presence.as_deref().and_then(|text| Stanza::parse(text).ok());
-            stream.restore(&row, cursor, now);
-            let from = account.log.cursor().min(cursor) + 1;
-            stream.read_from(from, cursor + 1);
-        }
-        account.log.missed &= session.priority().is_none_or(|p| p < 0);
-        account.sessions.push(Arc::new(session));
-    }
 }

@@ -13,6 +13,7 @@ use vorpal_proto::stanza::{Kind, Stanza, Type};
 use crate::account::Account;
 use crate::commit::Say;
 use crate::server::Core;
+use crate::session::Session;
 use crate::subscription::{State, Subscription};
 
 /// So many contacts an account may have, unless the operator says otherwise.
@@ -148,14 +149,14 @@ fn prune(core: &Core, account: &mut Account, meta: &mut RosterMeta) {
 /// A push to each interested session.
 fn pushes(core: &Core, account: &Account, contact: &BareJid, item: &RosterItem) -> Vec<Say> {
     let interested = core.interested();
-    let query = query(item.ver).child(item.element(contact));
     let to_each = account.sessions.iter().filter(|s| s.has(interested));
-    to_each
-        .map(|session| {
-            let push = Stanza::new(Kind::Iq, Type::Set).id(core.random_id()).to(session.jid.clone());
-            Say::Send { to: session.id, stanza: push.child(query.clone()) }
-        })
-        .collect()
+    to_each.map(|session| Say::Send { to: session.id, stanza: push_to(core, session, contact, item) }).collect()
+}
+
+/// The push of an item to one session (§2.1.6).
+pub(crate) fn push_to(core: &Core, session: &Session, contact: &BareJid, item: &RosterItem) -> Stanza {
+    let push = Stanza::new(Kind::Iq, Type::Set).id(core.random_id()).to(session.jid.clone());
+    push.child(query(item.ver).child(item.element(contact)))
 }
 
 /// `<query/>` with a version.

@@ -70,7 +70,7 @@ pub struct Later {
 
 impl Core {
     pub(crate) fn destination(&self, to: &Jid) -> Destination {
-        Destination::of(self.host(to.domain()).map(|host| host.serves), to)
+        Destination::of(self.serves(to.domain()), to)
     }
 
     /// A stanza that was read from a session's connection. The next one may be given when this returns; an account that
@@ -230,8 +230,8 @@ impl Core {
     /// What was left to do when no lock is held any more.
     pub(crate) fn run_todo(&self, now: Timestamp, mut todo: Todo) {
         loop {
-            for (lock, session) in std::mem::take(&mut todo.arrivals) {
-                self.probes(now, &lock, &session, &mut todo);
+            for arrival in std::mem::take(&mut todo.arrivals) {
+                self.probes(now, &arrival, &mut todo);
             }
             for (lock, session) in std::mem::take(&mut todo.lagging) {
                 self.lagging(now, &lock, session, &mut todo);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use foldhash::fast::RandomState;
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
@@ -13,9 +14,10 @@ use vorpal_proto::stanza::Stanza;
 use crate::account::{Account, AccountLock, AccountRef};
 use crate::commit::Flight;
 use crate::cursor::LogState;
-use crate::host::Host;
+use crate::host::{Host, Serves};
 use crate::registry::Names;
-use crate::resume::{Ended, SessionRow};
+use crate::resume::Ended;
+use crate::revive::{DirectedKey, SessionRow};
 use crate::roster::{RosterItem, RosterMeta};
 use crate::session::{Flag, Session, SessionId, Wake};
 use crate::state::{Cell, Map, States, TableKind};
@@ -106,7 +108,15 @@ pub(crate) struct Todo {
     /// sessions that reached their bound
     pub lagging: Vec<(AccountRef, SessionId)>,
     /// sessions that just became available
-    pub arrivals: Vec<(AccountRef, Arc<Session>)>,
+    pub arrivals: Vec<Arrival>,
+}
+
+/// A session that wants to know who is there.
+pub(crate) struct Arrival {
+    pub lock: AccountRef,
+    pub session: Arc<Session>,
+    /// it was there before the server was: it may believe somebody here who is not
+    pub back: bool,
 }
 
 impl Todo {
@@ -122,6 +132,7 @@ pub(crate) struct Tables {
     pub roster_meta: Cell<RosterMeta>,
     pub sessions: Map<u64, SessionRow>,
     pub ended: Map<String, Ended>,
+    pub directed: Map<DirectedKey, bool>,
     pub cursor: Cell<u64>,
     pub credentials: Map<CredentialKey, String>,
     pub last_activity: Cell<crate::presence::LastActivity>,
@@ -142,7 +153,7 @@ const SHARDS: usize = 64;
 
 /// See the module's text.
 pub struct Core {
-    hosts: RwLock<Arc<HashMap<Box<str>, Arc<Host>>>>,
+    hosts: ArcSwap<HashMap<Box<str>, Arc<Host>, RandomState>>,
     shards: Vec<Shard>,
     hasher: RandomState,
     absent: Mutex<HashSet<BareJid>>,
@@ -186,6 +197,7 @@ impl Tables {
                 Map { at: names.table(kind), rows: std::marker::PhantomData }
             },
             ended: map(names, "ended_session"),
+            directed: map(names, "directed_presence"),
             cursor: map(names, "cursor"),
             credentials: map(names, "credentials"),
             last_activity: map(names, "last_activity"),
@@ -207,7 +219,7 @@ impl Core {
         let tables = Tables::new(&names);
         let interested = names.flag("interested").expect("the first flag of all");
         Core {
-            hosts: RwLock::default(),
+            hosts: ArcSwap::default(),
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
             hasher: RandomState::default(),
             absent: Mutex::default(),
@@ -231,7 +243,7 @@ impl Core {
     /// Swaps the hosts, all at once.
     pub fn set_hosts(&self, hosts: impl IntoIterator<Item = Arc<Host>>) {
         let map = hosts.into_iter().map(|host| (host.domain().into(), host)).collect();
-        *self.hosts.write() = Arc::new(map);
+        self.hosts.store(Arc::new(map));
     }
 
     /// What one account may have.
@@ -246,12 +258,17 @@ impl Core {
 
     /// The host of this domain.
     pub fn host(&self, domain: &str) -> Option<Arc<Host>> {
-        self.hosts.read().get(domain).cloned()
+        self.hosts.load().get(domain).cloned()
+    }
+
+    /// What we have this domain for, if it is ours.
+    pub(crate) fn serves(&self, domain: &str) -> Option<Serves> {
+        self.hosts.load().get(domain).map(|host| host.serves)
     }
 
     /// All hosts, by domain.
     pub fn hosts(&self) -> Vec<Arc<Host>> {
-        let mut all: Vec<_> = self.hosts.read().values().cloned().collect();
+        let mut all: Vec<_> = self.hosts.load().values().cloned().collect();
         all.sort_by(|a, b| a.domain().cmp(b.domain()));
         all
     }
@@ -364,7 +381,7 @@ impl Core {
             reader.log_range(row.owner, store::LogQuery { newest_first: true, limit: 1, ..Default::default() })?;
         let cursor = account.states.get(self.tables.cursor).copied().unwrap_or(0);
         account.log = LogState::restored(newest.first().map_or(0, |entry| entry.id), cursor);
-        crate::resume::restore(self, &mut account, &progress, now);
+        crate::revive::restore(self, &mut account, &progress, now);
         let deadlines: Vec<_> =
             account.sessions.iter().filter_map(|s| s.stream().deadline().map(|d| (d, s.id))).collect();
         let forgotten = !account.gone.is_empty();

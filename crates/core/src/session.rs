@@ -256,6 +256,10 @@ pub struct Stream {
     pub(crate) presence: Option<Stanza>,
     /// to whom presence was sent directly (RFC 6121 §4.6)
     pub(crate) directed: BTreeSet<Jid>,
+    /// of those, what is not stored yet as it is
+    pub(crate) directed_changes: BTreeSet<Jid>,
+    /// the version of the roster that the client is known to have
+    pub(crate) roster_ver: u64,
     /// it can be resumed, also after a crash
     pub(crate) resumable: bool,
     /// the secret by which it is resumed
@@ -329,6 +333,8 @@ impl Session {
             deferred: VecDeque::new(),
             presence: None,
             directed: BTreeSet::new(),
+            directed_changes: BTreeSet::new(),
+            roster_ver: 0,
             resumable: false,
             token: None,
             keep: 0,

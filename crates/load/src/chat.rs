@@ -7,35 +7,40 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::archive;
 use crate::enter::Door;
+use crate::number::{Number, Order};
 use crate::options::Chat;
 use crate::process::Process;
 use crate::report::{Report, percentile};
-use crate::scan::between;
 use crate::session::Session;
 
 /// Logs in this many at a time.
 const WIDTH: u32 = 16;
+/// The resource of those who talk.
+const TALK: &str = "talk";
 /// How long a session is read after all is done, to see what should not be there.
 const STRAY: Duration = Duration::from_millis(2);
-/// The length of a body.
-const BODY: usize = 100;
 
 /// Runs the chat and checks it.
 pub async fn run(door: &Rc<Door>, server: Process, options: &Chat) -> Result<Report> {
     ensure!(options.in_flight > 0 && options.pairs > 0 && options.messages > 0, "nothing to do");
     let extras = options.extras;
     let users = options.pairs * 2;
-    let talkers = door.many(users, WIDTH, extras, |n| (n, "talk".to_owned())).await?;
+    let mut talkers = door.many(users, WIDTH, extras, |n| (n, TALK.to_owned())).await?;
     let watchers = match extras.carbons {
         true => door.many(users, WIDTH, extras, |n| (n, "watch".to_owned())).await?,
         false => Vec::new(),
     };
 
+    if options.archived {
+        let first = talkers.first_mut().context("at least one pair")?;
+        archive::require(first).await?;
+    }
     let cpu_before = server.quiet().await?;
     let began = Instant::now();
     let jids: Vec<String> = talkers.iter().map(|session| session.jid.clone()).collect();
@@ -59,7 +64,10 @@ pub async fn run(door: &Rc<Door>, server: Process, options: &Chat) -> Result<Rep
     for mut session in sessions {
         while timeout(STRAY, session.fill()).await.is_ok_and(|filled| filled.is_ok()) {}
         while let Some(range) = session.take()? {
-            ensure!(number(session.get(range)).is_none(), "{} got one message too many", session.jid);
+            ensure!(Number::read(session.get(range)).is_none(), "{} got one message too many", session.jid);
+        }
+        if options.archived && session.jid.ends_with(TALK) {
+            archive::require_newest(&mut session, shares(options.messages)).await?;
         }
         session.close().await?;
     }
@@ -101,7 +109,7 @@ impl Talker {
         let (pair, side, partner) = (number / 2, number % 2, partner.to_owned());
         let (share, due, at_once) =
             if side == 0 { (first, [0, second], options.in_flight) } else { (second, [first, 0], 0) };
-        let order = Order { pair, due, next: [0, 0] };
+        let order = Order::new(pair, due);
         Talker { session, pair, side, partner, share, sent: 0, order, at_once, began, latencies: Vec::new() }
     }
 
@@ -113,7 +121,7 @@ impl Talker {
         while !self.order.complete() || self.sent < self.share || !self.session.all_acked() {
             self.session.fill().await?;
             while let Some(range) = self.session.take()? {
-                let Some(message) = number(self.session.get(range)) else { continue };
+                let Some(message) = Number::read(self.session.get(range)) else { continue };
                 self.hear(message)?;
                 self.say()?;
             }
@@ -127,15 +135,9 @@ impl Talker {
         if self.sent == self.share {
             return Ok(());
         }
-        let now = u64::try_from(self.began.elapsed().as_micros())?;
-        let (pair, side, sent, partner) = (self.pair, self.side, self.sent, &self.partner);
-        let mut body = format!("{pair:05} {side} {sent:07} {now:012} ");
-        body.extend(std::iter::repeat_n('.', BODY.saturating_sub(body.len())));
-        let stanza = format!(
-            "<message to='{partner}' type='chat' id='{pair}-{side}-{sent:07}'><body>{body}</body>\
-             <request xmlns='urn:xmpp:receipts'/></message>"
-        );
-        self.session.put(stanza.as_bytes());
+        let sent_at = u64::try_from(self.began.elapsed().as_micros())?;
+        let number = Number { pair: self.pair, side: self.side, sequence: self.sent, sent_at };
+        self.session.put(number.message(&self.partner).as_bytes());
         self.session.end_stanza();
         self.sent += 1;
         if self.sent == self.share && !self.session.all_acked() {
@@ -154,11 +156,11 @@ impl Talker {
 
 /// A second session, which gets a copy of all that its user sends and receives (XEP-0280 §6, §7).
 async fn watch(mut session: Session, pair: u32, messages: u32) -> Result<(Session, Vec<u32>)> {
-    let mut order = Order { pair, due: shares(messages), next: [0, 0] };
+    let mut order = Order::new(pair, shares(messages));
     while !order.complete() {
         session.fill().await?;
         while let Some(range) = session.take()? {
-            let Some(message) = number(session.get(range)) else { continue };
+            let Some(message) = Number::read(session.get(range)) else { continue };
             order.accept(&message).with_context(|| format!("copy at {}", session.jid))?;
         }
         session.flush().await?;
@@ -166,85 +168,9 @@ async fn watch(mut session: Session, pair: u32, messages: u32) -> Result<(Sessio
     Ok((session, Vec::new()))
 }
 
-/// What one session is due to get, from each side of its pair, and how far it is.
-#[derive(Debug)]
-struct Order {
-    pair: u32,
-    due: [u32; 2],
-    next: [u32; 2],
-}
-
-impl Order {
-    fn complete(&self) -> bool {
-        self.next == self.due
-    }
-
-    /// Fails on any message but the next of its side.
-    fn accept(&mut self, message: &Number) -> Result<()> {
-        let side = usize::try_from(message.side)?;
-        let (Some(next), Some(due)) = (self.next.get_mut(side), self.due.get(side)) else { bail!("no side {side}") };
-        ensure!(message.pair == self.pair, "a message of pair {} for pair {}", message.pair, self.pair);
-        ensure!(*next < *due, "message {} of side {side}, from which {due} were due", message.sequence);
-        ensure!(message.sequence == *next, "message {} of side {side} where {next} was due", message.sequence);
-        *next += 1;
-        Ok(())
-    }
-}
-
-/// What a body says of itself.
-#[derive(Debug, PartialEq, Eq)]
-struct Number {
-    pair: u32,
-    side: u32,
-    sequence: u32,
-    /// Microseconds after the beginning.
-    sent_at: u64,
-}
-
-/// Reads a message's body; anything else is none of ours.
-fn number(stanza: &[u8]) -> Option<Number> {
-    let body = str::from_utf8(between(stanza, b"<body>", b'<')?).ok()?;
-    let mut words = body.split(' ');
-    let pair = words.next()?.parse().ok()?;
-    let side = words.next()?.parse().ok()?;
-    let sequence = words.next()?.parse().ok()?;
-    let sent_at = words.next()?.parse().ok()?;
-    Some(Number { pair, side, sequence, sent_at })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_number_is_read_from_within_a_copy() {
-        let copy = b"<message><received><forwarded><message><body>00007 1 0000012 000000000345 ...</body></message>";
-        assert_eq!(number(copy), Some(Number { pair: 7, side: 1, sequence: 12, sent_at: 345 }));
-        assert_eq!(number(b"<presence from='a'/>"), None);
-    }
-
-    #[test]
-    fn a_loss_a_repetition_a_swap_a_stranger_and_a_surplus_are_noticed() {
-        let message = |pair, side, sequence| Number { pair, side, sequence, sent_at: 0 };
-        let start = || Order { pair: 3, due: [2, 1], next: [0, 0] };
-        for wrong in [
-            vec![message(3, 0, 1)],
-            vec![message(3, 0, 0), message(3, 0, 0)],
-            vec![message(3, 0, 1), message(3, 0, 0)],
-            vec![message(4, 0, 0)],
-            vec![message(3, 2, 0)],
-            vec![message(3, 1, 0), message(3, 1, 1)],
-        ] {
-            let mut order = start();
-            assert!(wrong.iter().any(|message| order.accept(message).is_err()), "{wrong:?}");
-        }
-        let mut order = start();
-        for right in [message(3, 0, 0), message(3, 1, 0), message(3, 0, 1)] {
-            assert!(!order.complete());
-            order.accept(&right).unwrap();
-        }
-        assert!(order.complete());
-    }
 
     #[test]
     fn both_sides_together_send_all() {

@@ -59,7 +59,22 @@ impl Door {
         Ok(all.into_iter().map(|(_, session)| session).collect())
     }
 
-    /// Logs one session in, up to the return of its own initial presence (RFC 6121 §4.2.2).
+    /// What user names begin with.
+    pub fn prefix(&self) -> &str {
+        &self.target.user_prefix
+    }
+
+    /// The domain of all accounts.
+    pub fn domain(&self) -> &str {
+        &self.target.domain
+    }
+
+    /// The client's side of TLS.
+    pub fn tls(&self) -> &Tls {
+        &self.tls
+    }
+
+    /// Logs one session in, up to the return of its own initial presence (RFC 6121 §4.2.2) unless it is to be silent.
     pub async fn enter(&self, account: u32, resource: &str, extras: Extras) -> Result<Session> {
         let mut session = self.secure().await?;
         self.authenticate(&mut session, account).await?;
@@ -80,21 +95,34 @@ impl Door {
             session.end_stanza();
             session.await_stanza("carbons").await?;
         }
-        session.put(b"<presence/>");
-        session.end_stanza();
-        session.flush().await?;
-        let own = session.jid.clone();
-        session.await_stanza(&own).await.context("own presence")?;
+        if extras.roster {
+            session.put(b"<iq type='get' id='roster'><query xmlns='jabber:iq:roster'/></iq>");
+            session.end_stanza();
+            session.answer_to("roster").await?;
+        }
+        if !extras.silent {
+            session.put(b"<presence/>");
+            session.end_stanza();
+            session.flush().await?;
+            let own = session.jid.clone();
+            session.await_stanza(&own).await.context("own presence")?;
+        }
         session.flush().await?;
         Ok(session)
     }
 
-    /// Connects, as far as the features that offer SASL have been asked for.
-    async fn secure(&self) -> Result<Session> {
-        let Target { host, port, domain, .. } = &self.target;
+    /// TCP, without a byte sent.
+    pub async fn connect(&self) -> Result<TcpStream> {
+        let Target { host, port, .. } = &self.target;
         let tcp =
             TcpStream::connect((host.as_str(), *port)).await.with_context(|| format!("connecting to {host}:{port}"))?;
         tcp.set_nodelay(true)?;
+        Ok(tcp)
+    }
+
+    /// Connects, as far as the features that offer SASL have been asked for.
+    async fn secure(&self) -> Result<Session> {
+        let (tcp, domain) = (self.connect().await?, &self.target.domain);
         let wire = match (self.target.plain, self.target.direct_tls) {
             (true, _) => Wire::Tcp(tcp),
             (_, true) => self.tls.over(Wire::Tcp(tcp), domain).await?,
@@ -105,8 +133,8 @@ impl Door {
         Ok(session)
     }
 
-    /// RFC 6120 §5.4.
-    async fn starttls(&self, tcp: TcpStream) -> Result<Wire> {
+    /// RFC 6120 §5.4: up to `<proceed/>`.
+    pub async fn starttls(&self, tcp: TcpStream) -> Result<Wire> {
         let mut session = Session::new(Wire::Tcp(tcp));
         self.open(&mut session);
         session.expect("urn:ietf:params:xml:ns:xmpp-tls").await.context("STARTTLS is not offered")?;
@@ -115,7 +143,16 @@ impl Door {
         session.into_wire()
     }
 
-    async fn authenticate(&self, session: &mut Session, account: u32) -> Result<()> {
+    /// RFC 6120 §6.4, all of it, on a stream that has been opened.
+    pub async fn authenticate(&self, session: &mut Session, account: u32) -> Result<()> {
+        let (mut client, challenge) = self.challenge(session, account).await?;
+        let response = BASE64.encode(client.respond(&challenge)?);
+        session.put(format!("<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{response}</response>").as_bytes());
+        client.finish(&payload(session.answer().await?, "success")?)
+    }
+
+    /// The same up to the server's challenge, which is returned.
+    pub async fn challenge(&self, session: &mut Session, account: u32) -> Result<(scram::Client, Vec<u8>)> {
         let hash = match self.target.mechanism {
             Mechanism::ScramSha1 => scram::Hash::Sha1,
             Mechanism::ScramSha256 => scram::Hash::Sha256,
@@ -125,17 +162,16 @@ impl Door {
         let mut nonce = [0; 18];
         self.tls.random(&mut nonce)?;
         let user = format!("{}{account}", self.target.user_prefix);
-        let mut client = scram::Client::new(hash, &user, &self.target.password, &nonce, &self.keys);
+        let client = scram::Client::new(hash, &user, &self.target.password, &nonce, &self.keys);
         let first = BASE64.encode(client.first());
         let auth = format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='{mechanism}'>{first}</auth>");
         session.put(auth.as_bytes());
         let challenge = payload(session.answer().await?, "challenge")?;
-        let response = BASE64.encode(client.respond(&challenge)?);
-        session.put(format!("<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{response}</response>").as_bytes());
-        client.finish(&payload(session.answer().await?, "success")?)
+        Ok((client, challenge))
     }
 
-    fn open(&self, session: &mut Session) {
+    /// Puts a stream's opening tag into the output.
+    pub fn open(&self, session: &mut Session) {
         let domain = &self.target.domain;
         let open = format!(
             "<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' \

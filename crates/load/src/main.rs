@@ -3,13 +3,20 @@
 //! It runs on the server's machine, on one thread, and spends little: stanzas are templates, and what comes back is counted
 //! rather than understood. Rates and latencies depend on what else the machine does; the server's CPU time hardly does.
 
+mod archive;
+mod burst;
 mod chat;
+mod churn;
 mod enter;
+mod fresh;
 mod idle;
 mod login;
+mod missed;
+mod number;
 mod options;
 mod process;
 mod report;
+mod roster;
 mod scan;
 mod scram;
 mod session;
@@ -49,6 +56,13 @@ fn run() -> Result<()> {
                 Mode::Login(login) => login::run(&door, server, login).await,
                 Mode::Idle(idle) => idle::run(&door, server, idle).await,
                 Mode::Chat(chat) => chat::run(&door, server, chat).await,
+                Mode::Fresh => fresh::run(server).await,
+                Mode::Page(page) => archive::run(&door, server, page).await,
+                Mode::Subscribe(subscribe) => roster::subscribe(&door, server, subscribe).await,
+                Mode::Storm(storm) => roster::storm(&door, server, storm).await,
+                Mode::Missed(missed) => missed::run(&door, server, missed).await,
+                Mode::Burst(burst) => burst::run(&door, server, burst).await,
+                Mode::Churn(churn) => churn::run(&door, server, churn).await,
             }
         };
         tokio::time::timeout(limit, work)

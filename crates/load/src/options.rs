@@ -78,6 +78,20 @@ pub enum Mode {
     Idle(Idle),
     /// CPU per message between pairs of users, with latency and a check that each came once and in order.
     Chat(Chat),
+    /// Memory of a server that nobody uses.
+    Fresh,
+    /// CPU per page of 50 messages of an archive, which `chat --archived` has filled.
+    Page(Page),
+    /// CPU per subscription made in both directions. The accounts must not know each other yet.
+    Subscribe(Subscribe),
+    /// CPU per user and contact when all become available at once. `subscribe` has to come first, with the same ring.
+    Storm(Storm),
+    /// CPU per message for somebody who is not there: to store, and to deliver.
+    Missed(Missed),
+    /// CPU and core time per message of work that lies ready, while nothing else runs. For one core against two.
+    Burst(Burst),
+    /// Memory and descriptors before and after connections that end at every stage of login.
+    Churn(Churn),
 }
 
 /// Options of `login`.
@@ -120,6 +134,9 @@ pub struct Chat {
     /// Messages under way per pair; each one that arrives is answered by one.
     #[arg(long, default_value_t = 1)]
     pub in_flight: u32,
+    /// The server must archive: an archive has to be advertised, and its newest message to be the last one.
+    #[arg(long)]
+    pub archived: bool,
     /// With `--carbons` each user has a second session that gets copies; with `--sm` all acks are awaited.
     #[command(flatten)]
     pub extras: Extras,
@@ -134,4 +151,96 @@ pub struct Extras {
     /// XEP-0280; in a chat each user then has a second session that gets copies.
     #[arg(long)]
     pub carbons: bool,
+    /// Ask for the roster, so that its changes are told.
+    #[arg(skip)]
+    pub roster: bool,
+    /// Send no presence.
+    #[arg(skip)]
+    pub silent: bool,
+}
+
+/// Options of `page`.
+#[derive(Debug, Args)]
+pub struct Page {
+    /// How many pages, from both ends in turn.
+    #[arg(long, default_value_t = 300)]
+    pub pages: u32,
+    /// After so many it begins again at the ends; the archive has to hold as many.
+    #[arg(long, default_value_t = 30)]
+    pub span: u32,
+    /// The number of the account whose archive is read.
+    #[arg(long, default_value_t = 0)]
+    pub account: u32,
+}
+
+/// A ring of users in which neighbours are contacts.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Ring {
+    /// How many users.
+    #[arg(long, default_value_t = 500)]
+    pub users: u32,
+    /// How many contacts each has, half of them on either side.
+    #[arg(long, default_value_t = 20)]
+    pub contacts: u32,
+}
+
+/// Options of `subscribe`.
+#[derive(Debug, Args)]
+pub struct Subscribe {
+    /// Who subscribes to whom.
+    #[command(flatten)]
+    pub ring: Ring,
+    /// How many at a time.
+    #[arg(long, default_value_t = 16)]
+    pub width: u32,
+}
+
+/// Options of `storm`.
+#[derive(Debug, Args)]
+pub struct Storm {
+    /// As it was for `subscribe`.
+    #[command(flatten)]
+    pub ring: Ring,
+    /// How often everybody comes and goes.
+    #[arg(long, default_value_t = 3)]
+    pub times: u32,
+}
+
+/// Options of `missed`.
+#[derive(Debug, Args)]
+pub struct Missed {
+    /// Pairs of users; even accounts send, odd ones are not there.
+    #[arg(long, default_value_t = 50)]
+    pub pairs: u32,
+    /// Messages that wait for each.
+    #[arg(long, default_value_t = 100)]
+    pub messages: u32,
+    /// What the sessions turn on.
+    #[command(flatten)]
+    pub extras: Extras,
+}
+
+/// Options of `burst`.
+#[derive(Debug, Args)]
+pub struct Burst {
+    /// Pairs of users; even accounts send to odd ones.
+    #[arg(long, default_value_t = 100)]
+    pub pairs: u32,
+    /// Messages of each pair in one burst; they have to fit into the sockets' buffers.
+    #[arg(long, default_value_t = 200)]
+    pub messages: u32,
+    /// How many bursts are measured, after one that is not.
+    #[arg(long, default_value_t = 5)]
+    pub times: u32,
+}
+
+/// Options of `churn`.
+#[derive(Debug, Args)]
+pub struct Churn {
+    /// How many connections, spread over the stages.
+    #[arg(long, default_value_t = 10_000)]
+    pub count: u32,
+    /// How many at a time.
+    #[arg(long, default_value_t = 16)]
+    pub width: u32,
 }

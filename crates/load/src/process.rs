@@ -32,6 +32,28 @@ impl Process {
         Ok(self.family()?.values().map(|stat| stat.ticks * TICK).sum())
     }
 
+    /// The process id.
+    pub fn id(self) -> u32 {
+        self.0
+    }
+
+    /// Time on a core so far, of all threads of the process that live, to the nanosecond; children are left out.
+    pub fn cpu_precise(self) -> Result<Duration> {
+        let mut sum = 0;
+        for thread in fs::read_dir(format!("/proc/{}/task", self.0))? {
+            // A thread may end meanwhile.
+            let Ok(text) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
+            let first = text.split_ascii_whitespace().next().and_then(|field| field.parse::<u64>().ok());
+            sum += first.context("schedstat has another form")?;
+        }
+        Ok(Duration::from_nanos(sum))
+    }
+
+    /// Open descriptors of the process and its descendants.
+    pub fn files(self) -> Result<usize> {
+        self.family()?.keys().map(|pid| Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())).sum()
+    }
+
     /// Resident memory in KB, of the process and its descendants. Shared pages are counted in each.
     pub fn rss(self) -> Result<u64> {
         self.family()?.keys().map(|pid| resident(*pid)).sum()
@@ -68,6 +90,54 @@ impl Process {
         }
         Ok(family)
     }
+}
+
+/// The cores that a process may run on, and what everybody uses of them.
+#[derive(Debug)]
+pub struct Cores(Vec<u32>);
+
+impl Cores {
+    /// By the process's affinity.
+    pub fn of(process: Process) -> Result<Cores> {
+        let text = fs::read_to_string(format!("/proc/{}/status", process.0))?;
+        let list = text.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        list.and_then(cores).map(Cores).context("no Cpus_allowed_list")
+    }
+
+    /// How many.
+    pub fn count(&self) -> f64 {
+        self.0.len() as f64
+    }
+
+    /// Time so far that the cores were not idle, in steps of 10 ms; what the hypervisor took is in it.
+    pub fn busy(&self) -> Result<Duration> {
+        Ok(Duration::from_micros(busy(&fs::read_to_string("/proc/stat")?, &self.0) * TICK))
+    }
+}
+
+/// A list such as `0-3,8`.
+fn cores(list: &str) -> Option<Vec<u32>> {
+    let mut all = Vec::new();
+    for part in list.trim().split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        all.extend(first..=last);
+    }
+    Some(all)
+}
+
+/// Ticks of user, nice, system, irq, softirq and steal time in the lines of these cores.
+fn busy(stat: &str, cores: &[u32]) -> u64 {
+    let lines = stat.lines().filter_map(|line| {
+        let (name, rest) = line.split_once(' ')?;
+        let core: u32 = name.strip_prefix("cpu")?.parse().ok()?;
+        cores.contains(&core).then_some(rest)
+    });
+    let ticks = |rest: &str| -> u64 {
+        let fields = rest.split_ascii_whitespace().map(|field| field.parse().unwrap_or(0));
+        fields.enumerate().filter(|(at, _)| matches!(at, 0..=2 | 5..=7)).map(|(_, ticks): (usize, u64)| ticks).sum()
+    };
+    lines.map(ticks).sum()
 }
 
 /// The fields we need of /proc/PID/stat.
@@ -110,6 +180,16 @@ mod tests {
     }
 
     #[test]
+    fn the_time_of_a_core_is_all_but_idle_and_waiting_for_the_disk() {
+        let stat =
+            "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 1 2 4 1000 1000 8 16 32 500 500\ncpu1 100 0 0 1 1 0 0 0 0 0\nintr 3\n";
+        assert_eq!(busy(stat, &[0]), 63);
+        assert_eq!(busy(stat, &[0, 1]), 163);
+        assert_eq!(cores(" 0-2,5\n"), Some(vec![0, 1, 2, 5]));
+        assert_eq!(cores("none"), None);
+    }
+
+    #[test]
     fn a_busy_process_is_seen_to_use_cpu_and_memory() {
         let me = Process::new(std::process::id()).unwrap();
         let before = me.cpu().unwrap();
@@ -117,6 +197,9 @@ mod tests {
         while began.elapsed() < Duration::from_secs(5) && me.cpu().unwrap() < before + 3 * TICK {}
         assert!(me.cpu().unwrap() > before);
         assert!(me.rss().unwrap() > 500);
+        assert!(me.cpu_precise().unwrap() >= Duration::from_millis(10));
+        assert!(me.files().unwrap() >= 3);
+        assert!(Cores::of(me).unwrap().busy().unwrap() > Duration::ZERO);
     }
 
     #[test]

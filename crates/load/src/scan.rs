@@ -128,7 +128,7 @@ fn find(bytes: &[u8], from: usize, search: impl Fn(&[u8]) -> Option<usize>) -> O
 }
 
 /// The `>` that ends the tag whose inside begins at `from`; one within quotes does not.
-fn tag_end(bytes: &[u8], mut from: usize) -> Option<usize> {
+pub fn tag_end(bytes: &[u8], mut from: usize) -> Option<usize> {
     loop {
         let at = find(bytes, from, |rest| memchr3(b'>', b'\'', b'"', rest))?;
         match bytes.get(at) {

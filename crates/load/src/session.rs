@@ -9,7 +9,7 @@ use std::task::ready;
 use anyhow::{Context, Result, bail, ensure};
 use tokio::io::ReadBuf;
 
-use crate::scan::{Frame, Inbox, attribute, has};
+use crate::scan::{Frame, Inbox, attribute, has, tag_end};
 use crate::wire::Wire;
 
 /// How much is read at once, into one buffer for all sessions.
@@ -181,6 +181,26 @@ impl Session {
         }
     }
 
+    /// Writes the output and waits for the answer to the IQ with this id; other stanzas are counted and dropped.
+    pub async fn answer_to(&mut self, id: &str) -> Result<Vec<u8>> {
+        self.flush().await?;
+        loop {
+            while let Some(range) = self.take()? {
+                let stanza = self.get(range);
+                if name(stanza) == b"iq" && attribute(head(stanza), "id") == Some(id.as_bytes()) {
+                    return Ok(stanza.to_vec());
+                }
+            }
+            self.flush().await?;
+            self.fill().await?;
+        }
+    }
+
+    /// The JID without its resource.
+    pub fn bare(&self) -> &str {
+        self.jid.split('/').next().unwrap_or_default()
+    }
+
     /// XEP-0198 §3: turns stream management on, with resumption, as clients do.
     pub async fn enable_sm(&mut self, every: u32) -> Result<()> {
         self.put(b"<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
@@ -212,8 +232,14 @@ impl Session {
 }
 
 /// The name of a stanza's first tag.
-fn name(stanza: &[u8]) -> &[u8] {
+pub fn name(stanza: &[u8]) -> &[u8] {
     let rest = stanza.get(1..).unwrap_or_default();
     let end = rest.iter().position(|b| matches!(b, b' ' | b'/' | b'>' | b'\n' | b'\t' | b'\r')).unwrap_or(rest.len());
     rest.get(..end).unwrap_or_default()
+}
+
+/// A stanza's first tag.
+pub fn head(stanza: &[u8]) -> &[u8] {
+    let end = tag_end(stanza, 1).unwrap_or(stanza.len());
+    stanza.get(..end).unwrap_or_default()
 }

@@ -2,7 +2,7 @@
 //!
 //! A user blocks addresses: nothing comes from there any more, and nothing goes there.
 //!
-//! Hooks:  message/Gate, presence/Gate, iq/Gate
+//! Hooks:  message/Gate, presence/Gate, iq/Gate, revive
 //! Stores: account list `blocklist`
 //! Config: none
 //! Limits: 2,000 addresses
@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use vorpal_core::hook::Answer;
+use vorpal_core::hook::{Answer, SessionCx};
 use vorpal_proto::error::AppCondition;
 use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::Kind;
@@ -35,6 +35,7 @@ fn setup(m: &mut Setup<'_>) -> Result {
     m.on_message(Phase::Gate, move |cx, stanza| gate(cx, stanza, list));
     m.on_presence(Phase::Gate, move |cx, stanza| gate(cx, stanza, list));
     m.on_iq(move |cx, stanza| gate(cx, stanza, list));
+    m.on_revive(move |cx| tell_again(cx, list, asked));
     Ok(())
 }
 
@@ -87,6 +88,18 @@ fn remove(cx: &mut IqCx<'_>, list: Blocklist, asked: Flag, unblock: &Element) ->
     }
     cx.push(asked, element("unblock", &named))?;
     ok()
+}
+
+/// Pushes may have been lost with the process: nothing is blocked, then all that is.
+fn tell_again(cx: &mut SessionCx<'_>, list: Blocklist, asked: Flag) {
+    if !cx.session.has(asked) {
+        return;
+    }
+    let blocked: Vec<Jid> = cx.account.states.rows(list).keys().cloned().collect();
+    cx.push(element("unblock", &[]));
+    if !blocked.is_empty() {
+        cx.push(element("block", &blocked));
+    }
 }
 
 /// Every contact that the address stands for sees the user's sessions go.

@@ -77,6 +77,9 @@ impl Server {
                 core.close(now(), &lock, session, Some(StreamCondition::SystemShutdown.into()));
             }
         }
+        core.suspend(now());
+        self.runtime.drained(PATIENCE).await;
+        // What was settled by that.
         core.tick(now());
         self.runtime.drained(PATIENCE).await;
         self.runtime.stop(PATIENCE).await;
@@ -133,10 +136,11 @@ pub async fn serve(config: Config, path: Option<PathBuf>, program: Program) -> R
     let starttls = config.listen.c2s.iter().map(|address| (**address, Entrance::Starttls));
     let direct_tls = config.listen.c2s_tls.iter().map(|address| (**address, Entrance::DirectTls));
     let plain = config.listen.c2s_plain.iter().map(|address| (**address, Entrance::Plain));
+    let mut listening = tokio::task::JoinSet::new();
     for (address, entrance) in starttls.chain(direct_tls).chain(plain) {
         let Some(listener) = listen(address)? else { continue };
         tracing::info!(%address, ?entrance, "listening for clients");
-        tokio::spawn(c2s::listen(shared.clone(), listener, entrance));
+        listening.spawn(c2s::listen(shared.clone(), listener, entrance));
     }
     let socket = under(config, &config.listen.admin);
     let reload = Arc::new(Reload::new(shared, &server, path, program, level));
@@ -145,6 +149,7 @@ pub async fn serve(config: Config, path: Option<PathBuf>, program: Program) -> R
     tracing::info!(?hosts, durability = ?config.durability, ready_after = ?began.elapsed(), "ready");
     stopped(&reload).await?;
     tracing::info!("stopping");
+    listening.shutdown().await;
     let _ = std::fs::remove_file(&socket);
     server.close().await;
     Ok(())

@@ -246,7 +246,8 @@ impl Link {
     }
 }
 
-fn read(reader: &mut dyn Reader, fetch: Fetch) -> Option<Vec<Entry>> {
+/// What the log has there now.
+pub(crate) fn read(reader: &mut dyn Reader, fetch: Fetch) -> Option<Vec<Entry>> {
     let query = LogQuery { after: fetch.from.saturating_sub(1), limit: fetch.limit, ..LogQuery::default() };
     reader.log_range(fetch.owner, query).ok()
 }

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use vorpal_core::host::Host;
+use vorpal_core::join::Fetch;
 use vorpal_core::module::Module;
 use vorpal_core::registry::Registry;
 use vorpal_core::server::{Bounds, Core, core_names};
-use vorpal_core::store::{Loading, Reader};
+use vorpal_core::store::{Entry, Loading, Reader};
 use vorpal_net::c2s::{Connection, Settings};
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::element::Element;
@@ -24,7 +25,7 @@ use vorpal_store::writer::{Step, Writer};
 
 use crate::client::{Client, Heard, Smacks};
 use crate::disk::{Medium, Mood, Store};
-use crate::link::{Bell, Link};
+use crate::link::{Bell, Link, read};
 use crate::random::Random;
 
 /// The first host, and the only one unless a world is given more.
@@ -199,6 +200,10 @@ impl World {
 
     /// The server stops when everything is written, and starts again.
     pub fn restart(&mut self) {
+        self.settle();
+        self.core().suspend(self.now);
+        self.settle();
+        self.tick();
         self.settle();
         self.crash();
     }
@@ -412,6 +417,13 @@ impl World {
             Step::Empty | Step::Stalled => Some(false),
             Step::Crashed => None,
         }
+    }
+
+    /// What a client's session wants to read of its log, and what stands there: for [`vorpal_net::c2s::Connection::fetched`].
+    pub fn read_log(&mut self, id: ClientId) -> Option<(Fetch, Vec<Entry>)> {
+        let fetch = self.clients[id].link.as_ref()?.connection.hungry()?;
+        let reader = self.running.as_mut()?.reader.as_mut();
+        Some((fetch, read(reader, fetch)?))
     }
 
     fn spilled(&mut self) -> bool {

@@ -70,3 +70,17 @@ fn a_module_that_changes_for_all_hosts_is_told_once() {
         ["host.\"a\".modules.echo: {} -> { a = 1 }", "host.\"b\".modules.echo: {} -> { a = 2 }"]
     );
 }
+
+#[test]
+fn mechanisms_are_told_where_they_are_given() {
+    let hosts = "hosts = [\"a\", \"b\"]\n";
+    let all = "[\"SCRAM-SHA-512\", \"SCRAM-SHA-256\", \"SCRAM-SHA-1\", \"PLAIN\"]";
+    assert_eq!(
+        diff(hosts, &format!("{hosts}[login]\nmechanisms = [\"PLAIN\"]")),
+        [format!("login.mechanisms: {all} -> [\"PLAIN\"]")]
+    );
+    assert_eq!(
+        diff(hosts, &format!("{hosts}[host.b]\nmechanisms = [\"SCRAM-SHA-1\"]")),
+        [format!("host.\"b\".mechanisms: {all} -> [\"SCRAM-SHA-1\"]")]
+    );
+}

@@ -12,7 +12,7 @@ use vorpal_proto::stanza::{Stanza, Type};
 
 use super::{Item, Management, Out, Reading, Role, SessionId, Stream, Taken};
 use crate::debt::Debt;
-use crate::resume::SessionRow;
+use crate::revive::SessionRow;
 use crate::store::{EntryId, MapId, Owner, Row, Write};
 
 impl Stream {
@@ -74,10 +74,21 @@ impl Stream {
         self.keep = row.keep;
         self.since = row.since;
         self.joined = row.joined;
+        self.roster_ver = row.roster;
         self.cursor = cursor;
         self.restored = true;
         self.detached = Some(now);
         self.sm = Some(Management { sent: 0, acked: 0, asked: false });
+    }
+
+    /// Whether it is back after a restart, and nobody has resumed it yet.
+    pub(crate) fn is_restored(&self) -> bool {
+        self.restored
+    }
+
+    /// Whether its client has everything that it was given.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.queue.is_empty() && self.outs_held().next().is_none()
     }
 
     /// Whether a client can have handled `h`: not less than it has acknowledged, nor more than was sent. Of a session that is
