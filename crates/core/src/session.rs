@@ -593,7 +593,12 @@ impl Stream {
 
     /// Whether the session has taken enough of what it was given to be given more of the log.
     pub(crate) fn is_hungry(&self) -> bool {
-        self.reading.is_some_and(|r| !r.fetching) && self.weight < self.max_queued / 4 && self.wake.is_some()
+        if self.reading.is_none_or(|r| r.fetching) || self.wake.is_none() {
+            return false;
+        }
+        // What waits behind the log does not keep it from being read.
+        let behind: usize = self.deferred.iter().map(|out| out.stanza.weight()).sum();
+        self.weight.saturating_sub(behind) < self.max_queued / 4
     }
 
     /// An element that is no stanza: has no number, is never held back.

@@ -17,7 +17,7 @@ const REGRESSIONS: [(u64, usize); 0] = [];
 const ENOUGH: u64 = 20;
 
 /// So many lines of a story are shown.
-const SHOWN: usize = 150;
+const SHOWN: usize = 400;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())

@@ -100,7 +100,8 @@ impl Simulator {
             message.received = true;
         }
         let copies = self.book.get(number as usize).map_or(1, |message| message.copies);
-        if !self.players[id].copied.insert((received, error, number)) && copies == 1 {
+        let excused = copies > 1 || self.may_come_twice(number);
+        if !self.players[id].copied.insert((received, error, number)) && !excused {
             return Err(wrong("nothing_comes_twice", format!("{name} got a copy of {number} twice")));
         }
         Ok(())
@@ -111,12 +112,16 @@ impl Simulator {
         let copies = self.book.get(number as usize).map_or(1, |message| message.copies);
         let seen = self.players[id].seen.entry(number).or_default();
         *seen += 1;
-        // What is never promised may have been dealt with when the row that says so could not be written.
-        let excused = self.taste.failures && !self.book.get(number as usize).is_some_and(|message| message.promised);
-        if *seen > copies && !excused {
+        let seen = *seen;
+        if seen > copies && !self.may_come_twice(number) {
             return Err(wrong("nothing_comes_twice", format!("{name} received {number} {seen} times")));
         }
         Ok(())
+    }
+
+    /// What is never promised may have been dealt with when the row that says so could not be written.
+    fn may_come_twice(&self, number: u64) -> bool {
+        self.taste.failures && !self.book.get(number as usize).is_some_and(|message| message.promised)
     }
 
     /// Delayed or not: what one session sent to the address of this one.

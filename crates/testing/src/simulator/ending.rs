@@ -246,7 +246,8 @@ impl Simulator {
                 let (mine, theirs) = (state(one, other), state(other, one));
                 let sees = matches!(mine.as_str(), "to" | "both");
                 let shows = matches!(theirs.as_str(), "from" | "both");
-                if sees != shows && !self.blocked.contains(&(one, other)) {
+                let pair = (one, other);
+                if sees != shows && !self.blocked.contains(&pair) && !self.torn.contains(&pair) {
                     let why = format!("{} has {mine} of {}, who has {theirs}", self.bare(one), self.bare(other));
                     return Err(wrong(RULE, why));
                 }
@@ -318,7 +319,9 @@ impl Simulator {
             let cursor = cursor.filter_map(|row| std::str::from_utf8(&row.row.value).ok()?.parse::<u64>().ok()).max();
             let untaken = self.untaken(&format!("{name}@{host}"), cursor.unwrap_or(0))?;
             if untaken > 0 && !self.taste.failures {
-                return Err(wrong(RULE, format!("{name} has {untaken} entries that nobody took, cursor {cursor:?}")));
+                let rows: Vec<_> = rows.iter().map(|row| (row.map, String::from_utf8_lossy(&row.row.value))).collect();
+                let why = format!("{name} has {untaken} entries that nobody took, cursor {cursor:?}, {rows:?}");
+                return Err(wrong(RULE, why));
             }
         }
         Ok(())
