@@ -69,6 +69,7 @@ impl Core {
         }
         let reading = *reading;
         let mut pos = reading.pos;
+        let cursor = account.log.cursor();
         let end = match entries.last() {
             Some(last) if entries.len() >= fetch.limit => fetch.end.min(last.id + 1),
             _ => fetch.end,
@@ -107,6 +108,9 @@ impl Core {
         }
         drop(stream);
         account.advance();
+        if account.log.cursor() != cursor {
+            self.mark_dirty(lock, account);
+        }
     }
 
     /// A fetch came to nothing: the store could not be read.

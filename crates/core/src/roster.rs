@@ -183,6 +183,15 @@ pub fn committed<'a>(
     (meta, account.states.rows(core.tables.roster))
 }
 
+/// The roster as it will be when all that was submitted is committed: for an answer, which stands behind that.
+pub fn submitted<'a>(
+    core: &Core,
+    account: &'a Account,
+) -> (RosterMeta, std::collections::BTreeMap<&'a BareJid, &'a RosterItem>) {
+    let meta = account.states.newest(core.tables.roster_meta, &()).copied().unwrap_or_default();
+    (meta, account.states.newest_rows(core.tables.roster))
+}
+
 /// How many rows there are at most.
 pub fn count(core: &Core, account: &Account) -> usize {
     account.states.newest_len(core.tables.roster)

@@ -268,6 +268,20 @@ impl States {
         keys
     }
 
+    /// The rows as they will be when all that is staged and pending is committed.
+    pub fn newest_rows<K: Key, V: Value>(&self, map: Map<K, V>) -> BTreeMap<&K, &V> {
+        let table = self.table(map);
+        let mut rows: BTreeMap<&K, &V> = table.committed.iter().collect();
+        let pending = table.pending.iter().map(|(_, key, value)| (key, value));
+        for (key, value) in pending.chain(table.staged.iter().map(|(key, value)| (key, value))) {
+            match value {
+                Some(value) => drop(rows.insert(key, value)),
+                None => drop(rows.remove(key)),
+            }
+        }
+        rows
+    }
+
     /// Sets a row to a value, or removes it, when the stretch's batch is committed.
     pub fn stage<K: Key, V: Value>(&mut self, map: Map<K, V>, key: K, value: Option<V>) {
         let table: &mut Table<K, V> =

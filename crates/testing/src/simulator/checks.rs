@@ -92,12 +92,9 @@ impl Simulator {
         if !right {
             return Err(wrong("nobody_gets_what_is_for_others", format!("{name} got a copy of {number}")));
         }
-        if received
-            && !error
-            && let Some(message) = self.book.get_mut(number as usize)
-        {
-            // A copy counts as the message.
-            message.received = true;
+        if let Some(message) = self.book.get_mut(number as usize).filter(|_| !error) {
+            // A copy counts as the message; of one to oneself also that of what was sent.
+            message.received |= message.to == Some(own);
         }
         let copies = self.book.get(number as usize).map_or(1, |message| message.copies);
         let excused = copies > 1 || self.may_come_twice(number);

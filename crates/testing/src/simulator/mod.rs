@@ -376,7 +376,11 @@ impl Simulator {
 
     fn excuse_bytes(&mut self, bytes: &[u8]) {
         let end = bytes.windows(8).position(|w| w == b"<enabled").unwrap_or(bytes.len());
-        for number in ids_in(&bytes[..end]) {
+        let lost = ids_in(&bytes[..end]);
+        if !lost.is_empty() {
+            self.note(|| format!("lost on the way: {lost:?}"));
+        }
+        for number in lost {
             if let Some(message) = self.book.get_mut(number as usize) {
                 message.excused = true;
             }
