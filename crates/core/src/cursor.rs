@@ -22,6 +22,8 @@ pub(crate) struct LogState {
     pub stored: EntryId,
     /// up to here entries were let go of
     pub trimmed: EntryId,
+    /// there may be entries above that which no archive keeps
+    pub loose: bool,
     /// there are open entries that no session holds, and nobody reads
     pub missed: bool,
     /// from the first to the second id, whatever the log has there counts as open
@@ -37,7 +39,7 @@ impl LogState {
     pub fn restored(last: EntryId, cursor: EntryId) -> LogState {
         let last = last.max(cursor);
         let unknown = (last > cursor).then_some((cursor + 1, last));
-        LogState { last, stored: cursor, missed: unknown.is_some(), unknown, ..LogState::default() }
+        LogState { last, stored: cursor, missed: unknown.is_some(), loose: true, unknown, ..LogState::default() }
     }
 
     /// Everything up to here was taken.

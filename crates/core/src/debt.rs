@@ -62,6 +62,7 @@ impl Part<'_> {
             let Draft { sides, body } = Draft::new(error, [Some(meta.received(self.account, &from)), None]);
             let id = ids.entry();
             debt.entry = Some(id);
+            self.account.log.loose = true;
             writes.push(Write::Log(Box::new(NewEntry { id, time: now.as_millis(), sides, body })));
         }
     }
@@ -126,7 +127,10 @@ impl Core {
                 Say::Stored { session, .. } => session.stream().not_stored(),
                 Say::Enabled { session, .. } => session.stream().not_enabled(),
                 Say::Forgotten { id } => account.gone.push(id),
-                Say::Trimmed { from } => account.log.trimmed = account.log.trimmed.min(from),
+                Say::Trimmed { from } => {
+                    account.log.trimmed = account.log.trimmed.min(from);
+                    account.log.loose = true;
+                }
                 say if same => self.say_one(now, lock, account, say, None, todo),
                 _ => {}
             }
@@ -185,7 +189,7 @@ impl Core {
             let row = {
                 let mut stream = session.stream();
                 let resumable = stream.is_resumable();
-                resumable.then(|| stream.progress_row(self.progress, account.owner, session.id, handled))
+                resumable.then(|| stream.progress_row(self.progress, session.id, handled))
             };
             let says = Say::Stored { session: session.clone(), handled };
             let words = Words { of: Some(session), debts, ..Words::of_says([says]) };

@@ -93,6 +93,11 @@ impl Draft {
         stanza.write(&mut body, None);
         Draft { sides, body: body.into() }
     }
+
+    /// Whether the archive of one of its owners keeps it.
+    pub(crate) fn is_archived(&self, side: usize) -> bool {
+        self.sides.get(side).and_then(Option::as_ref).is_some_and(|side| side.flags & flags::ARCHIVED != 0)
+    }
 }
 
 /// The stanza of an entry: nothing if it is none (any more).
@@ -107,10 +112,13 @@ pub(crate) fn form(
     account: &Account,
     session: &Session,
     entry: &Entry,
-    stanza: Stanza,
+    mut stanza: Stanza,
     missed: bool,
     had_to: EntryId,
 ) -> Option<(Stanza, Role)> {
+    if entry.flags & flags::ARCHIVED != 0 {
+        account.stamp(&mut stanza, entry.id);
+    }
     let meta = LogMeta::decode(&entry.meta).unwrap_or_default();
     let received = entry.dir != Direction::Sent;
     let live = entry.id < had_to;

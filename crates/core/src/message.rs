@@ -118,8 +118,8 @@ impl Core {
                     Some((session, _)) => {
                         let answer = answer.to(session.jid.clone());
                         if !failed.is_empty() {
-                            let stanza = copy_of(&answer, "received", &session.jid);
-                            sender_words.says.push(Say::Copies { stanza, to: failed.clone() });
+                            let (stanza, to) = (answer.clone(), failed.clone());
+                            sender_words.says.push(Say::Copies { stanza, name: "received", to });
                         }
                         // An error that discharges a promise is a promise itself.
                         if session.stream().managed && never_promised(&stanza).is_none() {
@@ -144,17 +144,20 @@ impl Core {
                 if draft.is_some() {
                     sender_words.or_else = OrElse::Bounce(Box::new(stanza.clone().to(to.clone())));
                 }
+                // As the log has it: what is given live and what is read later must not differ.
+                let sent = goes.received.clone().filter(|_| !goes.sender_copies.is_empty());
                 let words = if own { &mut sender_words } else { &mut receiver_words };
                 if let Some(received) = goes.received {
+                    words.archived = draft.as_ref().is_some_and(|draft| draft.is_archived(0));
                     if !goes.receiver_copies.is_empty() {
-                        let stanza = copy_of(&received, "received", to);
-                        words.says.push(Say::Copies { stanza, to: goes.receiver_copies });
+                        let stanza = received.clone();
+                        words.says.push(Say::Copies { stanza, name: "received", to: goes.receiver_copies });
                     }
                     words.says.push(Say::Deliver { stanza: received, to: goes.to });
                 }
-                if let (false, Some((session, _))) = (goes.sender_copies.is_empty(), sender.origin) {
-                    let stanza = copy_of(&stanza, "sent", &session.jid);
-                    sender_words.says.push(Say::Copies { stanza, to: goes.sender_copies });
+                sender_words.archived |= draft.as_ref().is_some_and(|draft| draft.is_archived(1));
+                if let Some(stanza) = sent {
+                    sender_words.says.push(Say::Copies { stanza, name: "sent", to: goes.sender_copies });
                 }
                 let hops = sender.hops + 1;
                 let onward = |stanza| Say::Route(Work { stanza, hops, mode: Mode::Onward });

@@ -22,7 +22,7 @@ use crate::registry::Registry;
 use crate::revive::DirectedKey;
 use crate::server::{Core, Mode, Todo, Work};
 use crate::session::{Closing, Management, Role, Session, SessionId, Taken, Wake};
-use crate::store::Write;
+use crate::store::{STORE, Write};
 
 /// What is remembered of a session that ended without its client, by its token (XEP-0198 §5): so that the client, however late
 /// it comes, learns what was handled.
@@ -207,7 +207,7 @@ impl Core {
             stream.ledger.begin(resumable);
             stream.cursor = account.log.last;
             let entered = stream.ledger.entered();
-            resumable.then(|| stream.progress_row(self.progress, account.owner, session.id, entered))
+            resumable.then(|| stream.progress_row(self.progress, session.id, entered))
         };
         let keep = if resumable { keep } else { 0 };
         let management = Box::new(Management { sent: 0, acked: 0, asked: false });
@@ -250,7 +250,13 @@ impl Core {
 
     /// What was pulled is written to the socket: what is not counted is taken by that.
     pub fn written(&self, lock: &AccountRef, session: &Arc<Session>) {
-        let entries = session.stream().written();
+        let entries = {
+            let mut stream = session.stream();
+            if stream.has_room() && stream.inquiries.as_ref().is_some_and(|inquiries| inquiries.is_due()) {
+                stream.wake();
+            }
+            stream.written()
+        };
         if !entries.is_empty() {
             self.took(lock, &mut lock.lock(), session, &entries);
         }
@@ -346,7 +352,7 @@ impl Core {
         let row = {
             let mut stream = session.stream();
             stream.storing = true;
-            stream.progress_row(self.progress, account.owner, session.id, handled)
+            stream.progress_row(self.progress, session.id, handled)
         };
         let words = Words::of_says([Say::Stored { session: session.clone(), handled }]);
         self.finish(now, &mut [Part { lock, account, words }], None, vec![row], todo);
@@ -381,6 +387,7 @@ impl Core {
                 session.stream().closing = Some(Closing::Replaced);
                 old.wake();
             }
+            self.refuse_inquiries(now, lock, &mut account, &session, &mut todo);
             self.log_what_is_not(now, lock, &mut account, &session, &mut todo);
             let epoch = session.attach(wake);
             (session, epoch)
@@ -452,6 +459,7 @@ impl Core {
             self.end(now, lock, account, session, Closing::Normal, todo);
             return;
         }
+        self.refuse_inquiries(now, lock, account, session, todo);
         self.log_what_is_not(now, lock, account, session, todo);
         let horizon = account.horizon();
         let mut stream = session.stream();
@@ -589,6 +597,7 @@ impl Core {
             stream.owes_ack = None;
             let was_reading = stream.reading.take().is_some();
             let held = stream.drain();
+            stream.inquiries = None;
             if let Some(wake) = wake {
                 wake.wake();
             }
@@ -685,7 +694,7 @@ impl Core {
         }
         words.says.push(Say::Forgotten { id });
         let key = Bytes::copy_from_slice(&id.to_be_bytes());
-        vec![Write::Put { map: self.progress, owner: account.owner, key, row: None }]
+        vec![Write::Put { map: self.progress, owner: STORE, key, row: None }]
     }
 }
 

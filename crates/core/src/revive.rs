@@ -84,7 +84,7 @@ impl Core {
             stream.cursor = stream.cursor.max(stream.floor(horizon).saturating_sub(1));
             floor = floor.min(stream.cursor);
             let handled = stream.ledger.handled();
-            writes.push(stream.progress_row(self.progress, account.owner, session.id, handled));
+            writes.push(stream.progress_row(self.progress, session.id, handled));
         }
         if cursor > account.log.stored {
             account.log.stored = cursor;
@@ -93,8 +93,11 @@ impl Core {
         if floor > account.log.trimmed {
             let from = std::mem::replace(&mut account.log.trimmed, floor);
             let (owner, before) = (account.owner, floor + 1);
-            writes.push(Write::LogTrim { owner, after: from, before, keep: store::flags::ARCHIVED, limit: TRIM });
-            words.says.push(Say::Trimmed { from });
+            if account.log.loose {
+                account.log.loose = floor < account.log.last;
+                writes.push(Write::LogTrim { owner, after: from, before, keep: store::flags::ARCHIVED, limit: TRIM });
+                words.says.push(Say::Trimmed { from });
+            }
         }
         let unsaved = std::mem::take(&mut account.unsaved);
         for session in account.sessions.clone() {
@@ -216,8 +219,8 @@ impl Core {
     }
 }
 
-/// Brings the stored sessions of an account back as detached.
-pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[(Bytes, Bytes)], now: Timestamp) {
+/// Brings the stored sessions of an account back as detached. `progress`: their rows of that name, as far as there are any.
+pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[(SessionId, Bytes)], now: Timestamp) {
     let mut rows: Vec<(SessionId, SessionRow)> =
         account.states.rows(core.tables.sessions).iter().map(|(id, row)| (*id, row.clone())).collect();
     rows.sort_by_key(|(_, row)| std::cmp::Reverse(row.since));
@@ -228,7 +231,7 @@ pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[(Bytes, By
             continue;
         }
         let number = |bytes: Option<&[u8]>| bytes.and_then(|b| b.try_into().ok()).map(u64::from_be_bytes);
-        let stored = progress.iter().find(|(key, _)| number(Some(key)) == Some(id)).map(|(_, value)| value);
+        let stored = progress.iter().find(|(of, _)| *of == id).map(|(_, value)| value);
         let handled = stored.and_then(|value| number(value.get(..8))).unwrap_or(0);
         let cursor = stored.and_then(|value| number(value.get(8..16))).unwrap_or(account.log.cursor());
         let Ok(jid) = account.jid.as_jid().with_resource(&row.resource) else { continue };

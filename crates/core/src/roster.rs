@@ -14,6 +14,7 @@ use crate::account::Account;
 use crate::commit::Say;
 use crate::server::Core;
 use crate::session::Session;
+use crate::state::Map;
 use crate::subscription::{State, Subscription};
 
 /// So many contacts an account may have, unless the operator says otherwise.
@@ -93,9 +94,24 @@ impl RosterItem {
     }
 }
 
+/// Whom a change of a roster removes, if that is what the IQ asks for (RFC 6121 §2.5).
+pub(crate) fn removed(iq: &Stanza) -> Option<BareJid> {
+    if iq.type_() != Type::Set || !iq.has(ns::ROSTER, "query") {
+        return None;
+    }
+    let query = iq.get(ns::ROSTER, "query")?;
+    let item = query.find(ns::ROSTER, "item").filter(|item| item.get("subscription") == Some("remove"))?;
+    BareJid::parse(item.get("jid")?).ok()
+}
+
 /// What is kept of a contact that may never have been seen: a stranger's item.
 pub fn newest(core: &Core, account: &Account, contact: &BareJid) -> RosterItem {
     account.states.newest(core.tables.roster, contact).cloned().unwrap_or_default()
+}
+
+/// Whether an address stands in the account's roster, or is the account's own.
+pub fn lists(roster: Map<BareJid, RosterItem>, account: &Account, bare: &str) -> bool {
+    account.jid.as_str() == bare || account.states.rows(roster).get(bare).is_some_and(|item| item.listed)
 }
 
 /// Stages a changed item with the next version, and gives the pushes to the sessions that asked for the roster (§2.1.6).

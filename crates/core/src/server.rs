@@ -20,6 +20,7 @@ use crate::resume::Ended;
 use crate::revive::{DirectedKey, SessionRow};
 use crate::roster::{RosterItem, RosterMeta};
 use crate::session::{Flag, Session, SessionId, Wake};
+use crate::stanza_id::IdKey;
 use crate::state::{Cell, Map, States, TableKind};
 use crate::store::{self, BatchId, Journal, Kind, MapId, Reader};
 
@@ -169,6 +170,7 @@ pub struct Core {
     pub(crate) secret: [u8; 32],
     pub(crate) dirty: Mutex<Vec<AccountRef>>,
     pub(crate) deadlines: Mutex<BTreeSet<(Timestamp, BareJid, SessionId)>>,
+    pub(crate) sweeping: Mutex<crate::sweep::Progress>,
     spilled: Mutex<VecDeque<Cold>>,
     loader: Mutex<Option<Arc<dyn Wake>>>,
     random: Mutex<Random>,
@@ -233,6 +235,7 @@ impl Core {
             secret,
             dirty: Mutex::default(),
             deadlines: Mutex::default(),
+            sweeping: Mutex::default(),
             spilled: Mutex::default(),
             loader: Mutex::default(),
             random: Mutex::new(random),
@@ -359,7 +362,8 @@ impl Core {
             host,
             disabled: row.disabled,
             sessions: SmallVec::new(),
-            states: States::new(&self.names.tables.lock()),
+            states: States::new(self.names.tables.lock().clone()),
+            ids: IdKey::new(&self.secret, row.owner),
             waiting: VecDeque::new(),
             log: LogState::default(),
             dirty: false,
@@ -367,15 +371,17 @@ impl Core {
             unsaved: false,
             gone: Vec::new(),
         };
-        let mut progress = Vec::new();
         for row in reader.load(row.owner, MAX_ROWS)? {
-            if row.map == self.progress {
-                progress.push((row.key, row.row.value));
-            } else if let Some(at) = self.names.table_at(row.map)
+            if let Some(at) = self.names.table_at(row.map)
                 && !account.states.load(at, &row.key, &row.row.value)
             {
                 tracing::error!(account = %jid, table = at, "a stored row cannot be read and is left alone");
             }
+        }
+        let mut progress = Vec::new();
+        for id in account.states.rows(self.tables.sessions).keys() {
+            let row = reader.map_get(self.progress, store::STORE, &id.to_be_bytes())?;
+            progress.extend(row.map(|row| (*id, row.value)));
         }
         let newest =
             reader.log_range(row.owner, store::LogQuery { newest_first: true, limit: 1, ..Default::default() })?;

@@ -20,6 +20,7 @@ use vorpal_proto::stanza::{Kind, Stanza, Type};
 use crate::debt::Debt;
 use crate::hook::{Outgoing, Verdict};
 use crate::ledger::Ledger;
+use crate::reading::Inquiries;
 use crate::registry::Registry;
 use crate::server::Bounds;
 use crate::store::EntryId;
@@ -228,6 +229,8 @@ pub struct Stream {
     pub ledger: Ledger,
     /// an IQ that must be answered before the next stanza is taken
     pub(crate) barrier: Option<u64>,
+    /// questions that wait for the store
+    pub(crate) inquiries: Option<Box<Inquiries>>,
     /// the client asked for stream management: what it sends is promised
     pub managed: bool,
     /// stream management of what is sent, once `<enabled/>` was
@@ -317,6 +320,7 @@ impl Session {
             epoch: 0,
             ledger: Ledger::default(),
             barrier: None,
+            inquiries: None,
             managed: false,
             sm: None,
             owes_ack: None,
@@ -593,12 +597,14 @@ impl Stream {
 
     /// Whether the session has taken enough of what it was given to be given more of the log.
     pub(crate) fn is_hungry(&self) -> bool {
-        if self.reading.is_none_or(|r| r.fetching) || self.wake.is_none() {
-            return false;
-        }
-        // What waits behind the log does not keep it from being read.
+        self.reading.is_some_and(|r| !r.fetching) && self.has_room()
+    }
+
+    /// Whether a connection is there, and little waits to be written to it or acknowledged. What waits behind the log does not
+    /// keep it from being read.
+    pub(crate) fn has_room(&self) -> bool {
         let behind: usize = self.deferred.iter().map(|out| out.stanza.weight()).sum();
-        self.weight.saturating_sub(behind) < self.max_queued / 4
+        self.wake.is_some() && self.weight.saturating_sub(behind) < self.max_queued / 4
     }
 
     /// An element that is no stanza: has no number, is never held back.

@@ -7,9 +7,11 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use smallvec::SmallVec;
 use vorpal_proto::jid::{BareJid, Jid};
 
 use crate::store::{BatchId, MapId};
@@ -109,7 +111,6 @@ pub(crate) trait AnyTable: Send {
     fn submit(&mut self, batch: BatchId, rows: &mut Vec<Row>);
     fn discard(&mut self);
     fn complete(&mut self, batch: BatchId, committed: bool);
-    fn is_staged(&self) -> bool;
     fn any(&self) -> &dyn Any;
     fn any_mut(&mut self) -> &mut dyn Any;
 }
@@ -157,10 +158,6 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
         }
     }
 
-    fn is_staged(&self) -> bool {
-        !self.staged.is_empty()
-    }
-
     fn any(&self) -> &dyn Any {
         self
     }
@@ -203,28 +200,46 @@ impl TableKind {
     }
 }
 
-/// All tables of one account.
+/// All tables of one account. One that has no rows takes no memory.
 pub struct States {
-    tables: Vec<Box<dyn AnyTable>>,
+    kinds: Arc<Vec<TableKind>>,
+    tables: Box<[Option<Box<dyn AnyTable>>]>,
+    staged: bool,
+    /// the batches that hold rows of this account and are not written yet
+    pending: SmallVec<[BatchId; 1]>,
+}
+
+/// What a table that was never needed has.
+struct Nothing<K, V>(PhantomData<(K, V)>);
+
+impl<K: 'static, V: 'static> Nothing<K, V> {
+    const ROWS: &'static BTreeMap<K, V> = &BTreeMap::new();
 }
 
 impl States {
-    pub(crate) fn new(kinds: &[TableKind]) -> States {
-        States { tables: kinds.iter().map(|kind| (kind.make)(kind.map, kind.reverse)).collect() }
+    pub(crate) fn new(kinds: Arc<Vec<TableKind>>) -> States {
+        let tables = kinds.iter().map(|_| None).collect();
+        States { kinds, tables, staged: false, pending: SmallVec::new() }
     }
 
     /// A row from the store. Says no if it cannot be read: it is then left alone.
     pub(crate) fn load(&mut self, at: usize, key: &[u8], value: &[u8]) -> bool {
-        self.tables.get_mut(at).is_some_and(|table| table.load(key, value))
+        at < self.tables.len() && self.needed(at).load(key, value)
     }
 
-    fn table<K: Key, V: Value>(&self, map: Map<K, V>) -> &Table<K, V> {
-        self.tables[map.at].any().downcast_ref().expect("a handle is made with its table's types")
+    fn needed(&mut self, at: usize) -> &mut dyn AnyTable {
+        let kind = &self.kinds[at];
+        &mut **self.tables[at].get_or_insert_with(|| (kind.make)(kind.map, kind.reverse))
+    }
+
+    fn table<K: Key, V: Value>(&self, map: Map<K, V>) -> Option<&Table<K, V>> {
+        let table = self.tables[map.at].as_ref()?;
+        Some(table.any().downcast_ref().expect("a handle is made with its table's types"))
     }
 
     /// The rows that are committed.
     pub fn rows<K: Key, V: Value>(&self, map: Map<K, V>) -> &BTreeMap<K, V> {
-        &self.table(map).committed
+        self.table(map).map_or(Nothing::ROWS, |table| &table.committed)
     }
 
     /// The committed value of a cell.
@@ -234,7 +249,7 @@ impl States {
 
     /// The newest value of a row: staged, else submitted, else committed.
     pub fn newest<K: Key, V: Value>(&self, map: Map<K, V>, key: &K) -> Option<&V> {
-        let table = self.table(map);
+        let table = self.table(map)?;
         if let Some((_, value)) = table.staged.iter().rev().find(|(k, _)| k == key) {
             return value.as_ref();
         }
@@ -246,7 +261,7 @@ impl States {
 
     /// How many rows there will be when all that is staged and pending is committed; for limits.
     pub fn newest_len<K: Key, V: Value>(&self, map: Map<K, V>) -> usize {
-        let table = self.table(map);
+        let Some(table) = self.table(map) else { return 0 };
         let mut touched: Vec<&K> =
             table.pending.iter().map(|(_, k, _)| k).chain(table.staged.iter().map(|(k, _)| k)).collect();
         touched.sort();
@@ -258,7 +273,7 @@ impl States {
 
     /// The keys of the newest rows.
     pub fn newest_keys<K: Key, V: Value>(&self, map: Map<K, V>) -> Vec<K> {
-        let table = self.table(map);
+        let Some(table) = self.table(map) else { return Vec::new() };
         let mut keys: Vec<K> = table.committed.keys().cloned().collect();
         keys.extend(table.pending.iter().map(|(_, k, _)| k.clone()));
         keys.extend(table.staged.iter().map(|(k, _)| k.clone()));
@@ -285,29 +300,37 @@ impl States {
     /// Sets a row to a value, or removes it, when the stretch's batch is committed.
     pub fn stage<K: Key, V: Value>(&mut self, map: Map<K, V>, key: K, value: Option<V>) {
         let table: &mut Table<K, V> =
-            self.tables[map.at].any_mut().downcast_mut().expect("a handle is made with its table's types");
+            self.needed(map.at).any_mut().downcast_mut().expect("a handle is made with its table's types");
         table.staged.push((key, value));
+        self.staged = true;
     }
 
     pub(crate) fn submit(&mut self, batch: BatchId, rows: &mut Vec<Row>) {
-        for table in &mut self.tables {
+        if !std::mem::take(&mut self.staged) {
+            return;
+        }
+        for table in self.tables.iter_mut().flatten() {
             table.submit(batch, rows);
         }
+        self.pending.push(batch);
     }
 
     /// Whether anything is staged.
     pub(crate) fn is_staged(&self) -> bool {
-        self.tables.iter().any(|table| table.is_staged())
+        self.staged
     }
 
     pub(crate) fn discard(&mut self) {
-        for table in &mut self.tables {
+        self.staged = false;
+        for table in self.tables.iter_mut().flatten() {
             table.discard();
         }
     }
 
     pub(crate) fn complete(&mut self, batch: BatchId, committed: bool) {
-        for table in &mut self.tables {
+        let Some(at) = self.pending.iter().position(|pending| *pending == batch) else { return };
+        self.pending.remove(at);
+        for table in self.tables.iter_mut().flatten() {
             table.complete(batch, committed);
         }
     }

@@ -511,6 +511,13 @@ impl Stanza {
         self.edits.appended.push(Appended { ns: ns.id(), name_len: name.len() as u32, raw: raw.into() });
     }
 
+    /// Appends a child that is written already: one element of this name, well formed, that declares every namespace it
+    /// uses but the content namespace.
+    pub fn append_written(&mut self, ns: Ns, name: &str, raw: Bytes) {
+        debug_assert!(raw.get(1..).is_some_and(|raw| raw.starts_with(name.as_bytes())));
+        self.edits.appended.push(Appended { ns: ns.id(), name_len: name.len() as u32, raw });
+    }
+
     /// Replaces the whole body by these children.
     pub fn with_children(mut self, children: impl IntoIterator<Item = Element>) -> Stanza {
         self.body = Arc::default();

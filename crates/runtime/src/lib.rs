@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, Semaphore};
 use vorpal_core::join::Fetch;
+use vorpal_core::reading::Inquiry;
 use vorpal_core::server::Core;
 use vorpal_core::session::Wake;
 use vorpal_core::store::{Entry, LogQuery, StoreError};
@@ -31,7 +32,8 @@ pub struct Runtime {
     pub queue: Queue,
     readers: Readers,
     derivations: Semaphore,
-    writer: parking_lot::Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// the thread that writes, and the task that tells what is written
+    writer: parking_lot::Mutex<Option<(std::thread::JoinHandle<()>, tokio::task::JoinHandle<()>)>>,
 }
 
 /// The time of day.
@@ -67,6 +69,16 @@ impl Runtime {
             .await
     }
 
+    /// Reads what a question needs, and has it answered: beside the connection that asked, which goes on.
+    pub fn inquire(self: &Arc<Runtime>, inquiry: Inquiry) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            let Inquiry { asker, job } = inquiry;
+            let found = this.readers.read(move |reader| Ok(job(reader))).await;
+            this.core.answered(now(), asker, found.unwrap_or_else(|error| Err(error.into())));
+        });
+    }
+
     /// Anything else that is read. Cancel-safe.
     pub fn readers(&self) -> &Readers {
         &self.readers
@@ -78,16 +90,17 @@ impl Runtime {
         tokio::task::spawn_blocking(move || check.run()).await.ok()
     }
 
-    /// Closes the queue and waits until the writer has written it to its end, or it takes too long. Nothing is written
-    /// after that.
+    /// Closes the queue and waits until the writer has written it to its end and all is told, or it takes too long. Nothing is
+    /// written after that.
     pub async fn stop(&self, patience: Duration) {
         self.queue.close();
         let writer = self.writer.lock().take();
-        let Some(writer) = writer else { return };
+        let Some((writer, teller)) = writer else { return };
         let end = tokio::time::Instant::now() + patience;
         while !writer.is_finished() && tokio::time::Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        let _ = tokio::time::timeout_at(end, teller).await;
     }
 
     /// Waits until everything that was submitted is written, or it takes too long.

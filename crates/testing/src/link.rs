@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::BytesMut;
 use vorpal_core::join::Fetch;
+use vorpal_core::reading::Inquiry;
 use vorpal_core::server::Core;
 use vorpal_core::session::Wake;
 use vorpal_core::store::{Entry, LogQuery, Reader};
@@ -89,6 +90,8 @@ pub struct Link {
     /// taken from the machine, and not yet written
     output: Vec<u8>,
     doing: Doing,
+    /// the machine may have something to say
+    unsaid: bool,
     /// whether the server would read now
     reads: bool,
     ready: bool,
@@ -107,6 +110,7 @@ impl Link {
             input: BytesMut::new(),
             output: Vec::new(),
             doing: Doing::Waiting,
+            unsaid: false,
             reads: true,
             ready: true,
             over: false,
@@ -138,13 +142,13 @@ impl Link {
     }
 
     fn go(&mut self, now: Timestamp, core: &Core, reader: &mut dyn Reader) -> bool {
-        let mut busy = self.write();
+        let mut busy = self.say(now);
         self.ready |= self.bell.rang();
         if self.ready && !self.over {
             self.ready = false;
             busy = true;
             self.turn(now, core, reader);
-            self.write();
+            self.say(now);
         }
         busy
     }
@@ -157,6 +161,7 @@ impl Link {
         }
         let unread = self.input.len();
         self.turn(now, core, reader);
+        self.unsaid = self.connection.output(&mut self.output, WRITE);
         !self.output.is_empty() || self.input.len() != unread || self.over || !matches!(self.doing, Doing::Waiting)
     }
 
@@ -207,12 +212,10 @@ impl Link {
             }
             self.connection.fetched(fetch, read(reader, fetch).as_deref());
         }
-        if self.output.is_empty() {
-            self.connection.output(&mut self.output, WRITE);
+        while let Some(Inquiry { asker, job }) = self.connection.inquiry() {
+            core.answered(now, asker, job(reader));
         }
-        if self.connection.is_over() {
-            self.finish(now);
-        }
+        self.unsaid = true;
     }
 
     fn input(&mut self, now: Timestamp) -> Need {
@@ -224,18 +227,27 @@ impl Link {
         self.connection.loaded(now, found).unwrap_or_else(|| self.connection.input(now, &mut self.input))
     }
 
-    /// Puts into the socket what fits. Whether anything did.
-    fn write(&mut self) -> bool {
-        if self.output.is_empty() {
-            return false;
+    /// Writes until there is nothing to say, or the socket takes no more. Whether anything was written.
+    fn say(&mut self, now: Timestamp) -> bool {
+        let mut any = false;
+        loop {
+            let fits = self.output.len().min(self.weather.window.saturating_sub(self.down.len()));
+            self.down.extend(self.output.drain(..fits));
+            any |= fits > 0;
+            if !self.output.is_empty() || self.over {
+                return any;
+            }
+            if fits > 0 {
+                self.connection.written();
+            }
+            if !self.unsaid {
+                return any;
+            }
+            self.unsaid = self.connection.output(&mut self.output, WRITE);
+            if self.output.is_empty() && self.connection.is_over() {
+                self.finish(now);
+            }
         }
-        let fits = self.output.len().min(self.weather.window.saturating_sub(self.down.len()));
-        self.down.extend(self.output.drain(..fits));
-        if self.output.is_empty() {
-            self.connection.written();
-            self.ready = true;
-        }
-        fits > 0
     }
 
     /// What is left is written, and the socket closed.

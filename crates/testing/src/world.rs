@@ -9,10 +9,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use vorpal_core::host::Host;
 use vorpal_core::join::Fetch;
-use vorpal_core::module::Module;
+use vorpal_core::module::{Module, Section};
 use vorpal_core::registry::Registry;
 use vorpal_core::server::{Bounds, Core, core_names};
-use vorpal_core::store::{Entry, Loading, Reader};
+use vorpal_core::store::{Batch, Entry, Ids, Journal, Loading, Reader, Write};
 use vorpal_net::c2s::{Connection, Settings};
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::element::Element;
@@ -21,7 +21,7 @@ use vorpal_proto::ns;
 use vorpal_proto::parse::Limits;
 use vorpal_proto::sasl::client::{Client as SaslClient, Keys, Secret};
 use vorpal_proto::sasl::{Credentials, Hash, Iterations, Mechanism, Nonce, decode_payload, encode_payload};
-use vorpal_store::writer::{Step, Writer};
+use vorpal_store::writer::{Queue, Step, Writer};
 
 use crate::client::{Client, Heard, Smacks};
 use crate::disk::{Medium, Mood, Store};
@@ -45,6 +45,7 @@ pub type ClientId = usize;
 
 struct Running {
     core: Arc<Core>,
+    queue: Queue,
     writer: Writer,
     reader: Box<dyn Reader>,
     /// rung when something is to be loaded that no session waits for
@@ -78,7 +79,9 @@ pub struct Setup {
     /// whether bytes pass through
     pub passthrough: bool,
     /// the modules of each host
-    pub modules: &'static [&'static Module],
+    pub modules: Vec<&'static Module>,
+    /// the sections of the configuration that modules read
+    pub sections: Vec<(&'static str, Section)>,
     /// the hosts
     pub hosts: &'static [&'static str],
     /// what an account may have
@@ -97,7 +100,8 @@ pub struct World {
     /// what the disk is told to do wrong
     pub mood: Arc<Mood>,
     settings: Arc<Settings>,
-    modules: &'static [&'static Module],
+    modules: Vec<&'static Module>,
+    sections: Vec<(&'static str, Section)>,
     hosts: &'static [&'static str],
     bounds: Bounds,
     secrets: Arc<Secrets>,
@@ -110,10 +114,21 @@ pub struct World {
 
 impl World {
     /// A world with a server that just started on an empty store, and nobody in it.
-    pub fn new(seed: u64, store: Store, passthrough: bool, modules: &'static [&'static Module]) -> World {
+    pub fn new(seed: u64, store: Store, passthrough: bool, modules: &[&'static Module]) -> World {
+        World::configured(seed, store, passthrough, modules, Vec::new())
+    }
+
+    /// The same, of which some modules read a section of the configuration.
+    pub fn configured(
+        seed: u64,
+        store: Store,
+        passthrough: bool,
+        modules: &[&'static Module],
+        sections: Vec<(&'static str, Section)>,
+    ) -> World {
         let (medium, bounds) = (Medium::new(store), Bounds::default());
-        let secrets = Arc::new(Secrets::derive());
-        World::with(Setup { seed, medium, passthrough, modules, hosts: &[HOST], bounds, secrets })
+        let (modules, secrets) = (modules.to_vec(), Arc::new(Secrets::derive()));
+        World::with(Setup { seed, medium, passthrough, modules, sections, hosts: &[HOST], bounds, secrets })
     }
 
     /// As [`World::new`], with everything chosen.
@@ -135,6 +150,7 @@ impl World {
             mood: Arc::default(),
             settings: Arc::new(settings),
             modules: setup.modules,
+            sections: setup.sections,
             hosts: setup.hosts,
             bounds: setup.bounds,
             secrets: setup.secrets,
@@ -149,23 +165,24 @@ impl World {
     fn start(&mut self) {
         let (queue, mut writer) = Writer::new(self.medium.open(self.mood.clone()));
         let names = core_names();
+        let section = |name: &str| self.sections.iter().find(|(of, _)| *of == name).map(|(_, section)| section.clone());
         let host = |domain: &&str| {
-            let registry = Registry::build(self.modules.iter().copied(), names.clone(), |_| None).expect("the modules");
+            let registry = Registry::build(self.modules.iter().copied(), names.clone(), section).expect("the modules");
             Arc::new(Host::new(&BareJid::of_domain(domain).expect("a host"), registry))
         };
         let hosts: Vec<Arc<Host>> = self.hosts.iter().map(host).collect();
         names.bind(|name| writer.map(name, Loading::WithOwner)).expect("the store's tables");
-        let progress = writer.map("progress", Loading::WithOwner).expect("the store's tables");
+        let progress = writer.map("progress", Loading::Cold).expect("the store's tables");
         let random = self.random.clone();
         let random = Box::new(move |bytes: &mut [u8]| random.lock().fill(bytes));
-        let core = Core::new(Arc::new(queue), names, progress, [7; 32], random, self.now);
+        let core = Core::new(Arc::new(queue.clone()), names, progress, [7; 32], random, self.now);
         core.set_hosts(hosts);
         core.set_bounds(self.bounds);
         let loader = Arc::new(Bell::default());
         core.set_loader(loader.clone());
         let mut reader = writer.reader().expect("the store can be read");
         core.load_sessions(self.now, reader.as_mut()).expect("sessions come back");
-        self.running = Some(Running { core: Arc::new(core), writer, reader, loader });
+        self.running = Some(Running { core: Arc::new(core), queue, writer, reader, loader });
     }
 
     /// The kernel.
@@ -223,8 +240,26 @@ impl World {
         let now = self.now;
         if let Some(running) = &mut self.running {
             running.core.tick(now);
+            running.core.sweep(now, running.reader.as_mut()).expect("accounts are looked after");
             running.writer.idle(now.as_millis(), false).expect("the store tidies up");
         }
+    }
+
+    /// Writes behind the kernel's back: it knows of it when it was started again.
+    pub fn write(&mut self, mut make: impl FnMut(&mut dyn Ids) -> Vec<Write>) {
+        let now = self.now.as_millis();
+        let queue = &self.running().queue;
+        Journal::submit(queue, now * 1000, &mut |ids| Batch {
+            now,
+            writes: make(ids),
+            id: ids.batch(),
+            ..Batch::default()
+        });
+    }
+
+    /// A reader of the store.
+    pub fn reader(&self) -> Box<dyn Reader> {
+        self.running().writer.reader().expect("the store can be read")
     }
 
     /// Creates an account of the first host. False if the name is taken.
@@ -510,10 +545,5 @@ impl World {
             }
         }
         late
-    }
-
-    /// Reads what is stored.
-    pub fn reader(&mut self) -> &mut dyn Reader {
-        self.running.as_mut().expect("the server runs").reader.as_mut()
     }
 }

@@ -13,7 +13,7 @@ use vorpal_proto::stanza::{Stanza, Type};
 use super::{Item, Management, Out, Reading, Role, SessionId, Stream, Taken};
 use crate::debt::Debt;
 use crate::revive::SessionRow;
-use crate::store::{EntryId, MapId, Owner, Row, Write};
+use crate::store::{EntryId, MapId, Row, STORE, Write};
 
 impl Stream {
     /// The entry was not written.
@@ -248,12 +248,14 @@ impl Stream {
     }
 
     /// The row that says how far the session is handled when its batch is committed, and what the client has.
-    pub(crate) fn progress_row(&mut self, map: MapId, owner: Owner, session: SessionId, n: u64) -> Write {
+    ///
+    /// These rows lie together, not each with its account: a commit writes whole pages, and the next one most of them again.
+    pub(crate) fn progress_row(&mut self, map: MapId, session: SessionId, n: u64) -> Write {
         let mut value = Vec::with_capacity(16);
         value.extend_from_slice(&self.ledger.row(n).to_be_bytes());
         value.extend_from_slice(&self.cursor.to_be_bytes());
         let key = Bytes::copy_from_slice(&session.to_be_bytes());
-        Write::Put { map, owner, key, row: Some(Row::from(Bytes::from(value))) }
+        Write::Put { map, owner: STORE, key, row: Some(Row::from(Bytes::from(value))) }
     }
 
     /// Says `<a/>` with what is handled and stored.

@@ -145,7 +145,7 @@ impl Simulator {
     fn untaken(&mut self, jid: &str, cursor: u64) -> Result<usize, super::Wrong> {
         let broken = |error| wrong("the store can be read", format!("{error}"));
         let Some((name, host)) = jid.split_once('@') else { return Ok(0) };
-        let reader = self.world.reader();
+        let mut reader = self.world.reader();
         let Some(row) = reader.find(Kind::Account, host, name).map_err(broken)? else { return Ok(0) };
         let query = LogQuery { after: cursor, limit: 10_000, ..LogQuery::default() };
         let left = reader.log_range(row.owner, query).map_err(broken)?;
@@ -307,7 +307,7 @@ impl Simulator {
         }
         let accounts = self.accounts.clone();
         for (name, host) in accounts {
-            let reader = self.world.reader();
+            let mut reader = self.world.reader();
             let broken = |error| wrong(RULE, format!("the store cannot be read: {error}"));
             let maps = reader.maps().map_err(broken)?;
             let Some(owner) = reader.find(Kind::Account, host, &name).map_err(broken)?.map(|row| row.owner) else {

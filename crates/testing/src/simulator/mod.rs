@@ -150,7 +150,8 @@ pub fn play(plan: &Plan, modules: &'static [&'static Module], secrets: &Arc<Secr
         seed: plan.seed,
         medium: Medium::Memory(disk),
         passthrough: plan.seed & 1 == 0,
-        modules,
+        modules: modules.to_vec(),
+        sections: Vec::new(),
         hosts: &HOSTS[..taste.hosts],
         bounds: taste.bounds,
         secrets: secrets.clone(),
@@ -346,7 +347,7 @@ impl Simulator {
     fn look_for_homes(&mut self) {
         let mut found = Vec::new();
         for (name, host) in self.accounts.clone() {
-            let reader = self.world.reader();
+            let mut reader = self.world.reader();
             let owner = reader.find(Kind::Account, host, &name).expect("the store can be read");
             let Some(owner) = owner.map(|row| row.owner) else { continue };
             let all = LogQuery { limit: usize::MAX, ..LogQuery::default() };
