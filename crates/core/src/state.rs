@@ -285,7 +285,7 @@ impl States {
 
     /// The rows as they will be when all that is staged and pending is committed.
     pub fn newest_rows<K: Key, V: Value>(&self, map: Map<K, V>) -> BTreeMap<&K, &V> {
-        let table = self.table(map);
+        let Some(table) = self.table(map) else { return BTreeMap::new() };
         let mut rows: BTreeMap<&K, &V> = table.committed.iter().collect();
         let pending = table.pending.iter().map(|(_, key, value)| (key, value));
         for (key, value) in pending.chain(table.staged.iter().map(|(key, value)| (key, value))) {
