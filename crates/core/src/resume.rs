@@ -252,7 +252,9 @@ impl Core {
     pub fn written(&self, lock: &AccountRef, session: &Arc<Session>) {
         let entries = {
             let mut stream = session.stream();
-            if stream.has_room() && stream.inquiries.as_ref().is_some_and(|inquiries| inquiries.is_due()) {
+            // What was written without being counted made room, also where it is no entry that is taken.
+            let asks = || stream.has_room() && stream.inquiries.as_ref().is_some_and(|inquiries| inquiries.is_due());
+            if stream.is_hungry() || asks() {
                 stream.wake();
             }
             stream.written()

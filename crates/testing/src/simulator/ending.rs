@@ -253,7 +253,7 @@ impl Simulator {
                 let sees = matches!(mine.as_str(), "to" | "both");
                 let shows = matches!(theirs.as_str(), "from" | "both");
                 let pair = (one, other);
-                if sees != shows && !self.blocked.contains(&pair) && !self.torn.contains(&pair) {
+                if sees != shows && !self.blocked.contains(&pair) {
                     let why = format!("{} has {mine} of {}, who has {theirs}", self.bare(one), self.bare(other));
                     return Err(wrong(RULE, why));
                 }

@@ -116,8 +116,6 @@ pub struct Simulator {
     touched: BTreeSet<(usize, usize)>,
     /// the same, only for blocking
     blocked: BTreeSet<(usize, usize)>,
-    /// contacts that were removed, where the other side may never have heard of it
-    torn: BTreeSet<(usize, usize)>,
     /// sessions that somebody saw go
     blinked: BTreeSet<(PlayerId, u32)>,
     /// full addresses, for ever: whose
@@ -166,7 +164,6 @@ pub fn play(plan: &Plan, modules: &'static [&'static Module], secrets: &Arc<Secr
         book: Vec::new(),
         touched: BTreeSet::new(),
         blocked: BTreeSet::new(),
-        torn: BTreeSet::new(),
         blinked: BTreeSet::new(),
         addresses: BTreeMap::new(),
         crashes: 0,

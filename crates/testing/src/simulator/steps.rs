@@ -447,10 +447,6 @@ impl Simulator {
             }
             _ => {
                 self.touched.extend([(account, other), (other, account)]);
-                if self.taste.crashes || self.taste.failures {
-                    // The other side is told, and that is not promised: see docs/decisions/0008.
-                    self.torn.extend([(account, other), (other, account)]);
-                }
                 let query = format!("<query xmlns='jabber:iq:roster'><item jid='{to}' subscription='remove'/></query>");
                 self.ask(id, &format!("removes {to}"), "set", &query);
             }
