@@ -470,7 +470,7 @@ impl Core {
             return;
         }
         let mut given = false;
-        let shared = (unlogged && to.len() > 1).then(|| Arc::new(Shared::default()));
+        let shared = (entry.is_none() && to.len() > 1).then(|| Arc::new(Shared::default()));
         for id in to {
             let Some(session) = account.session(*id).cloned() else { continue };
             let out = Out::new(stanza.clone(), entry, Role::Planned).since(now).shared(shared.as_ref());

@@ -89,7 +89,7 @@ impl Core {
             self.fill_random(&mut id);
             // Never 0, and never the sign bit of a signed column.
             let id = (u64::from_be_bytes(id) >> 1).max(1);
-            let session = Arc::new(Session::new(id, jid));
+            let session = Arc::new(Session::new(id, jid, &self.bounds()));
             let epoch = session.attach(wake);
             account.sessions.push(session.clone());
             let registry = account.host.registry();
@@ -252,7 +252,9 @@ impl Core {
     pub fn written(&self, lock: &AccountRef, session: &Arc<Session>) {
         let entries = {
             let mut stream = session.stream();
-            if stream.has_room() && stream.inquiries.as_ref().is_some_and(|inquiries| inquiries.is_due()) {
+            // What was written without being counted made room, also where it is no entry that is taken.
+            let asks = || stream.has_room() && stream.inquiries.as_ref().is_some_and(|inquiries| inquiries.is_due());
+            if stream.is_hungry() || asks() {
                 stream.wake();
             }
             stream.written()
@@ -592,7 +594,9 @@ impl Core {
             let mut stream = session.stream();
             stream.closing = Some(closing);
             let wake = stream.wake.take();
-            let resumable = stream.resumable;
+            // What of it is still on its way to the disk must not bring its rows back.
+            let resumable = std::mem::take(&mut stream.resumable);
+            stream.owes_ack = None;
             let was_reading = stream.reading.take().is_some();
             let held = stream.drain();
             stream.inquiries = None;
