@@ -1,5 +1,5 @@
 //! The server at random, by many seeds. `SEEDS=10000 cargo test --profile sim -p vorpal-testing --test simulator` plays more of
-//! them, `FROM=20000` from there on, `SEED=110` one, `STEPS=1500` longer ones. See docs/decisions/0008.
+//! them, `FROM=20000` from there on, `SEED=110` one, `STEPS=1500` longer ones. See docs/decisions/0009.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -10,11 +10,11 @@ use vorpal_testing::simulator::shrink::{judge, parse_ranges, ranges, shrink};
 use vorpal_testing::simulator::{Plan, Tally, Wrong};
 use vorpal_testing::world::Secrets;
 
-/// Seeds that once found something, with their steps: always played. Why they failed stands in docs/decisions/0008.
+/// Seeds that once found something, with their steps: always played. Why they failed stands in docs/decisions/0009.
 const REGRESSIONS: [(u64, usize); 9] =
     [(1, 300), (8, 300), (9, 1_500), (19, 1_500), (46, 300), (76, 300), (100, 300), (254, 300), (296, 300)];
 
-/// Seeds that fail and whose cause is still there: not played unless they are asked for. See docs/decisions/0008.
+/// Seeds that fail and whose cause is still there: not played unless they are asked for. See docs/decisions/0009.
 const OPEN: [u64; 3] = [29, 102, 135];
 
 /// So many seeds fail before no more are played, unless ENOUGH says otherwise.

@@ -1,5 +1,5 @@
 //! A world played at random, by a seed: accounts on one or two hosts, clients of different manners that come and go, a
-//! network that holds back and cuts, a disk that waits, fails and forgets, a server that is killed. See docs/decisions/0008.
+//! network that holds back and cuts, a disk that waits, fails and forgets, a server that is killed. See docs/decisions/0009.
 //!
 //! What has to hold, each a function of this name in [`checks`]:
 //!
