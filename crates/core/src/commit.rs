@@ -143,6 +143,8 @@ pub(crate) enum Say {
     Enabled { session: Arc<Session>, bytes: Vec<u8>, management: Box<Management> },
     /// The row of how much of a session is handled is committed.
     Stored { session: Arc<Session>, handled: u64 },
+    /// The row is committed, and nobody waits for it.
+    Noted { session: Arc<Session>, handled: u64 },
     /// The rows of a session that ended are deleted.
     Forgotten { id: SessionId },
     /// The log was trimmed from here on.
@@ -450,6 +452,7 @@ impl Core {
                 }
             }
             Say::Notice(notice) => notice(true),
+            Say::Noted { session, handled } => session.stream().ledger.stored(handled),
             Say::Forgotten { .. } | Say::Trimmed { .. } => {}
             Say::Enabled { session, bytes, management } => session.stream().push_enabled(bytes, *management),
         }
