@@ -462,6 +462,10 @@ impl Session {
         let mut stream = self.stream();
         stream.epoch += 1;
         stream.wake = Some(wake);
+        // A page that another connection was fetching may never come.
+        if let Some(reading) = &mut stream.reading {
+            reading.fetching = false;
+        }
         stream.detached = None;
         stream.closing = None;
         self.attached.store(true, Ordering::Release);
