@@ -4,6 +4,7 @@
 
 pub mod account;
 pub mod commit;
+pub mod counts;
 mod cursor;
 mod debt;
 pub mod delivery;
@@ -19,6 +20,7 @@ pub mod module;
 pub mod plan;
 pub mod presence;
 pub mod registry;
+pub mod reserve;
 pub mod resume;
 pub mod revive;
 pub mod roster;
@@ -29,4 +31,5 @@ pub mod state;
 pub mod store;
 mod subscribe;
 pub mod subscription;
+pub mod trace;
 pub mod users;

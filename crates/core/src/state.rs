@@ -110,6 +110,8 @@ pub(crate) trait AnyTable: Send {
     fn discard(&mut self);
     fn complete(&mut self, batch: BatchId, committed: bool);
     fn is_staged(&self) -> bool;
+    /// Whether a row is staged to be removed.
+    fn removes(&self) -> bool;
     fn any(&self) -> &dyn Any;
     fn any_mut(&mut self) -> &mut dyn Any;
 }
@@ -159,6 +161,10 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
 
     fn is_staged(&self) -> bool {
         !self.staged.is_empty()
+    }
+
+    fn removes(&self) -> bool {
+        self.staged.iter().any(|(_, value)| value.is_none())
     }
 
     fn any(&self) -> &dyn Any {
@@ -284,6 +290,14 @@ impl States {
     /// Whether anything is staged.
     pub(crate) fn is_staged(&self) -> bool {
         self.tables.iter().any(|table| table.is_staged())
+    }
+
+    /// Whether what is staged only adds to what is kept: something is, and no row is removed. `except` is a table that does
+    /// not count.
+    pub(crate) fn only_adds(&self, except: usize) -> bool {
+        let mut staged =
+            self.tables.iter().enumerate().filter(|(at, table)| *at != except && table.is_staged()).peekable();
+        staged.peek().is_some() && !staged.any(|(_, table)| table.removes())
     }
 
     pub(crate) fn discard(&mut self) {
