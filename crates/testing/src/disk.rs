@@ -1,11 +1,11 @@
 //! The store of a world: in memory or on SQLite, behind a backend that can be told to refuse and to wait.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tempfile::TempDir;
 use vorpal_core::store::{
-    Backend, Batch, EntryId, Loading, MapId, Millis, Outcome, Owner, Reader, Result, Stale, StoreError,
+    Backend, Batch, EntryId, Loading, MapId, Millis, Outcome, Owner, Probe, Reader, Result, Room, Stale, StoreError,
 };
 use vorpal_store::memory::{Disk, Memory};
 use vorpal_store::sqlite::{Durability, Options, Sqlite};
@@ -35,6 +35,8 @@ pub struct Mood {
     pub refuses: AtomicBool,
     /// nothing is written for the time being
     pub waits: AtomicBool,
+    /// so many MiB are free; 0 for as many as there are
+    pub free_mib: AtomicU64,
 }
 
 impl Medium {
@@ -101,6 +103,17 @@ impl Backend for Moody {
 
     fn reader(&self) -> Result<Box<dyn Reader>> {
         self.inner.reader()
+    }
+
+    fn probe(&self) -> Option<Probe> {
+        let mood = self.mood.clone();
+        Some(Arc::new(move || {
+            let free = match mood.free_mib.load(Ordering::Relaxed) {
+                0 => u64::MAX,
+                mib => mib << 20,
+            };
+            Ok(Room { free, total: u64::MAX })
+        }))
     }
 
     fn stalled(&self) -> bool {
