@@ -110,6 +110,8 @@ pub(crate) trait AnyTable: Send {
     fn discard(&mut self);
     fn complete(&mut self, batch: BatchId, committed: bool);
     fn is_staged(&self) -> bool;
+    /// Whether a row is staged that is not there yet.
+    fn adds(&self) -> bool;
     /// Whether a row is staged to be removed.
     fn removes(&self) -> bool;
     fn any(&self) -> &dyn Any;
@@ -161,6 +163,10 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
 
     fn is_staged(&self) -> bool {
         !self.staged.is_empty()
+    }
+
+    fn adds(&self) -> bool {
+        self.staged.iter().any(|(key, value)| value.is_some() && !self.committed.contains_key(key))
     }
 
     fn removes(&self) -> bool {
@@ -292,12 +298,11 @@ impl States {
         self.tables.iter().any(|table| table.is_staged())
     }
 
-    /// Whether what is staged only adds to what is kept: something is, and no row is removed. `except` is a table that does
-    /// not count.
+    /// Whether what is staged only adds to what is kept: it has a row that is not there yet, and removes none. `except` is a
+    /// table that does not count.
     pub(crate) fn only_adds(&self, except: usize) -> bool {
-        let mut staged =
-            self.tables.iter().enumerate().filter(|(at, table)| *at != except && table.is_staged()).peekable();
-        staged.peek().is_some() && !staged.any(|(_, table)| table.removes())
+        let tables = || self.tables.iter().enumerate().filter(|(at, _)| *at != except).map(|(_, table)| table);
+        tables().any(|table| table.adds()) && !tables().any(|table| table.removes())
     }
 
     pub(crate) fn discard(&mut self) {
