@@ -41,7 +41,7 @@ def runner(load):
             del command[3:5]
         done = subprocess.run([str(word) for word in command] + words, capture_output=True, text=True)
         if done.returncode != 0:
-            raise Failed(f"{mode}: {done.stderr.strip() or done.returncode}")
+            raise Failed(f"{mode}: {done.stderr.strip()[:400] or done.returncode}")
         found = json.loads(done.stdout)
         if "churn_files_after" in found:
             found["churn_files_more"] = found["churn_files_after"] - found["churn_files_before"]
@@ -61,9 +61,9 @@ def measure(run, server, row, limit):
         return {"failed": reason}
 
 
-def take(options, rows, limit):
+def take(options, rows, limit, found):
     """All rows of all servers, as often as wanted: (row, server) -> figures of each round. Each round has new data."""
-    run, found = runner(options.load), {}
+    run = runner(options.load)
     for _ in range(options.rounds):
         servers = []
         try:
@@ -85,7 +85,6 @@ def take(options, rows, limit):
         finally:
             for server in servers:
                 server.remove()
-    return found
 
 
 def table(rows, names, versions, found):
@@ -170,16 +169,22 @@ def main():
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # inherited by all
     if limit == resource.RLIM_INFINITY:
         limit = 1 << 30
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the servers are stopped, too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the servers are stopped, too
 
-    versions = {name: KINDS[name].version() for name in options.servers}
-    found = take(options, rows, limit)
+    versions, found, stopped = {name: KINDS[name].version() for name in options.servers}, {}, False
+    try:
+        take(options, rows, limit, found)
+    except KeyboardInterrupt:
+        stopped = True
+        print("stopped: the table has the rows that were done", file=sys.stderr)
     table(rows, options.servers, versions, found)
     if options.json:
         before, all = load_results(options.json)
         for key, runs in found.items():
             all.setdefault(key, []).extend(runs)
         save_results(options.json, before | versions, all)
+    if stopped:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

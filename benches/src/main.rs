@@ -28,8 +28,8 @@ const HEAD: &str = "\
 
 Written by `cargo run --release -p vorpal-benches -- --write`, which needs valgrind (`apt-get install valgrind`). Without
 `--write` it prints the figures of the working copy beside these. Each is the mean of 400 runs in one thread, the whole server
-in memory, no TLS. Instructions are those of callgrind, allocator included; they vary by one or two in a hundred, with the seeds
-of hash tables and the version of the compiler. Allocations are exact.
+in memory, no TLS. Instructions are those of callgrind, allocator included: from run to run they vary by less than one in a thousand,
+with the version of the compiler by more. Allocations are exact.
 
 | path | instructions | allocations | bytes allocated |
 |---|---|---|---|

@@ -115,8 +115,10 @@ struct Scene {
 }
 
 impl Scene {
-    fn new() -> Scene {
-        let world = World::new(1, Store::Memory, true, vorpal_modules::ALL);
+    /// With or without the archive, which makes every message one that is stored.
+    fn new(archive: bool) -> Scene {
+        let modules = vorpal_modules::ALL.iter().filter(|module| archive || module.name != "mam").copied();
+        let world = World::new(1, Store::Memory, true, modules.collect::<Vec<_>>().leak());
         Scene { world, out: Vec::with_capacity(1 << 20) }
     }
 
@@ -157,7 +159,7 @@ impl Scene {
     fn input(&mut self, id: ClientId) {
         let now = self.world.now;
         let Some(link) = &mut self.world.clients[id].link else { panic!("no connection") };
-        let need = link.connection.input(now, &mut link.input);
+        let need = link.connection.input(now, &mut link.up);
         assert!(matches!(need, Need::Input), "{need:?}");
     }
 
@@ -207,8 +209,8 @@ enum Part {
 }
 
 impl Chat {
-    fn boxed(measured: Part, managed: bool) -> Box<dyn Run> {
-        let mut scene = Scene::new();
+    fn boxed(measured: Part, managed: bool, archive: bool) -> Box<dyn Run> {
+        let mut scene = Scene::new(archive);
         let (from, to) = (scene.online("romeo", managed), scene.online("juliet", managed));
         Box::new(Chat { scene, from, to, message: message("juliet"), measured })
     }
@@ -251,19 +253,19 @@ impl Run for Chat {
 }
 
 fn chat() -> Box<dyn Run> {
-    Chat::boxed(Part::Input, false)
+    Chat::boxed(Part::Input, false, false)
 }
 
 fn pull() -> Box<dyn Run> {
-    Chat::boxed(Part::Output, false)
+    Chat::boxed(Part::Output, false, false)
 }
 
 fn managed() -> Box<dyn Run> {
-    Chat::boxed(Part::All, true)
+    Chat::boxed(Part::All, true, false)
 }
 
 fn archived() -> Box<dyn Run> {
-    Chat::boxed(Part::All, false)
+    Chat::boxed(Part::All, false, true)
 }
 
 /// Romeo writes to Juliet; her second session and his get copies.
@@ -294,7 +296,7 @@ impl Run for Carbons {
 }
 
 fn carbons() -> Box<dyn Run> {
-    let mut scene = Scene::new();
+    let mut scene = Scene::new(false);
     let sessions = [("romeo", "bench"), ("juliet", "bench"), ("romeo", "second"), ("juliet", "second")];
     let [from, to @ ..] = sessions.map(|(name, resource)| {
         let id = scene.resource(name, resource, false);
@@ -315,7 +317,7 @@ struct Presence {
 
 impl Presence {
     fn boxed(pull: bool) -> Box<dyn Run> {
-        let mut scene = Scene::new();
+        let mut scene = Scene::new(false);
         let from = scene.online("romeo", false);
         let contacts: Vec<ClientId> = (0..CONTACTS).map(|n| scene.online(&format!("contact{n}"), false)).collect();
         for (n, contact) in contacts.iter().enumerate() {
@@ -410,7 +412,7 @@ impl Run for Missed {
 }
 
 fn entry() -> Box<dyn Run> {
-    let mut scene = Scene::new();
+    let mut scene = Scene::new(false);
     let (from, to) = (scene.online("romeo", false), scene.online("juliet", false));
     Box::new(Missed { scene, from, to, read: None })
 }

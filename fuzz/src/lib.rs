@@ -3,8 +3,10 @@
 //! [`xml`] is the property, [`tree`] the form in which parsers are compared, [`inputs`] the source of input. The same
 //! property is driven by `vorpal-fuzz xml N` (deterministic, for CI) and by libFuzzer (`fuzz_targets/xml.rs`).
 //!
-//! The other targets are one file each, a [`run::Target`]: [`jid`], [`sasl`], [`form`], [`stanza`].
+//! The other targets are one file each, a [`run::Target`]: [`jid`], [`sasl`], [`form`], [`stanza`],
+//! [`archive`].
 
+pub mod archive;
 pub mod form;
 pub mod inputs;
 pub mod jid;

@@ -15,6 +15,7 @@ use crate::cursor::LogState;
 use crate::host::Host;
 use crate::plan::Targets;
 use crate::session::{Session, SessionId};
+use crate::stanza_id::IdKey;
 use crate::state::States;
 use crate::store::{BatchId, EntryId, Owner};
 
@@ -45,6 +46,8 @@ pub struct Account {
     pub sessions: SmallVec<[Arc<Session>; 2]>,
     /// what modules keep
     pub states: States,
+    /// the key of the ids of its archive
+    pub(crate) ids: IdKey,
     /// what waits for a commit, and what came behind it
     pub(crate) waiting: VecDeque<Waiting>,
     /// where the log stands

@@ -18,10 +18,12 @@ use crate::account::{Account, AccountRef};
 use crate::counts::Count;
 use crate::debt::Debt;
 use crate::ledger::{Pending, Settled, never_promised};
+use crate::log::copy_of;
 use crate::plan::Targets;
+use crate::reading::Asked;
 use crate::server::{Arrival, Core, Mode, Todo, Work};
 use crate::session::{Management, Out, Pushed, Role, Session, SessionId, Shared};
-use crate::store::{Batch, BatchId, Direction, EntryId, NewEntry, Outcome, Row, Side, StoreError, Write};
+use crate::store::{Batch, BatchId, Direction, EntryId, NewEntry, Outcome, Row, Side, StoreError, Write, flags};
 use crate::trace::Step;
 
 /// What waits for an account: unwritten, or behind something unwritten.
@@ -81,7 +83,9 @@ pub(crate) enum Failure {
 /// What one account says when its writes are committed.
 #[derive(Default)]
 pub(crate) struct Words {
-    pub says: SmallVec<[Say; 2]>,
+    pub says: SmallVec<[Say; 1]>,
+    /// the account's archive keeps the entry: its messages say so (XEP-0359)
+    pub archived: bool,
     /// the session whose stanza it is
     pub of: Option<Arc<Session>>,
     /// the stanza that this settles
@@ -121,10 +125,14 @@ pub(crate) enum OrElse {
 pub(crate) enum Say {
     /// A message to the sessions that were planned for it. If none of them is left it is planned once more.
     Deliver { stanza: Stanza, to: Targets },
-    /// A wrapped copy to each of these sessions (XEP-0280).
-    Copies { stanza: Stanza, to: Targets },
+    /// A copy to each of these sessions, wrapped as `received` or `sent` (XEP-0280).
+    Copies { stanza: Stanza, name: &'static str, to: Targets },
     /// To one session.
     Send { to: SessionId, stanza: Stanza },
+    /// What was read for one session: messages and the answer behind them, all or none.
+    Found { to: SessionId, stanzas: Vec<Stanza> },
+    /// A question of a session may be read for now.
+    Inquire { session: Arc<Session>, asked: Box<Asked> },
     /// On its way through the server, from here.
     Route(Work),
     /// What contacts and strangers have to say to a session that became available.
@@ -221,7 +229,7 @@ impl Core {
             let Some(Pending(n)) = part.words.settles else { continue };
             let mut stream = session.stream();
             if stream.is_resumable() {
-                writes.push(stream.progress_row(self.progress, part.account.owner, session.id, n));
+                writes.push(stream.progress_row(self.progress, session.id, n));
             }
         }
         let received = |owner| {
@@ -232,6 +240,11 @@ impl Core {
         let owners: SmallVec<[_; 2]> = parts.iter().map(|p| p.account.owner).collect();
         let accounts: SmallVec<[AccountRef; 2]> = parts.iter().map(|p| p.lock.clone()).collect();
         let updates = parts.iter().any(|p| p.account.states.is_staged());
+        for side in draft.iter().flat_map(|draft| draft.sides.iter().flatten()) {
+            if let Some(part) = parts.iter_mut().find(|part| part.account.owner == side.owner) {
+                part.account.log.loose |= side.flags & flags::ARCHIVED == 0;
+            }
+        }
         let mut given = (BatchId(0), None);
         let open = self.journal.submit(now.as_millis() * 1000, &mut |ids| {
             let id = ids.batch();
@@ -354,7 +367,11 @@ impl Core {
             self.say_failed(now, lock, account, words, entry, failure, todo);
             return;
         }
-        for say in std::mem::take(&mut words.says) {
+        let stamp = entry.filter(|_| words.archived);
+        for mut say in std::mem::take(&mut words.says) {
+            if let (Some(entry), Say::Deliver { stanza, .. } | Say::Copies { stanza, .. }) = (stamp, &mut say) {
+                account.stamp(stanza, entry);
+            }
             self.say_one(now, lock, account, say, entry, todo);
         }
         let Some(session) = words.of else { return };
@@ -403,7 +420,8 @@ impl Core {
     ) {
         match say {
             Say::Deliver { stanza, to } => self.deliver(now, lock, account, stanza, &to, entry, todo),
-            Say::Copies { stanza, to } => {
+            Say::Copies { stanza, name, to } => {
+                let stanza = copy_of(&stanza, name, account.jid.as_jid());
                 for id in to {
                     let Some(session) = account.session(id).cloned() else { continue };
                     let stanza = stanza.clone().to(session.jid.clone());
@@ -415,6 +433,19 @@ impl Core {
             Say::Send { to, stanza } => {
                 let Some(session) = account.session(to).cloned() else { return };
                 self.give(now, lock, account, &session, Out::new(stanza, None, Role::Extra), todo);
+            }
+            Say::Found { to, stanzas } => {
+                let Some(session) = account.session(to) else { return };
+                let mut stream = session.stream();
+                stanzas.into_iter().for_each(|stanza| stream.push_read(Out::new(stanza, None, Role::Extra)));
+                stream.wake();
+            }
+            Say::Inquire { session, asked } => {
+                let mut stream = session.stream();
+                if let Some(inquiries) = &mut stream.inquiries {
+                    inquiries.push(*asked);
+                    stream.wake();
+                }
             }
             Say::Route(work) => todo.work.push_back(work),
             Say::Probes { session } => todo.arrivals.push(Arrival { lock: lock.clone(), session, back: false }),
@@ -458,7 +489,7 @@ impl Core {
             return;
         }
         let mut given = false;
-        let shared = (unlogged && to.len() > 1).then(|| Arc::new(Shared::default()));
+        let shared = (entry.is_none() && to.len() > 1).then(|| Arc::new(Shared::default()));
         for id in to {
             let Some(session) = account.session(*id).cloned() else { continue };
             let out = Out::new(stanza.clone(), entry, Role::Planned).since(now).shared(shared.as_ref());
@@ -483,9 +514,7 @@ impl Core {
             }
         }
     }
-}
 
-impl Core {
     /// As [`Core::give`], and counts a message.
     fn deliver_to(
         &self,
@@ -526,6 +555,10 @@ impl Core {
         }
         match pushed {
             Pushed::Queued => {
+                if session.is_counted() {
+                    // The client is asked for its acknowledgement with the next tick, at the latest.
+                    self.mark_dirty(lock, account);
+                }
                 if let (Some(entry), true) = (entry, role.is_owed()) {
                     account.log.hold(entry);
                 }

@@ -22,6 +22,10 @@ pub(crate) struct LogState {
     pub stored: EntryId,
     /// up to here entries were let go of
     pub trimmed: EntryId,
+    /// there may be entries above that which no archive keeps
+    pub loose: bool,
+    /// it waits for its turn to be trimmed
+    pub to_trim: bool,
     /// there are open entries that no session holds, and nobody reads
     pub missed: bool,
     /// from the first to the second id, whatever the log has there counts as open
@@ -37,7 +41,7 @@ impl LogState {
     pub fn restored(last: EntryId, cursor: EntryId) -> LogState {
         let last = last.max(cursor);
         let unknown = (last > cursor).then_some((cursor + 1, last));
-        LogState { last, stored: cursor, missed: unknown.is_some(), unknown, ..LogState::default() }
+        LogState { last, stored: cursor, missed: unknown.is_some(), loose: true, unknown, ..LogState::default() }
     }
 
     /// Everything up to here was taken.
@@ -58,6 +62,11 @@ impl LogState {
     /// Whether there is anything that nobody has taken.
     pub fn has_open(&self) -> bool {
         self.unknown.is_some() || !self.open.is_empty()
+    }
+
+    /// How many entries sessions hold, and how many that nobody has taken are known one by one.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.held.len(), self.open.len())
     }
 
     /// Whether some session has the entry in its queue, or waits for its acknowledgement.

@@ -63,6 +63,7 @@ impl Part<'_> {
             let Draft { sides, body } = Draft::new(error, [Some(meta.received(self.account, &from)), None]);
             let id = ids.entry();
             debt.entry = Some(id);
+            self.account.log.loose = true;
             writes.push(Write::Log(Box::new(NewEntry { id, time: now.as_millis(), sides, body })));
         }
     }
@@ -127,7 +128,10 @@ impl Core {
                 Say::Stored { session, .. } => session.stream().not_stored(),
                 Say::Enabled { session, .. } => session.stream().not_enabled(),
                 Say::Forgotten { id } => account.gone.push(id),
-                Say::Trimmed { from } => account.log.trimmed = account.log.trimmed.min(from),
+                Say::Trimmed { from } => {
+                    account.log.trimmed = account.log.trimmed.min(from);
+                    account.log.loose = true;
+                }
                 say if same => self.say_one(now, lock, account, say, None, todo),
                 _ => {}
             }
@@ -143,16 +147,15 @@ impl Core {
             _ => None,
         };
         let Some(session) = words.of else { return };
+        let mut debts = words.debts;
+        for entry in debts.iter_mut().filter_map(|debt| debt.entry.take()) {
+            account.log.take(entry);
+        }
         if account.session(session.id).is_none() {
             // Nobody was told that these were handled, and nobody waits for an answer.
             return;
         }
-        for mut debt in words.debts {
-            if let Some(entry) = debt.entry.take() {
-                account.log.take(entry);
-            }
-            session.stream().debts.push(debt);
-        }
+        session.stream().debts.append(&mut debts);
         let Some(Pending(n)) = words.settles else { return };
         let managed = session.stream().managed;
         // The answer to an IQ is promised to nobody.
@@ -191,7 +194,7 @@ impl Core {
             let row = {
                 let mut stream = session.stream();
                 let resumable = stream.is_resumable();
-                resumable.then(|| stream.progress_row(self.progress, account.owner, session.id, handled))
+                resumable.then(|| stream.progress_row(self.progress, session.id, handled))
             };
             let says = Say::Stored { session: session.clone(), handled };
             let words = Words { of: Some(session), debts, ..Words::of_says([says]) };

@@ -239,7 +239,14 @@ impl SessionCx<'_> {
 }
 
 pub(crate) type MessageHandler = Box<dyn Fn(&mut MessageCx<'_>, &mut Stanza) -> Flow + Send + Sync>;
-pub(crate) type IqHandler = std::sync::Arc<dyn Fn(&mut IqCx<'_>, &Element) -> Answer + Send + Sync>;
+type Handles<T> = Box<dyn Fn(&mut IqCx<'_>, &Element) -> T + Send + Sync>;
+
+/// Who answers an IQ: at once, or when the store was read.
+pub(crate) enum IqHandler {
+    Answers(Handles<Answer>),
+    Reads(Handles<Result<crate::reading::Job, StanzaError>>),
+}
+
 pub(crate) type OutboundHandler = Box<dyn Fn(&Outgoing<'_>, &mut Stanza) -> Verdict + Send + Sync>;
 pub(crate) type SessionHandler = Box<dyn Fn(&mut SessionCx<'_>) + Send + Sync>;
 pub(crate) type NonzaHandler = Box<dyn Fn(&mut SessionCx<'_>, &Element) + Send + Sync>;

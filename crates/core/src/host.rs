@@ -1,8 +1,9 @@
 //! A virtual host: a domain with its own modules and configuration.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use arc_swap::ArcSwap;
 use vorpal_proto::jid::{BareJid, Jid};
 
 use crate::registry::Registry;
@@ -24,7 +25,7 @@ pub struct Host {
     pub jid: Jid,
     /// What it is there for.
     pub serves: Serves,
-    registry: RwLock<Arc<Registry>>,
+    registry: ArcSwap<Registry>,
 }
 
 impl Host {
@@ -35,7 +36,7 @@ impl Host {
 
     /// A host with its modules.
     pub fn serving(serves: Serves, domain: &BareJid, registry: Registry) -> Host {
-        Host { jid: domain.as_jid().clone(), serves, registry: RwLock::new(Arc::new(registry)) }
+        Host { jid: domain.as_jid().clone(), serves, registry: ArcSwap::from_pointee(registry) }
     }
 
     /// Its domain.
@@ -44,12 +45,14 @@ impl Host {
     }
 
     /// The modules as they are now. A stanza keeps what it began with.
-    pub fn registry(&self) -> Arc<Registry> {
-        self.registry.read().clone()
+    ///
+    /// Who reads it writes to no memory that others read: each stanza asks for it.
+    pub fn registry(&self) -> impl Deref<Target = Arc<Registry>> + use<> {
+        self.registry.load()
     }
 
     /// Swaps the modules: at a reload, for the next stanza.
     pub fn set_registry(&self, registry: Registry) {
-        *self.registry.write() = Arc::new(registry);
+        self.registry.store(Arc::new(registry));
     }
 }

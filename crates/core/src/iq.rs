@@ -17,10 +17,11 @@ use vorpal_proto::stanza::{Stanza, Type};
 use crate::account::{Account, AccountRef, lock_pair};
 use crate::commit::{OrElse, Part, Say, Words};
 use crate::effects::{Effects, Visibility};
-use crate::hook::{Answer, Dir, IqCx};
+use crate::hook::{Dir, IqCx, IqHandler, Reply};
 use crate::host::Host;
 use crate::ledger::Pending;
 use crate::module::At;
+use crate::reading::{Asked, Job, busy};
 use crate::reserve::no_room;
 use crate::roster;
 use crate::server::{Core, Mode, Todo, Work};
@@ -29,11 +30,20 @@ use crate::subscribe::{gone, here};
 use crate::trace::Step;
 
 /// An IQ that a session of ours sends, and what its `to` stands for.
-pub(crate) struct Asked {
+pub(crate) struct Addressed {
     pub to: Jid,
     pub peer: Option<AccountRef>,
     pub refusal: Option<StanzaError>,
     pub at_host: bool,
+    /// the account that a change of one's own roster is about: both are changed in one batch
+    pub party: Option<AccountRef>,
+}
+
+/// What a handler says to a question.
+enum Said {
+    Reply(Reply),
+    /// the store has to be read
+    Job(Job),
 }
 
 /// One question to one handler.
@@ -56,7 +66,7 @@ impl Core {
         lock: &AccountRef,
         session: &Arc<Session>,
         pending: Pending,
-        asked: Asked,
+        asked: Addressed,
         iq: Stanza,
         todo: &mut Todo,
     ) {
@@ -87,7 +97,7 @@ impl Core {
         lock: &AccountRef,
         session: &Arc<Session>,
         pending: Pending,
-        asked: Asked,
+        asked: Addressed,
         mut iq: Stanza,
         todo: &mut Todo,
     ) {
@@ -135,7 +145,7 @@ impl Core {
         lock: &AccountRef,
         session: &Arc<Session>,
         pending: Pending,
-        asked: Asked,
+        asked: Addressed,
         mut iq: Stanza,
         todo: &mut Todo,
     ) {
@@ -144,6 +154,7 @@ impl Core {
             if asked.at_host { self.host(asked.to.domain()) } else { asked.peer.as_ref().map(|_| host_of(lock)) };
         let peer = asked.peer.filter(|peer| !Arc::ptr_eq(peer, lock));
         let own = !asked.at_host && asked.refusal.is_none() && asked.to.bare_str() == lock.jid.as_str();
+        let peer = peer.or(asked.party.filter(|party| own && !Arc::ptr_eq(party, lock)));
         let (mut a, mut b) = lock_pair(Some(lock), peer.as_ref());
         let Some(account) = a.as_deref_mut() else { return };
         let mut words = Words::settling(session, pending);
@@ -158,14 +169,19 @@ impl Core {
             iq: &iq.clone(),
             payload: &payload,
         };
-        let answer: Result<Answer, Option<StanzaError>> = if let Some(error) = asked.refusal {
+        let mut later = false;
+        let answer: Result<Result<Said, StanzaError>, Option<StanzaError>> = if let Some(error) = asked.refusal {
             Err(Some(error))
         } else if let (true, Some(host)) = (asked.at_host, &host) {
             question.host = host;
             Ok(self.put(now, question, None, &mut words, &mut behind))
         } else if own {
             question.at = At::OwnAccount;
-            Ok(self.put(now, question, Some(account), &mut words, &mut behind))
+            let answer = self.put(now, question, Some(account), &mut words, &mut behind);
+            if let Some(party) = b.as_deref_mut() {
+                self.subscribe_here(now, party, &mut words, &mut peer_words);
+            }
+            Ok(answer)
         } else {
             match (b.as_deref_mut(), self.gate(now, Dir::Sent, account, &asked.to, Some(session), &mut iq)) {
                 (_, Err(error)) => Err(error),
@@ -185,7 +201,7 @@ impl Core {
         let sessions = self.tables.sessions.at;
         let only_adds = |account: Option<&Account>| account.is_some_and(|account| account.states.only_adds(sessions));
         let answer = match answer {
-            Ok(Ok(_)) if (only_adds(Some(account)) || only_adds(b.as_deref())) && self.refuses_more() => {
+            Ok(Ok(Said::Reply(_))) if (only_adds(Some(account)) || only_adds(b.as_deref())) && self.refuses_more() => {
                 [Some(&mut *account), b.as_deref_mut()]
                     .into_iter()
                     .flatten()
@@ -193,13 +209,26 @@ impl Core {
                 (words.says, peer_words, behind) = (SmallVec::new(), Words::default(), Vec::new());
                 Some(iq.error(&no_room()))
             }
-            Ok(Ok(reply)) => Some(match reply.0 {
+            Ok(Ok(Said::Reply(reply))) => Some(match reply.0 {
                 Some(payload) => iq.result().child(payload),
                 None => iq.result(),
             }),
+            Ok(Ok(Said::Job(job))) if session.stream().inquiries.get_or_insert_default().open() => {
+                later = true;
+                let asked_account = if own { Some(lock) } else { peer.as_ref() };
+                let asked = Asked { of: asked_account.cloned(), pending, iq: iq.clone(), job };
+                let inquire = Say::Inquire { session: session.clone(), asked: Box::new(asked) };
+                let words = if b.is_some() { &mut peer_words } else { &mut words };
+                words.says.push(inquire);
+                words.or_else = OrElse::Same;
+                None
+            }
+            Ok(Ok(Said::Job(_))) => Some(iq.error(&busy("too many questions at once"))),
             Ok(Err(error)) => Some(iq.error(&error)),
             Err(error) => error.map(|error| iq.error(&error)),
         };
+        // What is read for is settled when it is answered.
+        words.settles = words.settles.filter(|_| !later);
         let writes = account.states.is_staged() || b.as_deref().is_some_and(|b| b.states.is_staged());
         words.says.extend(answer.map(|stanza| Say::Send { to: session.id, stanza }));
         words.says.extend(behind);
@@ -234,7 +263,7 @@ impl Core {
         account: Option<&mut Account>,
         words: &mut Words,
         behind: &mut Vec<Say>,
-    ) -> Answer {
+    ) -> Result<Said, StanzaError> {
         let registry = question.host.registry();
         let set = question.iq.type_() == Type::Set;
         let (ns, name) = (question.payload.ns_id(), question.payload.name());
@@ -257,7 +286,10 @@ impl Core {
                 server: self,
                 now,
             };
-            catch_unwind(AssertUnwindSafe(|| handler(&mut cx, question.payload)))
+            catch_unwind(AssertUnwindSafe(|| match handler {
+                IqHandler::Answers(answer) => answer(&mut cx, question.payload).map(Said::Reply),
+                IqHandler::Reads(ask) => ask(&mut cx, question.payload).map(Said::Job),
+            }))
         };
         let answer = answer.unwrap_or_else(|_| {
             tracing::error!(module, "a handler of iqs panicked");
@@ -273,12 +305,13 @@ impl Core {
         behind.extend(fx.behind.drain(..).map(|(to, stanza)| Say::Send { to, stanza }));
         let save = std::mem::take(&mut fx.save);
         match (&answer, account) {
-            (Ok(_), Some(account)) if save => {
+            (Ok(Said::Reply(_)), Some(account)) if save => {
                 account.save_session(self, question.session);
                 words.says.extend(said(fx, account));
             }
-            (Ok(_), Some(account)) => words.says.extend(said(fx, account)),
-            (Err(_), Some(account)) => account.states.discard(),
+            (Ok(Said::Reply(_)), Some(account)) => words.says.extend(said(fx, account)),
+            // One that reads changes nothing: its answer may come when nobody can be told any more.
+            (Err(_) | Ok(Said::Job(_)), Some(account)) => account.states.discard(),
             _ => words.says.extend(fx.sends.into_iter().map(|(to, stanza)| Say::Send { to, stanza })),
         }
         answer

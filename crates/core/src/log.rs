@@ -93,6 +93,11 @@ impl Draft {
         stanza.write(&mut body, None);
         Draft { sides, body: body.into() }
     }
+
+    /// Whether the archive of one of its owners keeps it.
+    pub(crate) fn is_archived(&self, side: usize) -> bool {
+        self.sides.get(side).and_then(Option::as_ref).is_some_and(|side| side.flags & flags::ARCHIVED != 0)
+    }
 }
 
 /// The stanza of an entry: nothing if it is none (any more).
@@ -107,10 +112,13 @@ pub(crate) fn form(
     account: &Account,
     session: &Session,
     entry: &Entry,
-    stanza: Stanza,
+    mut stanza: Stanza,
     missed: bool,
     had_to: EntryId,
 ) -> Option<(Stanza, Role)> {
+    if entry.flags & flags::ARCHIVED != 0 {
+        account.stamp(&mut stanza, entry.id);
+    }
     let meta = LogMeta::decode(&entry.meta).unwrap_or_default();
     let received = entry.dir != Direction::Sent;
     let live = entry.id < had_to;
@@ -138,6 +146,11 @@ pub(crate) fn form(
     None
 }
 
+/// Whether the session is known to have been given the entry itself live, and to have taken it unless it holds it.
+pub(crate) fn was_given(session: &Session, entry: &Entry, had_to: EntryId) -> bool {
+    entry.id < had_to && LogMeta::decode(&entry.meta).is_some_and(|meta| meta.targets.contains(&session.id))
+}
+
 /// XEP-0203 §2, from the bare address of the account that kept it. `time` is in milliseconds.
 pub(crate) fn delayed(mut stanza: Stanza, account: &BareJid, time: u64) -> Stanza {
     let by_us = |e: &Element| e.get("from").is_some_and(|from| from == account.as_str() || from == account.domain());
@@ -153,8 +166,9 @@ pub fn delay(from: &str, stamp: Timestamp) -> Element {
 
 /// XEP-0280 §7, §8: the copy comes from the account's bare address, and has the type of what it carries.
 pub(crate) fn copy_of(stanza: &Stanza, direction: &str, account: &Jid) -> Stanza {
-    let forwarded = el("forwarded", ns::FORWARD).child(stanza.to_element());
-    Stanza::message(stanza.type_()).from(account.bare().into_jid()).child(el(direction, ns::CARBONS).child(forwarded))
+    let mut copy = Stanza::message(stanza.type_()).from(account.bare().into_jid());
+    copy.append_around(stanza, &[(ns::CARBONS, direction), (ns::FORWARD, "forwarded")]);
+    copy
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use crate::log::{LogMeta, copy_of};
 use crate::module::Phase;
 use crate::plan;
 use crate::plan::{Plan, Targets};
+use crate::registry::Registry;
 use crate::reserve::no_room;
 use crate::server::{Core, Mode, Todo, Work};
 use crate::session::Session;
@@ -42,8 +43,16 @@ pub(crate) struct Sender<'a> {
 struct SideState<'a> {
     dir: Dir,
     account: &'a Account,
-    peer: Jid,
+    /// what is set up on the account's host: the same to the end of the stretch
+    registry: Arc<Registry>,
+    peer: &'a Jid,
     fx: Effects,
+}
+
+impl<'a> SideState<'a> {
+    fn new(dir: Dir, account: &'a Account, peer: &'a Jid) -> SideState<'a> {
+        SideState { dir, account, registry: account.host.registry().clone(), peer, fx: Effects::default() }
+    }
 }
 
 /// How a stretch ends.
@@ -118,8 +127,8 @@ impl Core {
                     Some((session, _)) => {
                         let answer = answer.to(session.jid.clone());
                         if !failed.is_empty() {
-                            let stanza = copy_of(&answer, "received", &session.jid);
-                            sender_words.says.push(Say::Copies { stanza, to: failed.clone() });
+                            let (stanza, to) = (answer.clone(), failed.clone());
+                            sender_words.says.push(Say::Copies { stanza, name: "received", to });
                         }
                         // An error that discharges a promise is a promise itself.
                         if session.stream().managed && never_promised(&stanza).is_none() {
@@ -144,17 +153,20 @@ impl Core {
                 if draft.is_some() {
                     sender_words.or_else = OrElse::Bounce(Box::new(stanza.clone().to(to.clone())));
                 }
+                // As the log has it: what is given live and what is read later must not differ.
+                let sent = goes.received.clone().filter(|_| !goes.sender_copies.is_empty());
                 let words = if own { &mut sender_words } else { &mut receiver_words };
                 if let Some(received) = goes.received {
+                    words.archived = draft.as_ref().is_some_and(|draft| draft.is_archived(0));
                     if !goes.receiver_copies.is_empty() {
-                        let stanza = copy_of(&received, "received", to);
-                        words.says.push(Say::Copies { stanza, to: goes.receiver_copies });
+                        let stanza = received.clone();
+                        words.says.push(Say::Copies { stanza, name: "received", to: goes.receiver_copies });
                     }
                     words.says.push(Say::Deliver { stanza: received, to: goes.to });
                 }
-                if let (false, Some((session, _))) = (goes.sender_copies.is_empty(), sender.origin) {
-                    let stanza = copy_of(&stanza, "sent", &session.jid);
-                    sender_words.says.push(Say::Copies { stanza, to: goes.sender_copies });
+                sender_words.archived |= draft.as_ref().is_some_and(|draft| draft.is_archived(1));
+                if let Some(stanza) = sent {
+                    sender_words.says.push(Say::Copies { stanza, name: "sent", to: goes.sender_copies });
                 }
                 let hops = sender.hops + 1;
                 let onward = |stanza| Say::Route(Work { stanza, hops, mode: Mode::Onward });
@@ -173,7 +185,7 @@ impl Core {
 
     /// XEP-0280 §6.1, §8: the sessions that get a copy of a message that goes nowhere, and of the error it comes to.
     fn failed_copies(&self, now: Timestamp, account: &Account, origin: &Session, to: &Jid, stanza: &Stanza) -> Targets {
-        let mut side = SideState { dir: Dir::Sent, account, peer: to.clone(), fx: Effects::default() };
+        let mut side = SideState::new(Dir::Sent, account, to);
         let _ = self.phase(now, Phase::Copy, &mut side, Some(origin), &Plan::Ignore, &mut stanza.clone());
         copies(&side, |_| true, Some(origin))
     }
@@ -190,11 +202,9 @@ impl Core {
         original: &Stanza,
     ) -> End {
         let mut stanza = original.clone();
-        let from = stanza.head.from.clone().unwrap_or_else(|| to.clone());
-        let mut out =
-            sent.map(|account| SideState { dir: Dir::Sent, account, peer: to.clone(), fx: Effects::default() });
-        let mut inn =
-            received.map(|account| SideState { dir: Dir::Received, account, peer: from, fx: Effects::default() });
+        let from = original.head.from.as_ref().unwrap_or(to);
+        let mut out = sent.map(|account| SideState::new(Dir::Sent, account, to));
+        let mut inn = received.map(|account| SideState::new(Dir::Received, account, from));
         let origin = sender.origin.map(|(session, _)| &**session);
         let mut plan = Plan::Open;
         for side in [&mut out, &mut inn].into_iter().flatten().filter(|_| !sender.again) {
@@ -326,12 +336,10 @@ impl Core {
         plan: &Plan,
         stanza: &mut Stanza,
     ) -> Option<End> {
-        let host = side.account.host.clone();
-        let registry = host.registry();
         let list = match stanza.kind() {
-            Kind::Message => &registry.message[phase as usize],
-            Kind::Presence => &registry.presence[phase as usize],
-            Kind::Iq => &registry.iq_gate,
+            Kind::Message => &side.registry.message[phase as usize],
+            Kind::Presence => &side.registry.presence[phase as usize],
+            Kind::Iq => &side.registry.iq_gate,
         };
         if list.is_empty() {
             return None;
@@ -339,14 +347,14 @@ impl Core {
         let mut cx = MessageCx {
             dir: side.dir,
             account: side.account,
-            peer: &side.peer,
+            peer: side.peer,
             origin,
             plan,
             fx: &mut side.fx,
-            host: &host,
+            host: &side.account.host,
             now,
         };
-        let (flow, module) = registry.run(list, phase, &mut cx, stanza);
+        let (flow, module) = side.registry.run(list, phase, &mut cx, stanza);
         if !matches!(flow, Flow::Next) {
             self.step_stopped(now, side, phase, module, &flow, stanza);
         }
@@ -461,7 +469,7 @@ impl Core {
         origin: Option<&Session>,
         stanza: &mut Stanza,
     ) -> Result<(), Option<StanzaError>> {
-        let mut side = SideState { dir, account, peer: peer.clone(), fx: Effects::default() };
+        let mut side = SideState::new(dir, account, peer);
         let phases: &[Phase] =
             if stanza.kind() == Kind::Presence { &[Phase::Gate, Phase::Clean, Phase::Seal] } else { &[Phase::Gate] };
         for phase in phases {

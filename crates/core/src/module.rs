@@ -4,17 +4,19 @@
 //! there. It runs once for each host at start and at each reload. See [`crate::hook`] for what the handlers get and
 //! may do.
 
-use std::sync::Arc;
-
 use serde::de::DeserializeOwned;
 use vorpal_proto::element::Element;
+use vorpal_proto::error::StanzaError;
 use vorpal_proto::ns::Ns;
 use vorpal_proto::stanza::Stanza;
 
-use crate::hook::{Answer, Flow, IqCx, MessageCx, Outgoing, PresenceCx, SessionCx, Verdict};
+use crate::hook::{Answer, Flow, IqCx, IqHandler, MessageCx, Outgoing, PresenceCx, SessionCx, Verdict};
+use crate::reading::Job;
 use crate::registry::{IqKey, Registry};
 use crate::session::{Flag, Slot};
 use crate::state::{Cell, Key, Map, TableKind, Value};
+use crate::store;
+use crate::sweep::SweepCx;
 
 /// A module: its name, what it implements, and how it takes part.
 pub struct Module {
@@ -147,7 +149,7 @@ impl Setup<'_> {
         name: &'static str,
         answer: impl Fn(&mut IqCx<'_>, &Element) -> Answer + Send + Sync + 'static,
     ) {
-        self.iq(IqKey::new(at, false, ns, name), Arc::new(answer));
+        self.iq(IqKey::new(at, false, ns, name), IqHandler::Answers(Box::new(answer)));
     }
 
     /// Answers `<iq type='set'/>` with this child.
@@ -158,10 +160,33 @@ impl Setup<'_> {
         name: &'static str,
         answer: impl Fn(&mut IqCx<'_>, &Element) -> Answer + Send + Sync + 'static,
     ) {
-        self.iq(IqKey::new(at, true, ns, name), Arc::new(answer));
+        self.iq(IqKey::new(at, true, ns, name), IqHandler::Answers(Box::new(answer)));
     }
 
-    fn iq(&mut self, key: IqKey, answer: crate::hook::IqHandler) {
+    /// Answers `<iq type='get'/>` with this child by reading the store: the handler says what is to be read, and how the
+    /// answer is made of it. It changes nothing. See [`crate::reading`].
+    pub fn iq_get_reading(
+        &mut self,
+        at: At,
+        ns: Ns,
+        name: &'static str,
+        ask: impl Fn(&mut IqCx<'_>, &Element) -> std::result::Result<Job, StanzaError> + Send + Sync + 'static,
+    ) {
+        self.iq(IqKey::new(at, false, ns, name), IqHandler::Reads(Box::new(ask)));
+    }
+
+    /// The same for `<iq type='set'/>`.
+    pub fn iq_set_reading(
+        &mut self,
+        at: At,
+        ns: Ns,
+        name: &'static str,
+        ask: impl Fn(&mut IqCx<'_>, &Element) -> std::result::Result<Job, StanzaError> + Send + Sync + 'static,
+    ) {
+        self.iq(IqKey::new(at, true, ns, name), IqHandler::Reads(Box::new(ask)));
+    }
+
+    fn iq(&mut self, key: IqKey, answer: IqHandler) {
         let module = self.module.name;
         self.registry.add_iq(module, key, answer);
     }
@@ -243,6 +268,12 @@ impl Setup<'_> {
     /// A session ended for good.
     pub fn on_close(&mut self, handler: impl Fn(&mut SessionCx<'_>) + Send + Sync + 'static) {
         self.registry.on_close.push((self.module.name, Box::new(handler)));
+    }
+
+    /// Looks after each account of the host about once an hour, whether somebody uses it or not. Runs where waiting for the
+    /// store is allowed; of one account only as much as is done in a moment, see [`SweepCx::again`].
+    pub fn each_account(&mut self, handler: impl Fn(&mut SweepCx<'_>) -> store::Result<()> + Send + Sync + 'static) {
+        self.registry.sweeps.push((self.module.name, Box::new(handler)));
     }
 
     /// One bit for each session, readable by everybody who holds it.

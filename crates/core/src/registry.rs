@@ -18,6 +18,7 @@ use crate::module::{At, Module, Phase, Result, Section, Setup, SetupError, Stage
 use crate::session::{Flag, Slot};
 use crate::state::{TableKind, UNBOUND};
 use crate::store::{self, MapId};
+use crate::sweep::SweepHandler;
 
 /// The child of an IQ that somebody answers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,7 +40,8 @@ impl IqKey {
 pub struct Names {
     flags: Mutex<Vec<&'static str>>,
     slots: Mutex<Vec<&'static str>>,
-    pub(crate) tables: Mutex<Vec<TableKind>>,
+    /// shared with the accounts
+    pub(crate) tables: Mutex<Arc<Vec<TableKind>>>,
 }
 
 const MAX_FLAGS: usize = 64;
@@ -80,7 +82,7 @@ impl Names {
     pub(crate) fn table(&self, kind: TableKind) -> usize {
         let mut tables = self.tables.lock();
         tables.iter().position(|t| t.name == kind.name).unwrap_or_else(|| {
-            tables.push(kind);
+            Arc::make_mut(&mut tables).push(kind);
             tables.len() - 1
         })
     }
@@ -101,7 +103,7 @@ impl Names {
 
     /// Asks the store for the numbers of all tables that have none yet.
     pub fn bind(&self, mut number: impl FnMut(&str) -> store::Result<MapId>) -> store::Result<()> {
-        for table in self.tables.lock().iter_mut().filter(|t| t.map == UNBOUND) {
+        for table in Arc::make_mut(&mut self.tables.lock()).iter_mut().filter(|t| t.map == UNBOUND) {
             table.map = number(table.name)?;
         }
         Ok(())
@@ -140,6 +142,7 @@ pub struct Registry {
     pub(crate) on_close: List<SessionHandler>,
     pub(crate) stream_features: Vec<(&'static str, Stage, FeatureMaker)>,
     pub(crate) forms: Vec<FormMaker>,
+    pub(crate) sweeps: List<SweepHandler>,
     iq: HashMap<(At, bool, u16), ByName<IqHandler>>,
     nonza: HashMap<(Stage, u16), ByName<NonzaHandler>>,
     error: Option<SetupError>,
@@ -167,6 +170,7 @@ impl Registry {
             on_close: Vec::new(),
             stream_features: Vec::new(),
             forms: Vec::new(),
+            sweeps: Vec::new(),
             iq: HashMap::new(),
             nonza: HashMap::new(),
             error: None,
@@ -317,6 +321,7 @@ impl Registry {
         rows.push(("resume".into(), names(&self.on_resume)));
         rows.push(("revive".into(), names(&self.on_revive)));
         rows.push(("close".into(), names(&self.on_close)));
+        rows.push(("each account".into(), names(&self.sweeps)));
         for stage in [Stage::Authenticated, Stage::Bound] {
             let made = self.stream_features.iter().filter(|(_, s, _)| *s == stage);
             rows.push((format!("stream features when {stage:?}"), made.map(|(module, ..)| *module).collect()));

@@ -23,7 +23,7 @@ use crate::registry::Registry;
 use crate::revive::DirectedKey;
 use crate::server::{Core, Mode, Todo, Work};
 use crate::session::{Closing, Management, Role, Session, SessionId, Taken, Wake};
-use crate::store::Write;
+use crate::store::{STORE, Write};
 use crate::trace::Step;
 
 /// What is remembered of a session that ended without its client, by its token (XEP-0198 §5): so that the client, however late
@@ -91,7 +91,7 @@ impl Core {
             self.fill_random(&mut id);
             // Never 0, and never the sign bit of a signed column.
             let id = (u64::from_be_bytes(id) >> 1).max(1);
-            let session = Arc::new(Session::new(id, jid));
+            let session = Arc::new(Session::new(id, jid, &self.bounds()));
             let epoch = session.attach(wake);
             account.sessions.push(session.clone());
             self.counts.one(Count::Bound);
@@ -210,10 +210,10 @@ impl Core {
             stream.ledger.begin(resumable);
             stream.cursor = account.log.last;
             let entered = stream.ledger.entered();
-            resumable.then(|| stream.progress_row(self.progress, account.owner, session.id, entered))
+            resumable.then(|| stream.progress_row(self.progress, session.id, entered))
         };
         let keep = if resumable { keep } else { 0 };
-        let management = Box::new(Management { sent: 0, acked: 0, asked: false });
+        let management = Box::new(Management { sent: 0, acked: 0, asked: false, unasked: 0 });
         let mut answer = String::from("<enabled xmlns='urn:xmpp:sm:3'");
         if let Some(token) = &token {
             answer.push_str(&format!(" id='{token}' resume='true' max='{}'", keep / 1000));
@@ -253,7 +253,15 @@ impl Core {
 
     /// What was pulled is written to the socket: what is not counted is taken by that.
     pub fn written(&self, lock: &AccountRef, session: &Arc<Session>) {
-        let entries = session.stream().written();
+        let entries = {
+            let mut stream = session.stream();
+            // What was written without being counted made room, also where it is no entry that is taken.
+            let asks = || stream.has_room() && stream.inquiries.as_ref().is_some_and(|inquiries| inquiries.is_due());
+            if stream.is_hungry() || asks() {
+                stream.wake();
+            }
+            stream.written()
+        };
         if !entries.is_empty() {
             self.took(lock, &mut lock.lock(), session, &entries);
         }
@@ -357,7 +365,7 @@ impl Core {
         let row = {
             let mut stream = session.stream();
             stream.storing = true;
-            stream.progress_row(self.progress, account.owner, session.id, handled)
+            stream.progress_row(self.progress, session.id, handled)
         };
         let words = Words::of_says([Say::Stored { session: session.clone(), handled }]);
         self.finish(now, &mut [Part { lock, account, words }], None, vec![row], todo);
@@ -393,6 +401,7 @@ impl Core {
                 session.stream().closing = Some(Closing::Replaced);
                 old.wake();
             }
+            self.refuse_inquiries(now, lock, &mut account, &session, &mut todo);
             self.log_what_is_not(now, lock, &mut account, &session, &mut todo);
             let epoch = session.attach(wake);
             (session, epoch)
@@ -465,6 +474,7 @@ impl Core {
             self.end(now, lock, account, session, Closing::Normal, todo);
             return;
         }
+        self.refuse_inquiries(now, lock, account, session, todo);
         self.log_what_is_not(now, lock, account, session, todo);
         let horizon = account.horizon();
         let mut stream = session.stream();
@@ -598,9 +608,12 @@ impl Core {
             let mut stream = session.stream();
             stream.closing = Some(closing);
             let wake = stream.wake.take();
-            let resumable = stream.resumable;
+            // What of it is still on its way to the disk must not bring its rows back.
+            let resumable = std::mem::take(&mut stream.resumable);
+            stream.owes_ack = None;
             let was_reading = stream.reading.take().is_some();
             let held = stream.drain();
+            stream.inquiries = None;
             if let Some(wake) = wake {
                 wake.wake();
             }
@@ -664,9 +677,12 @@ impl Core {
             self.save_cursors(now, &lock, &mut account, &mut todo);
             for session in account.sessions.clone() {
                 self.answer_ack(now, &lock, &mut account, &session, &mut todo);
-                session.stream().wake();
+                let mut stream = session.stream();
+                stream.ask();
+                stream.wake();
             }
         }
+        self.trim(now, &mut todo);
         self.run_todo(now, todo);
         self.evict();
     }
@@ -698,7 +714,7 @@ impl Core {
         }
         words.says.push(Say::Forgotten { id });
         let key = Bytes::copy_from_slice(&id.to_be_bytes());
-        vec![Write::Put { map: self.progress, owner: account.owner, key, row: None }]
+        vec![Write::Put { map: self.progress, owner: STORE, key, row: None }]
     }
 }
 

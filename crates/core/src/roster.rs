@@ -4,6 +4,9 @@
 //! with an older version is told; when there are too many tombstones the oldest go, and whoever is older than those gets
 //! the whole roster.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use vorpal_proto::element::{Element, el};
 use vorpal_proto::jid::BareJid;
@@ -14,6 +17,7 @@ use crate::account::Account;
 use crate::commit::Say;
 use crate::server::Core;
 use crate::session::Session;
+use crate::state::Map;
 use crate::subscription::{State, Subscription};
 
 /// So many contacts an account may have, unless the operator says otherwise.
@@ -93,9 +97,24 @@ impl RosterItem {
     }
 }
 
+/// Whom a change of a roster removes, if that is what the IQ asks for (RFC 6121 §2.5).
+pub(crate) fn removed(iq: &Stanza) -> Option<BareJid> {
+    if iq.type_() != Type::Set || !iq.has(ns::ROSTER, "query") {
+        return None;
+    }
+    let query = iq.get(ns::ROSTER, "query")?;
+    let item = query.find(ns::ROSTER, "item").filter(|item| item.get("subscription") == Some("remove"))?;
+    BareJid::parse(item.get("jid")?).ok()
+}
+
 /// What is kept of a contact that may never have been seen: a stranger's item.
 pub fn newest(core: &Core, account: &Account, contact: &BareJid) -> RosterItem {
     account.states.newest(core.tables.roster, contact).cloned().unwrap_or_default()
+}
+
+/// Whether an address stands in the account's roster, or is the account's own.
+pub fn lists(roster: Map<BareJid, RosterItem>, account: &Account, bare: &str) -> bool {
+    account.jid.as_str() == bare || account.states.rows(roster).get(bare).is_some_and(|item| item.listed)
 }
 
 /// Stages a changed item with the next version, and gives the pushes to the sessions that asked for the roster (§2.1.6).
@@ -175,12 +194,15 @@ pub fn parse_version(text: &str) -> Option<u64> {
 }
 
 /// The roster as it is committed: its version and all rows, those of strangers and removed contacts among them.
-pub fn committed<'a>(
-    core: &Core,
-    account: &'a Account,
-) -> (RosterMeta, &'a std::collections::BTreeMap<BareJid, RosterItem>) {
+pub fn committed<'a>(core: &Core, account: &'a Account) -> (RosterMeta, &'a BTreeMap<BareJid, RosterItem>) {
     let meta = account.states.get(core.tables.roster_meta).copied().unwrap_or_default();
     (meta, account.states.rows(core.tables.roster))
+}
+
+/// The roster as it was submitted, for a session that is told of every change from now on.
+pub fn newest_all<'a>(core: &Core, account: &'a Account) -> (RosterMeta, Cow<'a, BTreeMap<BareJid, RosterItem>>) {
+    let meta = account.states.newest(core.tables.roster_meta, &()).copied().unwrap_or_default();
+    (meta, account.states.newest_rows(core.tables.roster))
 }
 
 /// How many rows there are at most.

@@ -15,6 +15,7 @@ use crate::ledger::Pending;
 use crate::log::delayed;
 use crate::message::Sender;
 use crate::plan::subscription_kind;
+use crate::roster;
 use crate::server::{Cold, Core, Lookup, MAX_HOPS, Mode, Todo, Work};
 use crate::session::{Out, Pushed, Role, Session};
 use crate::trace::Step;
@@ -72,7 +73,7 @@ pub struct Later {
 
 impl Core {
     pub(crate) fn destination(&self, to: &Jid) -> Destination {
-        Destination::of(self.host(to.domain()).map(|host| host.serves), to)
+        Destination::of(self.serves(to.domain()), to)
     }
 
     /// A stanza that was read from a session's connection. The next one may be given when this returns; an account that
@@ -181,7 +182,14 @@ impl Core {
                 self.subscription_sent(now, lock, session, pending, peer.as_ref(), refusal, stanza, todo);
             }
             Kind::Iq => {
-                let to_iq = crate::iq::Asked { to, peer, refusal, at_host };
+                let contact = roster::removed(&stanza).filter(|_| to.bare_str() == own.as_str());
+                let contact = contact.filter(|contact| self.destination(contact.as_jid()) == Destination::Account);
+                let party = match contact.map(|contact| (self.lookup(contact.as_jid()), contact)) {
+                    Some((Lookup::Cold, account)) => return Some(Later { account, pending, stanza }),
+                    Some((Lookup::Here(party), _)) => Some(party),
+                    Some((Lookup::Absent, _)) | None => None,
+                };
+                let to_iq = crate::iq::Addressed { to, peer, refusal, at_host, party };
                 self.iq_sent(now, lock, session, pending, to_iq, stanza, todo);
             }
         }

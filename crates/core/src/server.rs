@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use foldhash::fast::RandomState;
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
@@ -14,13 +15,14 @@ use crate::account::{Account, AccountLock, AccountRef};
 use crate::commit::Flight;
 use crate::counts::Counts;
 use crate::cursor::LogState;
-use crate::host::Host;
+use crate::host::{Host, Serves};
 use crate::registry::Names;
 use crate::reserve::Reserve;
 use crate::resume::Ended;
 use crate::revive::{DirectedKey, SessionRow};
 use crate::roster::{RosterItem, RosterMeta};
 use crate::session::{Flag, Session, SessionId, Wake};
+use crate::stanza_id::IdKey;
 use crate::state::{Cell, Map, States, TableKind};
 use crate::store::{self, BatchId, Journal, Kind, MapId, Reader};
 use crate::trace::Traces;
@@ -37,18 +39,34 @@ pub const MAX_ROWS: usize = 200_000;
 /// So often a stanza may be sent on by what it caused.
 pub(crate) const MAX_HOPS: u8 = 8;
 
-/// What the operator allows one account, on all hosts. What is there already stays.
+/// The bounds of an account, on all hosts: the first two are the operator's, the others are constants but in tests. What is
+/// there already stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// the most sessions, those without a connection included
     pub sessions: usize,
     /// the most contacts in the roster
     pub contacts: usize,
+    /// the most bytes that wait for one session
+    pub queued: usize,
+    /// the most stanzas that are held back for an inactive client
+    pub held: usize,
+    /// so many entries are read of a log at a time
+    pub page: usize,
+    /// so many accounts stay loaded without a session
+    pub idle_accounts: usize,
 }
 
 impl Default for Bounds {
     fn default() -> Bounds {
-        Bounds { sessions: crate::account::MAX_SESSIONS, contacts: crate::roster::MAX_CONTACTS }
+        Bounds {
+            sessions: crate::account::MAX_SESSIONS,
+            contacts: crate::roster::MAX_CONTACTS,
+            queued: crate::session::MAX_QUEUED_BYTES,
+            held: crate::session::MAX_HELD,
+            page: crate::join::PAGE,
+            idle_accounts: MAX_IDLE_ACCOUNTS,
+        }
     }
 }
 
@@ -139,7 +157,7 @@ const SHARDS: usize = 64;
 
 /// See the module's text.
 pub struct Core {
-    hosts: RwLock<Arc<HashMap<Box<str>, Arc<Host>>>>,
+    hosts: ArcSwap<HashMap<Box<str>, Arc<Host>, RandomState>>,
     shards: Vec<Shard>,
     hasher: RandomState,
     absent: Mutex<HashSet<BareJid>>,
@@ -154,7 +172,10 @@ pub struct Core {
     /// from which fake salts are made: the same at each start
     pub(crate) secret: [u8; 32],
     pub(crate) dirty: Mutex<Vec<AccountRef>>,
+    /// when entries are let go of next, and whose
+    pub(crate) to_trim: Mutex<(Timestamp, Vec<AccountRef>)>,
     pub(crate) deadlines: Mutex<BTreeSet<(Timestamp, BareJid, SessionId)>>,
+    pub(crate) sweeping: Mutex<crate::sweep::Progress>,
     spilled: Mutex<VecDeque<Cold>>,
     loader: Mutex<Option<Arc<dyn Wake>>>,
     random: Mutex<Random>,
@@ -210,7 +231,7 @@ impl Core {
         let tables = Tables::new(&names);
         let interested = names.flag("interested").expect("the first flag of all");
         Core {
-            hosts: RwLock::default(),
+            hosts: ArcSwap::default(),
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
             hasher: RandomState::default(),
             absent: Mutex::default(),
@@ -223,7 +244,9 @@ impl Core {
             bounds: RwLock::default(),
             secret,
             dirty: Mutex::default(),
+            to_trim: Mutex::new((now, Vec::new())),
             deadlines: Mutex::default(),
+            sweeping: Mutex::default(),
             spilled: Mutex::default(),
             loader: Mutex::default(),
             random: Mutex::new(random),
@@ -237,7 +260,7 @@ impl Core {
     /// Swaps the hosts, all at once.
     pub fn set_hosts(&self, hosts: impl IntoIterator<Item = Arc<Host>>) {
         let map = hosts.into_iter().map(|host| (host.domain().into(), host)).collect();
-        *self.hosts.write() = Arc::new(map);
+        self.hosts.store(Arc::new(map));
     }
 
     /// What one account may have.
@@ -252,12 +275,17 @@ impl Core {
 
     /// The host of this domain.
     pub fn host(&self, domain: &str) -> Option<Arc<Host>> {
-        self.hosts.read().get(domain).cloned()
+        self.hosts.load().get(domain).cloned()
+    }
+
+    /// What we have this domain for, if it is ours.
+    pub(crate) fn serves(&self, domain: &str) -> Option<Serves> {
+        self.hosts.load().get(domain).map(|host| host.serves)
     }
 
     /// All hosts, by domain.
     pub fn hosts(&self) -> Vec<Arc<Host>> {
-        let mut all: Vec<_> = self.hosts.read().values().cloned().collect();
+        let mut all: Vec<_> = self.hosts.load().values().cloned().collect();
         all.sort_by(|a, b| a.domain().cmp(b.domain()));
         all
     }
@@ -348,7 +376,8 @@ impl Core {
             host,
             disabled: row.disabled,
             sessions: SmallVec::new(),
-            states: States::new(&self.names.tables.lock()),
+            states: States::new(self.names.tables.lock().clone()),
+            ids: IdKey::new(&self.secret, row.owner),
             waiting: VecDeque::new(),
             log: LogState::default(),
             dirty: false,
@@ -356,15 +385,17 @@ impl Core {
             unsaved: false,
             gone: Vec::new(),
         };
-        let mut progress = Vec::new();
         for row in reader.load(row.owner, MAX_ROWS)? {
-            if row.map == self.progress {
-                progress.push((row.key, row.row.value));
-            } else if let Some(at) = self.names.table_at(row.map)
+            if let Some(at) = self.names.table_at(row.map)
                 && !account.states.load(at, &row.key, &row.row.value)
             {
                 tracing::error!(account = %jid, table = at, "a stored row cannot be read and is left alone");
             }
+        }
+        let mut progress = Vec::new();
+        for id in account.states.rows(self.tables.sessions).keys() {
+            let row = reader.map_get(self.progress, store::STORE, &id.to_be_bytes())?;
+            progress.extend(row.map(|row| (*id, row.value)));
         }
         let newest =
             reader.log_range(row.owner, store::LogQuery { newest_first: true, limit: 1, ..Default::default() })?;
@@ -413,7 +444,7 @@ impl Core {
     /// Lets go of accounts that nobody uses, if there are too many.
     pub(crate) fn evict(&self) {
         let loaded: usize = self.shards.iter().map(|shard| shard.lock().len()).sum();
-        if loaded <= MAX_IDLE_ACCOUNTS {
+        if loaded <= self.bounds().idle_accounts {
             return;
         }
         for shard in &self.shards {

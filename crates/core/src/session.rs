@@ -22,8 +22,12 @@ use vorpal_proto::stanza::{Kind, Stanza, Type};
 use crate::debt::Debt;
 use crate::hook::{Outgoing, Verdict};
 use crate::ledger::Ledger;
+use crate::reading::Inquiries;
 use crate::registry::Registry;
+use crate::server::Bounds;
 use crate::store::EntryId;
+
+mod inspect;
 
 /// The number of a session: unique in the store for ever, so that a log entry can name it.
 pub type SessionId = u64;
@@ -31,6 +35,9 @@ pub type SessionId = u64;
 /// What waits for one session, written or not, may weigh so much. Beyond it, what the log holds is left to the log,
 /// presence is coalesced, an IQ is refused, and a session that is owed anything else is detached.
 pub const MAX_QUEUED_BYTES: usize = 512 * 1024;
+
+/// After so many stanzas the client is asked how far it is (XEP-0198 §4); after fewer, with the next tick.
+pub(crate) const ASK_AFTER: u32 = 5;
 
 /// So many stanzas may be held back for an inactive client before all are sent.
 pub const MAX_HELD: usize = 256;
@@ -68,6 +75,8 @@ pub struct Session {
     priority: AtomicI32,
     /// set with the stream's state; read without its lock
     attached: AtomicBool,
+    /// what it is sent is counted: set with the stream's state, read without its lock
+    counted: AtomicBool,
     stream: Mutex<Stream>,
 }
 
@@ -205,6 +214,8 @@ pub struct Management {
     pub(crate) acked: u64,
     /// an `<r/>` of ours waits for its answer
     pub(crate) asked: bool,
+    /// stanzas sent since we asked last
+    pub(crate) unasked: u32,
 }
 
 /// Reading the log instead of being given it live: after joining, while detached, when too slow, and after a restart.
@@ -227,6 +238,8 @@ pub struct Stream {
     pub ledger: Ledger,
     /// an IQ that must be answered before the next stanza is taken
     pub(crate) barrier: Option<u64>,
+    /// questions that wait for the store
+    pub(crate) inquiries: Option<Box<Inquiries>>,
     /// the client asked for stream management: what it sends is promised
     pub managed: bool,
     /// stream management of what is sent, once `<enabled/>` was
@@ -273,6 +286,8 @@ pub struct Stream {
     pub(crate) detached: Option<Timestamp>,
     /// the client is known to have every entry up to here that was meant for the session
     pub(crate) cursor: EntryId,
+    /// what the newest row of its progress says that was handed to the store
+    pub(crate) progress: (u64, EntryId),
     /// the newest entry that the client took
     newest_taken: EntryId,
     /// it has let go of what the log has
@@ -280,6 +295,8 @@ pub struct Stream {
     /// it is back after a restart, and nobody has resumed it yet
     restored: bool,
     slots: Vec<Option<Box<dyn Any + Send>>>,
+    max_queued: usize,
+    max_held: usize,
 }
 
 /// What a connection has to do after it was given what waits.
@@ -308,12 +325,13 @@ pub(crate) enum Closing {
 
 impl Session {
     /// A session that just came to be: attached by nobody, unavailable.
-    pub fn new(id: SessionId, jid: Jid) -> Session {
+    pub fn new(id: SessionId, jid: Jid, bounds: &Bounds) -> Session {
         let stream = Stream {
             wake: None,
             epoch: 0,
             ledger: Ledger::default(),
             barrier: None,
+            inquiries: None,
             managed: false,
             sm: None,
             owes_ack: None,
@@ -340,10 +358,13 @@ impl Session {
             closing: None,
             detached: None,
             cursor: 0,
+            progress: (u64::MAX, 0),
             newest_taken: 0,
             hibernates: false,
             restored: false,
             slots: Vec::new(),
+            max_queued: bounds.queued,
+            max_held: bounds.held,
         };
         Session {
             id,
@@ -351,6 +372,7 @@ impl Session {
             flags: AtomicU64::new(0),
             priority: AtomicI32::new(UNAVAILABLE),
             attached: AtomicBool::new(false),
+            counted: AtomicBool::new(false),
             stream: Mutex::new(stream),
         }
     }
@@ -397,6 +419,15 @@ impl Session {
     /// Whether a connection carries it now.
     pub fn is_attached(&self) -> bool {
         self.attached.load(Ordering::Acquire)
+    }
+
+    /// Whether the client acknowledges what it is sent (XEP-0198).
+    pub(crate) fn is_counted(&self) -> bool {
+        self.counted.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_counted(&self) {
+        self.counted.store(true, Ordering::Release);
     }
 
     pub(crate) fn set_attached(&self, attached: bool) {
@@ -467,7 +498,7 @@ impl Stream {
         }
         let weight = out.stanza.weight();
         // One that reads already is given, whatever it weighs, what was on its way when it began: a bounded rest.
-        if self.weight + weight > MAX_QUEUED_BYTES && self.reading.is_none() {
+        if self.weight + weight > self.max_queued && self.reading.is_none() {
             if let Some(entry) = out.entry {
                 self.reading = Some(Reading { pos: entry, had_to: entry, fetching: false });
                 return Pushed::Left;
@@ -548,7 +579,7 @@ impl Stream {
             }
         }
         let weight = out.stanza.weight();
-        if self.weight + weight > MAX_QUEUED_BYTES {
+        if self.weight + weight > self.max_queued {
             return if state { Pushed::Left } else { Pushed::Full };
         }
         self.weight += weight;
@@ -588,7 +619,15 @@ impl Stream {
 
     /// Whether the session has taken enough of what it was given to be given more of the log.
     pub(crate) fn is_hungry(&self) -> bool {
-        self.reading.is_some_and(|r| !r.fetching) && self.weight < MAX_QUEUED_BYTES / 4 && self.wake.is_some()
+        // One that sleeps does not know yet from where on.
+        self.reading.is_some_and(|r| !r.fetching) && !self.hibernates && self.has_room()
+    }
+
+    /// Whether a connection is there, and little waits to be written to it or acknowledged. What waits behind the log does not
+    /// keep it from being read.
+    pub(crate) fn has_room(&self) -> bool {
+        let behind: usize = self.deferred.iter().map(|out| out.stanza.weight()).sum();
+        self.wake.is_some() && self.weight.saturating_sub(behind) < self.max_queued / 4
     }
 
     /// An element that is no stanza: has no number, is never held back.
@@ -614,6 +653,7 @@ impl Stream {
                     self.weight -= bytes.len();
                     out.extend_from_slice(&bytes);
                     self.sm = Some(*management);
+                    session.set_counted();
                 }
                 Some(Item::Stanza(mut next)) => {
                     let before = next.stanza.weight();
@@ -629,18 +669,15 @@ impl Stream {
                         Verdict::HoldLatest => self.hold(next, true),
                         Verdict::Drop => self.weight -= next.stanza.weight(),
                     }
-                    if self.held.len() >= MAX_HELD {
+                    if self.held.len() >= self.max_held {
                         self.release(out);
                         wrote = true;
                     }
                 }
             }
         }
-        if wrote
-            && let Some(sm) = &mut self.sm
-            && !sm.asked
-        {
-            sm.asked = true;
+        if wrote && self.should_ask() {
+            self.asks();
             out.extend_from_slice(b"<r xmlns='urn:xmpp:sm:3'/>");
         }
         !self.queue.is_empty()
@@ -707,6 +744,7 @@ impl Stream {
         next.counted = self.sm.is_some();
         if let Some(sm) = &mut self.sm {
             sm.sent += 1;
+            sm.unasked += 1;
             self.unacked.push_back(next);
         } else if next.role.is_owed() {
             self.unacked.push_back(next);

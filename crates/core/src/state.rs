@@ -5,11 +5,14 @@
 //! what everybody reads. One row per key: a list of ten thousand is never rewritten.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use smallvec::SmallVec;
 use vorpal_proto::jid::{BareJid, Jid};
 
 use crate::store::{BatchId, MapId};
@@ -109,7 +112,6 @@ pub(crate) trait AnyTable: Send {
     fn submit(&mut self, batch: BatchId, rows: &mut Vec<Row>);
     fn discard(&mut self);
     fn complete(&mut self, batch: BatchId, committed: bool);
-    fn is_staged(&self) -> bool;
     /// Whether a row is staged that is not there yet.
     fn adds(&self) -> bool;
     /// Whether a row is staged to be removed.
@@ -159,10 +161,6 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
                 }
             }
         }
-    }
-
-    fn is_staged(&self) -> bool {
-        !self.staged.is_empty()
     }
 
     fn adds(&self) -> bool {
@@ -215,28 +213,46 @@ impl TableKind {
     }
 }
 
-/// All tables of one account.
+/// All tables of one account. One that has no rows takes no memory.
 pub struct States {
-    tables: Vec<Box<dyn AnyTable>>,
+    kinds: Arc<Vec<TableKind>>,
+    tables: Box<[Option<Box<dyn AnyTable>>]>,
+    staged: bool,
+    /// the batches that hold rows of this account and are not written yet
+    pending: SmallVec<[BatchId; 1]>,
+}
+
+/// What a table that was never needed has.
+struct Nothing<K, V>(PhantomData<(K, V)>);
+
+impl<K: 'static, V: 'static> Nothing<K, V> {
+    const ROWS: &'static BTreeMap<K, V> = &BTreeMap::new();
 }
 
 impl States {
-    pub(crate) fn new(kinds: &[TableKind]) -> States {
-        States { tables: kinds.iter().map(|kind| (kind.make)(kind.map, kind.reverse)).collect() }
+    pub(crate) fn new(kinds: Arc<Vec<TableKind>>) -> States {
+        let tables = kinds.iter().map(|_| None).collect();
+        States { kinds, tables, staged: false, pending: SmallVec::new() }
     }
 
     /// A row from the store. Says no if it cannot be read: it is then left alone.
     pub(crate) fn load(&mut self, at: usize, key: &[u8], value: &[u8]) -> bool {
-        self.tables.get_mut(at).is_some_and(|table| table.load(key, value))
+        at < self.tables.len() && self.needed(at).load(key, value)
     }
 
-    fn table<K: Key, V: Value>(&self, map: Map<K, V>) -> &Table<K, V> {
-        self.tables[map.at].any().downcast_ref().expect("a handle is made with its table's types")
+    fn needed(&mut self, at: usize) -> &mut dyn AnyTable {
+        let kind = &self.kinds[at];
+        &mut **self.tables[at].get_or_insert_with(|| (kind.make)(kind.map, kind.reverse))
+    }
+
+    fn table<K: Key, V: Value>(&self, map: Map<K, V>) -> Option<&Table<K, V>> {
+        let table = self.tables[map.at].as_ref()?;
+        Some(table.any().downcast_ref().expect("a handle is made with its table's types"))
     }
 
     /// The rows that are committed.
     pub fn rows<K: Key, V: Value>(&self, map: Map<K, V>) -> &BTreeMap<K, V> {
-        &self.table(map).committed
+        self.table(map).map_or(Nothing::ROWS, |table| &table.committed)
     }
 
     /// The committed value of a cell.
@@ -244,9 +260,27 @@ impl States {
         self.rows(cell).get(&())
     }
 
+    /// The newest rows: with everything that is staged or submitted. What is read together with them is told in the order of
+    /// submissions, so that nobody misses a change that was submitted before.
+    pub fn newest_rows<K: Key, V: Value>(&self, map: Map<K, V>) -> Cow<'_, BTreeMap<K, V>> {
+        let Some(table) = self.table(map) else { return Cow::Borrowed(Nothing::ROWS) };
+        if table.pending.is_empty() && table.staged.is_empty() {
+            return Cow::Borrowed(&table.committed);
+        }
+        let mut rows = table.committed.clone();
+        let pending = table.pending.iter().map(|(_, key, value)| (key, value));
+        for (key, value) in pending.chain(table.staged.iter().map(|(key, value)| (key, value))) {
+            match value {
+                Some(value) => drop(rows.insert(key.clone(), value.clone())),
+                None => drop(rows.remove(key)),
+            }
+        }
+        Cow::Owned(rows)
+    }
+
     /// The newest value of a row: staged, else submitted, else committed.
     pub fn newest<K: Key, V: Value>(&self, map: Map<K, V>, key: &K) -> Option<&V> {
-        let table = self.table(map);
+        let table = self.table(map)?;
         if let Some((_, value)) = table.staged.iter().rev().find(|(k, _)| k == key) {
             return value.as_ref();
         }
@@ -258,7 +292,7 @@ impl States {
 
     /// How many rows there will be when all that is staged and pending is committed; for limits.
     pub fn newest_len<K: Key, V: Value>(&self, map: Map<K, V>) -> usize {
-        let table = self.table(map);
+        let Some(table) = self.table(map) else { return 0 };
         let mut touched: Vec<&K> =
             table.pending.iter().map(|(_, k, _)| k).chain(table.staged.iter().map(|(k, _)| k)).collect();
         touched.sort();
@@ -270,7 +304,7 @@ impl States {
 
     /// The keys of the newest rows.
     pub fn newest_keys<K: Key, V: Value>(&self, map: Map<K, V>) -> Vec<K> {
-        let table = self.table(map);
+        let Some(table) = self.table(map) else { return Vec::new() };
         let mut keys: Vec<K> = table.committed.keys().cloned().collect();
         keys.extend(table.pending.iter().map(|(_, k, _)| k.clone()));
         keys.extend(table.staged.iter().map(|(k, _)| k.clone()));
@@ -283,36 +317,45 @@ impl States {
     /// Sets a row to a value, or removes it, when the stretch's batch is committed.
     pub fn stage<K: Key, V: Value>(&mut self, map: Map<K, V>, key: K, value: Option<V>) {
         let table: &mut Table<K, V> =
-            self.tables[map.at].any_mut().downcast_mut().expect("a handle is made with its table's types");
+            self.needed(map.at).any_mut().downcast_mut().expect("a handle is made with its table's types");
         table.staged.push((key, value));
+        self.staged = true;
     }
 
     pub(crate) fn submit(&mut self, batch: BatchId, rows: &mut Vec<Row>) {
-        for table in &mut self.tables {
+        if !std::mem::take(&mut self.staged) {
+            return;
+        }
+        for table in self.tables.iter_mut().flatten() {
             table.submit(batch, rows);
         }
+        self.pending.push(batch);
     }
 
     /// Whether anything is staged.
     pub(crate) fn is_staged(&self) -> bool {
-        self.tables.iter().any(|table| table.is_staged())
+        self.staged
     }
 
     /// Whether what is staged only adds to what is kept: it has a row that is not there yet, and removes none. `except` is a
     /// table that does not count.
     pub(crate) fn only_adds(&self, except: usize) -> bool {
-        let tables = || self.tables.iter().enumerate().filter(|(at, _)| *at != except).map(|(_, table)| table);
+        let tables =
+            || self.tables.iter().enumerate().filter(|(at, _)| *at != except).filter_map(|(_, table)| table.as_ref());
         tables().any(|table| table.adds()) && !tables().any(|table| table.removes())
     }
 
     pub(crate) fn discard(&mut self) {
-        for table in &mut self.tables {
+        self.staged = false;
+        for table in self.tables.iter_mut().flatten() {
             table.discard();
         }
     }
 
     pub(crate) fn complete(&mut self, batch: BatchId, committed: bool) {
-        for table in &mut self.tables {
+        let Some(at) = self.pending.iter().position(|pending| *pending == batch) else { return };
+        self.pending.remove(at);
+        for table in self.tables.iter_mut().flatten() {
             table.complete(batch, committed);
         }
     }

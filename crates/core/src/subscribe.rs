@@ -103,6 +103,23 @@ impl Core {
         Ok(())
     }
 
+    /// What was to be sent to this account about its subscriptions happens to it at once, as its part of the stretch.
+    pub(crate) fn subscribe_here(&self, now: Timestamp, party: &mut Account, words: &mut Words, theirs: &mut Words) {
+        for say in std::mem::take(&mut words.says) {
+            match say {
+                Say::Route(Work { stanza, .. })
+                    if stanza.head.to.as_ref().is_some_and(|to| to.as_str() == party.jid.as_str())
+                        && crate::plan::subscription_kind(stanza.type_()).is_some() =>
+                {
+                    if let Some(kind) = crate::plan::subscription_kind(stanza.type_()) {
+                        self.run_inbound(now, party, &stanza, kind, theirs);
+                    }
+                }
+                say => words.says.push(say),
+            }
+        }
+    }
+
     fn run_inbound(&self, now: Timestamp, account: &mut Account, stanza: &Stanza, kind: Kind, words: &mut Words) {
         let Some(from) = stanza.head.from.as_ref().map(|from| from.bare()) else { return };
         let mut stanza = stanza.clone();
@@ -163,7 +180,7 @@ impl Core {
 
     /// Presence and the automatic answer that the table asks for, after the commit.
     fn follow(&self, account: &Account, contact: &BareJid, presence: Presence, reply: Option<Kind>, words: &mut Words) {
-        let mut says: SmallVec<[Say; 2]> = SmallVec::new();
+        let mut says: SmallVec<[Say; 1]> = SmallVec::new();
         if presence == Presence::Unavailable {
             says.extend(gone(account, contact));
         }

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use crate::enter::Door;
 use crate::number::{Number, Order};
 use crate::options::{Burst, Extras};
-use crate::process::{Cores, Process};
+use crate::process::{Cores, Meter, Process};
 use crate::report::Report;
 use crate::session::Session;
 
@@ -86,20 +86,21 @@ async fn once(server: Process, options: &Burst, senders: &mut [Session], receive
         timeout(FITS, sender.flush()).await.context("the messages do not fit into the socket: take fewer")??;
     }
     let cores = Cores::of(server)?;
-    let (others_before, cpu_before) = (cores.busy()?, server.cpu_precise()?);
+    let mut meter = Meter::new(server);
+    let (others_before, cpu_before) = (cores.busy()?, meter.read()?);
     drop(stopped);
     let began = Instant::now();
     let (mut wall, mut cpu, mut busy) = (Duration::ZERO, cpu_before, others_before);
     loop {
         tokio::time::sleep(LOOK).await;
-        let (now, used, all) = (began.elapsed(), server.cpu_precise()?, cores.busy()?);
+        let (now, used, all) = (began.elapsed(), meter.read()?, cores.busy()?);
         if (used - cpu).as_secs_f64() > (now - wall).as_secs_f64() / 50.0 {
             (wall, cpu, busy) = (now, used, all);
         } else if now - wall > STILL {
             break;
         }
     }
-    let before_reading = server.cpu_precise()?;
+    let before_reading = meter.read()?;
     for (pair, receiver) in (0..).zip(receivers.iter_mut()) {
         let mut order = Order::new(pair, [options.messages, 0]);
         while !order.complete() {
@@ -110,7 +111,7 @@ async fn once(server: Process, options: &Burst, senders: &mut [Session], receive
             }
         }
     }
-    let after = (server.cpu_precise()? - before_reading).as_secs_f64();
+    let after = (meter.read()? - before_reading).as_secs_f64();
     let (wall, cpu, busy) =
         (wall.as_secs_f64(), (cpu - cpu_before).as_secs_f64(), (busy - others_before).as_secs_f64());
     ensure!(after < cpu / 20.0, "the server had more to do when its messages were read: they did not fit, take fewer");

@@ -1,6 +1,7 @@
 //! What a process and its children have used, read from /proc.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs;
 use std::time::Duration;
 
@@ -37,16 +38,17 @@ impl Process {
         self.0
     }
 
-    /// Time on a core so far, of all threads of the process that live, to the nanosecond; children are left out.
-    pub fn cpu_precise(self) -> Result<Duration> {
-        let mut sum = 0;
+    /// Nanoseconds on a core so far, of each thread of the process that lives.
+    fn threads(self) -> Result<HashMap<OsString, u64>> {
+        let mut all = HashMap::new();
         for thread in fs::read_dir(format!("/proc/{}/task", self.0))? {
-            // A thread may end meanwhile.
-            let Ok(text) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
-            let first = text.split_ascii_whitespace().next().and_then(|field| field.parse::<u64>().ok());
-            sum += first.context("schedstat has another form")?;
+            let thread = thread?;
+            // It may end meanwhile.
+            let Ok(text) = fs::read_to_string(thread.path().join("schedstat")) else { continue };
+            let time = text.split_ascii_whitespace().next().and_then(|field| field.parse().ok());
+            all.insert(thread.file_name(), time.context("schedstat has another form")?);
         }
-        Ok(Duration::from_nanos(sum))
+        Ok(all)
     }
 
     /// Open descriptors of the process and its descendants.
@@ -89,6 +91,27 @@ impl Process {
             family.insert(pid, stat);
         }
         Ok(family)
+    }
+}
+
+/// CPU time to the nanosecond, where steps of 10 ms are too coarse; children are left out.
+#[derive(Debug)]
+pub struct Meter {
+    process: Process,
+    /// What was seen of each thread, those that have ended included, so that the sum never falls.
+    seen: HashMap<OsString, u64>,
+}
+
+impl Meter {
+    /// A meter that has seen nothing.
+    pub fn new(process: Process) -> Meter {
+        Meter { process, seen: HashMap::new() }
+    }
+
+    /// Time on a core so far.
+    pub fn read(&mut self) -> Result<Duration> {
+        self.seen.extend(self.process.threads()?);
+        Ok(Duration::from_nanos(self.seen.values().sum()))
     }
 }
 
@@ -197,9 +220,23 @@ mod tests {
         while began.elapsed() < Duration::from_secs(5) && me.cpu().unwrap() < before + 3 * TICK {}
         assert!(me.cpu().unwrap() > before);
         assert!(me.rss().unwrap() > 500);
-        assert!(me.cpu_precise().unwrap() >= Duration::from_millis(10));
+        assert!(Meter::new(me).read().unwrap() >= Duration::from_millis(10));
         assert!(me.files().unwrap() >= 3);
         assert!(Cores::of(me).unwrap().busy().unwrap() > Duration::ZERO);
+    }
+
+    #[test]
+    fn what_a_thread_has_used_counts_when_it_has_ended() {
+        let mut meter = Meter::new(Process::new(std::process::id()).unwrap());
+        let thread = std::thread::spawn(|| {
+            let began = std::time::Instant::now();
+            while began.elapsed() < Duration::from_millis(20) {}
+            std::thread::sleep(Duration::from_millis(200));
+        });
+        std::thread::sleep(Duration::from_millis(100));
+        let before = meter.read().unwrap();
+        thread.join().unwrap();
+        assert!(meter.read().unwrap() >= before);
     }
 
     #[test]

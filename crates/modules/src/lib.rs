@@ -8,6 +8,7 @@ mod caps;
 pub mod carbons;
 pub mod csi;
 pub mod disco;
+pub mod mam;
 pub mod offline;
 pub mod ping;
 pub mod roster;
@@ -35,6 +36,7 @@ use vorpal_core::module::Module;
 pub static ALL: &[&Module] = &[
     &blocking::MODULE,
     &offline::MODULE,
+    &mam::MODULE,
     &carbons::MODULE,
     &csi::MODULE,
     &smacks::MODULE,
@@ -51,6 +53,7 @@ pub static ALL: &[&Module] = &[
 /// The sections of the configuration that modules read, by the names of the modules. A module that is not here has no
 /// keys of its own.
 pub const SECTIONS: &[vorpal_config::Module] = &[
+    vorpal_config::Module::of::<mam::Config>("mam"),
     vorpal_config::Module::of::<smacks::Config>("smacks"),
     vorpal_config::Module::of::<server_contact_info::Config>("server_contact_info"),
 ];

@@ -315,7 +315,7 @@ impl World {
         let domain = BareJid::of_domain("example.net").unwrap();
         let registry = Registry::build(vorpal_modules::ALL.iter().copied(), names.clone(), |_| None).unwrap();
         names.bind(|name| writer.map(name, Loading::WithOwner)).unwrap();
-        let progress = writer.map("progress", Loading::WithOwner).unwrap();
+        let progress = writer.map("progress", Loading::Cold).unwrap();
         let mut bytes = Random(seed);
         let random = move |out: &mut [u8]| out.iter_mut().for_each(|b| *b = bytes.below(256) as u8);
         let core = Core::new(Arc::new(queue), names, progress, [7; 32], Box::new(random), now);
@@ -473,6 +473,10 @@ impl Peer {
             let query = LogQuery { after: fetch.from.saturating_sub(1), limit: fetch.limit, ..LogQuery::default() };
             let entries = world.reader.log_range(fetch.owner, query).map_err(|e| e.to_string())?;
             self.connection.fetched(fetch, Some(&entries));
+        }
+        while let Some(inquiry) = self.connection.inquiry() {
+            let found = (inquiry.job)(world.reader.as_mut());
+            world.core.answered(now, inquiry.asker, found);
         }
         self.take(reached)?;
         if self.connection.is_over() {

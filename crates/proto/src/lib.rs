@@ -2,6 +2,7 @@
 //!
 //! Pure: nothing here waits, reads a clock, opens a socket or knows of the server.
 
+pub mod archive;
 mod chars;
 pub mod datetime;
 pub mod element;
@@ -14,6 +15,7 @@ pub mod parse;
 mod portable;
 pub mod precis;
 mod reader;
+pub mod rsm;
 pub mod sasl;
 pub mod scan;
 mod space;

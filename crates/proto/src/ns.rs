@@ -112,6 +112,8 @@ namespaces! {
     XML = "http://www.w3.org/XML/1998/namespace";
     /// XEP-0004: data forms.
     DATA_FORMS = "jabber:x:data";
+    /// XEP-0122: what may be put into a field of a data form.
+    DATA_VALIDATE = "http://jabber.org/protocol/xdata-validate";
     /// XEP-0012: last activity.
     LAST = "jabber:iq:last";
     /// XEP-0016: privacy lists.
@@ -166,6 +168,10 @@ namespaces! {
     CORRECT = "urn:xmpp:message-correct:0";
     /// XEP-0313: message archive management.
     MAM = "urn:xmpp:mam:2";
+    /// XEP-0313 §7: queries by id, flipped pages and metadata.
+    MAM_EXTENDED = "urn:xmpp:mam:2#extended";
+    /// XEP-0313 §7: the field `include-groupchat` is understood.
+    MAM_GROUPCHAT = "urn:xmpp:mam:2#groupchat-field";
     /// XEP-0333: displayed markers.
     CHAT_MARKERS = "urn:xmpp:chat-markers:0";
     /// XEP-0334: message processing hints.
@@ -178,12 +184,18 @@ namespaces! {
     STANZA_ID = "urn:xmpp:sid:0";
     /// XEP-0380: explicit message encryption.
     EME = "urn:xmpp:eme:0";
+    /// XEP-0373: OpenPGP for XMPP.
+    OPENPGP = "urn:xmpp:openpgp:0";
+    /// XEP-0027: OpenPGP as it was.
+    OPENPGP_OLD = "jabber:x:encrypted";
     /// XEP-0384: OMEMO, the version in use by most clients.
     OMEMO = "eu.siacs.conversations.axolotl";
     /// XEP-0384: OMEMO 2.
     OMEMO_2 = "urn:xmpp:omemo:2";
     /// XEP-0424: message retraction.
     RETRACT = "urn:xmpp:message-retract:1";
+    /// XEP-0444: message reactions.
+    REACTIONS = "urn:xmpp:reactions:0";
     /// XEP-0440: channel-binding types a server supports.
     SASL_CB = "urn:xmpp:sasl-cb:0";
     /// XEP-0077: in-band registration.

@@ -154,6 +154,20 @@ struct Child {
 struct Body {
     raw: Bytes,
     children: SmallVec<[Child; 4]>,
+    /// the namespaces of the children, each as the bit of [`mark`]
+    marks: u64,
+}
+
+impl Body {
+    fn new(raw: Bytes, children: SmallVec<[Child; 4]>) -> Body {
+        let marks = children.iter().fold(0, |marks, child| marks | mark(child.ns));
+        Body { raw, children, marks }
+    }
+}
+
+/// A bit for a namespace. Most questions are about children that are not there: a missing bit answers them at once.
+fn mark(ns: u16) -> u64 {
+    1 << (ns % 64)
 }
 
 /// A fragment that was appended on the way: a stanza-id, a delay.
@@ -211,7 +225,8 @@ pub struct Stanza {
 /// A child of a stanza that has been looked up but not parsed.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
-    name: &'a str,
+    ns: u16,
+    name: &'a [u8],
     raw: &'a [u8],
 }
 
@@ -220,7 +235,16 @@ impl View<'_> {
     pub fn parse(&self) -> Element {
         let text = std::str::from_utf8(self.raw).unwrap_or_default();
         let parsed = parse::parse_fragment(text).ok().or_else(|| nested(text));
-        parsed.unwrap_or_else(|| el(self.name, ns::CLIENT))
+        parsed.unwrap_or_else(|| el(std::str::from_utf8(self.name).unwrap_or_default(), ns::CLIENT))
+    }
+
+    fn is_in(&self, ns: Ns) -> bool {
+        if ns.id() != 0 { ns.id() == self.ns } else { self.ns == 0 && self.parse().ns() == ns.as_str() }
+    }
+
+    fn is(&self, ns: Ns, name: &str) -> bool {
+        // The number first: nearly every question is answered by it.
+        self.ns == ns.id() && self.name == name.as_bytes() && self.is_in(ns)
     }
 }
 
@@ -312,7 +336,7 @@ impl Stanza {
                 }
             }
         }
-        Ok(Stanza { head, body: Arc::new(Body { raw: raw.into(), children }), edits: Edits::default() })
+        Ok(Stanza { head, body: Arc::new(Body::new(raw.into(), children)), edits: Edits::default() })
     }
 
     fn from_plain(frame: &Bytes, plain: Plain, cx: &StreamContext) -> Result<Stanza, StanzaFault> {
@@ -345,7 +369,7 @@ impl Stanza {
             })
             .collect();
         let raw = frame.slice(plain.body.start as usize..plain.body.end as usize);
-        Ok(Stanza { head, body: Arc::new(Body { raw, children }), edits: Edits::default() })
+        Ok(Stanza { head, body: Arc::new(Body::new(raw, children)), edits: Edits::default() })
     }
 
     /// The kind.
@@ -358,25 +382,34 @@ impl Stanza {
         self.head.type_
     }
 
-    fn views(&self) -> impl Iterator<Item = (u16, View<'_>)> {
-        let raw = &self.body.raw;
-        let own = self.body.children.iter().enumerate().filter(|(i, _)| self.edits.hidden & bit(*i) == 0).map(
-            move |(_, c)| {
-                let name = &raw[c.name.start as usize..c.name.end as usize];
-                let raw = &raw[c.range.start as usize..c.range.end as usize];
-                (c.ns, View { name: std::str::from_utf8(name).unwrap_or_default(), raw })
-            },
-        );
-        let late = self.edits.appended.iter().map(|a| {
-            let name = &a.raw[1..1 + a.name_len as usize];
-            (a.ns, View { name: std::str::from_utf8(name).unwrap_or_default(), raw: &a.raw })
+    fn views(&self) -> impl Iterator<Item = View<'_>> {
+        let Body { raw, children, .. } = &*self.body;
+        let visible = children.iter().enumerate().filter(|(i, _)| self.edits.hidden & bit(*i) == 0);
+        let own = visible.map(move |(_, child)| View {
+            ns: child.ns,
+            name: &raw[child.name.start as usize..child.name.end as usize],
+            raw: &raw[child.range.start as usize..child.range.end as usize],
+        });
+        let late = self.edits.appended.iter().map(|a| View {
+            ns: a.ns,
+            name: &a.raw[1..1 + a.name_len as usize],
+            raw: &a.raw,
         });
         own.chain(late)
     }
 
+    /// False if no child is in the namespace.
+    fn may_have(&self, ns: Ns) -> bool {
+        let late = self.edits.appended.iter().fold(0, |marks, a| marks | mark(a.ns));
+        (self.body.marks | late) & mark(ns.id()) != 0
+    }
+
     /// The first direct child of this name.
     pub fn view(&self, ns: Ns, name: &str) -> Option<View<'_>> {
-        self.views().find(|(id, view)| view.name == name && matches(ns, *id, view)).map(|(_, view)| view)
+        if !self.may_have(ns) {
+            return None;
+        }
+        self.views().find(|view| view.is(ns, name))
     }
 
     /// The first direct child of this name, as a tree.
@@ -391,12 +424,12 @@ impl Stanza {
 
     /// Whether there is any direct child in the namespace.
     pub fn has_any(&self, ns: Ns) -> bool {
-        self.views().any(|(id, view)| matches(ns, id, &view))
+        self.may_have(ns) && self.views().any(|view| view.is_in(ns))
     }
 
     /// The only child of an IQ, as number of namespace and name; none if it has no child (RFC 6120 §8.2.3).
     pub fn payload(&self) -> Option<(u16, View<'_>)> {
-        self.views().next()
+        self.views().next().map(|view| (view.ns, view))
     }
 
     /// How many direct children are visible.
@@ -406,20 +439,20 @@ impl Stanza {
 
     /// All visible children, as trees.
     pub fn children(&self) -> Vec<Element> {
-        self.views().map(|(_, view)| view.parse()).collect()
+        self.views().map(|view| view.parse()).collect()
     }
 
     /// Whether every visible child is in one of the namespaces: what remains besides, say, chat states.
     pub fn only_has(&self, allowed: &[Ns]) -> bool {
-        self.views().all(|(id, view)| allowed.iter().any(|ns| matches(*ns, id, &view)))
+        self.views().all(|view| allowed.iter().any(|ns| view.is_in(*ns)))
     }
 
     /// Hides every direct child of this name that satisfies `which`.
     pub fn hide(&mut self, ns: Ns, name: &str, which: impl Fn(&Element) -> bool) {
-        let goes: SmallVec<[bool; 8]> = self
-            .views()
-            .map(|(id, view)| view.name == name && matches(ns, id, &view) && which(&view.parse()))
-            .collect();
+        if !self.has(ns, name) {
+            return;
+        }
+        let goes: SmallVec<[bool; 8]> = self.views().map(|view| view.is(ns, name) && which(&view.parse())).collect();
         if !goes.contains(&true) {
             return;
         }
@@ -441,13 +474,13 @@ impl Stanza {
     fn rebuilt(&self, goes: &[bool]) -> Body {
         let mut raw = Vec::with_capacity(self.body.raw.len());
         let mut children = SmallVec::new();
-        for ((ns, view), _) in self.views().zip(goes).filter(|(_, goes)| !**goes) {
+        for (view, _) in self.views().zip(goes).filter(|(_, goes)| !**goes) {
             let start = raw.len() as u32;
             raw.extend_from_slice(view.raw);
             let name = start + 1..start + 1 + view.name.len() as u32;
-            children.push(Child { ns, name, range: start..raw.len() as u32 });
+            children.push(Child { ns: view.ns, name, range: start..raw.len() as u32 });
         }
-        Body { raw: raw.into(), children }
+        Body::new(raw.into(), children)
     }
 
     /// Appends a child.
@@ -456,6 +489,33 @@ impl Stanza {
         child.write(&mut raw, ns::CLIENT.as_str());
         let name_len = child.name().len() as u32;
         self.edits.appended.push(Appended { ns: child.ns_id(), name_len, raw: raw.into() });
+    }
+
+    /// Appends another stanza as it is written, inside of these elements, the outermost first (XEP-0297).
+    pub fn append_around(&mut self, inner: &Stanza, wrappers: &[(Ns, &str)]) {
+        let Some((ns, name)) = wrappers.first() else { return };
+        let mut raw = Vec::with_capacity(inner.weight() + wrappers.len() * 96);
+        for (ns, name) in wrappers {
+            raw.push(b'<');
+            raw.extend_from_slice(name.as_bytes());
+            raw.extend_from_slice(b" xmlns='");
+            escape_attr(&mut raw, ns.as_str());
+            raw.extend_from_slice(b"'>");
+        }
+        inner.write(&mut raw, Some(ns::CLIENT));
+        for (_, name) in wrappers.iter().rev() {
+            raw.extend_from_slice(b"</");
+            raw.extend_from_slice(name.as_bytes());
+            raw.push(b'>');
+        }
+        self.edits.appended.push(Appended { ns: ns.id(), name_len: name.len() as u32, raw: raw.into() });
+    }
+
+    /// Appends a child that is written already: one element of this name, well formed, that declares every namespace it
+    /// uses but the content namespace.
+    pub fn append_written(&mut self, ns: Ns, name: &str, raw: Bytes) {
+        debug_assert!(raw.get(1..).is_some_and(|raw| raw.starts_with(name.as_bytes())));
+        self.edits.appended.push(Appended { ns: ns.id(), name_len: name.len() as u32, raw });
     }
 
     /// Replaces the whole body by these children.
@@ -547,7 +607,7 @@ impl Stanza {
         64 + jid(&head.from) + jid(&head.to) + self.body.raw.len() + appended
     }
 
-    /// As a tree, with its content namespace: to be put into another stanza (XEP-0297).
+    /// As a tree, with its content namespace.
     pub fn to_element(&self) -> Element {
         parse::parse_fragment(&self.to_xml()).unwrap_or_else(|_| el(self.head.kind.name(), ns::CLIENT))
     }
@@ -618,10 +678,6 @@ fn join(out: &mut Vec<u8>, rest: &[u8]) {
         }
         _ => out.extend_from_slice(rest),
     }
-}
-
-fn matches(ns: Ns, id: u16, view: &View<'_>) -> bool {
-    if ns.id() != 0 { ns.id() == id } else { id == 0 && view.parse().ns() == ns.as_str() }
 }
 
 /// RFC 6120 §8.1: the attributes that every kind has.

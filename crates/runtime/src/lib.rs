@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, Semaphore};
 use vorpal_core::counts::Count;
 use vorpal_core::join::Fetch;
+use vorpal_core::reading::Inquiry;
 use vorpal_core::server::Core;
 use vorpal_core::session::Wake;
 use vorpal_core::store::{Entry, LogQuery, StoreError};
@@ -35,7 +36,8 @@ pub struct Runtime {
     derivations: Semaphore,
     /// the reads that took longest lately
     pub slow_reads: Slowest<String>,
-    writer: parking_lot::Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// the thread that writes, and the task that tells what is written
+    writer: parking_lot::Mutex<Option<(std::thread::JoinHandle<()>, tokio::task::JoinHandle<()>)>>,
 }
 
 /// The time of day.
@@ -85,6 +87,16 @@ impl Runtime {
         self.slow_reads.note(now, took, what);
     }
 
+    /// Reads what a question needs, and has it answered: beside the connection that asked, which goes on.
+    pub fn inquire(self: &Arc<Runtime>, inquiry: Inquiry) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            let Inquiry { asker, job } = inquiry;
+            let found = this.readers.read(move |reader| Ok(job(reader))).await;
+            this.core.answered(now(), asker, found.unwrap_or_else(|error| Err(error.into())));
+        });
+    }
+
     /// Anything else that is read. Cancel-safe.
     pub fn readers(&self) -> &Readers {
         &self.readers
@@ -96,16 +108,17 @@ impl Runtime {
         tokio::task::spawn_blocking(move || check.run()).await.ok()
     }
 
-    /// Closes the queue and waits until the writer has written it to its end, or it takes too long. Nothing is written
-    /// after that.
+    /// Closes the queue and waits until the writer has written it to its end and all is told, or it takes too long. Nothing is
+    /// written after that.
     pub async fn stop(&self, patience: Duration) {
         self.queue.close();
         let writer = self.writer.lock().take();
-        let Some(writer) = writer else { return };
+        let Some((writer, teller)) = writer else { return };
         let end = tokio::time::Instant::now() + patience;
         while !writer.is_finished() && tokio::time::Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        let _ = tokio::time::timeout_at(end, teller).await;
     }
 
     /// Waits until everything that was submitted is written, or it takes too long.

@@ -7,13 +7,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use smallvec::SmallVec;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use vorpal_core::host::Host;
 use vorpal_core::registry::Names;
 use vorpal_core::server::Core;
 use vorpal_core::store::{Backend, Batch, Loading, Probe, Reader, Row, STORE, Write};
 use vorpal_store::readers as store_readers;
-use vorpal_store::writer::{Queue, Step, Writer};
+use vorpal_store::writer::{Done, Queue, Step, Writer};
 
 use vorpal_store::pulse::Slowest;
 
@@ -47,7 +47,7 @@ pub struct Setup {
 pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
     let (queue, mut writer) = Writer::new(backing.backend);
     setup.names.bind(|name| writer.map(name, Loading::WithOwner)).context("the store's tables")?;
-    let progress = writer.map("progress", Loading::WithOwner).context("the store's tables")?;
+    let progress = writer.map("progress", Loading::Cold).context("the store's tables")?;
     let secret = secret(&queue, &mut writer).context("the store's secret")?;
     let random = |bytes: &mut [u8]| getrandom::fill(bytes).expect("the system has random numbers");
     let core = Core::new(Arc::new(queue.clone()), setup.names, progress, secret, Box::new(random), now());
@@ -62,14 +62,28 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
         tracing::info!(sessions = restored, "sessions are back and wait for their clients");
     }
 
-    let told = core.clone();
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let closing = queue.clone();
     let thread = std::thread::Builder::new().name("writer".into()).spawn(move || {
         writer.run(
             || now().as_millis() * 1000,
-            |done| told.complete(now(), done.into_iter().map(|d| (d.id, d.outcome))),
+            |done| {
+                // Commits that nobody hears of are of no use.
+                if tell.send(done).is_err() {
+                    closing.close();
+                }
+            },
             |error| tracing::warn!(%error, "the store could not do what can wait"),
         );
     })?;
+    // Each commit wakes this task from the writer's thread; it wakes the connections, from a thread that runs them.
+    let completing = core.clone();
+    let teller = tokio::spawn(async move {
+        while let Some(done) = told.recv().await {
+            let done: Vec<Done> = done;
+            completing.complete(now(), done.into_iter().map(|d| (d.id, d.outcome)));
+        }
+    });
 
     let runtime = Arc::new(Runtime {
         core,
@@ -77,7 +91,7 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
         readers: Readers::new(readers, READERS.get()),
         derivations: Semaphore::new(crate::MAX_DERIVATIONS),
         slow_reads: Slowest::default(),
-        writer: parking_lot::Mutex::new(Some(thread)),
+        writer: parking_lot::Mutex::new(Some((thread, teller))),
     });
     let ticking = Arc::downgrade(&runtime);
     tokio::spawn(async move {
@@ -93,6 +107,17 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
         let watching = Arc::downgrade(&runtime);
         tokio::spawn(watch_room(probe, watching));
     }
+    let sweeping = Arc::downgrade(&runtime);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(TICK).await;
+            let Some(runtime) = sweeping.upgrade() else { return };
+            let core = runtime.core.clone();
+            if let Err(error) = runtime.readers.read(move |reader| core.sweep(now(), reader)).await {
+                tracing::error!(%error, "accounts cannot be looked after");
+            }
+        }
+    });
     let wake = Arc::new(Waker::default());
     runtime.core.set_loader(wake.clone());
     let loading = Arc::downgrade(&runtime);

@@ -28,6 +28,8 @@ const EXPECTED: &[(&str, &str)] = &[
 const WRITERS: &[&str] = &[
     "crates/core/src/resume.rs",
     "crates/core/src/session.rs",
+    "crates/core/src/stanza_id.rs",
+    "crates/modules/src/mam/query.rs",
     "crates/core/src/session/managed.rs",
     "crates/net/src/c2s/connection.rs",
 ];

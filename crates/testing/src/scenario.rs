@@ -15,6 +15,9 @@
 //! deeper goes on with the line before. The order is strict within an actor and free between actors. A scene ends with no
 //! unread stanza anywhere. An account exists from the first mention of one of its actors on.
 //!
+//! `archive` as the first line switches on the archive (XEP-0313), with its configuration behind a colon:
+//! `archive: keep = '30d'`. In other scenes there is none.
+//!
 //! An actor is brought to a state by `actor: state, option, …`. States: `connected` (nothing is sent), `opened` (a stream),
 //! `authenticated`, `bound`, `online` (bound and available). Options: `carbons`, `smacks` (what the server asks with `<r/>` is
 //! answered and not shown), `mute` (not answered), `roster`, `blocklist` (asked for), `inactive` (XEP-0352), `priority -1`.
@@ -84,7 +87,7 @@ pub fn play_file(path: &Path, stage: Stage) -> Result<usize, String> {
     let scenes = read(&text).map_err(|(line, why)| format!("{name}:{}: {why}", line + 1))?;
     let (mut wrong, mut edits) = (Vec::new(), Edits::default());
     for scene in &scenes {
-        let mut player = Player::new(stage);
+        let mut player = Player::new(stage, scene)?;
         if let Err((line, why)) = player.play(scene) {
             wrong.push(format!("{name}:{}: scene {}\n{why}", line + 1, scene.name));
         }
@@ -171,15 +174,20 @@ struct Player {
 }
 
 impl Player {
-    fn new(stage: Stage) -> Player {
-        Player {
-            world: World::new(1, stage.store, stage.passthrough, stage.modules),
+    fn new(stage: Stage, scene: &Scene) -> Result<Player, String> {
+        let first = scene.lines.first().map_or("", |line| line.text.as_str());
+        let archive = first.strip_prefix("archive").map(|rest| rest.trim_start_matches(':').replace(',', "\n"));
+        let modules: Vec<_> = stage.modules.iter().copied().filter(|m| archive.is_some() || m.name != "mam").collect();
+        let section = archive.map(|text| text.parse().map(|section| ("mam", section))).transpose();
+        let sections = section.map_err(|error| format!("{first}: {error}"))?.into_iter().collect();
+        Ok(Player {
+            world: World::configured(1, stage.store, stage.passthrough, &modules, sections),
             update: stage.update,
             captures: Captures::new(),
             actors: Vec::new(),
             accounts: Vec::new(),
             edits: Edits::default(),
-        }
+        })
     }
 
     fn play(&mut self, scene: &Scene) -> Result<(), Wrong> {
@@ -236,6 +244,7 @@ impl Player {
             return Ok(());
         }
         match text {
+            _ if line.text.starts_with("archive") => {}
             "server restarts" => self.world.restart(),
             "server crashes" | "server crashes, starts" => self.world.crash(),
             "disk refuses writes" => self.world.mood.refuses.store(true, Ordering::Relaxed),

@@ -107,10 +107,9 @@ impl Connection {
     /// Takes what is to be written, up to about `limit` bytes. True if there is more. At the end of the stream the
     /// connection is closed when all is written: then [`Connection::input`] says so.
     pub fn output(&mut self, out: &mut Vec<u8>, limit: usize) -> bool {
-        if out.is_empty() {
-            std::mem::swap(out, &mut self.out);
-        } else {
+        if !self.out.is_empty() {
             out.append(&mut self.out);
+            self.out = Vec::new();
         }
         let State::Bound(bound) = &self.state else { return false };
         if bound.resuming.is_some() {

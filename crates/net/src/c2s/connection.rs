@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use vorpal_core::account::AccountRef;
 use vorpal_core::host::{Host, Serves};
 use vorpal_core::join::Fetch;
+use vorpal_core::reading::Inquiry;
 use vorpal_core::route::Later;
 use vorpal_core::server::Core;
 use vorpal_core::session::{Session, Wake};
@@ -270,6 +271,14 @@ impl Connection {
         match entries {
             Some(entries) => self.core.fed(&bound.lock, &bound.session, fetch, entries),
             None => self.core.unfed(&bound.session),
+        }
+    }
+
+    /// A question of the session for which the store is to be read now. Tell [`Core::answered`].
+    pub fn inquiry(&self) -> Option<Inquiry> {
+        match &self.state {
+            State::Bound(bound) => self.core.inquiry(&bound.lock, &bound.session),
+            _ => None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The task around one client's connection: the socket, TLS, and what the machine needs.
 //!
 //! A task that waits holds no buffer: bytes are read into one that belongs to the worker, and copied only when there are
-//! any. Everything a connection waits for is polled in one place, so that a client that does not read is still noticed
+//! any; what is to be said is collected in another, and copied only if the socket does not take it. Everything a connection waits for is polled in one place, so that a client that does not read is still noticed
 //! when its session is taken over.
 
 use std::cell::RefCell;
@@ -10,10 +10,10 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use parking_lot::{Mutex, RwLock};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -35,8 +35,10 @@ const READ: usize = 16 * 1024;
 const WRITE: usize = 16 * 1024;
 
 thread_local! {
-    /// Scratch of a worker, never kept across a wait.
+    /// Scratch of a worker, never kept across a wait: what is read.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into());
+    /// The same for what is written.
+    static SAYING: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(2 * WRITE));
 }
 
 /// What all connections of the server share.
@@ -139,7 +141,9 @@ impl Io {
 enum Event {
     Woken,
     Read,
-    Written,
+    /// everything is said and written, and the stream is at its end
+    Over,
+    /// the socket is gone
     Closed,
     TooLate,
 }
@@ -149,9 +153,11 @@ struct Task {
     connection: Connection,
     bell: Arc<Bell>,
     input: BytesMut,
-    output: Vec<u8>,
-    written: usize,
-    /// everything was written, and TLS has it still
+    /// the connection may have something to say
+    unsaid: bool,
+    /// what the socket did not take yet
+    unwritten: BytesMut,
+    /// all of it was written, and TLS has it still
     unflushed: bool,
     peer: SocketAddr,
     guard: Guard,
@@ -211,8 +217,8 @@ async fn log_in(
         connection: Connection::new(core.clone(), settings.clone(), None, bell.clone()),
         bell: bell.clone(),
         input: BytesMut::new(),
-        output: Vec::new(),
-        written: 0,
+        unsaid: false,
+        unwritten: BytesMut::new(),
         unflushed: false,
         peer,
         guard,
@@ -242,19 +248,21 @@ async fn log_in(
                             false
                         }
                     };
-                    need = task.connection.admitted(now(), may);
+                    let next = task.connection.admitted(now(), may);
+                    need = Some(task.go_on(next));
                 }
                 Need::Load(jid) => {
                     let found = shared.runtime.load(jid).await.map(|_| ()).map_err(log_store_error);
-                    need = task.connection.loaded(now(), found);
+                    let next = task.connection.loaded(now(), found);
+                    need = Some(task.go_on(next));
                 }
                 Need::Derive(check) => {
                     let verdict = shared.runtime.derive(*check).await?;
-                    need = task.connection.derived(now(), verdict);
+                    let next = task.connection.derived(now(), verdict);
+                    need = Some(task.go_on(next));
                 }
                 Need::Tls => {
-                    task.take_output();
-                    tokio::time::timeout_at(deadline, task.drain()).await.ok()?;
+                    tokio::time::timeout_at(deadline, task.say_all()).await.ok()?;
                     // RFC 6120 §5.4.3.3: what came before TLS is not to be trusted.
                     task.input = BytesMut::new();
                     let bindings =
@@ -278,16 +286,19 @@ async fn log_in(
             }
             return Some(task);
         }
-        task.take_output();
         match task.event(true, Some(deadline)).await {
             Event::Closed => return None,
+            Event::Over => {
+                task.finish().await;
+                return None;
+            }
             Event::TooLate => {
                 let error = StreamError::from(StreamCondition::ConnectionTimeout).with_text("logging in took too long");
                 task.connection.fail(now(), error);
                 task.finish().await;
                 return None;
             }
-            Event::Woken | Event::Read | Event::Written => {}
+            Event::Woken | Event::Read => {}
         }
     }
 }
@@ -317,14 +328,13 @@ async fn bound(shared: &Arc<Shared>, task: &mut Task) {
             let entries = shared.runtime.fetch(fetch).await;
             task.connection.fetched(fetch, entries.as_deref().ok());
         }
-        task.take_output();
-        if task.connection.is_over() && task.is_written() {
-            return task.finish().await;
+        while let Some(inquiry) = task.connection.inquiry() {
+            shared.runtime.inquire(inquiry);
         }
-        let reads = reads && !task.connection.is_over();
         let until = resting.filter(|_| reads);
         match task.event(reads && until.is_none(), until).await {
             Event::Closed => return,
+            Event::Over => return task.finish().await,
             // It has rested long enough.
             Event::TooLate => resting = None,
             Event::Read => {
@@ -332,7 +342,7 @@ async fn bound(shared: &Arc<Shared>, task: &mut Task) {
                 let rest = task.throttle.take(shared.began.elapsed(), fresh);
                 resting = (!rest.is_zero()).then(|| tokio::time::Instant::now() + rest);
             }
-            Event::Woken | Event::Written => {}
+            Event::Woken => {}
         }
     }
 }
@@ -368,24 +378,15 @@ impl Task {
         Some(bindings)
     }
 
-    /// Takes what there is to write, if the last of it is written.
-    fn take_output(&mut self) {
-        if self.is_written() {
-            self.output.clear();
-            self.written = 0;
-            self.connection.output(&mut self.output, WRITE);
-            if self.output.is_empty() {
-                self.output = Vec::new();
-            }
-        }
+    /// What the connection needs next. What the client sent ahead of an answer is in the buffer already: no event will
+    /// announce it.
+    fn go_on(&mut self, next: Option<Need>) -> Need {
+        next.unwrap_or_else(|| self.connection.input(now(), &mut self.input))
     }
 
-    fn is_written(&self) -> bool {
-        self.written >= self.output.len() && !self.unflushed
-    }
-
-    /// Waits for the next thing to happen. Cancel-safe.
+    /// Says what there is to say and waits for the next thing to happen. Cancel-safe.
     async fn event(&mut self, reads: bool, deadline: Option<tokio::time::Instant>) -> Event {
+        self.unsaid = true;
         let next = poll_fn(|cx| self.poll(cx, reads));
         match deadline {
             None => next.await,
@@ -394,20 +395,16 @@ impl Task {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, reads: bool) -> Poll<Event> {
-        if !self.is_written() {
-            match self.poll_write(cx) {
-                Poll::Ready(Ok(())) => {
-                    self.connection.written();
-                    return Poll::Ready(Event::Written);
-                }
-                Poll::Ready(Err(_)) => return Poll::Ready(Event::Closed),
-                Poll::Pending => {}
-            }
-        }
+        let over = match self.poll_say(cx) {
+            Poll::Ready(Ok(())) if self.connection.is_over() => return Poll::Ready(Event::Over),
+            Poll::Ready(Ok(())) => false,
+            Poll::Ready(Err(_)) => return Poll::Ready(Event::Closed),
+            Poll::Pending => self.connection.is_over(),
+        };
         if self.bell.poll(cx).is_ready() {
             return Poll::Ready(Event::Woken);
         }
-        if !reads {
+        if !reads || over {
             return Poll::Pending;
         }
         let (io, input, fresh) = (&mut self.io, &mut self.input, &mut self.fresh);
@@ -428,39 +425,71 @@ impl Task {
         })
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        while self.written < self.output.len() {
-            match self.io.poll_write(cx, &self.output[self.written..]) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(n)) => {
-                    self.written += n;
-                    self.connection.core.counts.add(Count::BytesOut, n as u64);
-                    self.unflushed = true;
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        if self.unflushed {
-            match self.io.poll_flush(cx) {
-                Poll::Ready(Ok(())) => self.unflushed = false,
-                other => return other,
+    /// Writes until there is nothing to say, or the socket takes no more.
+    fn poll_say(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        while self.unsaid || self.unflushed || !self.unwritten.is_empty() {
+            ready!(self.poll_rest(cx))?;
+            if self.unsaid {
+                SAYING.with_borrow_mut(|saying| {
+                    saying.clear();
+                    self.unsaid = self.connection.output(saying, WRITE);
+                    self.write(cx, saying)
+                })?;
             }
         }
         Poll::Ready(Ok(()))
     }
 
-    async fn drain(&mut self) {
-        let _ = poll_fn(|cx| self.poll_write(cx)).await;
+    /// Writes bytes; what the socket does not take is kept.
+    fn write(&mut self, cx: &mut Context<'_>, mut bytes: &[u8]) -> std::io::Result<()> {
+        while !bytes.is_empty() {
+            match self.io.poll_write(cx, bytes)? {
+                Poll::Ready(0) => return Err(std::io::ErrorKind::WriteZero.into()),
+                Poll::Ready(n) => {
+                    bytes = &bytes[n..];
+                    self.connection.core.counts.add(Count::BytesOut, n as u64);
+                    self.unflushed = true;
+                }
+                Poll::Pending => {
+                    self.unwritten.extend_from_slice(bytes);
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what was kept.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        while !self.unwritten.is_empty() {
+            match ready!(self.io.poll_write(cx, &self.unwritten))? {
+                0 => return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
+                n => {
+                    self.unwritten.advance(n);
+                    self.connection.core.counts.add(Count::BytesOut, n as u64);
+                }
+            }
+            self.unflushed = true;
+        }
+        if self.unflushed {
+            ready!(self.io.poll_flush(cx))?;
+            self.unflushed = false;
+            self.unwritten = BytesMut::new();
+            self.connection.written();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    async fn say_all(&mut self) {
+        self.unsaid = true;
+        let _ = poll_fn(|cx| self.poll_say(cx)).await;
     }
 
     /// Writes what is left and closes, within a bound.
     async fn finish(&mut self) {
         const PATIENCE: Duration = Duration::from_secs(5);
         let rest = async {
-            self.drain().await;
-            self.take_output();
-            self.drain().await;
+            self.say_all().await;
             let _ = poll_fn(|cx| self.io.poll_shutdown(cx)).await;
         };
         let _ = tokio::time::timeout(PATIENCE, rest).await;

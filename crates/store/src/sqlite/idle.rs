@@ -172,9 +172,7 @@ fn sweep(group: &mut Group<'_>, owner: Owner, phase: u8, mut room: usize) -> Res
         room -= group.sql.prepare_cached(&sql)?.execute(params![int(owner), limit])?;
     }
     let limit = u32::try_from(room).unwrap_or(u32::MAX);
-    let entries = group.candidates(owner, 0, EntryId::MAX, 0, limit)?;
-    room -= entries.len();
-    entries.into_iter().try_for_each(|id| group.let_go(owner, id))?;
+    room -= group.trim(owner, 0, EntryId::MAX, 0, limit)?;
     if room > 0 {
         let sql =
             if phase == 0 { "DELETE FROM dead WHERE owner = ?1" } else { "UPDATE dead SET phase = 2 WHERE owner = ?1" };

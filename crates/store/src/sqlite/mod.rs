@@ -296,7 +296,7 @@ impl Sqlite {
         self.next_owner = pending.next_owner;
         let mut tail = lock(&self.tail);
         pending.added.into_iter().for_each(|(owner, entry)| tail.push(owner, entry));
-        pending.gone.into_iter().for_each(|(owner, id)| tail.remove(owner, id));
+        pending.gone.chunk_by(|a, b| a.0 == b.0).for_each(|gone| tail.remove(gone));
         tail.last = self.last;
     }
 

@@ -33,15 +33,17 @@ impl Tail {
         self.refs += 1;
     }
 
-    /// Removes an entry, if it is there.
-    pub fn remove(&mut self, owner: Owner, id: EntryId) {
-        let Some(refs) = self.by_owner.get_mut(&owner) else { return };
-        if let Ok(at) = refs.binary_search_by_key(&id, |r| r.id) {
-            refs.remove(at);
-            self.refs -= 1;
-        }
+    /// Removes entries of one owner, of those that are there.
+    pub fn remove(&mut self, gone: &[(Owner, EntryId)]) {
+        let Some((owner, _)) = gone.first() else { return };
+        let Some(refs) = self.by_owner.get_mut(owner) else { return };
+        let mut gone: Vec<EntryId> = gone.iter().map(|(_, id)| *id).collect();
+        gone.sort_unstable();
+        let before = refs.len();
+        refs.retain(|r| gone.binary_search(&r.id).is_err());
+        self.refs -= before - refs.len();
         if refs.is_empty() {
-            self.by_owner.remove(&owner);
+            self.by_owner.remove(owner);
         }
     }
 
@@ -128,9 +130,8 @@ mod tests {
     #[test]
     fn what_is_removed_is_not_counted_and_a_stranger_is_passed_over() {
         let mut tail = tail();
-        tail.remove(5, 3);
-        tail.remove(5, 99);
-        tail.remove(77, 1);
+        tail.remove(&[(5, 99), (5, 3)]);
+        tail.remove(&[(77, 1)]);
         assert_eq!((tail.len(), tail.of(5).len()), (4, 2));
     }
 

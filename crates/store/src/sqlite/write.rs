@@ -94,8 +94,7 @@ impl Group<'_> {
             Write::Log(entry) => self.append(entry),
             Write::LogDelete { owner, ids } => ids.iter().try_for_each(|id| self.let_go(*owner, *id)),
             Write::LogTrim { owner, after, before, keep, limit } => {
-                let ids = self.candidates(*owner, *after, *before, *keep, *limit)?;
-                ids.into_iter().try_for_each(|id| self.let_go(*owner, id))
+                self.trim(*owner, *after, *before, *keep, *limit).map(|_| ())
             }
             Write::LogEdit { owner, id, set, clear, meta, body } => {
                 for sql in [EDIT_A, EDIT_B] {
@@ -218,43 +217,73 @@ impl Group<'_> {
         Ok(())
     }
 
-    /// The first entries of an owner between two ids with none of the flags `keep`: from the index, the tail, and this group.
-    pub fn candidates(
-        &mut self,
+    /// The owner lets go of its first entries between two ids with none of the flags `keep`: of those in the index, in the
+    /// tail, and of this group. Returns of how many.
+    pub fn trim(&mut self, owner: Owner, after: EntryId, before: EntryId, keep: u8, limit: u32) -> Result<usize, No> {
+        let most = usize::try_from(limit).unwrap_or(usize::MAX);
+        let unindexed = self.unindexed(owner, after, before);
+        let end = unindexed.first().copied().unwrap_or(before);
+        let indexed = self.indexed(owner, after, end, keep, limit)?;
+        let mut count = indexed.len();
+        indexed.into_iter().try_for_each(|id| self.let_go(owner, id))?;
+        // Where one entry is archived, or is somebody else's too, so are the others.
+        let mut alone = true;
+        for id in unindexed {
+            if count >= most {
+                break;
+            }
+            alone = alone && id > self.indexed && self.remove_own(owner, id, keep)?;
+            count += usize::from(alone || self.let_go_unless(owner, id, keep)?);
+        }
+        Ok(count)
+    }
+
+    fn unindexed(&self, owner: Owner, after: EntryId, before: EntryId) -> Vec<EntryId> {
+        let mut ids: Vec<EntryId> = {
+            let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+            tail.between(owner, after, before).iter().map(|r| r.id).collect()
+        };
+        let within = |r: &Ref| r.id > after && r.id < before;
+        ids.extend(self.pending.added.iter().filter(|(o, r)| *o == owner && within(r)).map(|(_, r)| r.id));
+        ids
+    }
+
+    fn indexed(
+        &self,
         owner: Owner,
         after: EntryId,
         before: EntryId,
         keep: u8,
         limit: u32,
-    ) -> Result<Vec<EntryId>, No> {
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let within = |r: &Ref| r.id > after && r.id < before;
-        let mut unindexed: Vec<EntryId> = {
-            let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-            tail.between(owner, after, before).iter().map(|r| r.id).collect()
-        };
-        let added = self.pending.added.iter().filter(|(o, r)| *o == owner && within(r));
-        unindexed.extend(added.map(|(_, r)| r.id));
-        let end = unindexed.first().copied().unwrap_or(before);
-
+    ) -> rusqlite::Result<Vec<EntryId>> {
         let sql = "SELECT o.id FROM log_owner o CROSS JOIN log l ON l.id = o.id WHERE o.owner = ?1 AND o.id > ?2 AND o.id < ?3 \
                    AND ?1 IN (l.owner_a, l.owner_b) AND CASE WHEN l.owner_a IS ?1 THEN l.bits_a ELSE l.bits_b END & ?4 = 0 ORDER BY o.id LIMIT ?5";
         let mut statement = self.sql.prepare_cached(sql)?;
-        let values = params![int(owner), int(after), int(end), keep, i64::try_from(limit).unwrap_or(i64::MAX)];
-        let rows = statement.query_map(values, |r| r.get(0).map(uint))?;
-        let mut ids = rows.collect::<rusqlite::Result<Vec<EntryId>>>()?;
+        let rows =
+            statement.query_map(params![int(owner), int(after), int(before), keep, limit], |r| r.get(0).map(uint))?;
+        rows.collect()
+    }
+
+    /// Removes an entry that is in no index, if it is nobody else's and has none of the flags `keep`. Returns whether it was.
+    fn remove_own(&mut self, owner: Owner, id: EntryId, keep: u8) -> Result<bool, No> {
+        let sql = "DELETE FROM log WHERE id = ?1 AND owner_a = ?2 AND owner_b IS NULL AND bits_a & ?3 = 0";
+        let gone = self.sql.prepare_cached(sql)?.execute(params![int(id), int(owner), keep])? > 0;
+        if gone {
+            self.pending.gone.push((owner, id));
+            self.pending.deleted = true;
+        }
+        Ok(gone)
+    }
+
+    /// One owner lets go of an entry that has none of the flags `keep`. Returns whether it has.
+    fn let_go_unless(&mut self, owner: Owner, id: EntryId, keep: u8) -> Result<bool, No> {
         let sql = "SELECT 1 FROM log WHERE id = ?1 AND ?2 IN (owner_a, owner_b) \
                    AND CASE WHEN owner_a IS ?2 THEN bits_a ELSE bits_b END & ?3 = 0";
-        let mut statement = self.sql.prepare_cached(sql)?;
-        for id in unindexed {
-            if ids.len() >= limit {
-                break;
-            }
-            if statement.exists(params![int(id), int(owner), keep])? {
-                ids.push(id);
-            }
+        let found = self.sql.prepare_cached(sql)?.exists(params![int(id), int(owner), keep])?;
+        if found {
+            self.let_go(owner, id)?;
         }
-        Ok(ids)
+        Ok(found)
     }
 
     // --- rows -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,126 @@
+//! Looking after every account, whether somebody uses it or not: a few with each tick, all of them about once an hour.
+
+use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::jid::BareJid;
+
+use crate::server::Core;
+use crate::store::{self, Batch, EntryId, Kind, OwnerRow, Reader, Write};
+
+/// So many accounts are looked at with one tick.
+pub const ACCOUNTS: usize = 16;
+
+/// So long nothing is looked at when all were.
+pub const REST: std::time::Duration = std::time::Duration::from_secs(3600);
+
+/// What a handler of [`crate::module::Setup::each_account`] gets: one account, and the store to read it from.
+pub struct SweepCx<'a> {
+    /// the account
+    pub account: &'a OwnerRow,
+    /// everything of its log up to here was taken, by every session that needs it
+    pub floor: EntryId,
+    /// answers what is asked
+    pub reader: &'a mut dyn Reader,
+    /// the time
+    pub now: Timestamp,
+    writes: Vec<Write>,
+    again: bool,
+}
+
+impl SweepCx<'_> {
+    /// Lets go of the oldest entries below an id, at most so many. Those that are not taken yet stay.
+    pub fn trim(&mut self, before: EntryId, limit: u32) {
+        let before = before.min(self.floor.saturating_add(1));
+        self.writes.push(Write::LogTrim { owner: self.account.owner, after: 0, before, keep: 0, limit });
+    }
+
+    /// There is more to do here: the account is looked at once more with the next tick.
+    pub fn again(&mut self) {
+        self.again = true;
+    }
+}
+
+pub(crate) type SweepHandler = Box<dyn Fn(&mut SweepCx<'_>) -> store::Result<()> + Send + Sync>;
+
+/// How far it is.
+#[derive(Default)]
+pub(crate) struct Progress {
+    host: usize,
+    past: Option<Box<str>>,
+    rests_until: Timestamp,
+}
+
+impl Core {
+    /// Looks after the next few accounts. To be called with each tick, where waiting for the disk is allowed; by one at a
+    /// time.
+    ///
+    /// # Errors
+    /// The store cannot be read; the same accounts are tried again.
+    pub fn sweep(&self, now: Timestamp, reader: &mut dyn Reader) -> store::Result<()> {
+        let (host, past) = {
+            let mut progress = self.sweeping.lock();
+            if progress.rests_until > now {
+                return Ok(());
+            }
+            let hosts = self.hosts();
+            while hosts.get(progress.host).is_some_and(|host| host.registry().sweeps.is_empty()) {
+                *progress = Progress { host: progress.host + 1, ..Progress::default() };
+            }
+            let Some(host) = hosts.get(progress.host) else {
+                *progress = Progress { rests_until: now.plus(REST), ..Progress::default() };
+                return Ok(());
+            };
+            (host.clone(), progress.past.clone())
+        };
+        let registry = host.registry();
+        let accounts = reader.owners(Kind::Account, host.domain(), past.as_deref(), ACCOUNTS)?;
+        let all = accounts.len() < ACCOUNTS;
+        let (mut done, mut finished) = (past, true);
+        for account in accounts {
+            let floor = self.floor(&account, reader)?;
+            let mut cx = SweepCx { account: &account, floor, reader, now, writes: Vec::new(), again: false };
+            for (_, handler) in &registry.sweeps {
+                handler(&mut cx)?;
+            }
+            let SweepCx { writes, again, .. } = cx;
+            if !writes.is_empty() {
+                self.submit_alone(now, writes);
+            }
+            if again {
+                finished = false;
+                break;
+            }
+            done = Some(account.name);
+        }
+        let mut progress = self.sweeping.lock();
+        match all && finished {
+            true => *progress = Progress { host: progress.host + 1, ..Progress::default() },
+            false => progress.past = done,
+        }
+        Ok(())
+    }
+
+    /// Writes on which nothing that is in memory depends: if they fail they are made again some time.
+    fn submit_alone(&self, now: Timestamp, writes: Vec<Write>) {
+        let mut writes = Some(writes);
+        self.journal.submit(now.as_millis() * 1000, &mut |ids| Batch {
+            id: ids.batch(),
+            now: now.as_millis(),
+            writes: writes.take().unwrap_or_default(),
+            ..Batch::default()
+        });
+    }
+
+    /// Up to where an account's log was taken by all who need it.
+    fn floor(&self, account: &OwnerRow, reader: &mut dyn Reader) -> store::Result<EntryId> {
+        let jid = BareJid::new(&account.name, &account.host);
+        if let Some(lock) = jid.ok().and_then(|jid| self.loaded(jid.as_str())) {
+            let account = lock.lock();
+            let sessions = account.sessions.iter().map(|session| session.stream());
+            let cursors = sessions.filter(|stream| stream.is_resumable()).map(|stream| stream.cursor);
+            return Ok(cursors.fold(account.log.stored, EntryId::min));
+        }
+        // It has no session: those that can be resumed keep it loaded.
+        let row = reader.map_get(self.names.map_id(self.tables.cursor.at), account.owner, &[])?;
+        Ok(row.and_then(|row| serde_json::from_slice(&row.value).ok()).unwrap_or(0))
+    }
+}

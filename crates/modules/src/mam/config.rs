@@ -1,0 +1,90 @@
+//! What an operator says of archives.
+
+use serde::{Deserialize, Deserializer};
+use vorpal_config::{Bounded, DAY, HOUR, Period, Setting, Shape, choice, section};
+use vorpal_proto::archive;
+
+section! {
+    /// The archive of each account's messages (XEP-0313).
+    pub(crate) struct Config in "modules.mam" {
+        /// Whose messages are archived for users who have not chosen themselves: everybody's, nobody's, or those of the contacts in the roster.
+        default: Rule = Rule::Always, example "roster";
+        /// How long messages stay in the archive; then they are deleted, within about an hour.
+        keep: Keep = Keep::Forever, example "365d";
+        /// The most messages a client is given at once. It gets the rest by asking again.
+        max_page: Bounded<u32, 1, 1_000> = Bounded::clamp(250), example 100;
+    }
+}
+
+choice! {
+    /// Whose messages are archived.
+    pub(crate) enum Rule {
+        /// Everybody's.
+        Always = "always",
+        /// Nobody's.
+        Never = "never",
+        /// Those of the contacts in the roster.
+        Roster = "roster",
+    }
+}
+
+impl From<Rule> for archive::Rule {
+    fn from(rule: Rule) -> archive::Rule {
+        match rule {
+            Rule::Always => archive::Rule::Always,
+            Rule::Never => archive::Rule::Never,
+            Rule::Roster => archive::Rule::Roster,
+        }
+    }
+}
+
+/// How long something is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    Forever,
+    For(Bounded<Period, HOUR, { 36_500 * DAY }>),
+}
+
+impl Setting for Keep {
+    const SHAPE: Shape = Shape::Text;
+
+    fn expected() -> String {
+        "\"forever\", or a period such as \"30d\" of at least an hour".into()
+    }
+
+    fn to_toml(&self) -> Option<String> {
+        match self {
+            Keep::Forever => Some("\"forever\"".into()),
+            Keep::For(period) => period.to_toml(),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Keep {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Keep, D::Error> {
+        use serde::de::{Error, IntoDeserializer};
+        let text = String::deserialize(deserializer)?;
+        if text == "forever" {
+            return Ok(Keep::Forever);
+        }
+        let text: serde::de::value::StrDeserializer<'_, D::Error> = text.as_str().into_deserializer();
+        let period = Bounded::deserialize(text);
+        period.map(Keep::For).map_err(|_| D::Error::custom(format!("has to be {}", Keep::expected())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_messages_are_kept_is_a_period_or_forever() {
+        let read = |text: &str| toml::from_str::<Config>(&format!("keep = {text}")).map(|config| config.keep);
+        assert_eq!(read("\"forever\"").expect("a word"), Keep::Forever);
+        let Keep::For(period) = read("\"365d\"").expect("a period") else { panic!("not a period") };
+        assert_eq!(period.get(), Period::from_millis(365 * DAY));
+        for wrong in ["\"1m\"", "\"\"", "\"never\"", "30", "true"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! XEP-0313: Message Archive Management; XEP-0441: its preferences; XEP-0059: its pages; XEP-0359: its ids; XEP-0334: hints.
+//!
+//! Keeps what a user sends and receives, and gives it back page by page to each of the user's clients, under the ids that
+//! were told when the messages came.
+//!
+//! Hooks:  message/Clean, message/Record
+//! Also:   each account, where `keep` is a time
+//! Stores: account state `mam_prefs`; its messages are the entries of the log that have the flag
+//! Config: `default`, `keep`, `max_page`
+//! Limits: 128 KiB and `max_page` messages in a page; 1,000 addresses in a list of preferences; 8 questions at once
+//! Not:    archives of rooms (§3.3.2), messages of rooms in archives of users (§4.1.4), search (XEP-0431)
+
+mod config;
+mod expire;
+mod keep;
+mod prefs;
+mod query;
+
+use vorpal_core::hook::Answer;
+use vorpal_core::plan::Plan;
+use vorpal_core::roster::{self, RosterItem};
+use vorpal_core::stanza_id;
+use vorpal_core::state::Cell;
+use vorpal_proto::archive;
+use vorpal_proto::jid::BareJid;
+
+use crate::prelude::*;
+pub(crate) use config::Config;
+use config::Keep;
+use prefs::Stored;
+
+/// The module.
+pub static MODULE: Module = Module {
+    name: "mam",
+    xeps: &[Xep(59, "1.0"), Xep(313, "1.1.3"), Xep(334, "1.0.0"), Xep(359, "0.7.0"), Xep(441, "0.2.0")],
+    setup,
+};
+
+fn setup(m: &mut Setup<'_>) -> Result {
+    let config = m.config::<Config>()?;
+    let recorder = Recorder {
+        prefs: m.account_state::<Stored>("mam_prefs"),
+        roster: m.account_map::<BareJid, RosterItem>("roster"),
+        default: config.default.into(),
+    };
+    // §7, XEP-0059 §4, XEP-0359 §5: said by what has the archive, which is the account.
+    for feature in [ns::MAM, ns::MAM_EXTENDED, ns::MAM_GROUPCHAT, ns::RSM, ns::STANZA_ID] {
+        m.account_feature(feature);
+    }
+    m.on_message(Phase::Clean, strip_ids);
+    m.on_message(Phase::Record, move |cx, msg| recorder.record(cx, msg));
+    let Recorder { prefs, default, .. } = recorder;
+    m.iq_get(At::OwnAccount, ns::MAM, "prefs", move |cx, _| prefs::show(cx, prefs, default));
+    m.iq_set(At::OwnAccount, ns::MAM, "prefs", move |cx, given| prefs::change(cx, prefs, given));
+    m.iq_get(At::OwnAccount, ns::MAM, "query", |_, _| ok_with(archive::fields()));
+    m.iq_get_reading(At::OwnAccount, ns::MAM, "metadata", |cx, _| query::metadata(cx));
+    let max_page = config.max_page.get();
+    m.iq_set_reading(At::OwnAccount, ns::MAM, "query", move |cx, asked| query::ask(cx, asked, max_page));
+    // §8.1. Strangers are not even told that there is an account.
+    for name in ["query", "prefs", "metadata"] {
+        m.iq_get(At::Contacts, ns::MAM, name, |_, _| forbidden());
+        m.iq_set(At::Contacts, ns::MAM, name, |_, _| forbidden());
+    }
+    if let Keep::For(period) = config.keep {
+        m.each_account(move |cx| expire::expire(cx, period.get().as_duration()));
+    }
+    Ok(())
+}
+
+fn forbidden() -> Answer {
+    Err(StanzaError::forbidden("this is not your archive"))
+}
+
+/// XEP-0359 §3: nobody but us says what the ids of our accounts are, neither to their peers nor to themselves.
+fn strip_ids(cx: &mut MessageCx<'_>, msg: &mut Stanza) -> Flow {
+    stanza_id::strip(msg, cx.account.jid.as_str());
+    Flow::Next
+}
+
+#[derive(Clone, Copy)]
+struct Recorder {
+    prefs: Cell<Stored>,
+    roster: Map<BareJid, RosterItem>,
+    default: archive::Rule,
+}
+
+impl Recorder {
+    fn record(&self, cx: &mut MessageCx<'_>, msg: &mut Stanza) -> Flow {
+        let kept = match cx.plan {
+            // §6.1: what is refused, or goes nowhere, is in no archive.
+            Plan::Open | Plan::Bounce(_) | Plan::Ignore => Err("not delivered"),
+            Plan::Deliver(_) | Plan::Keep => keep::judge(msg),
+        };
+        let kept = kept.and_then(|why| if self.wanted(cx) { Ok(why) } else { Err("preferences") });
+        tracing::trace!(module = "mam", account = %cx.account.jid, dir = ?cx.dir, ?kept);
+        if kept.is_ok() {
+            cx.fx.archive();
+        }
+        Flow::Next
+    }
+
+    /// XEP-0441 §2.3: by the other side's address.
+    fn wanted(&self, cx: &MessageCx<'_>) -> bool {
+        let in_roster = || roster::lists(self.roster, cx.account, cx.peer.bare_str());
+        match cx.account.states.get(self.prefs) {
+            Some(Stored(prefs)) => prefs.wants(cx.peer, in_roster),
+            None => match self.default {
+                archive::Rule::Always => true,
+                archive::Rule::Never => false,
+                archive::Rule::Roster => in_roster(),
+            },
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! A query and its results (XEP-0313 §4), the archive's ends (§5).
+//!
+//! A page is found by the ids of its ends in the log's own index, of the account or of the account and one peer, so that its
+//! cost does not grow with the archive.
+
+use bytes::Bytes;
+use vorpal_core::hook::reply;
+use vorpal_core::reading::{Committed, Found, Job, MAX_FOUND, ReadError, busy};
+use vorpal_core::stanza_id::IdKey;
+use vorpal_core::store::{Direction, Entry, EntryId, LogQuery, Owner, flags};
+use vorpal_proto::archive::{self, End, Fin, Query};
+use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::jid::Jid;
+use vorpal_proto::rsm::{Ends, Page, Place};
+use vorpal_proto::write::escape_attr;
+
+use crate::prelude::*;
+
+/// So many messages are counted where the number of all is asked for; of more than that it is not told.
+const MAX_COUNT: usize = 10_000;
+
+/// So many messages with one bare address are looked at for those with one of its resources, for one page.
+const MAX_SEARCHED: usize = 20_000;
+
+/// So many entries are read from the log at a time.
+const PIECE: usize = 64;
+
+type Read<T> = std::result::Result<T, ReadError>;
+
+/// Whose archive it is, and who asks.
+struct Archive {
+    owner: Owner,
+    ids: IdKey,
+    own: Jid,
+    asker: Jid,
+}
+
+impl Archive {
+    fn of(cx: &mut IqCx<'_>) -> std::result::Result<Archive, StanzaError> {
+        let asker = cx.asker.clone();
+        let account = cx.account()?;
+        Ok(Archive { owner: account.owner, ids: account.ids(), own: account.jid.as_jid().clone(), asker })
+    }
+
+    /// The message of this id, if it is in the archive. For one that is not: §4.1.3, §4.3.2.
+    fn find(&self, store: &mut Committed<'_>, id: &str) -> Read<Entry> {
+        let entry = self.ids.read(id).filter(|entry| *entry < store.horizon);
+        let entry = entry.map(|entry| store.reader.log_get(self.owner, entry)).transpose()?.flatten();
+        entry.filter(|entry| entry.flags & flags::ARCHIVED != 0).ok_or_else(|| StanzaError::not_found().into())
+    }
+}
+
+/// §5.
+pub(super) fn metadata(cx: &mut IqCx<'_>) -> std::result::Result<Job, StanzaError> {
+    let archive = Archive::of(cx)?;
+    Ok(Box::new(move |store| {
+        let mut end = |newest_first| -> Read<Option<End>> {
+            let before = store.horizon;
+            let query = LogQuery { before, flags: flags::ARCHIVED, newest_first, limit: 1, ..LogQuery::default() };
+            let entries = store.reader.log_range(archive.owner, query)?;
+            Ok(entries.first().map(|e| End { id: archive.ids.tell(e.id), time: Timestamp::from_millis(e.time) }))
+        };
+        let ends = end(false)?.zip(end(true)?);
+        let payload = archive::metadata(ends.as_ref().map(|(first, last)| (first, last)));
+        Ok(Found { messages: Vec::new(), reply: reply(payload) })
+    }))
+}
+
+/// §4.
+pub(super) fn ask(cx: &mut IqCx<'_>, asked: &Element, max_page: u32) -> std::result::Result<Job, StanzaError> {
+    let query = Query::read(asked)?;
+    // §6.1.3: an account's archive has no nodes.
+    if query.node.is_some() {
+        return Err(StanzaError::not_found());
+    }
+    // XEP-0059 §2.6: counting up to there would cost more than any page.
+    if matches!(query.page.place, Place::At(index) if index > 0) {
+        return Err(StanzaError::feature_not_implemented().with_text("pages are found by id, not by index"));
+    }
+    let archive = Archive::of(cx)?;
+    let max = query.page.max.unwrap_or(max_page).min(max_page) as usize;
+    Ok(Box::new(move |store| Search { archive, query, max }.run(store)))
+}
+
+struct Search {
+    archive: Archive,
+    query: Query,
+    max: usize,
+}
+
+/// Between which two entries a page lies, neither included.
+#[derive(Clone, Copy)]
+struct Span {
+    after: EntryId,
+    before: EntryId,
+}
+
+/// The messages of a page, oldest first, and whether there are more in the direction in which it was looked for.
+struct Hits {
+    entries: Vec<Entry>,
+    more: bool,
+}
+
+impl Search {
+    fn run(&self, store: &mut Committed<'_>) -> Read<Found> {
+        let all = self.span(store)?;
+        let chosen = self.chosen(store)?;
+        if self.max == 0 {
+            return self.count(store, all, chosen.as_deref());
+        }
+        let (mut span, backwards) = (all, matches!(self.query.page.place, Place::Before(_) | Place::Last));
+        match &self.query.page.place {
+            Place::After(id) => span.after = span.after.max(self.archive.find(store, id)?.id),
+            Place::Before(id) => span.before = span.before.min(self.archive.find(store, id)?.id),
+            Place::First | Place::Last | Place::At(_) => {}
+        }
+        let Hits { entries, more } = self.hits(store, span, backwards, chosen)?;
+        // Where it costs nothing: the page begins with the first message of all, or it is the whole.
+        let from_start = match self.query.page.place {
+            Place::First | Place::At(_) => true,
+            Place::Before(_) | Place::Last => !more,
+            Place::After(_) => false,
+        };
+        let whole = from_start && !more && !matches!(self.query.page.place, Place::Before(_));
+        let ends = entries.first().zip(entries.last()).map(|(first, last)| Ends {
+            first: self.archive.ids.tell(first.id),
+            index: from_start.then_some(0),
+            last: self.archive.ids.tell(last.id),
+        });
+        let page = Page { ends, count: whole.then_some(entries.len() as u64) };
+        let mut messages: Vec<Stanza> = entries.iter().map(|entry| self.result(entry)).collect();
+        if self.query.flip {
+            messages.reverse();
+        }
+        Ok(Found { messages, reply: reply(Fin { complete: !more, page }.element()) })
+    }
+
+    /// §4.1.2, §4.1.3: the filters that are places. Ids ascend with time: an entry's id is never below its time.
+    fn span(&self, store: &mut Committed<'_>) -> Read<Span> {
+        let filter = &self.query.filter;
+        let start = filter.start.map_or(0, |time| (time.as_millis() * 1000).saturating_sub(1));
+        let end = filter.end.map_or(EntryId::MAX, |time| (time.as_millis() + 1) * 1000);
+        let mut span = Span { after: start, before: end.min(store.horizon) };
+        if let Some(id) = &filter.after_id {
+            span.after = span.after.max(self.archive.find(store, id)?.id);
+        }
+        if let Some(id) = &filter.before_id {
+            span.before = span.before.min(self.archive.find(store, id)?.id);
+        }
+        Ok(span)
+    }
+
+    /// §4.1.3: which messages are asked for one by one, oldest first. All of them must be there, whatever else is asked.
+    fn chosen(&self, store: &mut Committed<'_>) -> Read<Option<Vec<EntryId>>> {
+        let (ids, filter) = (&self.query.filter.ids, &self.query.filter);
+        if ids.is_empty() {
+            return Ok(None);
+        }
+        let peer = filter.with.as_ref().map(Jid::bare_str);
+        let mut chosen = Vec::with_capacity(ids.len());
+        for id in ids {
+            let entry = self.archive.find(store, id)?;
+            if peer.is_none_or(|peer| *entry.peer == *peer) && self.fits(&entry) {
+                chosen.push(entry.id);
+            }
+        }
+        chosen.sort_unstable();
+        chosen.dedup();
+        Ok(Some(chosen))
+    }
+
+    /// What the log's index does not know of an entry.
+    fn fits(&self, entry: &Entry) -> bool {
+        let filter = &self.query.filter;
+        // The clock may have been set back: then ids run ahead of it.
+        if filter.start.is_some_and(|start| entry.time < start.as_millis()) {
+            return false;
+        }
+        // §4.1.1: only an address without a resource stands for all of them.
+        let Some(with) = filter.with.as_ref().filter(|with| with.is_full()) else { return true };
+        let stanza = std::str::from_utf8(&entry.body).ok().and_then(|body| Stanza::parse(body).ok());
+        let Some(head) = stanza.map(|stanza| stanza.head) else { return false };
+        match entry.dir {
+            Direction::Sent => head.to.as_ref() == Some(with),
+            Direction::Received => head.from.as_ref() == Some(with),
+            Direction::Both => [&head.to, &head.from].contains(&&Some(with.clone())),
+        }
+    }
+
+    fn log_query(&self, span: Span, newest_first: bool, limit: usize) -> LogQuery<'_> {
+        let Span { after, before } = span;
+        // To oneself (§4.1.1): the log has both addresses of such a message as one.
+        let peer = self.query.filter.with.as_ref().map(Jid::bare_str);
+        LogQuery { after, before, peer, flags: flags::ARCHIVED, newest_first, limit }
+    }
+
+    /// The first messages of a span from one of its ends, as many as the page may have.
+    fn hits(&self, store: &mut Committed<'_>, span: Span, backwards: bool, chosen: Option<Vec<EntryId>>) -> Read<Hits> {
+        let mut page = PageOf { max: self.max, bytes: 0, entries: Vec::new(), more: false };
+        if let Some(mut chosen) = chosen {
+            chosen.retain(|id| *id > span.after && *id < span.before);
+            if backwards {
+                chosen.reverse();
+            }
+            for id in chosen {
+                // It may have gone since it was looked for.
+                let entry = store.reader.log_get(self.archive.owner, id)?;
+                if entry.is_some_and(|entry| !page.take(entry)) {
+                    break;
+                }
+            }
+            return Ok(page.done(backwards));
+        }
+        let (mut rest, mut searched) = (span, 0);
+        loop {
+            let limit = (self.max + 1 - page.entries.len()).min(PIECE);
+            let entries = store.reader.log_range(self.archive.owner, self.log_query(rest, backwards, limit))?;
+            let Some(last) = entries.last().map(|entry| entry.id) else { return Ok(page.done(backwards)) };
+            let ended = entries.len() < limit;
+            searched += entries.len();
+            for entry in entries {
+                if self.fits(&entry) && !page.take(entry) {
+                    return Ok(page.done(backwards));
+                }
+            }
+            if ended {
+                return Ok(page.done(backwards));
+            }
+            if searched >= MAX_SEARCHED {
+                if page.entries.is_empty() {
+                    return Err(busy("too many messages to search; ask without the resource").into());
+                }
+                page.more = true;
+                return Ok(page.done(backwards));
+            }
+            match backwards {
+                true => rest.before = last,
+                false => rest.after = last,
+            }
+        }
+    }
+
+    /// XEP-0059 §2.7: no messages, only how many there are.
+    fn count(&self, store: &mut Committed<'_>, span: Span, chosen: Option<&[EntryId]>) -> Read<Found> {
+        let resource = self.query.filter.with.as_ref().is_some_and(Jid::is_full);
+        let count = match chosen {
+            Some(chosen) => Some(chosen.iter().filter(|id| **id > span.after && **id < span.before).count()),
+            // Every one would have to be read.
+            None if resource => None,
+            None => {
+                let query = self.log_query(span, false, MAX_COUNT + 1);
+                Some(store.reader.log_count(self.archive.owner, query)?).filter(|count| *count <= MAX_COUNT)
+            }
+        };
+        let page = Page { ends: None, count: count.map(|count| count as u64) };
+        Ok(Found { messages: Vec::new(), reply: reply(Fin { complete: count == Some(0), page }.element()) })
+    }
+
+    /// §4.2. The stored bytes go in as they are.
+    fn result(&self, entry: &Entry) -> Stanza {
+        let mut raw = Vec::with_capacity(entry.body.len() + 256);
+        raw.extend_from_slice(b"<result xmlns='urn:xmpp:mam:2'");
+        if let Some(queryid) = &self.query.queryid {
+            raw.extend_from_slice(b" queryid='");
+            escape_attr(&mut raw, queryid);
+            raw.push(b'\'');
+        }
+        raw.extend_from_slice(b" id='");
+        raw.extend_from_slice(self.archive.ids.tell(entry.id).as_bytes());
+        raw.extend_from_slice(b"'><forwarded xmlns='urn:xmpp:forward:0'><delay xmlns='urn:xmpp:delay' stamp='");
+        raw.extend_from_slice(Timestamp::from_millis(entry.time).to_string().as_bytes());
+        raw.extend_from_slice(b"'/>");
+        // §3.2: of one that was deleted from the middle only this is left.
+        if let Some(rest) = entry.body.strip_prefix(b"<message") {
+            raw.extend_from_slice(b"<message xmlns='jabber:client'");
+            raw.extend_from_slice(rest);
+        }
+        raw.extend_from_slice(b"</forwarded></result>");
+        let mut stanza = Stanza::message(Type::None).from(self.archive.own.clone()).to(self.archive.asker.clone());
+        stanza.append_written(ns::MAM, "result", Bytes::from(raw));
+        stanza
+    }
+}
+
+/// A page that is being filled.
+struct PageOf {
+    max: usize,
+    bytes: usize,
+    entries: Vec<Entry>,
+    more: bool,
+}
+
+impl PageOf {
+    /// False if it is full: the entry is one that the next page has.
+    fn take(&mut self, entry: Entry) -> bool {
+        let bytes = self.bytes + entry.body.len() + 256;
+        if self.entries.len() >= self.max || !self.entries.is_empty() && bytes > MAX_FOUND {
+            self.more = true;
+            return false;
+        }
+        self.bytes = bytes;
+        self.entries.push(entry);
+        true
+    }
+
+    fn done(mut self, backwards: bool) -> Hits {
+        if backwards {
+            self.entries.reverse();
+        }
+        Hits { entries: self.entries, more: self.more }
+    }
+}
