@@ -329,6 +329,11 @@ impl Core {
                     account.doomed = None;
                 }
                 self.flush(now, &lock, &mut account, &mut todo);
+                if account.troubled && account.last_in_flight().is_none() {
+                    // Whoever resumes after a failure waits for this.
+                    account.troubled = false;
+                    account.sessions.iter().for_each(|session| session.stream().wake());
+                }
             }
         }
         self.run_todo(now, todo);

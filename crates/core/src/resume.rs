@@ -338,8 +338,14 @@ impl Core {
             if stream.storing || in_flight || !decided {
                 false
             } else if !stream.debts.is_empty() || stream.refused {
-                stream.forget_debts();
-                true
+                // A row that is on its way may say more than is said here.
+                let quiet = account.last_in_flight().is_none();
+                if quiet {
+                    stream.forget_debts();
+                } else {
+                    account.troubled = true;
+                }
+                quiet
             } else if stream.ledger.ahead_of_disk() {
                 drop(stream);
                 self.store_handled(now, lock, &mut account, session, handled, &mut todo);
@@ -543,7 +549,8 @@ impl Core {
         }
     }
 
-    /// As [`Core::close`], for a connection that may have been replaced: then the session is no longer its own to end.
+    /// The client closed its stream. Not if the connection has been replaced: then the session is no longer its own to end. A
+    /// clean end says that everything was handled; where something was not, it is an error.
     pub fn hang_up(&self, now: Timestamp, lock: &AccountRef, session: &Arc<Session>, epoch: u32) {
         let mut todo = Todo::default();
         {
@@ -551,7 +558,12 @@ impl Core {
             if session.epoch() != epoch {
                 return;
             }
-            self.end(now, lock, &mut account, session, Closing::Normal, &mut todo);
+            let owes = !session.stream().debts.is_empty();
+            let closing = match owes {
+                true => Closing::Error(StreamCondition::ResourceConstraint.into()),
+                false => Closing::Normal,
+            };
+            self.end(now, lock, &mut account, session, closing, &mut todo);
         }
         self.run_todo(now, todo);
     }

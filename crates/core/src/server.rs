@@ -382,6 +382,7 @@ impl Core {
             log: LogState::default(),
             dirty: false,
             doomed: None,
+            troubled: false,
             unsaved: false,
             gone: Vec::new(),
         };
