@@ -5,6 +5,8 @@
 
 mod managed;
 
+pub use managed::Vitals;
+
 use std::any::Any;
 use std::collections::{BTreeSet, VecDeque};
 use std::marker::PhantomData;
