@@ -1,16 +1,19 @@
 """Ends the server, or its connections, at random moments under users who chat as fast as they can, and counts what became of
 their messages.
 
-    interop/crash.py [kill|stop|cut] [rounds] [seed]
+    interop/crash.py [kill|stop|cut|full] [rounds] [seed]
 
 kill: `kill -9`. stop: SIGTERM. cut: connections go dead without a FIN, and their clients come back over others; nothing
-happens to the server. It has to be built; VORPAL names another than target/debug/vorpal, SENDERS is how many users chat (6).
+happens to the server. full: its disk has no room until some have been told so, and every third time it is killed then as
+well (needs root, to mount a small one). The server has to be built; VORPAL names another than target/debug/vorpal, SENDERS
+is how many users chat (6).
 
 They send to each other, to some who are away without a session, and to some whose sessions wait for their connections. They
 use stream management (XEP-0198) by hand, break their own connections now and then, and resume. At the end every message
 that was acknowledged to its sender must have reached its receiver, once and in order, and be in both archives (XEP-0313)
 exactly once. After a restart the server may repeat what it cannot know to be taken: in an unbroken row at the head of the new
-stream, under the same stanza id (XEP-0359), and never otherwise.
+stream, under the same stanza id (XEP-0359), and never otherwise. What its sender was told an error for may not have reached
+anybody, unless he has sent it again.
 """
 
 import asyncio
@@ -22,6 +25,7 @@ import sys
 import tempfile
 from pathlib import Path as Folder
 
+from disk import Disk
 from raw import PATIENCE, Path, Session, Wrong, stanza_id, until
 from server import Server
 
@@ -48,6 +52,8 @@ class Peer(Session):
         self.ids = collections.defaultdict(set)
         # what is in the archive, at the end: the archive's ids of each message
         self.kept = collections.defaultdict(list)
+        # what could not be stored, and what was sent again
+        self.refused, self.again = set(), set()
         self.live, self.stays = asyncio.Event(), True
 
     def begun(self, stream):
@@ -104,6 +110,9 @@ class Peer(Session):
         receiver, number = what
         self.acked[receiver].append(number)
 
+    def repeated(self, what):
+        self.again.add(what)
+
     def came(self, message):
         sender, receiver, number = message.get("id").split("-")
         assert receiver == self.user.name, f"{self.user} got what was for {receiver}"
@@ -111,7 +120,10 @@ class Peer(Session):
         self.ids[message.get("id")].add(stanza_id(message, self.user.jid))
 
     def failed(self, id, conditions):
-        raise Wrong(f"an error for {id}: {conditions}")
+        if self.world.disk is None or "resource-constraint" not in conditions:
+            raise Wrong(f"an error for {id}: {conditions}")
+        _, receiver, number = id.split("-")
+        self.refused.add((receiver, int(number)))
 
     def asked(self):
         # A lazy client lets it lie sometimes, and says more later.
@@ -139,7 +151,9 @@ class Peer(Session):
 class World:
     def __init__(self, folder, how, rounds, seed, tell):
         self.random, self.how, self.rounds, self.tell = random.Random(seed), how, rounds, tell
-        self.server = Server(Folder(folder) / "data", **SETTINGS).start()
+        data = Folder(folder) / "data"
+        self.disk = Disk(data, megabytes=64 + 4 * rounds) if how == "full" else None
+        self.server = Server(data, **SETTINGS).start()
         self.restarts, self.over = 0, False
         make = lambda name, count: [Peer(self, self.server.add_user(name)) for _ in range(count)]
         self.chatting, self.away, self.detached = make("chatting", SENDERS), make("away", 2), make("detached", 2)
@@ -164,22 +178,20 @@ class World:
         await asyncio.gather(*leaving)
         chats = [self.watch(peer.chat([p for p in self.peers if p is not peer])) for peer in self.chatting]
         for number in range(self.rounds):
-            # Most often in the middle of the chat, sometimes while they are still coming back.
-            if self.random.random() < 0.75:
-                await self.until(lambda: all(p.live.is_set() for p in self.chatting), "all back")
-                await asyncio.sleep(self.random.uniform(0, 0.8))
-            else:
+            # Most often in the middle of the chat, sometimes while they are still coming back, sometimes after a while.
+            life = self.random.random()
+            if life < 0.25:
                 await asyncio.sleep(self.random.uniform(0, 0.1))
+            else:
+                await self.until(lambda: all(p.live.is_set() for p in self.chatting), "all back")
+                await asyncio.sleep(self.random.uniform(0, 0.8) if life < 0.9 else self.random.uniform(1, 2.5))
             if self.how == "cut":
                 for peer in self.random.sample(self.chatting, self.random.randrange(1, len(self.chatting))):
                     peer.cut()
+            elif self.how == "full":
+                await self.no_room(number)
             else:
-                if self.how == "kill":
-                    self.server.kill()
-                else:
-                    self.server.stop()
-                self.restarts += 1
-                self.server.start()
+                self.restart(self.server.kill if self.how == "kill" else self.server.stop)
             self.tell(f"round {number + 1}: {self.total('sent')} sent, {self.total('acked')} acknowledged, "
                       f"{sum(len(p.ids) for p in self.peers)} received")
         self.over = True
@@ -192,7 +204,9 @@ class World:
         for peer in [*self.away, *self.detached]:
             peer.stays = True
             self.watch(peer.live_on())
-        missing = lambda: self.total("sent") - sum(len(p.ids) for p in self.peers)
+        heard = {p.user.name: p.ids for p in self.peers}
+        refused = lambda: sum(f"{p.user.name}-{r}-{n}" not in heard[r] for p in self.chatting for r, n in p.refused)
+        missing = lambda: self.total("sent") - refused() - sum(len(p.ids) for p in self.peers)
         with contextlib.suppress(Wrong):  # counted below, by name
             while (before := missing()) > 0:
                 await self.until(lambda: missing() < before, "another message")
@@ -208,6 +222,24 @@ class World:
                 peer.kept[id].append(archived)
         return self.count()
 
+    def restart(self, end):
+        end()
+        self.restarts += 1
+        self.server.start()
+
+    async def no_room(self, number):
+        """The disk is full until some have been told so."""
+        refused = lambda: sum(len(p.refused) for p in self.chatting)
+        before = refused()
+        # The server may have room in its files for a while.
+        await self.until(lambda: self.disk.fill() or refused() > before + 20, "that the disk is full")
+        if number % 3 == 2:
+            self.restart(self.server.kill)
+            await self.until(lambda: all(p.live.is_set() for p in self.chatting), "all back, with a full disk")
+        self.disk.make_room()
+        acked = self.total("acked")
+        await self.until(lambda: self.total("acked") > acked, "an acknowledgement, with room again")
+
     def total(self, of):
         if of == "sent":
             return sum(sum(p.sent.values()) for p in self.chatting)
@@ -216,11 +248,12 @@ class World:
     def count(self):
         """What came of it, and what is wrong, in words."""
         self.words = words = []
-        lost, doubled, again = 0, 0, 0
+        lost, doubled, again, refused = 0, 0, 0, 0
         for receiver in self.peers:
             for sender in self.chatting:
                 last, at_restart = -1, 0
                 seen = set()
+                told = {n for to, n in sender.refused if to == receiver.user.name}
                 for nth, stream in enumerate(receiver.streams):
                     numbers = stream[sender.user.name]
                     where = (f"{sender.user.name} to {receiver.user.name}, stream {nth} begun after end "
@@ -232,20 +265,25 @@ class World:
                         if number <= last and not repeats:
                             doubled += 1
                             words.append(f"{where}: {number} after {last}")
-                        elif number > last + 1:
+                        elif any(n not in told for n in range(last + 1, number)):
                             words.append(f"{where}: {number} after {last}: out of order")
                         last, at_restart = number, receiver.restarts[nth]
                     again += len(seen.intersection(numbers))
                     seen.update(numbers)
-                promised = sender.acked[receiver.user.name]
+                promised = [n for n in sender.acked[receiver.user.name] if n not in told]
+                both = [n for n in sorted(told & seen) if (receiver.user.name, n) not in sender.again]
+                if both:
+                    words.append(f"{sender.user.name} to {receiver.user.name}: refused and delivered {both}")
+                refused += len(told)
                 gone = sorted(set(promised) - seen)
                 lost += len(gone)
                 if gone:
                     words.append(f"{sender.user.name} to {receiver.user.name}: lost {gone}")
                 gone, twice = self.archived(sender, receiver, promised)
                 lost, doubled = lost + gone, doubled + twice
-        words += self.server.complaints()
-        return Count(self.total("sent"), self.total("acked"), lost, doubled, again, words)
+        # That the disk is full is complained of with every reason.
+        words += [line for line in self.server.complaints() if not self.disk or "panicked" in line]
+        return Count(self.total("sent"), self.total("acked"), refused, lost, doubled, again, words)
 
     def archived(self, sender, receiver, promised):
         """How many of these are not in the archives of both, and how many are there more than once or under other ids."""
@@ -267,11 +305,12 @@ class World:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.tasks = []
         for path in [path for peer in self.peers for path in peer.paths]:
             path.close()
 
 
-Count = collections.namedtuple("Count", "sent acknowledged lost doubled repeated words")
+Count = collections.namedtuple("Count", "sent acknowledged refused lost doubled repeated words")
 
 
 async def crash(folder, how, rounds, seed, tell=print):
@@ -285,19 +324,21 @@ async def crash(folder, how, rounds, seed, tell=print):
         await world.close()
         if world.server.process.poll() is None:
             world.server.kill()
+        if world.disk:
+            world.disk.unmount()
 
 
 def main():
     words = sys.argv[1:]
     how = words.pop(0) if words and not words[0].isdigit() else "kill"
-    assert how in ("kill", "stop", "cut"), __doc__
+    assert how in ("kill", "stop", "cut", "full"), __doc__
     rounds = int(words[0]) if words else 50
     seed = int(words[1]) if len(words) > 1 else random.randrange(1_000_000)
     with tempfile.TemporaryDirectory() as folder:
         count = asyncio.run(crash(folder, how, rounds, seed))
     print(*count.words, sep="\n", end="\n" if count.words else "")
-    print(f"{how}, {rounds} rounds, seed {seed}: {count.sent} sent, {count.acknowledged} acknowledged, {count.lost} lost, "
-          f"{count.doubled} doubled, {count.repeated} repeated under their ids after a restart")
+    print(f"{how}, {rounds} rounds, seed {seed}: {count.sent} sent, {count.acknowledged} acknowledged, {count.refused} refused, "
+          f"{count.lost} lost, {count.doubled} doubled, {count.repeated} repeated under their ids after a restart")
     sys.exit(1 if count.words else 0)
 
 

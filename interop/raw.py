@@ -109,8 +109,8 @@ class Stream:
 class Session:
     """A user's session, over one connection after the other. Those who inherit say what a message is to them."""
 
-    def __init__(self, server, user, resource="raw"):
-        self.server, self.user, self.resource = server, user, resource
+    def __init__(self, server, user, resource="raw", *, managed=True):
+        self.server, self.user, self.resource, self.managed = server, user, resource, managed
         self.stream, self.token, self.handled, self.base = None, None, 0, 0
         # What was sent and not acknowledged: what it is to whoever sent it, and the text.
         self.unacked = collections.deque()
@@ -128,18 +128,20 @@ class Session:
             if self.token:
                 stream.write(f"<resume xmlns='urn:xmpp:sm:3' previd='{self.token}' h='{self.handled}'/>")
                 resumed = await stream.want(SM + "resumed")
-                self.begun(stream)
                 self.resumed += 1
+                self.begun(stream)
                 self.take_ack(int(resumed.get("h")))
-                for _, text in self.unacked:
+                for what, text in self.unacked:
+                    self.repeated(what)
                     stream.write(text)
                 stream.write("<r xmlns='urn:xmpp:sm:3'/>")
             else:
                 stream.write(f"<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>"
                              f"{self.resource}</resource></bind></iq>")
                 await stream.want(CLIENT + "iq")
-                stream.write("<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
-                self.token = (await stream.want(SM + "enabled")).get("id")
+                if self.managed:
+                    stream.write("<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
+                    self.token = (await stream.want(SM + "enabled")).get("id")
                 self.begun(stream)
                 self.send("<presence/>")
         except BaseException:
@@ -177,6 +179,9 @@ class Session:
     def acknowledged(self, what):
         self.acked.append(what)
 
+    def repeated(self, what):
+        pass
+
     def take(self, element):
         if element.tag in STANZAS:
             self.handled += 1
@@ -197,7 +202,7 @@ class Session:
             self.asked()
         elif element.tag == SM + "a":
             self.take_ack(int(element.get("h")))
-        if element.tag in STANZAS and self.handled % 50 == 49:
+        if element.tag in STANZAS and self.handled % 50 == 49 and self.managed:
             self.answer()
 
     def came(self, message):

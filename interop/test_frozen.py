@@ -37,8 +37,9 @@ class Sleeper(Session):
 
     def begun(self, stream):
         super().begun(stream)
-        # Little of what waits shall be in the buffers of the system.
-        stream.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+        # Little of what waits shall be in the buffers of the system. (Later it would only make reading slow.)
+        if not self.resumed:
+            stream.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
 
     async def listen(self):
         with contextlib.suppress(OSError):
@@ -94,7 +95,7 @@ async def test_clients_that_do_not_read_cost_little_and_miss_nothing(tmp_path):
         if SECONDS:
             await asyncio.sleep(SECONDS)
         # Others do not notice.
-        for number in range(200):
+        for number in range(50):
             awake.send(f"<message to='{other.user.jid}' type='chat' id='{number}'><body>hi</body></message>")
             await seen(lambda: len(other.messages) == number + 1, "a message between others")
         grown = resident(server) - before

@@ -5,10 +5,10 @@ Needs the right to mount (root). Where that cannot be had the tests fail, and sa
 
 import asyncio
 import contextlib
-import subprocess
 
 import pytest
 
+from disk import Disk
 from raw import Session, until
 from server import Server
 
@@ -18,33 +18,9 @@ PADDING = "." * 4000
 MANY = 600
 
 
-class Disk:
-    """The mounted directory, and what fills it."""
-
-    def __init__(self, path):
-        self.path, self.ballast = path, path / "ballast"
-        path.mkdir()
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=700", "none", path], capture_output=True,
-                                 text=True)
-        if mounted.returncode:
-            pytest.fail(f"a full disk cannot be tried without the right to mount: {mounted.stderr.strip()}")
-
-    def fill(self):
-        """Takes all the room there is."""
-        with contextlib.suppress(OSError), self.ballast.open("ab", buffering=0) as file:
-            while True:
-                file.write(bytes(4096))
-
-    def make_room(self):
-        self.ballast.unlink()
-
-    def unmount(self):
-        subprocess.run(["umount", self.path], check=True)
-
-
 @pytest.fixture
 def disk(tmp_path):
-    disk = Disk(tmp_path / "data")
+    disk = Disk(tmp_path / "data", megabytes=24)
     yield disk
     disk.unmount()
 
@@ -65,7 +41,8 @@ async def enter(server):
     class Present(Session):
         async def come(self):
             await self.log_in()
-            tasks.append(asyncio.create_task(self.stay()))
+            self.staying = asyncio.create_task(self.stay())
+            tasks.append(self.staying)
             return self
 
         async def stay(self):
@@ -96,7 +73,7 @@ async def enter(server):
             assert all("resource-constraint" in these for these in conditions), conditions
             return bool(conditions)
 
-    yield lambda user: Present(server, user)
+    yield lambda user, **options: Present(server, user, **options)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -114,14 +91,14 @@ async def fill_up(disk, sender, to, prefix):
 
 
 async def test_a_full_disk_is_told_to_senders_and_nothing_promised_is_lost(disk, server, enter):
-    users = [server.add_user(name) for name in ("a", "there", "away", "detached")]
-    a_user, there_user, away_user, detached_user = users
+    users = [server.add_user(name) for name in ("a", "there", "away", "detached", "late")]
+    a_user, there_user, away_user, detached_user, late_user = users
     a, there, detached = [await enter(user).come() for user in (a_user, there_user, detached_user)]
     await detached.settled()
     detached.stream.drop()
     before = [f"before-{n}" for n in range(20)]
     for id in before:
-        for to in (there_user, away_user, detached_user):
+        for to in (there_user, away_user, detached_user, late_user):
             a.say(to, f"{id}-{to.name}")
     await a.settled()
     filling = await fill_up(disk, a, away_user, "filling")
@@ -140,12 +117,21 @@ async def test_a_full_disk_is_told_to_senders_and_nothing_promised_is_lost(disk,
     wanted = [f"{id}-{detached_user.name}" for id in before]
     await detached.until(lambda: detached.heard() == wanted, "what was promised")
 
+    # Who logs in can be promised nothing: no stream management. What waits is given nevertheless.
+    late = await enter(late_user, managed=False).come()
+    wanted = [f"{id}-{late_user.name}" for id in before]
+    await late.until(lambda: late.heard() == wanted, "what waited")
+
     # With room again all goes on, with the same process.
     disk.make_room()
     await a.settled()
-    for to in (there_user, away_user, detached_user):
+    late.stream.write("</stream:stream>")
+    await late.until(late.staying.done, "the end of the stream")
+    for to in (there_user, away_user, detached_user, late_user):
         await a.told(to, f"after-{to.name}")
         await a.until(lambda: f"after-{to.name}" in a.acked, "an acknowledgement")
+    again = await enter(late_user).come()
+    await again.until(lambda: again.heard() == [f"after-{late_user.name}"], "what came since, and nothing else")
     away = await enter(away_user).come()
     for session, middle in ((there, []), (detached, []), (away, filling)):
         name = session.user.name

@@ -33,6 +33,8 @@ pub enum Medium {
 pub struct Mood {
     /// nothing is written: there is no room
     pub refuses: AtomicBool,
+    /// there is no room for the next batch alone
+    pub refuses_one: AtomicBool,
     /// nothing is written for the time being
     pub waits: AtomicBool,
 }
@@ -85,14 +87,20 @@ impl Backend for Moody {
     }
 
     fn apply(&mut self, group: &[Batch], stale: &mut Stale) -> Vec<Outcome> {
-        if !self.mood.refuses.load(Ordering::Relaxed) {
-            return self.inner.apply(group, stale);
-        }
-        let fail = |batch| {
-            stale.lost(batch);
-            Outcome::Failed(StoreError::Full)
+        let refused = match group.len() {
+            all if self.mood.refuses.load(Ordering::Relaxed) => all,
+            _ => usize::from(self.mood.refuses_one.swap(false, Ordering::Relaxed)),
         };
-        group.iter().map(fail).collect()
+        let (refused, rest) = group.split_at(refused);
+        let mut outcomes = Vec::with_capacity(group.len());
+        for batch in refused {
+            stale.lost(batch);
+            outcomes.push(Outcome::Failed(StoreError::Full));
+        }
+        if !rest.is_empty() {
+            outcomes.extend(self.inner.apply(rest, stale));
+        }
+        outcomes
     }
 
     fn idle(&mut self, now: Millis, busy: bool) -> Result<bool> {
