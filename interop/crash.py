@@ -1,11 +1,11 @@
 """Ends the server, or its connections, at random moments under users who chat as fast as they can, and counts what became of
 their messages.
 
-    interop/crash.py [kill|stop|cut|full] [rounds] [seed]
+    interop/crash.py [kill|stop|cut|full|all] [rounds] [seed]
 
 kill: `kill -9`. stop: SIGTERM. cut: connections go dead without a FIN, and their clients come back over others; nothing
-happens to the server. full: its disk has no room until some have been told so, and every third time it is killed then as
-well (needs root, to mount a small one). The server has to be built; VORPAL names another than target/debug/vorpal, SENDERS
+happens to the server. full: its disk has no room until some have been told so, and now and then it is killed then as
+well (needs root, to mount a small one). all: any of these, by the dice. The server has to be built; VORPAL names another than target/debug/vorpal, SENDERS
 is how many users chat (6).
 
 They send to each other, to some who are away without a session, and to some whose sessions wait for their connections. They
@@ -31,6 +31,7 @@ from server import Server
 
 # So many stanzas of a user may wait for their acknowledgement.
 WINDOW = 200
+ENDS = ("kill", "stop", "cut", "full")
 SENDERS = int(os.environ.get("SENDERS", 6))
 # What only keeps the test from being fast, or would end a session that waits through it all.
 SETTINGS = {"VORPAL_LIMITS_TRAFFIC": "100 MB/s", "VORPAL_LIMITS_CONNECTION_RATE": "6000/min",
@@ -64,7 +65,7 @@ class Peer(Session):
     async def come(self):
         # Now, not when the answer is read: that may lie in a buffer while the server is killed.
         self.began_at = self.world.restarts
-        if self.world.how == "cut":
+        if self.world.how in ("cut", "all"):
             self.path = await Path.open(self.server.direct_tls)
             self.paths.append(self.path)
         await self.log_in(self.path and self.path.port)
@@ -152,7 +153,7 @@ class World:
     def __init__(self, folder, how, rounds, seed, tell):
         self.random, self.how, self.rounds, self.tell = random.Random(seed), how, rounds, tell
         data = Folder(folder) / "data"
-        self.disk = Disk(data, megabytes=64 + 4 * rounds) if how == "full" else None
+        self.disk = Disk(data, megabytes=64 + 4 * rounds) if how in ("full", "all") else None
         self.server = Server(data, **SETTINGS).start()
         self.restarts, self.over = 0, False
         make = lambda name, count: [Peer(self, self.server.add_user(name)) for _ in range(count)]
@@ -185,14 +186,15 @@ class World:
             else:
                 await self.until(lambda: all(p.live.is_set() for p in self.chatting), "all back")
                 await asyncio.sleep(self.random.uniform(0, 0.8) if life < 0.9 else self.random.uniform(1, 2.5))
-            if self.how == "cut":
+            how = self.random.choice(ENDS) if self.how == "all" else self.how
+            if how == "cut":
                 for peer in self.random.sample(self.chatting, self.random.randrange(1, len(self.chatting))):
                     peer.cut()
-            elif self.how == "full":
-                await self.no_room(number)
+            elif how == "full":
+                await self.no_room()
             else:
-                self.restart(self.server.kill if self.how == "kill" else self.server.stop)
-            self.tell(f"round {number + 1}: {self.total('sent')} sent, {self.total('acked')} acknowledged, "
+                self.restart(self.server.kill if how == "kill" else self.server.stop)
+            self.tell(f"round {number + 1}, {how}: {self.total('sent')} sent, {self.total('acked')} acknowledged, "
                       f"{sum(len(p.ids) for p in self.peers)} received")
         self.over = True
         await self.until(lambda: all(chat.done() for chat in chats), "the end of the chat")
@@ -227,13 +229,13 @@ class World:
         self.restarts += 1
         self.server.start()
 
-    async def no_room(self, number):
+    async def no_room(self):
         """The disk is full until some have been told so."""
         refused = lambda: sum(len(p.refused) for p in self.chatting)
         before = refused()
         # The server may have room in its files for a while.
         await self.until(lambda: self.disk.fill() or refused() > before + 20, "that the disk is full")
-        if number % 3 == 2:
+        if self.random.random() < 0.3:
             self.restart(self.server.kill)
             await self.until(lambda: all(p.live.is_set() for p in self.chatting), "all back, with a full disk")
         self.disk.make_room()
@@ -331,7 +333,7 @@ async def crash(folder, how, rounds, seed, tell=print):
 def main():
     words = sys.argv[1:]
     how = words.pop(0) if words and not words[0].isdigit() else "kill"
-    assert how in ("kill", "stop", "cut", "full"), __doc__
+    assert how in (*ENDS, "all"), __doc__
     rounds = int(words[0]) if words else 50
     seed = int(words[1]) if len(words) > 1 else random.randrange(1_000_000)
     with tempfile.TemporaryDirectory() as folder:

@@ -255,7 +255,11 @@ class Path:
         return self
 
     async def connect(self, reader, writer):
-        there, back = await asyncio.open_connection("127.0.0.1", self.to)
+        try:
+            there, back = await asyncio.open_connection("127.0.0.1", self.to)
+        except OSError:
+            writer.close()
+            return
         self.writers += [writer, back]
         self.pipes += [asyncio.create_task(self.pass_on(reader, back)), asyncio.create_task(self.pass_on(there, writer))]
 

@@ -5,10 +5,10 @@ import random
 
 import pytest
 
-from crash import crash
+from crash import ENDS, crash
 
 
-@pytest.mark.parametrize("how", ["kill", "stop", "cut", "full"])
+@pytest.mark.parametrize("how", ENDS)
 async def test_nothing_that_was_acknowledged_is_lost_or_doubled_however_it_ends(tmp_path, how):
     rounds, seed = int(os.environ.get("ROUNDS", 5)), random.randrange(1_000_000)
     count = await crash(tmp_path, how, rounds, seed)
