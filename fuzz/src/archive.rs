@@ -75,7 +75,8 @@ fn form(random: &mut Random, out: &mut String) {
         "<x xmlns='jabber:x:data' type='{kind}'><field var='FORM_TYPE' type='hidden'><value>{form_type}</value></field>"
     ));
     for _ in 0..random.below(4) {
-        let var = VARS[random.below(if random.one_in(10) { VARS.len() } else { 7 })];
+        let known = if random.one_in(10) { VARS.len() } else { 7 };
+        let var = VARS[random.below(known)];
         out.push_str(&format!("<field var='{var}'>"));
         for _ in 0..if var == "ids" || random.one_in(12) { random.below(4) } else { 1 } {
             let fitting: &[&str] = match var {
@@ -93,7 +94,8 @@ fn form(random: &mut Random, out: &mut String) {
 }
 
 fn prefs(random: &mut Random, out: &mut String) {
-    let default = usual(random, random_rule(random), &["", "sometimes"]);
+    let rule = random_rule(random);
+    let default = usual(random, rule, &["", "sometimes"]);
     out.push_str(&format!("<prefs xmlns='urn:xmpp:mam:2' default='{default}'>"));
     for name in ["always", "never"] {
         for _ in 0..if random.one_in(20) { 2 } else { random.below(2) } {

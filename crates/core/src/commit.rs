@@ -417,12 +417,12 @@ impl Core {
                 for id in to {
                     let Some(session) = account.session(id).cloned() else { continue };
                     let stanza = stanza.clone().to(session.jid.clone());
-                    give(lock, account, &session, Out::new(stanza, entry, Role::Extra), todo);
+                    self.give(lock, account, &session, Out::new(stanza, entry, Role::Extra), todo);
                 }
             }
             Say::Send { to, stanza } => {
                 let Some(session) = account.session(to).cloned() else { return };
-                give(lock, account, &session, Out::new(stanza, None, Role::Extra), todo);
+                self.give(lock, account, &session, Out::new(stanza, None, Role::Extra), todo);
             }
             Say::Found { to, stanzas } => {
                 let Some(session) = account.session(to) else { return };
@@ -483,7 +483,7 @@ impl Core {
         for id in to {
             let Some(session) = account.session(*id).cloned() else { continue };
             let out = Out::new(stanza.clone(), entry, Role::Planned).since(now).shared(shared.as_ref());
-            given |= give(lock, account, &session, out, todo);
+            given |= self.give(lock, account, &session, out, todo);
         }
         if given || stanza.kind() != Kind::Message {
             return;
@@ -491,7 +491,7 @@ impl Core {
         for id in account.most_available(&[]) {
             let Some(session) = account.session(id).cloned() else { continue };
             let out = Out::new(stanza.clone(), entry, Role::Missed).since(now);
-            given |= give(lock, account, &session, out, todo);
+            given |= self.give(lock, account, &session, out, todo);
         }
         if !given {
             match entry {
@@ -504,31 +504,36 @@ impl Core {
             }
         }
     }
-}
 
-/// Gives a stanza to a session, and notes that it holds the entry. False if the session could not take it.
-pub(crate) fn give(
-    lock: &AccountRef,
-    account: &mut Account,
-    session: &Arc<Session>,
-    out: Out,
-    todo: &mut Todo,
-) -> bool {
-    let (entry, role, kind) = (out.entry, out.role, out.stanza.kind());
-    match session.push(out) {
-        Pushed::Queued => {
-            if let (Some(entry), true) = (entry, role.is_owed()) {
-                account.log.hold(entry);
+    /// Gives a stanza to a session, and notes that it holds the entry. False if the session could not take it.
+    pub(crate) fn give(
+        &self,
+        lock: &AccountRef,
+        account: &mut Account,
+        session: &Arc<Session>,
+        out: Out,
+        todo: &mut Todo,
+    ) -> bool {
+        let (entry, role, kind) = (out.entry, out.role, out.stanza.kind());
+        match session.push(out) {
+            Pushed::Queued => {
+                if session.is_counted() {
+                    // The client is asked for its acknowledgement with the next tick, at the latest.
+                    self.mark_dirty(lock, account);
+                }
+                if let (Some(entry), true) = (entry, role.is_owed()) {
+                    account.log.hold(entry);
+                }
+                true
             }
-            true
-        }
-        Pushed::Left => true,
-        Pushed::Full => {
-            // At the bound: a copy is left out, and what must not be lost ends the connection.
-            if role.is_owed() || kind == Kind::Iq {
-                todo.lagging.push((lock.clone(), session.id));
+            Pushed::Left => true,
+            Pushed::Full => {
+                // At the bound: a copy is left out, and what must not be lost ends the connection.
+                if role.is_owed() || kind == Kind::Iq {
+                    todo.lagging.push((lock.clone(), session.id));
+                }
+                false
             }
-            false
         }
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct LogState {
     pub trimmed: EntryId,
     /// there may be entries above that which no archive keeps
     pub loose: bool,
+    /// it waits for its turn to be trimmed
+    pub to_trim: bool,
     /// there are open entries that no session holds, and nobody reads
     pub missed: bool,
     /// from the first to the second id, whatever the log has there counts as open

@@ -16,7 +16,7 @@ use vorpal_proto::error::StanzaError;
 use vorpal_proto::stanza::{Kind, Stanza};
 
 use crate::account::{Account, AccountRef};
-use crate::commit::{Draft, Failure, OrElse, Part, Say, Words, give};
+use crate::commit::{Draft, Failure, OrElse, Part, Say, Words};
 use crate::ledger::{Pending, Settled};
 use crate::log::LogMeta;
 use crate::server::{Core, Todo};
@@ -141,16 +141,15 @@ impl Core {
             _ => None,
         };
         let Some(session) = words.of else { return };
+        let mut debts = words.debts;
+        for entry in debts.iter_mut().filter_map(|debt| debt.entry.take()) {
+            account.log.take(entry);
+        }
         if account.session(session.id).is_none() {
             // Nobody was told that these were handled, and nobody waits for an answer.
             return;
         }
-        for mut debt in words.debts {
-            if let Some(entry) = debt.entry.take() {
-                account.log.take(entry);
-            }
-            session.stream().debts.push(debt);
-        }
+        session.stream().debts.append(&mut debts);
         let Some(Pending(n)) = words.settles else { return };
         let managed = session.stream().managed;
         // The answer to an IQ is promised to nobody.
@@ -164,7 +163,7 @@ impl Core {
                 out = Out::new(error.clone(), None, Role::Planned).shared(Some(&shared));
                 owed = Some((error, shared));
             }
-            give(lock, account, &session, out, todo);
+            self.give(lock, account, &session, out, todo);
         }
         if !managed {
             self.settle(now, lock, account, &session, n, false, todo);

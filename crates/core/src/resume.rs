@@ -210,7 +210,7 @@ impl Core {
             resumable.then(|| stream.progress_row(self.progress, session.id, entered))
         };
         let keep = if resumable { keep } else { 0 };
-        let management = Box::new(Management { sent: 0, acked: 0, asked: false });
+        let management = Box::new(Management { sent: 0, acked: 0, asked: false, unasked: 0 });
         let mut answer = String::from("<enabled xmlns='urn:xmpp:sm:3'");
         if let Some(token) = &token {
             answer.push_str(&format!(" id='{token}' resume='true' max='{}'", keep / 1000));
@@ -658,9 +658,12 @@ impl Core {
             self.save_cursors(now, &lock, &mut account, &mut todo);
             for session in account.sessions.clone() {
                 self.answer_ack(now, &lock, &mut account, &session, &mut todo);
-                session.stream().wake();
+                let mut stream = session.stream();
+                stream.ask();
+                stream.wake();
             }
         }
+        self.trim(now, &mut todo);
         self.run_todo(now, todo);
         self.evict();
     }

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -64,40 +65,70 @@ impl Key for DirectedKey {
     }
 }
 
-/// So many entries are let go of at a time.
-const TRIM: u32 = 10_000;
+/// So many entries of an account are let go of at a time.
+const TRIM: u32 = 100_000;
+
+/// How often entries that everybody has taken are let go of: of all accounts at once, so that each page of the log is written
+/// once for all of them.
+const TRIM_EVERY: Duration = Duration::from_secs(60);
 
 impl Core {
+    /// Lets go of what everybody has taken and no archive keeps, if it is time to.
+    pub(crate) fn trim(&self, now: Timestamp, todo: &mut Todo) {
+        let due = {
+            let mut to_trim = self.to_trim.lock();
+            if now < to_trim.0 {
+                return;
+            }
+            to_trim.0 = now.plus(TRIM_EVERY);
+            std::mem::take(&mut to_trim.1)
+        };
+        for lock in due {
+            let mut account = lock.lock();
+            account.log.to_trim = false;
+            let horizon = account.horizon();
+            let needed = |session: &Arc<Session>| {
+                let stream = session.stream();
+                if stream.is_resumable() { stream.cursor } else { stream.floor(horizon).saturating_sub(1) }
+            };
+            let floor = account.sessions.iter().map(needed).min().unwrap_or(EntryId::MAX).min(account.log.cursor());
+            if floor <= account.log.trimmed {
+                continue;
+            }
+            let from = std::mem::replace(&mut account.log.trimmed, floor);
+            account.log.loose = floor < account.log.last;
+            let (owner, before) = (account.owner, floor + 1);
+            let trim = Write::LogTrim { owner, after: from, before, keep: store::flags::ARCHIVED, limit: TRIM };
+            let words = Words::of_says([Say::Trimmed { from }]);
+            self.finish(now, &mut [Part { lock: &lock, account: &mut account, words }], None, vec![trim], todo);
+        }
+    }
+
     /// Cursors are written without promise: after a crash the last second is sent again under the same ids.
     pub(crate) fn save_cursors(&self, now: Timestamp, lock: &AccountRef, account: &mut Account, todo: &mut Todo) {
         let mut words = Words::default();
         let mut writes = Vec::new();
         let cursor = account.log.cursor();
         let horizon = account.horizon();
-        let mut floor = cursor;
-        for session in &account.sessions {
+        for session in account.sessions.iter() {
             let mut stream = session.stream();
             if !stream.is_resumable() {
-                floor = floor.min(stream.floor(horizon).saturating_sub(1));
                 continue;
             }
             stream.cursor = stream.cursor.max(stream.floor(horizon).saturating_sub(1));
-            floor = floor.min(stream.cursor);
             let handled = stream.ledger.handled();
-            writes.push(stream.progress_row(self.progress, session.id, handled));
+            let row = (stream.ledger.row(handled), stream.cursor);
+            if account.unsaved || row != stream.progress {
+                writes.push(stream.progress_row(self.progress, session.id, handled));
+            }
         }
         if cursor > account.log.stored {
             account.log.stored = cursor;
             account.states.stage(self.tables.cursor, (), Some(cursor));
         }
-        if floor > account.log.trimmed {
-            let from = std::mem::replace(&mut account.log.trimmed, floor);
-            let (owner, before) = (account.owner, floor + 1);
-            if account.log.loose {
-                account.log.loose = floor < account.log.last;
-                writes.push(Write::LogTrim { owner, after: from, before, keep: store::flags::ARCHIVED, limit: TRIM });
-                words.says.push(Say::Trimmed { from });
-            }
+        if account.log.loose && cursor > account.log.trimmed && !account.log.to_trim {
+            account.log.to_trim = true;
+            self.to_trim.lock().1.push(lock.clone());
         }
         let unsaved = std::mem::take(&mut account.unsaved);
         for session in account.sessions.clone() {
@@ -243,6 +274,7 @@ pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[(SessionId
             stream.ledger = Ledger::resumed(handled);
             stream.presence = row.presence.as_deref().and_then(|text| Stanza::parse(text).ok());
             stream.restore(&row, cursor, now);
+            session.set_counted();
             stream.directed = account.directed_rows(core, id).into_iter().collect();
             let from = account.log.cursor().min(cursor) + 1;
             stream.read_from(from, cursor + 1);

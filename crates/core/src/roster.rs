@@ -4,6 +4,9 @@
 //! with an older version is told; when there are too many tombstones the oldest go, and whoever is older than those gets
 //! the whole roster.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use vorpal_proto::element::{Element, el};
 use vorpal_proto::jid::BareJid;
@@ -191,12 +194,15 @@ pub fn parse_version(text: &str) -> Option<u64> {
 }
 
 /// The roster as it is committed: its version and all rows, those of strangers and removed contacts among them.
-pub fn committed<'a>(
-    core: &Core,
-    account: &'a Account,
-) -> (RosterMeta, &'a std::collections::BTreeMap<BareJid, RosterItem>) {
+pub fn committed<'a>(core: &Core, account: &'a Account) -> (RosterMeta, &'a BTreeMap<BareJid, RosterItem>) {
     let meta = account.states.get(core.tables.roster_meta).copied().unwrap_or_default();
     (meta, account.states.rows(core.tables.roster))
+}
+
+/// The roster as it was submitted, for a session that is told of every change from now on.
+pub fn newest_all<'a>(core: &Core, account: &'a Account) -> (RosterMeta, Cow<'a, BTreeMap<BareJid, RosterItem>>) {
+    let meta = account.states.newest(core.tables.roster_meta, &()).copied().unwrap_or_default();
+    (meta, account.states.newest_rows(core.tables.roster))
 }
 
 /// How many rows there are at most.

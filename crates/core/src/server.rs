@@ -153,6 +153,8 @@ pub struct Core {
     /// from which fake salts are made: the same at each start
     pub(crate) secret: [u8; 32],
     pub(crate) dirty: Mutex<Vec<AccountRef>>,
+    /// when entries are let go of next, and whose
+    pub(crate) to_trim: Mutex<(Timestamp, Vec<AccountRef>)>,
     pub(crate) deadlines: Mutex<BTreeSet<(Timestamp, BareJid, SessionId)>>,
     pub(crate) sweeping: Mutex<crate::sweep::Progress>,
     spilled: Mutex<VecDeque<Cold>>,
@@ -218,6 +220,7 @@ impl Core {
             bounds: RwLock::default(),
             secret,
             dirty: Mutex::default(),
+            to_trim: Mutex::new((now, Vec::new())),
             deadlines: Mutex::default(),
             sweeping: Mutex::default(),
             spilled: Mutex::default(),

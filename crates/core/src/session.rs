@@ -31,6 +31,9 @@ pub type SessionId = u64;
 /// presence is coalesced, an IQ is refused, and a session that is owed anything else is detached.
 pub const MAX_QUEUED_BYTES: usize = 512 * 1024;
 
+/// After so many stanzas the client is asked how far it is (XEP-0198 §4); after fewer, with the next tick.
+pub(crate) const ASK_AFTER: u32 = 5;
+
 /// So many stanzas may be held back for an inactive client before all are sent.
 pub const MAX_HELD: usize = 256;
 
@@ -67,6 +70,8 @@ pub struct Session {
     priority: AtomicI32,
     /// set with the stream's state; read without its lock
     attached: AtomicBool,
+    /// what it is sent is counted: set with the stream's state, read without its lock
+    counted: AtomicBool,
     stream: Mutex<Stream>,
 }
 
@@ -204,6 +209,8 @@ pub struct Management {
     pub(crate) acked: u64,
     /// an `<r/>` of ours waits for its answer
     pub(crate) asked: bool,
+    /// stanzas sent since we asked last
+    pub(crate) unasked: u32,
 }
 
 /// Reading the log instead of being given it live: after joining, while detached, when too slow, and after a restart.
@@ -274,6 +281,8 @@ pub struct Stream {
     pub(crate) detached: Option<Timestamp>,
     /// the client is known to have every entry up to here that was meant for the session
     pub(crate) cursor: EntryId,
+    /// what the newest row of its progress says that was handed to the store
+    pub(crate) progress: (u64, EntryId),
     /// the newest entry that the client took
     newest_taken: EntryId,
     /// it has let go of what the log has
@@ -342,6 +351,7 @@ impl Session {
             closing: None,
             detached: None,
             cursor: 0,
+            progress: (u64::MAX, 0),
             newest_taken: 0,
             hibernates: false,
             restored: false,
@@ -353,6 +363,7 @@ impl Session {
             flags: AtomicU64::new(0),
             priority: AtomicI32::new(UNAVAILABLE),
             attached: AtomicBool::new(false),
+            counted: AtomicBool::new(false),
             stream: Mutex::new(stream),
         }
     }
@@ -399,6 +410,15 @@ impl Session {
     /// Whether a connection carries it now.
     pub fn is_attached(&self) -> bool {
         self.attached.load(Ordering::Acquire)
+    }
+
+    /// Whether the client acknowledges what it is sent (XEP-0198).
+    pub(crate) fn is_counted(&self) -> bool {
+        self.counted.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_counted(&self) {
+        self.counted.store(true, Ordering::Release);
     }
 
     pub(crate) fn set_attached(&self, attached: bool) {
@@ -590,7 +610,8 @@ impl Stream {
 
     /// Whether the session has taken enough of what it was given to be given more of the log.
     pub(crate) fn is_hungry(&self) -> bool {
-        self.reading.is_some_and(|r| !r.fetching) && self.has_room()
+        // One that sleeps does not know yet from where on.
+        self.reading.is_some_and(|r| !r.fetching) && !self.hibernates && self.has_room()
     }
 
     /// Whether a connection is there, and little waits to be written to it or acknowledged.
@@ -621,6 +642,7 @@ impl Stream {
                     self.weight -= bytes.len();
                     out.extend_from_slice(&bytes);
                     self.sm = Some(*management);
+                    session.set_counted();
                 }
                 Some(Item::Stanza(mut next)) => {
                     let before = next.stanza.weight();
@@ -643,11 +665,8 @@ impl Stream {
                 }
             }
         }
-        if wrote
-            && let Some(sm) = &mut self.sm
-            && !sm.asked
-        {
-            sm.asked = true;
+        if wrote && self.should_ask() {
+            self.asks();
             out.extend_from_slice(b"<r xmlns='urn:xmpp:sm:3'/>");
         }
         !self.queue.is_empty()
@@ -714,6 +733,7 @@ impl Stream {
         next.counted = self.sm.is_some();
         if let Some(sm) = &mut self.sm {
             sm.sent += 1;
+            sm.unasked += 1;
             self.unacked.push_back(next);
         } else if next.role.is_owed() {
             self.unacked.push_back(next);

@@ -5,6 +5,7 @@
 //! what everybody reads. One row per key: a list of ten thousand is never rewritten.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -245,6 +246,24 @@ impl States {
     /// The committed value of a cell.
     pub fn get<T: Value>(&self, cell: Cell<T>) -> Option<&T> {
         self.rows(cell).get(&())
+    }
+
+    /// The newest rows: with everything that is staged or submitted. What is read together with them is told in the order of
+    /// submissions, so that nobody misses a change that was submitted before.
+    pub fn newest_rows<K: Key, V: Value>(&self, map: Map<K, V>) -> Cow<'_, BTreeMap<K, V>> {
+        let Some(table) = self.table(map) else { return Cow::Borrowed(Nothing::ROWS) };
+        if table.pending.is_empty() && table.staged.is_empty() {
+            return Cow::Borrowed(&table.committed);
+        }
+        let mut rows = table.committed.clone();
+        let pending = table.pending.iter().map(|(_, key, value)| (key, value));
+        for (key, value) in pending.chain(table.staged.iter().map(|(key, value)| (key, value))) {
+            match value {
+                Some(value) => drop(rows.insert(key.clone(), value.clone())),
+                None => drop(rows.remove(key)),
+            }
+        }
+        Cow::Owned(rows)
     }
 
     /// The newest value of a row: staged, else submitted, else committed.

@@ -45,7 +45,8 @@ fn show(cx: &mut IqCx<'_>, list: Blocklist, asked: Flag) -> Answer {
         session.set(asked, true);
         cx.fx.save_session();
     }
-    let items = cx.rows(list)?.keys().map(|jid| el("item", ns::BLOCKING).attr("jid", jid));
+    let blocked = cx.account()?.states.newest_rows(list);
+    let items = blocked.keys().map(|jid| el("item", ns::BLOCKING).attr("jid", jid));
     ok_with(el("blocklist", ns::BLOCKING).children(items))
 }
 

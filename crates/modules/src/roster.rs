@@ -41,7 +41,7 @@ fn read(cx: &mut IqCx<'_>, query: &Element) -> Answer {
         cx.fx.save_session();
     }
     let account = cx.account()?;
-    let (meta, rows) = roster::committed(server, account);
+    let (meta, rows) = roster::newest_all(server, account);
     let known = query.get("ver").and_then(roster::parse_version);
     if let Some(known) = known.filter(|ver| *ver >= meta.complete_from && *ver <= meta.ver) {
         let mut changed: Vec<_> = rows.iter().filter(|(_, item)| item.ver > known).collect();

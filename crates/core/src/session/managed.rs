@@ -10,7 +10,7 @@ use vorpal_proto::element::el;
 use vorpal_proto::ns;
 use vorpal_proto::stanza::{Stanza, Type};
 
-use super::{Item, Management, Out, Reading, Role, SessionId, Stream, Taken};
+use super::{ASK_AFTER, Item, MAX_QUEUED_BYTES, Management, Out, Reading, Role, SessionId, Stream, Taken};
 use crate::debt::Debt;
 use crate::revive::SessionRow;
 use crate::store::{EntryId, MapId, Row, STORE, Write};
@@ -78,7 +78,7 @@ impl Stream {
         self.cursor = cursor;
         self.restored = true;
         self.detached = Some(now);
-        self.sm = Some(Management { sent: 0, acked: 0, asked: false });
+        self.sm = Some(Management { sent: 0, acked: 0, asked: false, unasked: 0 });
     }
 
     /// Whether it is back after a restart, and nobody has resumed it yet.
@@ -162,11 +162,20 @@ impl Stream {
         Ok(taken)
     }
 
-    /// Asks the client how far it is.
+    /// Asks the client how far it is, if anything is unacknowledged and no question is on its way. For what was too little to
+    /// be asked for at once.
     pub(crate) fn ask(&mut self) {
+        if self.sm.as_ref().is_some_and(|sm| !sm.asked) && self.wake.is_some() && !self.unacked.is_empty() {
+            self.asks();
+            self.push_nonza(b"<r xmlns='urn:xmpp:sm:3'/>".to_vec());
+        }
+    }
+
+    /// A question goes out.
+    pub(crate) fn asks(&mut self) {
         if let Some(sm) = &mut self.sm {
             sm.asked = true;
-            self.push_nonza(b"<r xmlns='urn:xmpp:sm:3'/>".to_vec());
+            sm.unasked = 0;
         }
     }
 
@@ -210,9 +219,10 @@ impl Stream {
         entries
     }
 
-    /// Whether an `<r/>` of ours should go out for what is still unacknowledged.
+    /// Whether enough is unacknowledged to ask for it now.
     pub(crate) fn should_ask(&self) -> bool {
-        self.sm.as_ref().is_some_and(|sm| !sm.asked) && !self.unacked.is_empty()
+        let heavy = self.weight > MAX_QUEUED_BYTES / 8;
+        self.sm.as_ref().is_some_and(|sm| !sm.asked && (sm.unasked >= ASK_AFTER || heavy)) && !self.unacked.is_empty()
     }
 
     /// A new connection of the same session: what the old one did not get acknowledged is sent again, in order
@@ -250,8 +260,10 @@ impl Stream {
     ///
     /// These rows lie together, not each with its account: a commit writes whole pages, and the next one most of them again.
     pub(crate) fn progress_row(&mut self, map: MapId, session: SessionId, n: u64) -> Write {
+        let row = self.ledger.row(n);
+        self.progress = (row, self.cursor);
         let mut value = Vec::with_capacity(16);
-        value.extend_from_slice(&self.ledger.row(n).to_be_bytes());
+        value.extend_from_slice(&row.to_be_bytes());
         value.extend_from_slice(&self.cursor.to_be_bytes());
         let key = Bytes::copy_from_slice(&session.to_be_bytes());
         Write::Put { map, owner: STORE, key, row: Some(Row::from(Bytes::from(value))) }

@@ -58,10 +58,10 @@ impl PasswordCheck {
         self
     }
 
-    /// Does the derivation: milliseconds of CPU (see [`Iterations`](super::Iterations)), not for the reactor.
+    /// Does the derivation: milliseconds of CPU (see [`Iterations`]), not for the reactor.
     ///
-    /// Takes as long for a wrong password and a fake account as for the right one, but for what [is
-    /// added](PasswordCheck::adding) to an account, once, when its password is right.
+    /// Takes as long for a wrong password and a fake account as for the right one, but for what
+    /// [`PasswordCheck::adding`] adds to an account, once, when its password is right.
     pub fn run(self) -> Verdict {
         let right = self.account.credentials.matches_prepared(&self.password);
         let derive = |(hash, salt): &(Hash, [u8; SALT_BYTES])| {

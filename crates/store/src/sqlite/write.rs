@@ -226,11 +226,14 @@ impl Group<'_> {
         let indexed = self.indexed(owner, after, end, keep, limit)?;
         let mut count = indexed.len();
         indexed.into_iter().try_for_each(|id| self.let_go(owner, id))?;
+        // Where one entry is archived, or is somebody else's too, so are the others.
+        let mut alone = true;
         for id in unindexed {
             if count >= most {
                 break;
             }
-            count += usize::from(self.let_go_unless(owner, id, keep)?);
+            alone = alone && id > self.indexed && self.remove_own(owner, id, keep)?;
+            count += usize::from(alone || self.let_go_unless(owner, id, keep)?);
         }
         Ok(count)
     }
@@ -261,17 +264,19 @@ impl Group<'_> {
         rows.collect()
     }
 
+    /// Removes an entry that is in no index, if it is nobody else's and has none of the flags `keep`. Returns whether it was.
+    fn remove_own(&mut self, owner: Owner, id: EntryId, keep: u8) -> Result<bool, No> {
+        let sql = "DELETE FROM log WHERE id = ?1 AND owner_a = ?2 AND owner_b IS NULL AND bits_a & ?3 = 0";
+        let gone = self.sql.prepare_cached(sql)?.execute(params![int(id), int(owner), keep])? > 0;
+        if gone {
+            self.pending.gone.push((owner, id));
+            self.pending.deleted = true;
+        }
+        Ok(gone)
+    }
+
     /// One owner lets go of an entry that has none of the flags `keep`. Returns whether it has.
     fn let_go_unless(&mut self, owner: Owner, id: EntryId, keep: u8) -> Result<bool, No> {
-        // Nearly always it is nobody else's, and in no index.
-        if id > self.indexed {
-            let sql = "DELETE FROM log WHERE id = ?1 AND owner_a = ?2 AND owner_b IS NULL AND bits_a & ?3 = 0";
-            if self.sql.prepare_cached(sql)?.execute(params![int(id), int(owner), keep])? > 0 {
-                self.pending.gone.push((owner, id));
-                self.pending.deleted = true;
-                return Ok(true);
-            }
-        }
         let sql = "SELECT 1 FROM log WHERE id = ?1 AND ?2 IN (owner_a, owner_b) \
                    AND CASE WHEN owner_a IS ?2 THEN bits_a ELSE bits_b END & ?3 = 0";
         let found = self.sql.prepare_cached(sql)?.exists(params![int(id), int(owner), keep])?;
