@@ -5,8 +5,8 @@ their messages.
 
 kill: `kill -9`. stop: SIGTERM. cut: connections go dead without a FIN, and their clients come back over others; nothing
 happens to the server. full: its disk has no room until some have been told so, and now and then it is killed then as
-well (needs root, to mount a small one). all: any of these, by the dice. The server has to be built; VORPAL names another than target/debug/vorpal, SENDERS
-is how many users chat (6).
+well (needs root, to mount one). all: any of these, by the dice. The server has to be built; VORPAL names another
+than target/debug/vorpal, SENDERS is how many users chat (6).
 
 They send to each other, to some who are away without a session, and to some whose sessions wait for their connections. They
 use stream management (XEP-0198) by hand, break their own connections now and then, and resume. At the end every message
@@ -64,12 +64,15 @@ class Peer(Session):
 
     async def come(self):
         # Now, not when the answer is read: that may lie in a buffer while the server is killed.
-        self.began_at = self.world.restarts
+        self.set_out()
         if self.world.how in ("cut", "all"):
-            self.path = await Path.open(self.server.direct_tls)
+            self.path = await Path.open(self.server.direct_tls, self.set_out)
             self.paths.append(self.path)
         await self.log_in(self.path and self.path.port)
         self.live.set()
+
+    def set_out(self):
+        self.began_at = self.world.restarts
 
     async def live_on(self):
         """Reads, and comes back whenever the connection is gone."""
@@ -125,6 +128,7 @@ class Peer(Session):
             raise Wrong(f"an error for {id}: {conditions}")
         _, receiver, number = id.split("-")
         self.refused.add((receiver, int(number)))
+        self.world.refusals += 1
 
     def asked(self):
         # A lazy client lets it lie sometimes, and says more later.
@@ -153,9 +157,9 @@ class World:
     def __init__(self, folder, how, rounds, seed, tell):
         self.random, self.how, self.rounds, self.tell = random.Random(seed), how, rounds, tell
         data = Folder(folder) / "data"
-        self.disk = Disk(data, megabytes=64 + 4 * rounds) if how in ("full", "all") else None
+        self.disk = Disk(data) if how in ("full", "all") else None
         self.server = Server(data, **SETTINGS).start()
-        self.restarts, self.over = 0, False
+        self.restarts, self.refusals, self.over = 0, 0, False
         make = lambda name, count: [Peer(self, self.server.add_user(name)) for _ in range(count)]
         self.chatting, self.away, self.detached = make("chatting", SENDERS), make("away", 2), make("detached", 2)
         self.peers, self.tasks = [*self.chatting, *self.away, *self.detached], []
@@ -231,10 +235,9 @@ class World:
 
     async def no_room(self):
         """The disk is full until some have been told so."""
-        refused = lambda: sum(len(p.refused) for p in self.chatting)
-        before = refused()
+        before = self.refusals
         # The server may have room in its files for a while.
-        await self.until(lambda: self.disk.fill() or refused() > before + 20, "that the disk is full")
+        await self.until(lambda: self.disk.fill() or self.refusals > before + 20, "that the disk is full")
         if self.random.random() < 0.3:
             self.restart(self.server.kill)
             await self.until(lambda: all(p.live.is_set() for p in self.chatting), "all back, with a full disk")

@@ -1,29 +1,32 @@
-"""A disk that can be full: a small file system of its own, in memory."""
+"""A disk that can be full: a file system of its own, in memory, whose size is changed."""
 
-import contextlib
+import os
 import subprocess
 
 
 class Disk:
-    """The mounted directory, and what fills it. Needs the right to mount; fails where that cannot be had."""
+    """The mounted directory. Needs the right to mount; fails where that cannot be had."""
 
-    def __init__(self, path, megabytes):
-        self.path, self.ballast = path, path / "ballast"
+    def __init__(self, path):
+        self.path = path
         path.mkdir()
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=700", "none", path]
-        mounted = subprocess.run(mount, capture_output=True, text=True)
-        assert mounted.returncode == 0, f"a full disk cannot be tried without the right to mount: {mounted.stderr.strip()}"
+        done = self.mount("-t", "tmpfs", "-o", "size=16g,mode=700", "none", path)
+        assert done.returncode == 0, f"a full disk cannot be tried without the right to mount: {done.stderr.strip()}"
+
+    @staticmethod
+    def mount(*words):
+        return subprocess.run(["mount", *words], capture_output=True, text=True)
 
     def fill(self):
-        """Takes all the room there is."""
-        with contextlib.suppress(OSError), self.ballast.open("ab", buffering=0) as file:
-            for size in (1 << 20, 4096):
-                with contextlib.suppress(OSError):
-                    while True:
-                        file.write(bytes(size))
+        """There is no more room than what is used now. Of no effect if the server takes a page at the same moment: say it
+        again until it is seen."""
+        disk = os.statvfs(self.path)
+        used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize
+        self.mount("-o", f"remount,size={used}", self.path)
 
     def make_room(self):
-        self.ballast.unlink(missing_ok=True)
+        done = self.mount("-o", "remount,size=16g", self.path)
+        assert done.returncode == 0, done.stderr
 
     def unmount(self):
         subprocess.run(["umount", self.path], check=True)

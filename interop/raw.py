@@ -247,14 +247,16 @@ class Path:
     """
 
     @classmethod
-    async def open(cls, port):
+    async def open(cls, port, used=lambda: None):
+        """`used` is called whenever somebody sets out on it."""
         self = cls()
-        self.to, self.pipes, self.writers = port, [], []
+        self.to, self.used, self.pipes, self.writers = port, used, [], []
         self.listener = await asyncio.start_server(self.connect, "127.0.0.1", 0)
         self.port = self.listener.sockets[0].getsockname()[1]
         return self
 
     async def connect(self, reader, writer):
+        self.used()
         try:
             there, back = await asyncio.open_connection("127.0.0.1", self.to)
         except OSError:

@@ -1,4 +1,4 @@
-"""A disk that is full: a small file system of its own, filled to the last page, with room made again later.
+"""A disk that is full: a file system of its own that is made as small as what it holds, and given room again later.
 
 Needs the right to mount (root). Where that cannot be had the tests fail, and say so.
 """
@@ -20,7 +20,7 @@ MANY = 600
 
 @pytest.fixture
 def disk(tmp_path):
-    disk = Disk(tmp_path / "data", megabytes=24)
+    disk = Disk(tmp_path / "data")
     yield disk
     disk.unmount()
 
