@@ -321,7 +321,11 @@ Count = collections.namedtuple("Count", "sent acknowledged refused lost doubled 
 async def crash(folder, how, rounds, seed, tell=print):
     world = World(folder, how, rounds, seed, tell)
     try:
-        result = await world.run()
+        try:
+            result = await world.run()
+        except Wrong:
+            print(world.server.log.read_text(errors="replace")[-4000:], file=sys.stderr)
+            raise
         await world.close()
         world.server.stop()
         return result

@@ -331,7 +331,8 @@ impl Core {
             }
         }
         if let Some((error, batches)) = failed {
-            tracing::error!(%error, batches, "a commit was not written");
+            let error: &dyn std::error::Error = &error;
+            tracing::error!(error, batches, "a commit was not written");
         }
         self.run_todo(now, todo);
     }
