@@ -159,7 +159,7 @@ impl Scene {
     fn input(&mut self, id: ClientId) {
         let now = self.world.now;
         let Some(link) = &mut self.world.clients[id].link else { panic!("no connection") };
-        let need = link.connection.input(now, &mut link.input);
+        let need = link.connection.input(now, &mut link.up);
         assert!(matches!(need, Need::Input), "{need:?}");
     }
 

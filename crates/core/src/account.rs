@@ -57,6 +57,8 @@ pub struct Account {
     /// a batch came to nothing: so will everything that was submitted up to this one, and what its sessions send until
     /// then is not submitted at all
     pub(crate) doomed: Option<(BatchId, Failure)>,
+    /// a batch came to nothing, and others were on their way behind it
+    pub(crate) troubled: bool,
     /// rows of its sessions may differ from what is stored: they are written anew
     pub(crate) unsaved: bool,
     /// sessions that ended, and whose rows could not be deleted yet

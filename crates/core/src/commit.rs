@@ -328,6 +328,11 @@ impl Core {
                     account.doomed = None;
                 }
                 self.flush(now, &lock, &mut account, &mut todo);
+                if account.troubled && account.last_in_flight().is_none() {
+                    // Whoever resumes after a failure waits for this.
+                    account.troubled = false;
+                    account.sessions.iter().for_each(|session| session.stream().wake());
+                }
             }
         }
         if let Some((error, batches)) = failed {
@@ -480,7 +485,7 @@ impl Core {
             return;
         }
         let mut given = false;
-        let shared = (unlogged && to.len() > 1).then(|| Arc::new(Shared::default()));
+        let shared = (entry.is_none() && to.len() > 1).then(|| Arc::new(Shared::default()));
         for id in to {
             let Some(session) = account.session(*id).cloned() else { continue };
             let out = Out::new(stanza.clone(), entry, Role::Planned).since(now).shared(shared.as_ref());

@@ -64,6 +64,11 @@ impl LogState {
         self.unknown.is_some() || !self.open.is_empty()
     }
 
+    /// How many entries sessions hold, and how many that nobody has taken are known one by one.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.held.len(), self.open.len())
+    }
+
     /// Whether some session has the entry in its queue, or waits for its acknowledgement.
     pub fn is_held(&self, entry: EntryId) -> bool {
         self.held.contains_key(&entry)

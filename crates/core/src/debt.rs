@@ -97,6 +97,7 @@ impl Core {
     pub(crate) fn doom(&self, lock: &AccountRef, account: &mut Account, failure: Failure) {
         account.doomed = account.last_in_flight().map(|last| (last, failure));
         account.unsaved = true;
+        account.troubled = true;
         account.log.stored = 0;
         for session in &account.sessions {
             session.stream().ledger.rows_failed();

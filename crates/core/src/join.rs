@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::account::{Account, AccountRef};
-use crate::log::{form, stanza_of};
+use crate::log::{form, stanza_of, was_given};
 use crate::server::Core;
 use crate::session::{Out, Reading, Session};
 use crate::store::{Direction, Entry, EntryId, Owner};
@@ -51,7 +51,7 @@ impl Core {
         let mut stream = session.stream();
         let reading = stream.reading.as_mut()?;
         reading.fetching = true;
-        Some(Fetch { owner: account.owner, from: reading.pos, limit: PAGE, end: account.horizon() })
+        Some(Fetch { owner: account.owner, from: reading.pos, limit: self.bounds().page, end: account.horizon() })
     }
 
     /// Entries that were read for a session, ascending. An empty list with an error of the store is the same as no answer:
@@ -69,6 +69,7 @@ impl Core {
         }
         let reading = *reading;
         let mut pos = reading.pos;
+        let cursor = account.log.cursor();
         let end = match entries.last() {
             Some(last) if entries.len() >= fetch.limit => fetch.end.min(last.id + 1),
             _ => fetch.end,
@@ -92,6 +93,9 @@ impl Core {
                     account.log.hold(entry.id);
                 }
                 stream.push_read(Out::new(stanza, Some(entry.id), role));
+            } else if nobodys && was_given(session, entry, reading.had_to) {
+                // Before a restart it was taken, and the account's cursor had not come so far.
+                account.log.take(entry.id);
             }
         }
         pos = pos.max(end);
@@ -104,6 +108,9 @@ impl Core {
         }
         drop(stream);
         account.advance();
+        if account.log.cursor() != cursor {
+            self.mark_dirty(lock, account);
+        }
     }
 
     /// A fetch came to nothing: the store could not be read.

@@ -172,7 +172,7 @@ pub fn only_chat_states(stanza: &Stanza) -> bool {
     stanza.has_any(ns::CHAT_STATES)
         && !stanza.has(ns::CLIENT, "body")
         && !stanza.has(ns::CLIENT, "subject")
-        && stanza.only_has(&[ns::CHAT_STATES, ns::CLIENT, ns::HINTS])
+        && stanza.only_has(&[ns::CHAT_STATES, ns::CLIENT, ns::HINTS, ns::DELAY])
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub mod delivery;
 pub mod effects;
 pub mod hook;
 pub mod host;
+pub mod inspect;
 mod iq;
 pub mod join;
 pub mod ledger;

@@ -146,6 +146,11 @@ pub(crate) fn form(
     None
 }
 
+/// Whether the session is known to have been given the entry itself live, and to have taken it unless it holds it.
+pub(crate) fn was_given(session: &Session, entry: &Entry, had_to: EntryId) -> bool {
+    entry.id < had_to && LogMeta::decode(&entry.meta).is_some_and(|meta| meta.targets.contains(&session.id))
+}
+
 /// XEP-0203 §2, from the bare address of the account that kept it. `time` is in milliseconds.
 pub(crate) fn delayed(mut stanza: Stanza, account: &BareJid, time: u64) -> Stanza {
     let by_us = |e: &Element| e.get("from").is_some_and(|from| from == account.as_str() || from == account.domain());

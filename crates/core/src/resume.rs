@@ -89,7 +89,7 @@ impl Core {
             self.fill_random(&mut id);
             // Never 0, and never the sign bit of a signed column.
             let id = (u64::from_be_bytes(id) >> 1).max(1);
-            let session = Arc::new(Session::new(id, jid));
+            let session = Arc::new(Session::new(id, jid, &self.bounds()));
             let epoch = session.attach(wake);
             account.sessions.push(session.clone());
             let registry = account.host.registry();
@@ -252,7 +252,9 @@ impl Core {
     pub fn written(&self, lock: &AccountRef, session: &Arc<Session>) {
         let entries = {
             let mut stream = session.stream();
-            if stream.has_room() && stream.inquiries.as_ref().is_some_and(|inquiries| inquiries.is_due()) {
+            // What was written without being counted made room, also where it is no entry that is taken.
+            let asks = || stream.has_room() && stream.inquiries.as_ref().is_some_and(|inquiries| inquiries.is_due());
+            if stream.is_hungry() || asks() {
                 stream.wake();
             }
             stream.written()
@@ -325,8 +327,14 @@ impl Core {
             if stream.storing || in_flight || !decided {
                 false
             } else if !stream.debts.is_empty() || stream.refused {
-                stream.forget_debts();
-                true
+                // A row that is on its way may say more than is said here.
+                let quiet = account.last_in_flight().is_none();
+                if quiet {
+                    stream.forget_debts();
+                } else {
+                    account.troubled = true;
+                }
+                quiet
             } else if stream.ledger.ahead_of_disk() {
                 drop(stream);
                 self.store_handled(now, lock, &mut account, session, handled, &mut todo);
@@ -527,7 +535,8 @@ impl Core {
         }
     }
 
-    /// As [`Core::close`], for a connection that may have been replaced: then the session is no longer its own to end.
+    /// The client closed its stream. Not if the connection has been replaced: then the session is no longer its own to end. A
+    /// clean end says that everything was handled; where something was not, it is an error.
     pub fn hang_up(&self, now: Timestamp, lock: &AccountRef, session: &Arc<Session>, epoch: u32) {
         let mut todo = Todo::default();
         {
@@ -535,7 +544,12 @@ impl Core {
             if session.epoch() != epoch {
                 return;
             }
-            self.end(now, lock, &mut account, session, Closing::Normal, &mut todo);
+            let owes = !session.stream().debts.is_empty();
+            let closing = match owes {
+                true => Closing::Error(StreamCondition::ResourceConstraint.into()),
+                false => Closing::Normal,
+            };
+            self.end(now, lock, &mut account, session, closing, &mut todo);
         }
         self.run_todo(now, todo);
     }
@@ -592,7 +606,9 @@ impl Core {
             let mut stream = session.stream();
             stream.closing = Some(closing);
             let wake = stream.wake.take();
-            let resumable = stream.resumable;
+            // What of it is still on its way to the disk must not bring its rows back.
+            let resumable = std::mem::take(&mut stream.resumable);
+            stream.owes_ack = None;
             let was_reading = stream.reading.take().is_some();
             let held = stream.drain();
             stream.inquiries = None;

@@ -266,7 +266,7 @@ pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[(SessionId
         let handled = stored.and_then(|value| number(value.get(..8))).unwrap_or(0);
         let cursor = stored.and_then(|value| number(value.get(8..16))).unwrap_or(account.log.cursor());
         let Ok(jid) = account.jid.as_jid().with_resource(&row.resource) else { continue };
-        let session = Session::new(id, jid);
+        let session = Session::new(id, jid, &core.bounds());
         session.restore_flags(core.names.flag_bits(&row.flags));
         session.set_priority(row.priority);
         {

@@ -36,18 +36,34 @@ pub const MAX_ROWS: usize = 200_000;
 /// So often a stanza may be sent on by what it caused.
 pub(crate) const MAX_HOPS: u8 = 8;
 
-/// What the operator allows one account, on all hosts. What is there already stays.
+/// The bounds of an account, on all hosts: the first two are the operator's, the others are constants but in tests. What is
+/// there already stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// the most sessions, those without a connection included
     pub sessions: usize,
     /// the most contacts in the roster
     pub contacts: usize,
+    /// the most bytes that wait for one session
+    pub queued: usize,
+    /// the most stanzas that are held back for an inactive client
+    pub held: usize,
+    /// so many entries are read of a log at a time
+    pub page: usize,
+    /// so many accounts stay loaded without a session
+    pub idle_accounts: usize,
 }
 
 impl Default for Bounds {
     fn default() -> Bounds {
-        Bounds { sessions: crate::account::MAX_SESSIONS, contacts: crate::roster::MAX_CONTACTS }
+        Bounds {
+            sessions: crate::account::MAX_SESSIONS,
+            contacts: crate::roster::MAX_CONTACTS,
+            queued: crate::session::MAX_QUEUED_BYTES,
+            held: crate::session::MAX_HELD,
+            page: crate::join::PAGE,
+            idle_accounts: MAX_IDLE_ACCOUNTS,
+        }
     }
 }
 
@@ -355,6 +371,7 @@ impl Core {
             log: LogState::default(),
             dirty: false,
             doomed: None,
+            troubled: false,
             unsaved: false,
             gone: Vec::new(),
         };
@@ -417,7 +434,7 @@ impl Core {
     /// Lets go of accounts that nobody uses, if there are too many.
     pub(crate) fn evict(&self) {
         let loaded: usize = self.shards.iter().map(|shard| shard.lock().len()).sum();
-        if loaded <= MAX_IDLE_ACCOUNTS {
+        if loaded <= self.bounds().idle_accounts {
             return;
         }
         for shard in &self.shards {

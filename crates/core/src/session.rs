@@ -22,7 +22,10 @@ use crate::hook::{Outgoing, Verdict};
 use crate::ledger::Ledger;
 use crate::reading::Inquiries;
 use crate::registry::Registry;
+use crate::server::Bounds;
 use crate::store::EntryId;
+
+mod inspect;
 
 /// The number of a session: unique in the store for ever, so that a log entry can name it.
 pub type SessionId = u64;
@@ -290,6 +293,8 @@ pub struct Stream {
     /// it is back after a restart, and nobody has resumed it yet
     restored: bool,
     slots: Vec<Option<Box<dyn Any + Send>>>,
+    max_queued: usize,
+    max_held: usize,
 }
 
 /// What a connection has to do after it was given what waits.
@@ -318,7 +323,7 @@ pub(crate) enum Closing {
 
 impl Session {
     /// A session that just came to be: attached by nobody, unavailable.
-    pub fn new(id: SessionId, jid: Jid) -> Session {
+    pub fn new(id: SessionId, jid: Jid, bounds: &Bounds) -> Session {
         let stream = Stream {
             wake: None,
             epoch: 0,
@@ -356,6 +361,8 @@ impl Session {
             hibernates: false,
             restored: false,
             slots: Vec::new(),
+            max_queued: bounds.queued,
+            max_held: bounds.held,
         };
         Session {
             id,
@@ -489,7 +496,7 @@ impl Stream {
         }
         let weight = out.stanza.weight();
         // One that reads already is given, whatever it weighs, what was on its way when it began: a bounded rest.
-        if self.weight + weight > MAX_QUEUED_BYTES && self.reading.is_none() {
+        if self.weight + weight > self.max_queued && self.reading.is_none() {
             if let Some(entry) = out.entry {
                 self.reading = Some(Reading { pos: entry, had_to: entry, fetching: false });
                 return Pushed::Left;
@@ -570,7 +577,7 @@ impl Stream {
             }
         }
         let weight = out.stanza.weight();
-        if self.weight + weight > MAX_QUEUED_BYTES {
+        if self.weight + weight > self.max_queued {
             return if state { Pushed::Left } else { Pushed::Full };
         }
         self.weight += weight;
@@ -614,9 +621,11 @@ impl Stream {
         self.reading.is_some_and(|r| !r.fetching) && !self.hibernates && self.has_room()
     }
 
-    /// Whether a connection is there, and little waits to be written to it or acknowledged.
+    /// Whether a connection is there, and little waits to be written to it or acknowledged. What waits behind the log does not
+    /// keep it from being read.
     pub(crate) fn has_room(&self) -> bool {
-        self.weight < MAX_QUEUED_BYTES / 4 && self.wake.is_some()
+        let behind: usize = self.deferred.iter().map(|out| out.stanza.weight()).sum();
+        self.wake.is_some() && self.weight.saturating_sub(behind) < self.max_queued / 4
     }
 
     /// An element that is no stanza: has no number, is never held back.
@@ -658,7 +667,7 @@ impl Stream {
                         Verdict::HoldLatest => self.hold(next, true),
                         Verdict::Drop => self.weight -= next.stanza.weight(),
                     }
-                    if self.held.len() >= MAX_HELD {
+                    if self.held.len() >= self.max_held {
                         self.release(out);
                         wrote = true;
                     }

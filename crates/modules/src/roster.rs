@@ -41,6 +41,7 @@ fn read(cx: &mut IqCx<'_>, query: &Element) -> Answer {
         cx.fx.save_session();
     }
     let account = cx.account()?;
+    // A change that waits for the disk was pushed to those who had asked before: the answer comes behind it.
     let (meta, rows) = roster::newest_all(server, account);
     let known = query.get("ver").and_then(roster::parse_version);
     if let Some(known) = known.filter(|ver| *ver >= meta.complete_from && *ver <= meta.ver) {

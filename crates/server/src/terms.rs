@@ -74,7 +74,9 @@ pub(crate) fn gate(config: &Config) -> GateSettings {
 
 /// What one account may have.
 pub(crate) fn bounds(config: &Config) -> Bounds {
-    Bounds { sessions: config.limits.sessions.get() as usize, contacts: config.limits.roster_entries.get() as usize }
+    let sessions = config.limits.sessions.get() as usize;
+    let contacts = config.limits.roster_entries.get() as usize;
+    Bounds { sessions, contacts, ..Bounds::default() }
 }
 
 /// The versions of TLS.

@@ -1,16 +1,14 @@
 //! The other end of a connection: what a client keeps, over all of its streams.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::BytesMut;
-use vorpal_core::session::Wake;
-use vorpal_net::c2s::Connection;
 use vorpal_proto::element::Element;
 use vorpal_proto::frame::{Frame, Framer};
 use vorpal_proto::ns;
 use vorpal_proto::parse::{Limits, StreamContext, parse_element, parse_open};
+
+use crate::link::Link;
 
 /// What a client hears from the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,53 +19,6 @@ pub enum Heard {
     End,
     /// The server closed the socket without ending the stream.
     Cut,
-}
-
-/// Notes that there is something to do.
-#[derive(Debug, Default)]
-pub struct Bell(AtomicBool);
-
-impl Wake for Bell {
-    fn wake(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-}
-
-impl Bell {
-    /// Whether it has rung since it was asked last.
-    pub fn rang(&self) -> bool {
-        self.0.swap(false, Ordering::AcqRel)
-    }
-}
-
-/// A connection, both ends of it.
-pub struct Link {
-    /// the server's end
-    pub connection: Connection,
-    /// rung by the server
-    pub bell: Arc<Bell>,
-    /// what the server has not read yet
-    pub input: BytesMut,
-    /// what the client has not read yet
-    output: BytesMut,
-    framer: Framer,
-    context: StreamContext,
-    ended: bool,
-}
-
-impl Link {
-    /// A connection that was just accepted.
-    pub fn new(connection: Connection, bell: Arc<Bell>) -> Link {
-        Link {
-            connection,
-            bell,
-            input: BytesMut::new(),
-            output: BytesMut::new(),
-            framer: Framer::new(usize::MAX),
-            context: StreamContext::default(),
-            ended: false,
-        }
-    }
 }
 
 /// What a client knows of XEP-0198.
@@ -86,10 +37,11 @@ pub struct Smacks {
 }
 
 /// A client. See the module's text.
-#[derive(Default)]
 pub struct Client {
     /// the local part of its account
     pub account: String,
+    /// its host
+    pub host: &'static str,
     /// its resource
     pub resource: String,
     /// the connection it has now
@@ -100,9 +52,46 @@ pub struct Client {
     pub smacks: Option<Smacks>,
     /// whether what it is sent is lost on the way
     pub deaf: bool,
+    /// read, and not yet a whole element
+    output: BytesMut,
+    framer: Framer,
+    context: StreamContext,
+    /// the server ended the stream
+    ended: bool,
 }
 
 impl Client {
+    /// A client without a connection.
+    pub fn new(account: &str, host: &'static str, resource: &str) -> Client {
+        Client {
+            account: account.into(),
+            host,
+            resource: resource.into(),
+            link: None,
+            inbox: VecDeque::new(),
+            smacks: None,
+            deaf: false,
+            output: BytesMut::new(),
+            framer: Framer::new(usize::MAX),
+            context: StreamContext::default(),
+            ended: false,
+        }
+    }
+
+    /// It has a new connection.
+    pub fn attach(&mut self, link: Link) {
+        self.link = Some(link);
+        self.deaf = false;
+        self.ended = false;
+        self.output.clear();
+        self.framer.reset();
+    }
+
+    /// What it has read of an element that is not whole yet.
+    pub fn unread(&self) -> &[u8] {
+        &self.output
+    }
+
     /// Whether it has a connection.
     pub fn is_connected(&self) -> bool {
         self.link.is_some()
@@ -111,15 +100,13 @@ impl Client {
     /// Sends bytes.
     pub fn send(&mut self, bytes: &str) {
         let link = self.link.as_mut().unwrap_or_else(|| panic!("{}/{} has no connection", self.account, self.resource));
-        link.input.extend_from_slice(bytes.as_bytes());
+        link.up.extend_from_slice(bytes.as_bytes());
     }
 
     /// Begins a stream, on a connection that has none or after SASL.
     pub fn open_stream(&mut self, host: &str) {
-        if let Some(link) = &mut self.link {
-            link.framer.reset();
-            link.output.clear();
-        }
+        self.framer.reset();
+        self.output.clear();
         self.send(&format!(
             "<?xml version='1.0'?><stream:stream to='{host}' version='1.0' xmlns='jabber:client' \
              xmlns:stream='http://etherx.jabber.org/streams'>"
@@ -131,22 +118,24 @@ impl Client {
         if self.deaf {
             return;
         }
-        let Some(link) = &mut self.link else { return };
-        link.output.extend_from_slice(bytes);
+        if self.link.is_none() {
+            return;
+        }
+        self.output.extend_from_slice(bytes);
         let mut answers = 0;
         loop {
-            match link.framer.next(&mut link.output) {
+            match self.framer.next(&mut self.output) {
                 Ok(None) => break,
                 Ok(Some(Frame::Open(bytes))) => {
-                    link.context = parse_open(&bytes, &Limits::default()).expect("the server opens a stream").1;
+                    self.context = parse_open(&bytes, &Limits::default()).expect("the server opens a stream").1;
                 }
                 Ok(Some(Frame::Close)) => {
-                    link.ended = true;
+                    self.ended = true;
                     self.inbox.push_back(Heard::End);
                 }
                 Ok(Some(Frame::Element(bytes))) => {
                     let limits = Limits { nodes: usize::MAX, ..Limits::default() };
-                    let element = parse_element(&bytes, &link.context, &limits);
+                    let element = parse_element(&bytes, &self.context, &limits);
                     let element = element.unwrap_or_else(|error| panic!("the server sent bad XML: {error}: {bytes:?}"));
                     match &mut self.smacks {
                         Some(smacks) if element.is(ns::SM, "r") => {
@@ -169,10 +158,7 @@ impl Client {
 
     /// The server has closed the socket.
     pub fn closed(&mut self) {
-        if let Some(link) = self.link.take()
-            && !link.ended
-            && !self.deaf
-        {
+        if self.link.take().is_some() && !self.ended && !self.deaf {
             self.inbox.push_back(Heard::Cut);
         }
     }

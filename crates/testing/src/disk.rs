@@ -1,12 +1,15 @@
 //! The store of a world: in memory or on SQLite, behind a backend that can be told to refuse and to wait.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use tempfile::TempDir;
 use vorpal_core::store::{
-    Backend, Batch, EntryId, Loading, MapId, Millis, Outcome, Owner, Reader, Result, Stale, StoreError,
+    Backend, Batch, EntryId, Loading, MapId, Millis, Outcome, Owner, Reader, Result, Row, Stale, StoreError, Write,
 };
+use vorpal_proto::stanza::Stanza;
 use vorpal_store::memory::{Disk, Memory};
 use vorpal_store::sqlite::{Durability, Options, Sqlite};
 
@@ -37,6 +40,70 @@ pub struct Mood {
     pub refuses_one: AtomicBool,
     /// nothing is written for the time being
     pub waits: AtomicBool,
+    /// what became of messages, by the ids that their senders gave them
+    pub homes: Mutex<Homes>,
+}
+
+/// Which messages have ever been committed to a log, and which were to be and failed. Not kept if the mood is not told to.
+#[derive(Debug, Default)]
+pub struct Homes {
+    /// whether anything is kept
+    pub watched: bool,
+    /// in some log, maybe as an error that came back
+    pub committed: BTreeSet<String>,
+    /// in a batch that came to nothing
+    pub failed: BTreeSet<String>,
+    /// a batch that broke a rule of the store
+    pub broken: Option<String>,
+    /// names that contacts were given in rosters
+    pub names: BTreeSet<String>,
+}
+
+impl Homes {
+    /// An entry is known to be stored.
+    pub fn note_entry(&mut self, body: &[u8]) {
+        self.committed.extend(id_in(body));
+    }
+
+    /// A row is known to be stored.
+    pub fn note_row(&mut self, row: &Row) {
+        self.names.extend(name_in(row));
+    }
+
+    fn note(&mut self, group: &[Batch], outcomes: &[Outcome]) {
+        if !self.watched || outcomes.iter().any(|o| matches!(o, Outcome::Failed(StoreError::Crashed))) {
+            return;
+        }
+        for (batch, outcome) in group.iter().zip(outcomes) {
+            if let Outcome::Failed(StoreError::Bug(rule)) = outcome {
+                self.broken.get_or_insert_with(|| format!("{rule}: {batch:?}"));
+            }
+            let ids = batch.writes.iter().filter_map(|write| match write {
+                Write::Log(entry) => id_in(&entry.body),
+                _ => None,
+            });
+            if outcome.is_committed() {
+                let rows = batch.writes.iter().filter_map(|write| match write {
+                    Write::Put { row: Some(row), .. } => Some(row),
+                    _ => None,
+                });
+                rows.for_each(|row| self.note_row(row));
+            }
+            let home = if outcome.is_committed() { &mut self.committed } else { &mut self.failed };
+            home.extend(ids);
+        }
+    }
+}
+
+/// The id of a stanza in the log.
+fn id_in(body: &[u8]) -> Option<String> {
+    Some(Stanza::parse(std::str::from_utf8(body).ok()?).ok()?.head.id.as_ref()?.to_string())
+}
+
+/// The name in a row of a roster.
+fn name_in(row: &Row) -> Option<String> {
+    let (_, rest) = std::str::from_utf8(&row.value).ok()?.split_once("\"name\":\"")?;
+    Some(rest.split_once('"')?.0.to_owned())
 }
 
 impl Medium {
@@ -60,10 +127,10 @@ impl Medium {
         Box::new(Moody { inner, mood })
     }
 
-    /// The process that had it open dies.
-    pub fn crash(&self) {
+    /// The process that had it open dies, and the latest commits are forgotten, as far as the disk may.
+    pub fn crash(&self, forget: usize) {
         if let Medium::Memory(disk) = self {
-            disk.crash(0);
+            disk.crash(forget);
         }
     }
 }
@@ -100,6 +167,7 @@ impl Backend for Moody {
         if !rest.is_empty() {
             outcomes.extend(self.inner.apply(rest, stale));
         }
+        self.mood.homes.lock().note(group, &outcomes);
         outcomes
     }
 

@@ -2,6 +2,7 @@
 //!
 //! - [`world`] drives the kernel, its writer and the machines of its connections
 //! - [`client`] is the other end of a connection: what a client keeps of its streams
+//! - [`link`] is a connection, with the network in it
 //! - [`scenario`] reads and plays transcripts (`tests/scenarios`)
 //! - [`pattern`] compares what was received with what a transcript expects
 //! - [`simulator`] plays at random, by a seed, and checks what always has to hold
@@ -11,6 +12,7 @@
 
 pub mod client;
 pub mod disk;
+pub mod link;
 pub mod pattern;
 pub mod random;
 pub mod scenario;

@@ -6,16 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use parking_lot::Mutex;
 use vorpal_core::host::Host;
 use vorpal_core::join::Fetch;
 use vorpal_core::module::{Module, Section};
-use vorpal_core::reading::Inquiry;
 use vorpal_core::registry::Registry;
-use vorpal_core::server::{Core, core_names};
-use vorpal_core::store::{Batch, Entry, Ids, Journal, Loading, LogQuery, Reader, Write};
-use vorpal_net::c2s::{Connection, Need, Settings};
+use vorpal_core::server::{Bounds, Core, core_names};
+use vorpal_core::store::{Batch, Entry, Ids, Journal, Loading, Reader, Write};
+use vorpal_net::c2s::{Connection, Settings};
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::element::Element;
 use vorpal_proto::jid::BareJid;
@@ -25,11 +23,12 @@ use vorpal_proto::sasl::client::{Client as SaslClient, Keys, Secret};
 use vorpal_proto::sasl::{Credentials, Hash, Iterations, Mechanism, Nonce, decode_payload, encode_payload};
 use vorpal_store::writer::{Queue, Step, Writer};
 
-use crate::client::{Bell, Client, Heard, Link, Smacks};
+use crate::client::{Client, Heard, Smacks};
 use crate::disk::{Medium, Mood, Store};
+use crate::link::{Bell, Link, read};
 use crate::random::Random;
 
-/// The one host.
+/// The first host, and the only one unless a world is given more.
 pub const HOST: &str = "localhost";
 
 /// Everybody's password.
@@ -49,6 +48,46 @@ struct Running {
     queue: Queue,
     writer: Writer,
     reader: Box<dyn Reader>,
+    /// rung when something is to be loaded that no session waits for
+    loader: Arc<Bell>,
+}
+
+/// Everybody's password, in the forms that are needed: made once, since that takes long.
+pub struct Secrets {
+    credentials: Vec<Credentials>,
+    keys: Keys,
+}
+
+impl Secrets {
+    /// Derives them.
+    pub fn derive() -> Secrets {
+        let salt = [7; 16];
+        let derive = |hash| Credentials::derive(hash, PASSWORD, &salt, Iterations::MIN).expect("a good password");
+        Secrets {
+            credentials: [Hash::Sha1, Hash::Sha256].map(derive).to_vec(),
+            keys: Keys::derive(Hash::Sha1, PASSWORD, &salt, Iterations::MIN).expect("a good password"),
+        }
+    }
+}
+
+/// What a world is made of.
+pub struct Setup {
+    /// chooses what is random in the server
+    pub seed: u64,
+    /// where the server stores
+    pub medium: Medium,
+    /// whether bytes pass through
+    pub passthrough: bool,
+    /// the modules of each host
+    pub modules: Vec<&'static Module>,
+    /// the sections of the configuration that modules read
+    pub sections: Vec<(&'static str, Section)>,
+    /// the hosts
+    pub hosts: &'static [&'static str],
+    /// what an account may have
+    pub bounds: Bounds,
+    /// everybody's password
+    pub secrets: Arc<Secrets>,
 }
 
 /// See the module's text.
@@ -63,11 +102,14 @@ pub struct World {
     settings: Arc<Settings>,
     modules: Vec<&'static Module>,
     sections: Vec<(&'static str, Section)>,
-    credentials: Vec<Credentials>,
-    keys: Keys,
+    hosts: &'static [&'static str],
+    bounds: Bounds,
+    secrets: Arc<Secrets>,
     running: Option<Running>,
     /// the clients, for ever
     pub clients: Vec<Client>,
+    /// connections whose client is gone without a word: the server does not know yet
+    pub ghosts: Vec<Link>,
 }
 
 impl World {
@@ -84,9 +126,13 @@ impl World {
         modules: &[&'static Module],
         sections: Vec<(&'static str, Section)>,
     ) -> World {
-        let salt = [7; 16];
-        let derive = |hash| Credentials::derive(hash, PASSWORD, &salt, Iterations::MIN).expect("a good password");
-        let credentials = [Hash::Sha1, Hash::Sha256].map(derive).to_vec();
+        let (medium, bounds) = (Medium::new(store), Bounds::default());
+        let (modules, secrets) = (modules.to_vec(), Arc::new(Secrets::derive()));
+        World::with(Setup { seed, medium, passthrough, modules, sections, hosts: &[HOST], bounds, secrets })
+    }
+
+    /// As [`World::new`], with everything chosen.
+    pub fn with(setup: Setup) -> World {
         let settings = Settings {
             max_attempts: 5,
             max_before_login: 16 * 1024,
@@ -94,21 +140,23 @@ impl World {
             without_tls: true,
             plain_without_tls: true,
             mechanisms: HashMap::new(),
-            passthrough,
+            passthrough: setup.passthrough,
             limits: Limits::default(),
         };
         let mut world = World {
             now: BEGINNING,
-            random: Arc::new(Mutex::new(Random::new(seed))),
-            medium: Medium::new(store),
+            random: Arc::new(Mutex::new(Random::new(setup.seed))),
+            medium: setup.medium,
             mood: Arc::default(),
             settings: Arc::new(settings),
-            modules: modules.to_vec(),
-            sections,
-            keys: Keys::derive(Hash::Sha1, PASSWORD, &salt, Iterations::MIN).expect("a good password"),
-            credentials,
+            modules: setup.modules,
+            sections: setup.sections,
+            hosts: setup.hosts,
+            bounds: setup.bounds,
+            secrets: setup.secrets,
             running: None,
             clients: Vec::new(),
+            ghosts: Vec::new(),
         };
         world.start();
         world
@@ -118,17 +166,23 @@ impl World {
         let (queue, mut writer) = Writer::new(self.medium.open(self.mood.clone()));
         let names = core_names();
         let section = |name: &str| self.sections.iter().find(|(of, _)| *of == name).map(|(_, section)| section.clone());
-        let registry = Registry::build(self.modules.iter().copied(), names.clone(), section).expect("the modules");
-        let domain = BareJid::of_domain(HOST).expect("a host");
+        let host = |domain: &&str| {
+            let registry = Registry::build(self.modules.iter().copied(), names.clone(), section).expect("the modules");
+            Arc::new(Host::new(&BareJid::of_domain(domain).expect("a host"), registry))
+        };
+        let hosts: Vec<Arc<Host>> = self.hosts.iter().map(host).collect();
         names.bind(|name| writer.map(name, Loading::WithOwner)).expect("the store's tables");
         let progress = writer.map("progress", Loading::Cold).expect("the store's tables");
         let random = self.random.clone();
         let random = Box::new(move |bytes: &mut [u8]| random.lock().fill(bytes));
         let core = Core::new(Arc::new(queue.clone()), names, progress, [7; 32], random, self.now);
-        core.set_hosts([Arc::new(Host::new(&domain, registry))]);
+        core.set_hosts(hosts);
+        core.set_bounds(self.bounds);
+        let loader = Arc::new(Bell::default());
+        core.set_loader(loader.clone());
         let mut reader = writer.reader().expect("the store can be read");
         core.load_sessions(self.now, reader.as_mut()).expect("sessions come back");
-        self.running = Some(Running { core: Arc::new(core), queue, writer, reader });
+        self.running = Some(Running { core: Arc::new(core), queue, writer, reader, loader });
     }
 
     /// The kernel.
@@ -147,10 +201,16 @@ impl World {
 
     /// The process is killed, and a new one starts on what is stored. Everybody loses the connection.
     pub fn crash(&mut self) {
-        self.medium.crash();
+        self.lose_power(0);
+    }
+
+    /// As [`World::crash`], and the latest commits are forgotten as well, as far as the disk may.
+    pub fn lose_power(&mut self, forget: usize) {
+        self.medium.crash(forget);
         for client in &mut self.clients {
             client.link = None;
         }
+        self.ghosts.clear();
         self.running = None;
         self.start();
     }
@@ -202,13 +262,18 @@ impl World {
         self.running().writer.reader().expect("the store can be read")
     }
 
-    /// Creates an account. False if the name is taken.
+    /// Creates an account of the first host. False if the name is taken.
     pub fn create_account(&mut self, name: &str) -> bool {
-        let jid = BareJid::new(name, HOST).expect("a name");
+        self.create_account_at(name, self.hosts[0])
+    }
+
+    /// Creates an account. False if the name is taken.
+    pub fn create_account_at(&mut self, name: &str, host: &str) -> bool {
+        let jid = BareJid::new(name, host).expect("a name");
         let done = Arc::new(AtomicBool::new(false));
         let told = done.clone();
         let notice = Box::new(move |stored| told.store(stored, Ordering::Release));
-        self.core().create_user(self.now, &jid, &self.credentials, notice);
+        self.core().create_user(self.now, &jid, &self.secrets.credentials, notice);
         self.settle();
         let created = done.load(Ordering::Acquire);
         if created {
@@ -219,7 +284,12 @@ impl World {
 
     /// A new client of an account, without a connection.
     pub fn client(&mut self, account: &str, resource: &str) -> ClientId {
-        self.clients.push(Client { account: account.into(), resource: resource.into(), ..Client::default() });
+        self.client_at(account, self.hosts[0], resource)
+    }
+
+    /// As [`World::client`], of any host.
+    pub fn client_at(&mut self, account: &str, host: &'static str, resource: &str) -> ClientId {
+        self.clients.push(Client::new(account, host, resource));
         self.clients.len() - 1
     }
 
@@ -228,15 +298,14 @@ impl World {
         self.cut(id);
         let bell = Arc::new(Bell::default());
         let connection = Connection::new(self.core().clone(), self.settings.clone(), None, bell.clone());
-        let client = &mut self.clients[id];
-        client.deaf = false;
-        client.link = Some(Link::new(connection, bell));
+        self.clients[id].attach(Link::new(connection, bell));
     }
 
     /// It connects and opens a stream; the features are heard.
     pub fn open(&mut self, id: ClientId) {
         self.connect(id);
-        self.clients[id].open_stream(HOST);
+        let host = self.clients[id].host;
+        self.clients[id].open_stream(host);
         self.settle();
         self.expect(id, ns::STREAM, "features");
     }
@@ -244,14 +313,8 @@ impl World {
     /// It connects and authenticates; the features of the new stream are heard.
     pub fn authenticate(&mut self, id: ClientId) {
         self.open(id);
-        let mut random = [0; 24];
-        self.random.lock().fill(&mut random);
-        let mechanism = Mechanism::from_name("SCRAM-SHA-1").expect("a mechanism");
-        let name = self.clients[id].account.clone();
-        let mut sasl = SaslClient::new(mechanism, &name, Secret::Keys(self.keys.clone()), Nonce::from_random(random));
-        let first = encode_payload(Some(&sasl.first().expect("a first message")));
-        self.clients[id]
-            .send(&format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='SCRAM-SHA-1'>{first}</auth>"));
+        let (mut sasl, auth) = self.sasl(id);
+        self.clients[id].send(&auth);
         self.settle();
         let challenge = self.expect(id, ns::SASL, "challenge");
         let challenge = decode_payload(&challenge.content()).expect("base64").unwrap_or_default();
@@ -261,9 +324,22 @@ impl World {
         let success = self.expect(id, ns::SASL, "success");
         let data = decode_payload(&success.content()).expect("base64");
         sasl.finish(data.as_deref()).expect("the server proves itself");
-        self.clients[id].open_stream(HOST);
+        let host = self.clients[id].host;
+        self.clients[id].open_stream(host);
         self.settle();
         self.expect(id, ns::STREAM, "features");
+    }
+
+    /// The beginning of an exchange for a client, and the first words of it.
+    pub fn sasl(&self, id: ClientId) -> (SaslClient, String) {
+        let mut random = [0; 24];
+        self.random.lock().fill(&mut random);
+        let mechanism = Mechanism::from_name("SCRAM-SHA-1").expect("a mechanism");
+        let keys = Secret::Keys(self.secrets.keys.clone());
+        let mut sasl = SaslClient::new(mechanism, &self.clients[id].account, keys, Nonce::from_random(random));
+        let first = encode_payload(Some(&sasl.first().expect("a first message")));
+        let auth = format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='SCRAM-SHA-1'>{first}</auth>");
+        (sasl, auth)
     }
 
     /// It logs in and binds its resource, without stream management.
@@ -350,6 +426,9 @@ impl World {
             for id in 0..self.clients.len() {
                 busy |= self.pump(id);
             }
+            for at in 0..self.ghosts.len() {
+                busy |= self.haunt(at);
+            }
             match self.write_or_die() {
                 Some(wrote) => busy |= wrote,
                 None => return false,
@@ -385,6 +464,9 @@ impl World {
     fn spilled(&mut self) -> bool {
         let now = self.now;
         let Some(running) = &mut self.running else { return false };
+        if !running.loader.rang() {
+            return false;
+        }
         let mut any = false;
         while let Some(cold) = running.core.spilled() {
             any = true;
@@ -395,77 +477,73 @@ impl World {
         any
     }
 
-    /// Whether anything happened on a client's connection.
+    /// Moves what is on a client's connection, as far as the weather lets it. Whether anything happened.
     pub fn pump(&mut self, id: ClientId) -> bool {
         let now = self.now;
         let Some(running) = &mut self.running else { return false };
-        let (core, reader) = (running.core.clone(), &mut running.reader);
         let client = &mut self.clients[id];
-        let Some(mut link) = client.link.take() else { return false };
-        let mut busy = link.bell.rang();
-        let unread = link.input.len();
-        let closed = feed(&core, reader.as_mut(), now, &mut link);
-        if let Some(fetch) = link.connection.hungry() {
-            let entries = read(reader.as_mut(), fetch);
-            link.connection.fetched(fetch, entries.as_deref());
-            busy = true;
-        }
-        while let Some(Inquiry { asker, job }) = link.connection.inquiry() {
-            core.answered(now, asker, job(reader.as_mut()));
-            busy = true;
-        }
-        let mut out = Vec::new();
-        link.connection.output(&mut out, 16 * 1024);
-        busy |= !out.is_empty() || link.input.len() != unread;
-        let over = closed || link.connection.is_over();
-        client.link = Some(link);
-        client.hear(&out);
-        let Some(link) = &mut client.link else { return true };
-        if !out.is_empty() {
-            link.connection.written();
-        }
-        if over {
-            let mut rest = Vec::new();
-            while link.connection.output(&mut rest, 16 * 1024) {}
-            link.connection.gone(now);
-            client.hear(&rest);
-            client.closed();
-            return true;
+        let Some(link) = &mut client.link else { return false };
+        let mut busy = link.run(now, &running.core, running.reader.as_mut());
+        if !link.weather.down_held {
+            busy |= self.hear(id, usize::MAX);
         }
         busy
     }
-}
 
-/// Gives the connection what it needs. True if it is over.
-fn feed(core: &Arc<Core>, reader: &mut dyn Reader, now: Timestamp, link: &mut Link) -> bool {
-    let mut input: BytesMut = std::mem::take(&mut link.input);
-    let connection = &mut link.connection;
-    let mut closed = false;
-    let mut need = Some(connection.input(now, &mut input));
-    while let Some(next) = need.take() {
-        need = match next {
-            Need::Input | Need::Wait => None,
-            Need::Admit(_) => Some(connection.admitted(now, true).unwrap_or_else(|| connection.input(now, &mut input))),
-            Need::Load(jid) => {
-                let found = core.load(now, reader, &jid).map(|_| ()).map_err(|_| ());
-                Some(connection.loaded(now, found).unwrap_or_else(|| connection.input(now, &mut input)))
-            }
-            Need::Derive(check) => {
-                let verdict = check.run();
-                Some(connection.derived(now, verdict).unwrap_or_else(|| connection.input(now, &mut input)))
-            }
-            Need::Tls => panic!("a client of the world asked for TLS"),
-            Need::Close => {
-                closed = true;
-                None
-            }
-        };
+    /// Only the first bytes of what a client has sent reach the server, whatever the weather.
+    pub fn trickle(&mut self, id: ClientId, bytes: usize) {
+        let Some(running) = &mut self.running else { return };
+        let Some(link) = &mut self.clients[id].link else { return };
+        link.run_with(self.now, &running.core, running.reader.as_mut(), bytes);
     }
-    link.input = input;
-    closed
-}
 
-fn read(reader: &mut dyn Reader, fetch: Fetch) -> Option<Vec<Entry>> {
-    let query = LogQuery { after: fetch.from.saturating_sub(1), limit: fetch.limit, ..LogQuery::default() };
-    reader.log_range(fetch.owner, query).ok()
+    /// The client reads up to so many bytes of what is on the way to it. Whether there were any.
+    pub fn hear(&mut self, id: ClientId, bytes: usize) -> bool {
+        let client = &mut self.clients[id];
+        let Some(link) = &mut client.link else { return false };
+        let some: Vec<u8> = link.down.drain(..bytes.min(link.down.len())).collect();
+        let over = link.is_over() && link.down.is_empty();
+        client.hear(&some);
+        if over {
+            client.closed();
+        }
+        over || !some.is_empty()
+    }
+
+    /// A client's connection goes without a word: the server learns of it when it is told by [`World::notice`].
+    pub fn vanish(&mut self, id: ClientId) {
+        if let Some(link) = self.clients[id].link.take() {
+            self.ghosts.push(link);
+        }
+    }
+
+    /// Moves the server's end of a connection whose client is gone: what had been sent is read, what is written is lost.
+    pub fn haunt(&mut self, at: usize) -> bool {
+        let Some(running) = &mut self.running else { return false };
+        let Some(ghost) = self.ghosts.get_mut(at) else { return false };
+        ghost.run(self.now, &running.core, running.reader.as_mut())
+    }
+
+    /// The server notices that a client is gone.
+    pub fn notice(&mut self, at: usize) {
+        if at < self.ghosts.len() {
+            let mut ghost = self.ghosts.swap_remove(at);
+            ghost.connection.gone(self.now);
+        }
+    }
+
+    /// Whether a connection that sleeps would have something to do. Only to be asked when the world is at rest.
+    pub fn overslept(&mut self) -> Option<ClientId> {
+        let now = self.now;
+        let Some(running) = &mut self.running else { return None };
+        let mut late = None;
+        for (id, client) in self.clients.iter_mut().enumerate() {
+            if let Some(link) = &mut client.link
+                && link.overslept(now, &running.core, running.reader.as_mut())
+            {
+                late = late.or(Some(id));
+            }
+        }
+        late
+    }
 }

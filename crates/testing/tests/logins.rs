@@ -8,8 +8,8 @@ use vorpal_net::c2s::{Connection, Settings};
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::parse::Limits;
 use vorpal_proto::sasl::{ChannelBindings, Credentials, Hash, Iterations, Mechanism, SALT_BYTES, encode_payload};
-use vorpal_testing::client::Bell;
 use vorpal_testing::disk::Store;
+use vorpal_testing::link::Bell;
 use vorpal_testing::world::{HOST, PASSWORD, World};
 
 fn world() -> World {

@@ -107,6 +107,7 @@ impl Stream {
     /// the order of the log.
     pub(crate) fn hibernate(&mut self, horizon: EntryId) -> Vec<EntryId> {
         self.queue.retain(|item| matches!(item, Item::Stanza(_)));
+        self.weigh();
         // What was missed is this session's by chance: once let go of, it would be anybody's.
         let comes_again = |out: &Out| out.entry.is_some() && out.role != Role::Missed;
         let entries: Vec<EntryId> = self.outs().filter(|out| comes_again(out)).filter_map(|out| out.entry).collect();

@@ -24,12 +24,14 @@ pub(super) struct Login {
     exchange: Option<Exchange>,
     query: Option<(Query, Option<BareJid>)>,
     attempts: u32,
+    /// an account that nobody holds may be let go of: this one not before its client has proven itself
+    held: Option<AccountRef>,
     pub account: Option<AccountRef>,
 }
 
 impl Login {
     pub fn new(bindings: ChannelBindings) -> Login {
-        Login { bindings, exchange: None, query: None, attempts: 0, account: None }
+        Login { bindings, exchange: None, query: None, attempts: 0, held: None, account: None }
     }
 }
 
@@ -193,6 +195,7 @@ impl Connection {
             return self.refuse(now, SaslError::TemporaryAuthFailure);
         }
         let account = jid.as_ref().and_then(|jid| self.core.loaded(jid.as_str()));
+        login.held.clone_from(&account);
         let address = jid.map_or_else(|| query.username.clone(), |jid| jid.to_string());
         let credentials = self.core.credentials(account.as_ref(), &address, query.hash);
         let step = match login.exchange.as_mut()?.account(Account { address, credentials }) {
@@ -232,6 +235,7 @@ impl Connection {
         };
         tracing::debug!(account = authenticated.account(), mechanism = authenticated.mechanism().name(), "logged in");
         login.account = Some(account);
+        login.held = None;
         login.exchange = None;
         self.say(
             &el("success", ns::SASL).text(authenticated.data().map_or_else(String::new, |d| encode_payload(Some(d)))),
@@ -245,6 +249,7 @@ impl Connection {
         let State::Login(login) = &mut self.state else { return None };
         login.exchange = None;
         login.query = None;
+        login.held = None;
         login.attempts += 1;
         let attempts = login.attempts;
         self.say(&el("failure", ns::SASL).child(el(error.element(), ns::SASL)));

@@ -223,15 +223,18 @@ async fn log_in(
                             false
                         }
                     };
-                    need = task.connection.admitted(now(), may);
+                    let next = task.connection.admitted(now(), may);
+                    need = Some(task.go_on(next));
                 }
                 Need::Load(jid) => {
                     let found = shared.runtime.load(jid).await.map(|_| ()).map_err(log_store_error);
-                    need = task.connection.loaded(now(), found);
+                    let next = task.connection.loaded(now(), found);
+                    need = Some(task.go_on(next));
                 }
                 Need::Derive(check) => {
                     let verdict = shared.runtime.derive(*check).await?;
-                    need = task.connection.derived(now(), verdict);
+                    let next = task.connection.derived(now(), verdict);
+                    need = Some(task.go_on(next));
                 }
                 Need::Tls => {
                     tokio::time::timeout_at(deadline, task.say_all()).await.ok()?;
@@ -342,6 +345,12 @@ impl Task {
         let bindings = host.channel_bindings(stream.get_ref().1);
         self.io = Io::Tls(Box::new(stream));
         Some(bindings)
+    }
+
+    /// What the connection needs next. What the client sent ahead of an answer is in the buffer already: no event will
+    /// announce it.
+    fn go_on(&mut self, next: Option<Need>) -> Need {
+        next.unwrap_or_else(|| self.connection.input(now(), &mut self.input))
     }
 
     /// Says what there is to say and waits for the next thing to happen. Cancel-safe.

@@ -16,6 +16,9 @@ pub enum Fault {
     Delay,
     /// The process dies before the commit: it never happens, and nothing after it.
     CrashBefore,
+    /// The process dies within the commit: so many batches of the group are durable, the others never happen, and nobody is
+    /// told. No backend that commits a group at once does this; one that commits batch by batch does.
+    CrashAmid(usize),
     /// The process dies after the commit: it is durable, but nobody is told.
     CrashAfter,
 }

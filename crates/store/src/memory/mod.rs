@@ -193,6 +193,9 @@ impl Backend for Memory {
         let mut outcomes = Vec::with_capacity(group.len());
         let last = group.len().saturating_sub(1);
         for (i, batch) in group.iter().enumerate() {
+            if matches!(fault, Some(Fault::CrashAmid(at)) if i >= at) {
+                break;
+            }
             let outcome = match &fault {
                 _ if !stale.admits(batch) => Outcome::Failed(StoreError::Stale),
                 Some(Fault::Fail(error)) => Outcome::Failed(error.clone()),
@@ -208,7 +211,7 @@ impl Backend for Memory {
         let changes = inner.state.commit();
         inner.kept(changes);
         inner.commits = commit;
-        if let Some(Fault::CrashAfter) = fault {
+        if let Some(Fault::CrashAfter | Fault::CrashAmid(_)) = fault {
             inner.crash(0);
             return all_failed(&StoreError::Crashed);
         }

@@ -40,6 +40,22 @@ fn a_crash_at_a_commit_takes_it_and_all_that_follows() {
 }
 
 #[test]
+fn a_crash_amid_a_commit_leaves_its_first_batches() {
+    let disk = Disk::new();
+    disk.next(Fault::CrashAmid(2));
+    let mut store = Memory::open(&disk).unwrap();
+    let map = store.map("m", Loading::WithOwner).unwrap();
+    let batch = |key: u8| {
+        let write = Write::Put { map, owner: 1, key: vec![key].into(), row: Some(Row::default()) };
+        Batch { writes: vec![write], owners: [1].into_iter().collect(), ..Batch::default() }
+    };
+    let outcomes = store.apply(&[1, 2, 3].map(batch), &mut Stale::default());
+    assert_eq!(outcomes.len(), 3);
+    assert!(outcomes.iter().all(|o| matches!(o, Outcome::Failed(StoreError::Crashed))), "{outcomes:?}");
+    assert_eq!(keys(&disk), [1, 2]);
+}
+
+#[test]
 fn a_forgetful_disk_loses_its_latest_commits_and_no_others() {
     let disk = Disk::forgetful(2);
     let mut store = Memory::open(&disk).unwrap();

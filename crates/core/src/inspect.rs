@@ -1,0 +1,107 @@
+//! What is in memory, counted: for tests, and for who examines a server. Nothing here changes anything.
+
+use vorpal_proto::jid::Jid;
+
+use crate::account::AccountRef;
+use crate::server::Core;
+use crate::session::SessionId;
+use crate::store::EntryId;
+
+/// What an account holds.
+#[derive(Clone, Debug)]
+pub struct AccountReport {
+    /// its bare address
+    pub jid: String,
+    /// what waits for commits, or behind what does
+    pub waiting: usize,
+    /// everything up to here was taken by some session
+    pub cursor: EntryId,
+    /// the newest entry of its log
+    pub last: EntryId,
+    /// entries that sessions hold
+    pub held: usize,
+    /// entries that nobody has taken, as far as they are known one by one
+    pub open: usize,
+    /// nobody reads, or has read, what lies above the cursor
+    pub missed: bool,
+    /// has rows that are to be written within a second
+    pub dirty: bool,
+    /// its sessions
+    pub sessions: Vec<SessionReport>,
+}
+
+/// What a session is and holds.
+#[derive(Clone, Debug)]
+pub struct SessionReport {
+    /// its number
+    pub id: SessionId,
+    /// its address
+    pub jid: Jid,
+    /// its priority, if it is available
+    pub priority: Option<i8>,
+    /// what is on its stream
+    pub stream: StreamReport,
+}
+
+/// What is on a stream.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamReport {
+    /// stanzas and other elements that wait to be written
+    pub queued: usize,
+    /// stanzas that are held back for an inactive client
+    pub held: usize,
+    /// stanzas that were sent and not acknowledged; without stream management: not written to the socket
+    pub unacked: usize,
+    /// stanzas that wait until the log is read
+    pub deferred: usize,
+    /// entries that are not to be read again
+    pub had: usize,
+    /// what it counts all of this to weigh, in bytes
+    pub weight: usize,
+    /// what all of this weighs
+    pub weighed: usize,
+    /// a connection carries it
+    pub attached: bool,
+    /// it reads the log
+    pub reading: bool,
+    /// stanzas of its client that are not settled
+    pub unsettled: u64,
+    /// the count that would be said now (XEP-0198 §4)
+    pub h: u32,
+    /// more is handled than is stored
+    pub ahead_of_disk: bool,
+    /// an `<r/>` of the client is not answered
+    pub owes_ack: bool,
+    /// it can be resumed
+    pub resumable: bool,
+}
+
+impl Core {
+    /// What an account holds now.
+    pub fn report(&self, lock: &AccountRef) -> AccountReport {
+        let account = lock.lock();
+        let session = |session: &std::sync::Arc<crate::session::Session>| SessionReport {
+            id: session.id,
+            jid: session.jid.clone(),
+            priority: session.priority(),
+            stream: session.stream().report(),
+        };
+        let (held, open) = account.log.counts();
+        AccountReport {
+            jid: account.jid.to_string(),
+            waiting: account.waiting.len(),
+            cursor: account.log.cursor(),
+            last: account.log.last,
+            held,
+            open,
+            missed: account.log.missed,
+            dirty: account.dirty,
+            sessions: account.sessions.iter().map(session).collect(),
+        }
+    }
+
+    /// Batches whose outcome is not known yet.
+    pub fn in_flight(&self) -> usize {
+        self.flights.lock().len()
+    }
+}

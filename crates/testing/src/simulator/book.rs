@@ -1,0 +1,71 @@
+//! What is known of every message, by the number that is its id.
+
+use super::player::PlayerId;
+
+/// What is known of a message.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// who sent it first
+    pub from: PlayerId,
+    /// which life of its sender's session
+    pub life: u32,
+    /// the account it is for, by number; none if there is nobody of this name
+    pub to: Option<usize>,
+    /// the client it was addressed to, and which life of it: what another session left behind comes in no order
+    pub target: Option<(PlayerId, u32)>,
+    /// its place among all that was ever sent: the newest one
+    pub order: u64,
+    /// how often it was sent, in different sessions
+    pub copies: u32,
+    /// the server promises it if the sender's stream is managed
+    pub promised: bool,
+    /// the sender's stream was managed when it was sent first
+    pub managed: bool,
+    /// how many crashes there had been when it was sent first
+    pub epoch: u32,
+    /// it came back as an error
+    pub bounced: bool,
+    /// its sender knows that it was handled
+    pub acked: bool,
+    /// somebody for whom it was had it
+    pub received: bool,
+    /// it was on the way to a client without stream management whose connection was lost, or forgotten by the disk
+    pub excused: bool,
+}
+
+/// A stanza that a client has sent and that is not acknowledged.
+#[derive(Clone, Debug)]
+pub struct Unacked {
+    /// its number on the stream
+    pub number: u32,
+    /// as it was sent
+    pub xml: String,
+    /// the message, if it is one
+    pub message: Option<u64>,
+}
+
+/// All numbers that stand in these bytes as an id.
+pub fn ids_in(bytes: &[u8]) -> Vec<u64> {
+    let text = String::from_utf8_lossy(bytes);
+    let mut ids = Vec::new();
+    for quote in ["'", "\""] {
+        for rest in text.split(&format!(" id={quote}")).skip(1) {
+            if let Some((id, _)) = rest.split_once(quote)
+                && let Ok(id) = id.parse()
+            {
+                ids.push(id);
+            }
+        }
+    }
+    ids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_found_whatever_their_quotes() {
+        assert_eq!(ids_in(b"<message id='12' to='a'><x id=\"x\"/></message><iq id=\"7\"/><message id='3"), [12, 7]);
+    }
+}

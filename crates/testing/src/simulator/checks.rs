@@ -1,0 +1,214 @@
+//! What has to hold while a run goes on. See the list in [`super`].
+
+use super::player::PlayerId;
+use super::{Check, Simulator, wrong};
+
+/// What a session may hold beyond its bound: what was on its way when it began to read, and a page of the log.
+const SLACK: usize = 96 * 1024;
+
+impl Simulator {
+    /// The server says how far it is.
+    pub(super) fn counts_go_forward(&mut self, id: PlayerId, h: u32) -> Check {
+        let name = self.name(id);
+        let player = &mut self.players[id];
+        if h < player.acked {
+            return Err(wrong(
+                "counts_go_forward",
+                format!("{name}: the count goes back from {} to {h}", player.acked),
+            ));
+        }
+        if h > player.sent {
+            let why = format!("{name}: {h} are handled, and only {} were sent", player.sent);
+            return Err(wrong("counts_go_forward", why));
+        }
+        player.acked = h;
+        let at = player.unacked.iter().take_while(|unacked| unacked.number <= h).count();
+        let done: Vec<u64> = player.unacked.drain(..at).filter_map(|unacked| unacked.message).collect();
+        done.into_iter().try_for_each(|number| self.acknowledged_is_stored(id, number))
+    }
+
+    /// The stream was closed in order: everything is handled.
+    pub(super) fn handled_all(&mut self, id: PlayerId) -> Check {
+        let all = std::mem::take(&mut self.players[id].unacked);
+        // Of a batch that failed it was told before the end.
+        let bounced = |number: &u64| self.book.get(*number as usize).is_some_and(|message| message.bounced);
+        let messages: Vec<u64> =
+            all.into_iter().filter_map(|unacked| unacked.message).filter(|number| !bounced(number)).collect();
+        messages.into_iter().try_for_each(|number| self.acknowledged_is_stored(id, number))
+    }
+
+    fn acknowledged_is_stored(&mut self, id: PlayerId, number: u64) -> Check {
+        let name = self.name(id);
+        let Some(message) = self.book.get_mut(number as usize) else { return Ok(()) };
+        message.acked = true;
+        if !message.promised {
+            return Ok(());
+        }
+        if self.world.mood.homes.lock().committed.contains(&number.to_string()) {
+            return Ok(());
+        }
+        Err(wrong("acknowledged_is_stored", format!("{name} is told that {number} is handled, and no log has it")))
+    }
+
+    /// The answer to a change of the roster is heard.
+    pub(super) fn answered_is_stored(&mut self, id: PlayerId, stored: &str) -> Check {
+        if self.world.mood.homes.lock().names.contains(stored) {
+            return Ok(());
+        }
+        let name = self.name(id);
+        Err(wrong("answered_is_stored", format!("{name} is told that {stored} is stored, and it is not")))
+    }
+
+    pub(super) fn nobody_gets_what_is_for_others(
+        &self,
+        id: PlayerId,
+        number: u64,
+        error: bool,
+        body: Option<&str>,
+    ) -> Check {
+        const RULE: &str = "nobody_gets_what_is_for_others";
+        let name = self.name(id);
+        let Some(message) = self.book.get(number as usize) else {
+            return Err(wrong(RULE, format!("{name} received {number}, which nobody has sent")));
+        };
+        let own = self.players[id].account;
+        let right = if error { self.players[message.from].account == own } else { message.to == Some(own) };
+        if !right {
+            return Err(wrong(RULE, format!("{name} received {number}, which is for another")));
+        }
+        if body.is_some_and(|body| body != number.to_string()) {
+            return Err(wrong(RULE, format!("{name} received {number} with the body {body:?}")));
+        }
+        Ok(())
+    }
+
+    pub(super) fn copy_heard(&mut self, id: PlayerId, number: u64, received: bool, error: bool) -> Check {
+        let name = self.name(id);
+        self.note(|| format!("{name} < copy of {number}"));
+        let own = self.players[id].account;
+        let right = self.book.get(number as usize).is_some_and(|message| {
+            if received && !error { message.to == Some(own) } else { self.players[message.from].account == own }
+        });
+        if !right {
+            return Err(wrong("nobody_gets_what_is_for_others", format!("{name} got a copy of {number}")));
+        }
+        if let Some(message) = self.book.get_mut(number as usize).filter(|_| !error) {
+            // A copy counts as the message; of one to oneself also that of what was sent.
+            message.received |= message.to == Some(own);
+        }
+        let copies = self.book.get(number as usize).map_or(1, |message| message.copies);
+        let excused = copies > 1 || self.may_come_twice(number);
+        if !self.players[id].copied.insert((received, error, number)) && !excused {
+            return Err(wrong("nothing_comes_twice", format!("{name} got a copy of {number} twice")));
+        }
+        Ok(())
+    }
+
+    pub(super) fn nothing_comes_twice(&mut self, id: PlayerId, number: u64) -> Check {
+        let name = self.name(id);
+        let copies = self.book.get(number as usize).map_or(1, |message| message.copies);
+        let seen = self.players[id].seen.entry(number).or_default();
+        *seen += 1;
+        let seen = *seen;
+        if seen > copies && !self.may_come_twice(number) {
+            return Err(wrong("nothing_comes_twice", format!("{name} received {number} {seen} times")));
+        }
+        Ok(())
+    }
+
+    /// What is never promised may have been dealt with when the row that says so could not be written.
+    fn may_come_twice(&self, number: u64) -> bool {
+        self.taste.failures && !self.book.get(number as usize).is_some_and(|message| message.promised)
+    }
+
+    /// Delayed or not: what one session sent to the address of this one.
+    pub(super) fn addressed_messages_keep_their_order(&mut self, id: PlayerId, number: u64) -> Check {
+        let Some(message) = self.book.get(number as usize) else { return Ok(()) };
+        let life = self.players[id].life;
+        // A batch that failed may be tried again, and what is not logged then comes as it can.
+        if message.target != Some((id, life)) || message.copies > 1 || !message.promised || self.taste.failures {
+            return Ok(());
+        }
+        let order = message.order;
+        let newest = self.players[id].own.entry((message.from, message.life)).or_insert(order);
+        let before = std::mem::replace(newest, order.max(*newest));
+        self.follows("addressed_messages_keep_their_order", id, number, order >= before)
+    }
+
+    pub(super) fn live_messages_keep_their_order(&mut self, id: PlayerId, number: u64, delayed: bool) -> Check {
+        let Some(message) = self.book.get(number as usize) else { return Ok(()) };
+        if delayed || message.copies > 1 || !message.promised || !message.managed {
+            return Ok(());
+        }
+        let order = message.order;
+        let newest = self.players[id].live.entry((message.from, message.life)).or_insert(order);
+        let before = std::mem::replace(newest, order.max(*newest));
+        self.follows("live_messages_keep_their_order", id, number, order >= before)
+    }
+
+    fn follows(&self, rule: &'static str, id: PlayerId, number: u64, in_order: bool) -> Check {
+        if in_order {
+            return Ok(());
+        }
+        Err(wrong(rule, format!("{} received {number} after a later one of the same sender", self.name(id))))
+    }
+
+    /// Somebody is told that a session is gone.
+    pub(super) fn saw_go(&mut self, id: PlayerId, address: &str) {
+        let Some(&(other, life)) = self.addresses.get(address) else { return };
+        let (mine, theirs) = (self.players[id].account, self.players[other].account);
+        let player = &self.players[other];
+        // Without resources of its own each life looks like the one before.
+        if self.taste.fresh && player.life == life && !player.left && !self.touched.contains(&(mine, theirs)) {
+            self.blinked.insert((other, life));
+        }
+    }
+
+    /// It has its session again: then nobody was told that it went.
+    pub(super) fn nobody_sees_a_session_blink(&self, id: PlayerId) -> Check {
+        let life = self.players[id].life;
+        if !self.blinked.contains(&(id, life)) {
+            return Ok(());
+        }
+        let name = self.name(id);
+        Err(wrong("nobody_sees_a_session_blink", format!("{name} has its session, and somebody was told it went")))
+    }
+
+    /// In a world at rest nobody would have something to do if they were woken.
+    pub(super) fn nobody_oversleeps(&mut self) -> Check {
+        match self.world.overslept() {
+            None => Ok(()),
+            Some(id) => Err(wrong("nobody_oversleeps", format!("{} was not woken", self.name(id)))),
+        }
+    }
+
+    /// A batch may fail because of the disk, and for no other reason.
+    pub(super) fn no_batch_breaks_a_rule(&self) -> Check {
+        let broken = self.world.mood.homes.lock().broken.clone();
+        broken.map_or(Ok(()), |why| Err(wrong("no_batch_breaks_a_rule", why)))
+    }
+
+    pub(super) fn memory_is_counted_and_bounded(&self) -> Check {
+        const RULE: &str = "memory_is_counted_and_bounded";
+        let core = self.world.core();
+        for lock in core.all_loaded() {
+            let account = core.report(&lock);
+            for session in &account.sessions {
+                let stream = &session.stream;
+                if stream.weight != stream.weighed {
+                    return Err(wrong(RULE, format!("a session miscounts what it holds: {session:?}")));
+                }
+                if stream.weight > self.taste.bounds.queued + SLACK {
+                    return Err(wrong(RULE, format!("a session holds too much: {session:?}")));
+                }
+                if stream.unsettled > vorpal_core::ledger::MAX_UNSETTLED {
+                    return Err(wrong(RULE, format!("a session has sent too much: {session:?}")));
+                }
+            }
+            if account.sessions.len() > self.taste.bounds.sessions {
+                return Err(wrong(RULE, format!("too many sessions: {account:?}")));
+            }
+        }
+        Ok(())
+    }
+}

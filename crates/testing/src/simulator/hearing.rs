@@ -1,0 +1,354 @@
+//! What clients make of what they are told.
+
+use vorpal_proto::element::Element;
+use vorpal_proto::ns;
+use vorpal_proto::sasl::decode_payload;
+
+use super::player::{Contact, Manner, Phase, PlayerId};
+use super::{Check, Simulator, Wrong, wrong};
+use crate::client::{Heard, Smacks};
+use crate::random::Random;
+
+impl Simulator {
+    /// Everybody takes note of what has arrived. Whether anybody had anything to note.
+    pub(super) fn hear(&mut self) -> Result<bool, Wrong> {
+        let mut any = false;
+        for id in 0..self.players.len() {
+            any |= self.hear_one(id)?;
+        }
+        Ok(any)
+    }
+
+    pub(super) fn hear_one(&mut self, id: PlayerId) -> Result<bool, Wrong> {
+        let mut any = false;
+        while let Some(heard) = self.world.clients[id].inbox.pop_front() {
+            any = true;
+            match heard {
+                Heard::Element(element) => self.element(id, &element)?,
+                Heard::End => {
+                    let name = self.name(id);
+                    self.note(|| format!("{name} < the end"));
+                    if matches!(self.players[id].phase, Phase::Closing) {
+                        // RFC 6120 §4.4: the answer says that everything was dealt with.
+                        self.handled_all(id)?;
+                    }
+                    // What comes behind the end is nothing; the session is over, whoever ended it.
+                    self.players[id].phase = Phase::Closing;
+                    self.lost(id);
+                }
+                Heard::Cut => {
+                    let name = self.name(id);
+                    self.note(|| format!("{name} is cut off"));
+                    self.lost(id);
+                }
+            }
+        }
+        Ok(any)
+    }
+
+    fn element(&mut self, id: PlayerId, element: &Element) -> Check {
+        let name = self.name(id);
+        let closing = matches!(self.players[id].phase, Phase::Closing);
+        if closing && element.is(ns::STREAM, "error") && element.has(ns::STREAM_ERROR, "resource-constraint") {
+            // Something could not be stored: the end that follows says nothing of what was handled.
+            self.note(|| format!("{name} is told that not everything was handled"));
+            self.players[id].unacked.clear();
+            return Ok(());
+        }
+        if element.is(ns::STREAM, "error") {
+            return Err(wrong("a stream ends in peace", format!("{name} is sent away: {element:?}")));
+        }
+        match std::mem::take(&mut self.players[id].phase) {
+            Phase::Greeting if element.is(ns::STREAM, "features") => {
+                let (sasl, auth) = self.world.sasl(id);
+                self.world.clients[id].send(&auth);
+                self.players[id].phase = Phase::Proving(Box::new(sasl));
+            }
+            Phase::Proving(mut sasl) if element.is(ns::SASL, "challenge") => {
+                let challenge = decode_payload(&element.content()).expect("base64").unwrap_or_default();
+                let response = sasl.respond(&challenge).expect("a challenge");
+                let response = vorpal_proto::sasl::encode_payload(Some(&response));
+                self.world.clients[id]
+                    .send(&format!("<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{response}</response>"));
+                self.players[id].phase = Phase::Proven(sasl);
+            }
+            Phase::Proven(mut sasl) if element.is(ns::SASL, "success") => {
+                let data = decode_payload(&element.content()).expect("base64");
+                sasl.finish(data.as_deref()).expect("the server proves itself");
+                let host = self.world.clients[id].host;
+                self.world.clients[id].open_stream(host);
+                self.players[id].phase = Phase::Welcome;
+            }
+            Phase::Welcome if element.is(ns::STREAM, "features") => self.enter(id),
+            Phase::Binding if element.is(ns::CLIENT, "iq") => {
+                if element.get("type") == Some("result") {
+                    self.begin(id);
+                } else {
+                    // Too many sessions: it comes again later.
+                    self.note(|| format!("{name} gets no session"));
+                    self.world.cut(id);
+                    self.lost(id);
+                }
+            }
+            Phase::Resuming if element.is(ns::SM, "resumed") => return self.resumed(id, element),
+            Phase::Resuming if element.is(ns::SM, "failed") => {
+                let h: Option<u32> = element.get("h").and_then(|h| h.parse().ok());
+                self.note(|| format!("{name} cannot resume, {h:?} were handled"));
+                if let Some(h) = h {
+                    self.counts_go_forward(id, h)?;
+                }
+                self.players[id].end();
+                self.bind(id);
+            }
+            phase @ (Phase::In | Phase::Closing) => {
+                self.players[id].phase = phase;
+                return self.in_session(id, element);
+            }
+            _ => return Err(wrong("a stream begins in order", format!("{name} did not expect {element:?}"))),
+        }
+        Ok(())
+    }
+
+    /// It is known: it takes up its session, or begins one.
+    fn enter(&mut self, id: PlayerId) {
+        let name = self.name(id);
+        let smacks = self.world.clients[id].smacks.as_ref();
+        let token = smacks.and_then(|smacks| Some((smacks.token.clone()?, smacks.received)));
+        let forgets = self.players[id].manner.forgets && self.players[id].sent.is_multiple_of(2);
+        match token {
+            Some((token, h)) if !forgets => {
+                self.note(|| format!("{name} > resume at {h}"));
+                let resume = format!("<resume xmlns='urn:xmpp:sm:3' previd='{token}' h='{h}'/>");
+                self.world.clients[id].send(&resume);
+                self.players[id].phase = Phase::Resuming;
+            }
+            Some(_) => {
+                self.players[id].end();
+                self.bind(id);
+            }
+            None => self.bind(id),
+        }
+    }
+
+    fn bind(&mut self, id: PlayerId) {
+        let player = &mut self.players[id];
+        player.phase = Phase::Binding;
+        let resource =
+            if self.taste.fresh { format!("{}{}", player.base, player.life) } else { player.base.to_owned() };
+        let bind = format!(
+            "<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>{resource}</resource></bind></iq>"
+        );
+        self.world.clients[id].smacks = None;
+        self.world.clients[id].resource = resource;
+        self.world.clients[id].send(&bind);
+        let (address, life) = (self.full(id), self.players[id].life);
+        self.addresses.insert(address, (id, life));
+    }
+
+    /// It has a new session, and says what it wants of it.
+    fn begin(&mut self, id: PlayerId) {
+        let life = self.players[id].life;
+        let chance = self.plan.seed ^ ((id as u64) << 32) ^ (u64::from(life) << 40);
+        let mut r = Random::new(chance);
+        let manner = Manner::new(&self.taste, &mut r);
+        let name = self.name(id);
+        self.note(|| format!("{name} begins: {manner:?}"));
+        let player = &mut self.players[id];
+        player.phase = Phase::In;
+        player.manner = manner;
+        if manner.managed {
+            let keep = manner.keep.map(|keep| format!(" max='{keep}'")).unwrap_or_default();
+            let resume = if manner.resumes { " resume='true'" } else { "" };
+            self.world.clients[id].smacks = Some(Smacks { mute: !manner.answers, ..Smacks::default() });
+            self.world.clients[id].send(&format!("<enable xmlns='urn:xmpp:sm:3'{resume}{keep}/>"));
+            self.players[id].counting = true;
+        }
+        if manner.roster {
+            self.ask(id, "the roster", "get", "<query xmlns='jabber:iq:roster'/>");
+        }
+        if manner.carbons {
+            self.ask(id, "carbons", "set", "<enable xmlns='urn:xmpp:carbons:2'/>");
+        }
+        if !r.one_in(6) {
+            self.presence(id, &mut r);
+        }
+        for again in std::mem::take(&mut self.players[id].again) {
+            if let Some(message) = again.message.and_then(|number| self.book.get_mut(number as usize)) {
+                message.copies += 1;
+            }
+            self.note(|| format!("{name} > {:?} anew", again.message));
+            self.send(id, again.xml, again.message);
+        }
+    }
+
+    fn resumed(&mut self, id: PlayerId, element: &Element) -> Check {
+        self.resumptions += 1;
+        let h = element.get("h").and_then(|h| h.parse().ok());
+        let h = h.ok_or_else(|| wrong("counts_go_forward", format!("{element:?}")))?;
+        let name = self.name(id);
+        self.note(|| format!("{name} < resumed {h}"));
+        self.players[id].phase = Phase::In;
+        self.counts_go_forward(id, h)?;
+        self.nobody_sees_a_session_blink(id)?;
+        let life = self.players[id].life;
+        let mut r = Random::new(self.plan.seed ^ ((id as u64) << 32) ^ (u64::from(life) << 40) ^ (u64::from(h) << 8));
+        self.players[id].sent = self.players[id].acked;
+        let careless = self.players[id].manner.careless;
+        for unacked in std::mem::take(&mut self.players[id].unacked) {
+            if careless && r.one_in(5) && unacked.message.is_some() {
+                self.note(|| format!("{name} forgets {:?}", unacked.message));
+                continue;
+            }
+            if careless && r.one_in(5) {
+                self.message(id, &mut r);
+            }
+            self.note(|| format!("{name} > {} again", short(&unacked.xml)));
+            self.send(id, unacked.xml, unacked.message);
+        }
+        Ok(())
+    }
+
+    fn in_session(&mut self, id: PlayerId, element: &Element) -> Check {
+        if element.is(ns::SM, "a") && self.players[id].counting {
+            let h = element.get("h").and_then(|h| h.parse().ok());
+            let h = h.ok_or_else(|| wrong("counts_go_forward", format!("{element:?}")))?;
+            let name = self.name(id);
+            self.note(|| format!("{name} < a {h}"));
+            return self.counts_go_forward(id, h);
+        }
+        if element.is(ns::SM, "failed") {
+            // The row of the session could not be stored: it goes on without.
+            let player = &mut self.players[id];
+            player.counting = false;
+            player.unacked.clear();
+            player.sent = 0;
+            self.world.clients[id].smacks = None;
+            return Ok(());
+        }
+        if element.is(ns::CLIENT, "message") {
+            return self.message_heard(id, element);
+        }
+        if element.is(ns::CLIENT, "presence") {
+            self.presence_heard(id, element);
+        } else if element.is(ns::CLIENT, "iq") {
+            return self.iq_heard(id, element);
+        }
+        Ok(())
+    }
+
+    fn message_heard(&mut self, id: PlayerId, element: &Element) -> Check {
+        for (way, received) in [("received", true), ("sent", false)] {
+            let Some(wrapper) = element.find(ns::CARBONS, way) else { continue };
+            let copy = wrapper.find(ns::FORWARD, "forwarded").and_then(|f| f.find(ns::CLIENT, "message"));
+            let error = copy.is_some_and(|copy| copy.get("type") == Some("error"));
+            let number = copy.and_then(|copy| copy.get("id")).and_then(|n| n.parse().ok());
+            let number = number.ok_or_else(|| wrong("nobody_gets_what_is_for_others", format!("{element:?}")))?;
+            return self.copy_heard(id, number, received, error);
+        }
+        let number: Option<u64> = element.get("id").and_then(|id| id.parse().ok());
+        let name = self.name(id);
+        let number = number.ok_or_else(|| wrong("nobody_gets_what_is_for_others", format!("{name}: {element:?}")))?;
+        let delayed = element.has(ns::DELAY, "delay");
+        let error = element.get("type") == Some("error");
+        let body = element.find(ns::CLIENT, "body").map(Element::content);
+        self.note(|| {
+            let how = if delayed { " delayed" } else { "" };
+            format!("{name} < {}{number}{how}", if error { "error of " } else { "" })
+        });
+        self.nobody_gets_what_is_for_others(id, number, error, body.as_deref())?;
+        let Some(message) = self.book.get_mut(number as usize) else { return Ok(()) };
+        if error {
+            message.bounced = true;
+            return Ok(());
+        }
+        message.received = true;
+        self.nothing_comes_twice(id, number)?;
+        self.addressed_messages_keep_their_order(id, number)?;
+        self.live_messages_keep_their_order(id, number, delayed)
+    }
+
+    fn presence_heard(&mut self, id: PlayerId, element: &Element) {
+        let Some(from) = element.get("from").map(str::to_owned) else { return };
+        let name = self.name(id);
+        match element.get("type") {
+            None => {
+                let status = element.find(ns::CLIENT, "status").and_then(|s| s.content().parse().ok());
+                self.note(|| format!("{name} < {from} {status:?}"));
+                if let Some(status) = status {
+                    self.players[id].presences.insert(from, Some(status));
+                }
+            }
+            Some("unavailable") => {
+                self.note(|| format!("{name} < {from} is gone"));
+                self.saw_go(id, &from);
+                self.players[id].presences.insert(from, None);
+            }
+            Some(kind) => {
+                let kind = kind.to_owned();
+                self.note(|| format!("{name} < {kind} of {from}"));
+            }
+        }
+    }
+
+    fn iq_heard(&mut self, id: PlayerId, element: &Element) -> Check {
+        let name = self.name(id);
+        let question = element.get("id").unwrap_or_default().to_owned();
+        match element.get("type") {
+            Some("get") => {
+                let to = element.get("from").unwrap_or_default();
+                let answer = format!("<iq type='result' id='{question}' to='{to}'/>");
+                self.speak(id, answer);
+            }
+            Some("set") => {
+                if let Some(query) = element.find(ns::ROSTER, "query") {
+                    let items: Vec<(String, Contact)> = query.elements().map(contact).collect();
+                    self.note(|| format!("{name} < roster push {items:?}"));
+                    if let Some(roster) = &mut self.players[id].roster {
+                        for (jid, item) in items {
+                            if item.subscription == "remove" {
+                                roster.remove(&jid);
+                            } else {
+                                roster.insert(jid, item);
+                            }
+                        }
+                    }
+                }
+                self.speak(id, format!("<iq type='result' id='{question}'/>"));
+            }
+            Some("result") => {
+                self.note(|| format!("{name} < {question} result"));
+                if let Some(query) = element.find(ns::ROSTER, "query") {
+                    self.players[id].roster = Some(query.elements().map(contact).collect());
+                }
+                if let Some((_, stored)) = self.players[id].names.remove(&question) {
+                    return self.answered_is_stored(id, &stored);
+                }
+            }
+            _ => {
+                self.note(|| format!("{name} < {question} error"));
+                self.players[id].names.remove(&question);
+            }
+        }
+        Ok(())
+    }
+
+    /// A stanza, if the stream is still open.
+    fn speak(&mut self, id: PlayerId, xml: String) {
+        if self.players[id].is_in() && self.world.clients[id].is_connected() {
+            self.send(id, xml, None);
+        }
+    }
+}
+
+fn contact(item: &Element) -> (String, Contact) {
+    let contact = Contact {
+        subscription: item.get("subscription").unwrap_or_default().to_owned(),
+        ask: item.get("ask").is_some(),
+        name: item.get("name").unwrap_or_default().to_owned(),
+    };
+    (item.get("jid").unwrap_or_default().to_owned(), contact)
+}
+
+fn short(xml: &str) -> &str {
+    xml.get(..60).unwrap_or(xml)
+}

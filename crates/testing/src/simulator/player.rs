@@ -1,0 +1,170 @@
+//! A client as it is played: its manners, what it has sent, and what it has been told.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vorpal_proto::sasl::client::Client as SaslClient;
+
+use super::book::Unacked;
+use super::taste::Taste;
+use crate::random::Random;
+use crate::world::ClientId;
+
+/// A player has the number of its client in the world.
+pub type PlayerId = ClientId;
+
+/// Where it stands on its way into a session.
+#[derive(Default)]
+pub enum Phase {
+    /// no connection
+    #[default]
+    Away,
+    /// its first stream is open
+    Greeting,
+    /// it has begun to prove itself
+    Proving(Box<SaslClient>),
+    /// it has answered the challenge
+    Proven(Box<SaslClient>),
+    /// its second stream is open
+    Welcome,
+    /// it has asked for a resource
+    Binding,
+    /// it has asked for its session
+    Resuming,
+    /// it has a session
+    In,
+    /// it has closed its stream
+    Closing,
+}
+
+/// How a client behaves in a session.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manner {
+    /// it asks for stream management
+    pub managed: bool,
+    /// and for resumption
+    pub resumes: bool,
+    /// for so many seconds, if it cares
+    pub keep: Option<u32>,
+    /// it answers the server's `<r/>`
+    pub answers: bool,
+    /// it asks for the roster
+    pub roster: bool,
+    /// and for carbons
+    pub carbons: bool,
+    /// what it cannot resend on a resumed stream it sends anew
+    pub insists: bool,
+    /// on resending it drops and inserts stanzas
+    pub careless: bool,
+    /// it may come back without thinking of its session
+    pub forgets: bool,
+}
+
+impl Manner {
+    /// The manners of a new session.
+    pub fn new(taste: &Taste, r: &mut Random) -> Manner {
+        Manner {
+            managed: r.below(4) < taste.managed,
+            resumes: !r.one_in(8),
+            keep: (taste.short && r.one_in(2)).then(|| [1, 5, 60][r.below(3)]),
+            answers: !(taste.careless && r.one_in(3)),
+            roster: taste.rosters && !r.one_in(3),
+            carbons: taste.carbons && r.one_in(2),
+            insists: taste.careless && r.one_in(2),
+            careless: taste.careless && r.one_in(3),
+            forgets: taste.careless && r.one_in(6),
+        }
+    }
+}
+
+/// A client's picture of a contact.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contact {
+    /// the state of the subscription
+    pub subscription: String,
+    /// whether a request of the user waits for its answer
+    pub ask: bool,
+    /// the name that the user gave
+    pub name: String,
+}
+
+/// See the module's text.
+#[derive(Default)]
+pub struct Player {
+    /// whose client it is, by number
+    pub account: usize,
+    /// the beginning of its resource
+    pub base: &'static str,
+    /// on its way
+    pub phase: Phase,
+    /// how it behaves
+    pub manner: Manner,
+    /// rises with each session that is not a resumption
+    pub life: u32,
+    /// it has sent `<enable/>`: what it sends is counted
+    pub counting: bool,
+    /// stanzas sent and counted
+    pub sent: u32,
+    /// stanzas that the server has acknowledged
+    pub acked: u32,
+    /// sent and not acknowledged
+    pub unacked: Vec<Unacked>,
+    /// what a session before could not resend: to be sent anew
+    pub again: Vec<Unacked>,
+    /// the priority of its presence, if it has said that it is available
+    pub priority: Option<i8>,
+    /// the number in its last presence
+    pub status: u64,
+    /// it has said in this life that it is unavailable
+    pub left: bool,
+    /// messages received in this life since the last crash, and how often
+    pub seen: BTreeMap<u64, u32>,
+    /// copies received in this life since the last crash
+    pub copied: BTreeSet<(bool, bool, u64)>,
+    /// by sender and the sender's life: the newest message that came live
+    pub live: BTreeMap<(PlayerId, u32), u64>,
+    /// the same for messages that were addressed to this very session
+    pub own: BTreeMap<(PlayerId, u32), u64>,
+    /// crashes in this life
+    pub crashes: u32,
+    /// the presence of others, by full address: the number in it, or none if they are unavailable
+    pub presences: BTreeMap<String, Option<u64>>,
+    /// its picture of the roster, once it has asked for it
+    pub roster: Option<BTreeMap<String, Contact>>,
+    /// names it has asked to be stored, by the id of the question
+    pub names: BTreeMap<String, (String, String)>,
+}
+
+impl Player {
+    /// A client that was never here.
+    pub fn new(account: usize, base: &'static str) -> Player {
+        Player { account, base, ..Player::default() }
+    }
+
+    /// Whether it is in a session and may speak.
+    pub fn is_in(&self) -> bool {
+        matches!(self.phase, Phase::In)
+    }
+
+    /// Whether it has no connection, and does not try to get one.
+    pub fn is_away(&self) -> bool {
+        matches!(self.phase, Phase::Away)
+    }
+
+    /// The session is over for it. What it wants to say in the next one is kept.
+    pub fn end(&mut self) {
+        let mut again = std::mem::take(&mut self.again);
+        if self.manner.insists {
+            again.extend(std::mem::take(&mut self.unacked).into_iter().filter(|unacked| unacked.message.is_some()));
+        }
+        *self = Player { account: self.account, base: self.base, life: self.life + 1, again, ..Player::default() };
+    }
+
+    /// The server was killed: from here on things may come again.
+    pub fn crashed(&mut self) {
+        self.crashes += 1;
+        self.seen.clear();
+        self.copied.clear();
+        self.live.clear();
+        self.own.clear();
+    }
+}

@@ -1,0 +1,98 @@
+//! A shorter story with the same end: the run is played again without some of its steps.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use vorpal_core::module::Module;
+
+use super::{Plan, Tally, Wrong, play, wrong};
+use crate::world::Secrets;
+
+/// So often a run is played again at most.
+const TRIES: usize = 600;
+
+/// Plays a run; a panic is wrong as well.
+///
+/// # Errors
+/// What does not hold.
+pub fn judge(plan: &Plan, modules: &'static [&'static Module], secrets: &Arc<Secrets>) -> Result<Tally, Wrong> {
+    catch_unwind(AssertUnwindSafe(|| play(plan, modules, secrets))).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?");
+        Err(wrong("nothing_panics", text))
+    })
+}
+
+/// A run that fails by the same rule, with as few steps as can be found quickly.
+pub fn shrink(plan: &Plan, first: Wrong, modules: &'static [&'static Module], secrets: &Arc<Secrets>) -> (Plan, Wrong) {
+    let (mut best, mut last) = (plan.clone(), first);
+    if let Some(step) = last.step {
+        best.steps = step + 1;
+    }
+    let mut tries = 0;
+    let mut size = best.steps.div_ceil(2);
+    while size > 0 && tries < TRIES {
+        let mut shorter = false;
+        let mut at = 0;
+        while at < best.steps && tries < TRIES {
+            let cut: BTreeSet<usize> =
+                (at..(at + size).min(best.steps)).filter(|step| !best.skip.contains(step)).collect();
+            at += size;
+            if cut.is_empty() {
+                continue;
+            }
+            tries += 1;
+            let mut plan = best.clone();
+            plan.skip.extend(cut);
+            if let Err(wrong) = judge(&plan, modules, secrets)
+                && wrong.rule == last.rule
+            {
+                if let Some(step) = wrong.step {
+                    plan.steps = step + 1;
+                    plan.skip.retain(|skipped| skipped <= &step);
+                }
+                (best, last, shorter) = (plan, wrong, true);
+            }
+        }
+        size = if size == 1 && shorter { 1 } else { size / 2 };
+    }
+    (best, last)
+}
+
+/// Numbers as they are written in `SKIP`: `3,7-12`.
+pub fn ranges(numbers: &BTreeSet<usize>) -> String {
+    let mut parts: Vec<(usize, usize)> = Vec::new();
+    for &number in numbers {
+        match parts.last_mut() {
+            Some((_, end)) if *end + 1 == number => *end = number,
+            _ => parts.push((number, number)),
+        }
+    }
+    let part = |(from, to): &(usize, usize)| if from == to { from.to_string() } else { format!("{from}-{to}") };
+    parts.iter().map(part).collect::<Vec<_>>().join(",")
+}
+
+/// Reads what [`ranges`] writes; what is no number is left out.
+pub fn parse_ranges(text: &str) -> BTreeSet<usize> {
+    let mut numbers = BTreeSet::new();
+    for part in text.split(',') {
+        let (from, to) = part.split_once('-').unwrap_or((part, part));
+        if let (Ok(from), Ok(to)) = (from.trim().parse::<usize>(), to.trim().parse::<usize>()) {
+            numbers.extend(from..=to);
+        }
+    }
+    numbers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_skipped_is_read_as_it_is_written() {
+        let numbers: BTreeSet<usize> = [1, 2, 3, 7, 9, 10].into();
+        assert_eq!(ranges(&numbers), "1-3,7,9-10");
+        assert_eq!(parse_ranges(&ranges(&numbers)), numbers);
+    }
+}
