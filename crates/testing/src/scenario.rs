@@ -24,7 +24,8 @@
 //! What that causes is not shown: answers, and presence of and to these actors; messages and requests are.
 //!
 //! What happens: `+1h5m3s`, `server restarts`, `server crashes`, `disk refuses writes`,
-//! `disk refuses one write` (the next batch alone), `disk waits`, `disk recovers`, `actor loses connection`, `actor hears nothing` (what it is sent is lost on the way), `actor resumes`,
+//! `disk refuses one write` (the next batch alone), `disk waits`, `disk recovers`, `actor loses connection`,
+//! `actor hears nothing` (what it is sent is lost on the way), `actor resumes`,
 //! `actor resumes at 3` (with the server's count). The token of the
 //! session of an actor is `{romeo/orchard}`. `actor < (closed)` is a socket closed without an end of the stream.
 //!
