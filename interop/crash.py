@@ -1,158 +1,84 @@
-"""Kills the server at random moments under users who chat as fast as they can, and counts what became of their messages.
+"""Ends the server, or its connections, at random moments under users who chat as fast as they can, and counts what became of
+their messages.
 
-    interop/crash.py [rounds] [seed]
+    interop/crash.py [kill|stop|cut|full|all] [rounds] [seed]
 
-Four users send to each other, to one who is away without a session, and to one whose session waits for its connection.
-They use stream management (XEP-0198) by hand, break their own connections now and then, and resume. At the end every
-message that was acknowledged to its sender must have reached its receiver: once, and in order. After a crash the server
-may repeat what it cannot know to be taken, in an unbroken row at the head of the new stream, and never otherwise.
+kill: `kill -9`. stop: SIGTERM. cut: connections go dead without a FIN, and their clients come back over others; nothing
+happens to the server. full: its disk has no room until some have been told so, and now and then it is killed then as
+well (needs root, to mount one). all: any of these, by the dice. The server has to be built; VORPAL names another
+than target/debug/vorpal, SENDERS is how many users chat (6).
+
+They send to each other, to some who are away without a session, and to some whose sessions wait for their connections. They
+use stream management (XEP-0198) by hand, break their own connections now and then, and resume. At the end every message
+that was acknowledged to its sender must have reached its receiver, once and in order, and be in both archives (XEP-0313)
+exactly once. After a restart the server may repeat what it cannot know to be taken: in an unbroken row at the head of the new
+stream, under the same stanza id (XEP-0359), and never otherwise. What its sender was told an error for may not have reached
+anybody, unless he has sent it again.
 """
 
 import asyncio
-import base64
 import collections
 import contextlib
-import logging
+import os
 import random
-import ssl
 import sys
 import tempfile
-import time
-from pathlib import Path
-from xml.etree.ElementTree import XMLPullParser
+from pathlib import Path as Folder
 
+from disk import Disk
+from raw import PATIENCE, Path, Session, Wrong, stanza_id, until
 from server import Server
 
-logging.getLogger("asyncio").setLevel(logging.ERROR)
-
-HEADER = ("<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='localhost' "
-          "version='1.0'>")
-SM = "{urn:xmpp:sm:3}"
-CLIENT = "{jabber:client}"
-STANZAS = {CLIENT + "message", CLIENT + "presence", CLIENT + "iq"}
 # So many stanzas of a user may wait for their acknowledgement.
 WINDOW = 200
-# Nothing takes longer than this, unless it hangs.
-PATIENCE = 30
+ENDS = ("kill", "stop", "cut", "full")
+SENDERS = int(os.environ.get("SENDERS", 6))
+# What only keeps the test from being fast, or would end a session that waits through it all.
+SETTINGS = {"VORPAL_LIMITS_TRAFFIC": "100 MB/s", "VORPAL_LIMITS_CONNECTION_RATE": "6000/min",
+            "VORPAL_MODULES_SMACKS_RESUME_TIME": "1d"}
 
 
-class Wrong(Exception):
-    """The server did what it must not do."""
-
-
-class Stream:
-    """One connection: its elements in, text out."""
-
-    @classmethod
-    async def open(cls, server):
-        context = ssl.create_default_context(cafile=server.certificate)
-        self = cls()
-        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", server.direct_tls, ssl=context,
-                                                                 server_hostname="localhost")
-        self.begin()
-        return self
-
-    def begin(self):
-        self.parser, self.depth, self.elements, self.root = XMLPullParser(("start", "end")), 0, collections.deque(), None
-        self.write(HEADER)
-
-    def write(self, text):
-        if self.writer.is_closing():
-            raise ConnectionError("closed")
-        self.writer.write(text.encode())
-
-    def next(self):
-        """An element that is here already, or nothing."""
-        for event, element in self.parser.read_events():
-            if event == "start":
-                self.depth += 1
-                self.root = element if self.depth == 1 else self.root
-            else:
-                self.depth -= 1
-                if self.depth == 0:
-                    raise ConnectionError("the stream was closed")
-                if self.depth == 1:
-                    self.elements.append(element)
-                    self.root.clear()
-        return self.elements.popleft() if self.elements else None
-
-    async def read(self):
-        while (element := self.next()) is None:
-            data = await self.reader.read(65536)
-            if not data:
-                raise ConnectionError("end of file")
-            self.parser.feed(data)
-        if element.tag.endswith("}error") and "streams" in element.tag:
-            raise Wrong(f"a stream error: {[child.tag for child in element]}")
-        return element
-
-    async def want(self, *tags):
-        element = await self.read()
-        if element.tag not in tags:
-            raise Wrong(f"{element.tag} instead of {tags}")
-        return element
-
-    def drop(self):
-        self.writer.transport.abort()
-
-
-class Peer:
+class Peer(Session):
     """A user with one session, who keeps the books of both sides of it."""
 
     def __init__(self, world, user):
-        self.world, self.user = world, user
-        self.stream, self.token, self.handled, self.base = None, None, 0, 0
-        # what was sent and not acknowledged; the numbers sent and acknowledged to each receiver
-        self.unacked = collections.deque()
+        super().__init__(world.server, user)
+        self.world, self.path, self.paths = world, None, []
+        # the numbers sent and acknowledged to each receiver
         self.sent = collections.Counter()
         self.acked = collections.defaultdict(list)
-        # from each sender: the numbers that came, one list for each stream
-        self.came = []
+        # from each sender: the numbers that came, one list for each stream; the stanza ids of each message
+        self.streams = []
         self.restarts = []
+        self.ids = collections.defaultdict(set)
+        # what is in the archive, at the end: the archive's ids of each message
+        self.kept = collections.defaultdict(list)
+        # what could not be stored, and what was sent again
+        self.refused, self.again = set(), set()
         self.live, self.stays = asyncio.Event(), True
 
-    async def log_in(self):
-        """A stream with a session: the old one if there is one."""
+    def begun(self, stream):
+        super().begun(stream)
+        self.streams.append(collections.defaultdict(list))
+        self.restarts.append(self.began_at)
+
+    async def come(self):
         # Now, not when the answer is read: that may lie in a buffer while the server is killed.
-        restarts = self.world.restarts
-        stream = await Stream.open(self.world.server)
-        try:
-            await stream.want("{http://etherx.jabber.org/streams}features")
-            secret = base64.b64encode(f"\0{self.user.name}\0{self.user.password}".encode()).decode()
-            stream.write(f"<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{secret}</auth>")
-            await stream.want("{urn:ietf:params:xml:ns:xmpp-sasl}success")
-            stream.begin()
-            await stream.want("{http://etherx.jabber.org/streams}features")
-            if self.token:
-                stream.write(f"<resume xmlns='urn:xmpp:sm:3' previd='{self.token}' h='{self.handled}'/>")
-                resumed = await stream.want(SM + "resumed")
-                self.restarts.append(restarts)
-                self.came.append(collections.defaultdict(list))
-                self.stream = stream
-                self.take_ack(int(resumed.get("h")))
-                for _, text in self.unacked:
-                    stream.write(text)
-                stream.write("<r xmlns='urn:xmpp:sm:3'/>")
-            else:
-                stream.write("<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>crash"
-                             "</resource></bind></iq>")
-                await stream.want(CLIENT + "iq")
-                stream.write("<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
-                self.token = (await stream.want(SM + "enabled")).get("id")
-                self.restarts.append(restarts)
-                self.came.append(collections.defaultdict(list))
-                self.stream = stream
-                self.send(None, "<presence/>")
-            self.live.set()
-        except BaseException:
-            stream.drop()
-            raise
+        self.set_out()
+        if self.world.how in ("cut", "all"):
+            self.path = await Path.open(self.server.direct_tls, self.set_out)
+            self.paths.append(self.path)
+        await self.log_in(self.path and self.path.port)
+        self.live.set()
+
+    def set_out(self):
+        self.began_at = self.world.restarts
 
     async def live_on(self):
         """Reads, and comes back whenever the connection is gone."""
         while True:
             try:
-                await asyncio.wait_for(self.log_in(), PATIENCE)
+                await asyncio.wait_for(self.come(), PATIENCE)
                 while True:
                     self.take(await self.stream.read())
                     if self.world.random.random() < 0.0005:
@@ -168,48 +94,46 @@ class Peer:
                 return
             await asyncio.sleep(self.world.random.uniform(0, 0.03))
 
-    def send(self, receiver, text):
-        self.unacked.append((receiver, text))
-        self.stream.write(text)
+    def cut(self):
+        """The path is dead, and the client knows it first. What it held of the server stays open a while."""
+        if self.path and self.live.is_set():
+            self.path.die()
+            self.stream.drop()
+            self.live.clear()
+        while len(self.paths) > 3:
+            self.paths.pop(0).close()
 
     def say(self, to):
         number = self.sent[to.user.name]
         self.sent[to.user.name] += 1
         padding = "." * (self.world.random.randrange(8000) if self.world.random.random() < 0.2 else 0)
-        text = (f"<message to='{to.user.jid}' type='chat' id='{self.user.name}-{to.user.name}-{number}'>"
-                f"<body>{number}{padding}</body></message>")
-        self.send((to, number), text)
+        self.send(f"<message to='{to.user.jid}' type='chat' id='{self.user.name}-{to.user.name}-{number}'>"
+                  f"<body>{number}{padding}</body></message>", (to.user.name, number))
 
-    def ask(self):
-        self.stream.write("<r xmlns='urn:xmpp:sm:3'/>")
+    def acknowledged(self, what):
+        receiver, number = what
+        self.acked[receiver].append(number)
 
-    def take_ack(self, h):
-        if not self.base <= h <= self.base + len(self.unacked):
-            raise Wrong(f"{self.user}: h={h}, after {self.base} acknowledged and {len(self.unacked)} more sent")
-        while self.base < h:
-            self.base += 1
-            what, _ = self.unacked.popleft()
-            if what:
-                to, number = what
-                self.acked[to.user.name].append(number)
+    def repeated(self, what):
+        self.again.add(what)
 
-    def take(self, element):
-        if element.tag in STANZAS:
-            self.handled += 1
-            if element.tag == CLIENT + "message":
-                if element.get("type") == "error":
-                    raise Wrong(f"an error for {element.get('id')}")
-                sender, receiver, number = element.get("id").split("-")
-                assert receiver == self.user.name, f"{self.user} got what was for {receiver}"
-                self.came[-1][sender].append(int(number))
-        elif element.tag == SM + "r":
-            # A lazy client lets it lie sometimes, and says more later.
-            if self.world.random.random() < 0.7:
-                self.stream.write(f"<a xmlns='urn:xmpp:sm:3' h='{self.handled}'/>")
-        elif element.tag == SM + "a":
-            self.take_ack(int(element.get("h")))
-        if self.handled % 50 == 49:
-            self.stream.write(f"<a xmlns='urn:xmpp:sm:3' h='{self.handled}'/>")
+    def came(self, message):
+        sender, receiver, number = message.get("id").split("-")
+        assert receiver == self.user.name, f"{self.user} got what was for {receiver}"
+        self.streams[-1][sender].append(int(number))
+        self.ids[message.get("id")].add(stanza_id(message, self.user.jid))
+
+    def failed(self, id, conditions):
+        if self.world.disk is None or "resource-constraint" not in conditions:
+            raise Wrong(f"an error for {id}: {conditions}")
+        _, receiver, number = id.split("-")
+        self.refused.add((receiver, int(number)))
+        self.world.refusals += 1
+
+    def asked(self):
+        # A lazy client lets it lie sometimes, and says more later.
+        if self.world.random.random() < 0.7:
+            self.answer()
 
     async def chat(self, others):
         """Says something to everybody, in bursts, and asks how much of it has arrived."""
@@ -230,48 +154,52 @@ class Peer:
 
 
 class World:
-    def __init__(self, folder, rounds, seed):
-        self.random, self.rounds = random.Random(seed), rounds
-        self.server = Server(Path(folder) / "data").start()
-        self.restarts, self.over = 0, False
-        peers = [Peer(self, self.server.add_user(name)) for name in ("a", "b", "c", "d", "away", "detached")]
-        *self.chatting, self.away, self.detached = peers
-        self.peers, self.tasks = peers, []
+    def __init__(self, folder, how, rounds, seed, tell):
+        self.random, self.how, self.rounds, self.tell = random.Random(seed), how, rounds, tell
+        data = Folder(folder) / "data"
+        self.disk = Disk(data) if how in ("full", "all") else None
+        self.server = Server(data, **SETTINGS).start()
+        self.restarts, self.refusals, self.over = 0, 0, False
+        make = lambda name, count: [Peer(self, self.server.add_user(name)) for _ in range(count)]
+        self.chatting, self.away, self.detached = make("chatting", SENDERS), make("away", 2), make("detached", 2)
+        self.peers, self.tasks = [*self.chatting, *self.away, *self.detached], []
 
     def watch(self, work):
         self.tasks.append(asyncio.create_task(work))
         return self.tasks[-1]
 
-    async def until(self, fact, what, patience=PATIENCE):
-        deadline = time.monotonic() + patience
-        while not fact():
-            for task in self.tasks:
-                if task.done() and task.exception():
-                    raise task.exception()
-            if time.monotonic() > deadline:
-                raise Wrong(f"not within {patience} s: {what}")
-            await asyncio.sleep(0.01)
+    async def until(self, fact, what):
+        await until(fact, what, self.tasks)
 
     async def run(self):
         for peer in self.chatting:
             self.watch(peer.live_on())
-        leaving = self.watch(self.detached.live_on())
-        await self.until(lambda: all(p.live.is_set() for p in [*self.chatting, self.detached]), "the first logins")
-        await self.until(lambda: not self.detached.unacked or self.detached.ask(), "a session that waits")
-        self.detached.stays = False
-        self.detached.stream.drop()
-        await leaving
+        leaving = [self.watch(peer.live_on()) for peer in self.detached]
+        await self.until(lambda: all(p.live.is_set() for p in [*self.chatting, *self.detached]), "the first logins")
+        await self.until(lambda: not any(p.unacked and not p.ask() for p in self.detached), "sessions that wait")
+        for peer in self.detached:
+            peer.stays = False
+            peer.stream.drop()
+        await asyncio.gather(*leaving)
         chats = [self.watch(peer.chat([p for p in self.peers if p is not peer])) for peer in self.chatting]
-        for _ in range(self.rounds):
-            # Most often in the middle of the chat, sometimes while they are still coming back.
-            if self.random.random() < 0.75:
-                await self.until(lambda: all(p.live.is_set() for p in self.chatting), "all back")
-                await asyncio.sleep(self.random.uniform(0, 0.8))
-            else:
+        for number in range(self.rounds):
+            # Most often in the middle of the chat, sometimes while they are still coming back, sometimes after a while.
+            life = self.random.random()
+            if life < 0.25:
                 await asyncio.sleep(self.random.uniform(0, 0.1))
-            self.server.kill()
-            self.restarts += 1
-            self.server.start()
+            else:
+                await self.until(lambda: all(p.live.is_set() for p in self.chatting), "all back")
+                await asyncio.sleep(self.random.uniform(0, 0.8) if life < 0.9 else self.random.uniform(1, 2.5))
+            how = self.random.choice(ENDS) if self.how == "all" else self.how
+            if how == "cut":
+                for peer in self.random.sample(self.chatting, self.random.randrange(1, len(self.chatting))):
+                    peer.cut()
+            elif how == "full":
+                await self.no_room()
+            else:
+                self.restart(self.server.kill if how == "kill" else self.server.stop)
+            self.tell(f"round {number + 1}, {how}: {self.total('sent')} sent, {self.total('acked')} acknowledged, "
+                      f"{sum(len(p.ids) for p in self.peers)} received")
         self.over = True
         await self.until(lambda: all(chat.done() for chat in chats), "the end of the chat")
         await self.until(lambda: all(p.live.is_set() for p in self.chatting), "all back")
@@ -279,57 +207,132 @@ class World:
             with contextlib.suppress(OSError):  # whoever is not there asks when he comes back
                 peer.ask()
         await self.until(lambda: not any(p.unacked for p in self.chatting), "an acknowledgement of everything")
-        self.watch(self.away.live_on())
-        self.detached.stays = True
-        self.watch(self.detached.live_on())
-        complete = lambda r, s: set(s.acked[r.user.name]) <= {n for c in r.came for n in c[s.user.name]}
-        try:
-            await self.until(lambda: all(complete(r, s) for r in self.peers for s in self.chatting), "all messages")
-        except Wrong:
-            pass  # counted below, by name
+        for peer in [*self.away, *self.detached]:
+            peer.stays = True
+            self.watch(peer.live_on())
+        heard = {p.user.name: p.ids for p in self.peers}
+        refused = lambda: sum(f"{p.user.name}-{r}-{n}" not in heard[r] for p in self.chatting for r, n in p.refused)
+        missing = lambda: self.total("sent") - refused() - sum(len(p.ids) for p in self.peers)
+        with contextlib.suppress(Wrong):  # counted below, by name
+            while (before := missing()) > 0:
+                await self.until(lambda: missing() < before, "another message")
+        # Who was sent nothing is to be seen to have come as well.
+        await self.until(lambda: all(p.live.is_set() for p in self.peers), "all there")
+        for task in [self.watch(peer.archive()) for peer in self.peers]:
+            while not task.done():
+                before = sum(len(peer.archived) for peer in self.peers)
+                grown = lambda: sum(len(peer.archived) for peer in self.peers) > before
+                await self.until(lambda: task.done() or grown(), "another page of an archive")
+        for peer in self.peers:
+            for archived, id in peer.archived:
+                peer.kept[id].append(archived)
         return self.count()
 
+    def restart(self, end):
+        end()
+        self.restarts += 1
+        self.server.start()
+
+    async def no_room(self):
+        """The disk is full until some have been told so."""
+        before = self.refusals
+        # The server may have room in its files for a while.
+        await self.until(lambda: self.disk.fill() or self.refusals > before + 20, "that the disk is full")
+        if self.random.random() < 0.3:
+            try:
+                self.restart(self.server.kill)
+                await self.until(lambda: all(p.live.is_set() for p in self.chatting), "all back, with a full disk")
+            except AssertionError as refused:
+                # There may be no room even to open the store. It said so, and starts when there is.
+                if "the disk is full" not in str(refused):
+                    raise
+                self.disk.make_room()
+                self.server.start()
+        self.disk.make_room()
+        acked = self.total("acked")
+        await self.until(lambda: self.total("acked") > acked, "an acknowledgement, with room again")
+
+    def total(self, of):
+        if of == "sent":
+            return sum(sum(p.sent.values()) for p in self.chatting)
+        return sum(len(numbers) for p in self.chatting for numbers in p.acked.values())
+
     def count(self):
-        """Acknowledged, lost, doubled; and what is wrong, in words."""
-        acknowledged, lost, doubled, words = 0, 0, 0, []
+        """What came of it, and what is wrong, in words."""
+        self.words = words = []
+        lost, doubled, again, refused = 0, 0, 0, 0
         for receiver in self.peers:
             for sender in self.chatting:
-                promised = sender.acked[receiver.user.name]
-                acknowledged += len(promised)
                 last, at_restart = -1, 0
                 seen = set()
-                for nth, stream in enumerate(receiver.came):
+                told = {n for to, n in sender.refused if to == receiver.user.name}
+                for nth, stream in enumerate(receiver.streams):
                     numbers = stream[sender.user.name]
-                    where = (f"{sender.user.name} to {receiver.user.name}, stream {nth} begun after kill "
+                    where = (f"{sender.user.name} to {receiver.user.name}, stream {nth} begun after end "
                              f"{receiver.restarts[nth]} with {numbers[:1]}")
                     # Since something last came from there: a stream may have ended before its first message.
-                    crashed = receiver.restarts[nth] > at_restart
+                    restarted = receiver.restarts[nth] > at_restart
                     for at, number in enumerate(numbers):
-                        repeats = at == 0 and crashed
+                        repeats = at == 0 and restarted
                         if number <= last and not repeats:
                             doubled += 1
                             words.append(f"{where}: {number} after {last}")
-                        elif number > last + 1:
+                        elif any(n not in told for n in range(last + 1, number)):
                             words.append(f"{where}: {number} after {last}: out of order")
                         last, at_restart = number, receiver.restarts[nth]
+                    again += len(seen.intersection(numbers))
                     seen.update(numbers)
+                promised = [n for n in sender.acked[receiver.user.name] if n not in told]
+                both = [n for n in sorted(told & seen) if (receiver.user.name, n) not in sender.again]
+                if both:
+                    words.append(f"{sender.user.name} to {receiver.user.name}: refused and delivered {both}")
+                refused += len(told)
                 gone = sorted(set(promised) - seen)
                 lost += len(gone)
                 if gone:
                     words.append(f"{sender.user.name} to {receiver.user.name}: lost {gone}")
-        words += self.server.complaints()
-        return acknowledged, lost, doubled, words
+                gone, twice = self.archived(sender, receiver, promised)
+                lost, doubled = lost + gone, doubled + twice
+        # That the disk is full is complained of with every reason.
+        words += [line for line in self.server.complaints() if not self.disk or "panicked" in line]
+        return Count(self.total("sent"), self.total("acked"), refused, lost, doubled, again, words)
+
+    def archived(self, sender, receiver, promised):
+        """How many of these are not in the archives of both, and how many are there more than once or under other ids."""
+        lost, doubled = 0, 0
+        for owner in (sender, receiver):
+            for number in promised:
+                id = f"{sender.user.name}-{receiver.user.name}-{number}"
+                entries = owner.kept[id]
+                lost += not entries
+                doubled += max(len(entries) - 1, 0)
+                if len(entries) != 1:
+                    self.words.append(f"{id}: {len(entries)} times in the archive of {owner.user}")
+                elif owner is receiver and receiver.ids[id] and receiver.ids[id] != set(entries):
+                    doubled += 1
+                    self.words.append(f"{id}: in the archive as {entries}, and came as {receiver.ids[id]}")
+        return lost, doubled
 
     async def close(self):
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.tasks = []
+        for path in [path for peer in self.peers for path in peer.paths]:
+            path.close()
 
 
-async def crash(folder, rounds, seed):
-    world = World(folder, rounds, seed)
+Count = collections.namedtuple("Count", "sent acknowledged refused lost doubled repeated words")
+
+
+async def crash(folder, how, rounds, seed, tell=print):
+    world = World(folder, how, rounds, seed, tell)
     try:
-        result = await world.run()
+        try:
+            result = await world.run()
+        except Wrong:
+            print(world.server.log.read_text(errors="replace")[-4000:], file=sys.stderr)
+            raise
         await world.close()
         world.server.stop()
         return result
@@ -337,16 +340,22 @@ async def crash(folder, rounds, seed):
         await world.close()
         if world.server.process.poll() is None:
             world.server.kill()
+        if world.disk:
+            world.disk.unmount()
 
 
 def main():
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 50
-    seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(1_000_000)
+    words = sys.argv[1:]
+    how = words.pop(0) if words and not words[0].isdigit() else "kill"
+    assert how in (*ENDS, "all"), __doc__
+    rounds = int(words[0]) if words else 50
+    seed = int(words[1]) if len(words) > 1 else random.randrange(1_000_000)
     with tempfile.TemporaryDirectory() as folder:
-        acknowledged, lost, doubled, words = asyncio.run(crash(folder, rounds, seed))
-    print(*words, sep="\n", end="\n" if words else "")
-    print(f"rounds {rounds}, acknowledged {acknowledged}, lost {lost}, doubled {doubled}; seed {seed}")
-    sys.exit(1 if words else 0)
+        count = asyncio.run(crash(folder, how, rounds, seed))
+    print(*count.words, sep="\n", end="\n" if count.words else "")
+    print(f"{how}, {rounds} rounds, seed {seed}: {count.sent} sent, {count.acknowledged} acknowledged, {count.refused} refused, "
+          f"{count.lost} lost, {count.doubled} doubled, {count.repeated} repeated under their ids after a restart")
+    sys.exit(1 if count.words else 0)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-BINARY = os.environ.get("VORPAL", str(ROOT / "target" / "debug" / "vorpal"))
+BINARY = str(Path(os.environ.get("VORPAL", ROOT / "target" / "debug" / "vorpal")).resolve())
 
 
 def free_port():

@@ -1,13 +1,18 @@
-"""What `crash.py` does by hand in many rounds, in a few."""
+"""What `crash.py` does by hand in many rounds, in a few. ROUNDS: how many (5)."""
 
 import os
 import random
 
-from crash import crash
+import pytest
+
+from crash import ENDS, crash
 
 
-async def test_no_kill_loses_or_doubles_what_was_acknowledged(tmp_path):
+@pytest.mark.parametrize("how", ENDS)
+async def test_nothing_that_was_acknowledged_is_lost_or_doubled_however_it_ends(tmp_path, how):
     rounds, seed = int(os.environ.get("ROUNDS", 5)), random.randrange(1_000_000)
-    acknowledged, lost, doubled, words = await crash(tmp_path, rounds, seed)
-    assert (lost, doubled, words) == (0, 0, []), f"seed {seed}:\n" + "\n".join(words)
-    assert acknowledged > 100 * rounds
+    count = await crash(tmp_path, how, rounds, seed)
+    assert (count.lost, count.doubled, count.words) == (0, 0, []), f"seed {seed}:\n" + "\n".join(count.words)
+    assert count.acknowledged > 100 * rounds
+    if how == "cut":
+        assert count.repeated == 0

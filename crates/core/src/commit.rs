@@ -300,22 +300,28 @@ impl Core {
     /// The results of a group of batches, in order. Called once per commit.
     pub fn complete(&self, now: Timestamp, results: impl IntoIterator<Item = (BatchId, Outcome)>) {
         let mut todo = Todo::default();
+        let mut failed: Option<(StoreError, usize)> = None;
         for (id, outcome) in results {
-            let done = match outcome {
-                Outcome::Committed => Done::Committed,
-                Outcome::Failed(StoreError::Full) => Done::Failed(Failure::Full),
-                Outcome::Refused { .. } | Outcome::Failed(_) => Done::Failed(Failure::Broken),
-            };
             if let Outcome::Failed(error) = &outcome {
-                tracing::error!(%error, "a batch was not written");
+                failed.get_or_insert((error.clone(), 0)).1 += 1;
             }
             let Some(flight) = self.flights.lock().remove(&id) else { continue };
             let accounts = match flight {
                 Flight::Accounts(accounts) => accounts,
                 Flight::Notice(notice) => {
-                    notice(done == Done::Committed);
+                    notice(outcome.is_committed());
                     continue;
                 }
+            };
+            let done = match outcome {
+                Outcome::Committed => Done::Committed,
+                Outcome::Failed(StoreError::Full) => Done::Failed(Failure::Full),
+                // What it was built on failed before: for that reason, so does this.
+                Outcome::Failed(StoreError::Stale) => {
+                    let cause = accounts.iter().find_map(|lock| lock.lock().doomed);
+                    Done::Failed(cause.map_or(Failure::Broken, |(_, failure)| failure))
+                }
+                Outcome::Refused { .. } | Outcome::Failed(_) => Done::Failed(Failure::Broken),
             };
             for lock in accounts {
                 let mut account = lock.lock();
@@ -337,6 +343,10 @@ impl Core {
                     account.sessions.iter().for_each(|session| session.stream().wake());
                 }
             }
+        }
+        if let Some((error, batches)) = failed {
+            let error: &dyn std::error::Error = &error;
+            tracing::error!(error, batches, "a commit was not written");
         }
         self.run_todo(now, todo);
     }

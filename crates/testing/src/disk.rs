@@ -37,6 +37,8 @@ pub enum Medium {
 pub struct Mood {
     /// nothing is written: there is no room
     pub refuses: AtomicBool,
+    /// there is no room for the next batch alone
+    pub refuses_one: AtomicBool,
     /// nothing is written for the time being
     pub waits: AtomicBool,
     /// so many MiB are free; 0 for as many as there are
@@ -155,15 +157,19 @@ impl Backend for Moody {
     }
 
     fn apply(&mut self, group: &[Batch], stale: &mut Stale) -> Vec<Outcome> {
-        let outcomes = if self.mood.refuses.load(Ordering::Relaxed) {
-            let fail = |batch| {
-                stale.lost(batch);
-                Outcome::Failed(StoreError::Full)
-            };
-            group.iter().map(fail).collect()
-        } else {
-            self.inner.apply(group, stale)
+        let refused = match group.len() {
+            all if self.mood.refuses.load(Ordering::Relaxed) => all,
+            _ => usize::from(self.mood.refuses_one.swap(false, Ordering::Relaxed)),
         };
+        let (refused, rest) = group.split_at(refused);
+        let mut outcomes = Vec::with_capacity(group.len());
+        for batch in refused {
+            stale.lost(batch);
+            outcomes.push(Outcome::Failed(StoreError::Full));
+        }
+        if !rest.is_empty() {
+            outcomes.extend(self.inner.apply(rest, stale));
+        }
         self.mood.homes.lock().note(group, &outcomes);
         outcomes
     }

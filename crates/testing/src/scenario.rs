@@ -23,8 +23,9 @@
 //! answered and not shown), `mute` (not answered), `roster`, `blocklist` (asked for), `inactive` (XEP-0352), `priority -1`.
 //! What that causes is not shown: answers, and presence of and to these actors; messages and requests are.
 //!
-//! What happens: `+1h5m3s`, `server restarts`, `server crashes`, `disk refuses writes`, `disk waits`, `disk recovers`,
-//! `actor loses connection`, `actor hears nothing` (what it is sent is lost on the way), `actor resumes`,
+//! What happens: `+1h5m3s`, `server restarts`, `server crashes`, `disk refuses writes`,
+//! `disk refuses one write` (the next batch alone), `disk waits`, `disk recovers`, `actor loses connection`,
+//! `actor hears nothing` (what it is sent is lost on the way), `actor resumes`,
 //! `actor resumes at 3` (with the server's count). The token of the
 //! session of an actor is `{romeo/orchard}`. `actor < (closed)` is a socket closed without an end of the stream.
 //!
@@ -248,6 +249,7 @@ impl Player {
             "server restarts" => self.world.restart(),
             "server crashes" | "server crashes, starts" => self.world.crash(),
             "disk refuses writes" => self.world.mood.refuses.store(true, Ordering::Relaxed),
+            "disk refuses one write" => self.world.mood.refuses_one.store(true, Ordering::Relaxed),
             "disk waits" => self.world.mood.waits.store(true, Ordering::Relaxed),
             "disk recovers" => {
                 self.world.mood.refuses.store(false, Ordering::Relaxed);

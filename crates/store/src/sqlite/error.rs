@@ -9,8 +9,10 @@ pub(super) fn from(doing: &'static str, error: Error) -> StoreError {
     if breaks(&error) {
         return StoreError::Broken { doing, source: Arc::new(error) };
     }
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => StoreError::Full,
+    match error.sqlite_error() {
+        Some(code) if code.code == ErrorCode::DiskFull => StoreError::Full,
+        // The index of the write-ahead log could not grow: that, too, is a file that needs room.
+        Some(code) if code.extended_code == ffi::SQLITE_IOERR_SHMSIZE => StoreError::Full,
         _ => StoreError::Io { doing, source: Arc::new(error) },
     }
 }
@@ -42,7 +44,9 @@ mod tests {
 
     #[test]
     fn a_failed_sync_and_damage_break_the_store_and_other_weather_does_not() {
-        assert!(matches!(told(ffi::SQLITE_FULL), StoreError::Full));
+        for code in [ffi::SQLITE_FULL, ffi::SQLITE_IOERR_SHMSIZE] {
+            assert!(matches!(told(code), StoreError::Full), "{code}");
+        }
         for code in [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_DIR_FSYNC, ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB] {
             assert!(matches!(told(code), StoreError::Broken { .. }), "{code}");
         }

@@ -1,0 +1,188 @@
+"""A disk that is full: a file system of its own that is made as small as what it holds, and given room again later.
+
+Needs the right to mount (root). Where that cannot be had the tests fail, and say so.
+"""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from disk import Disk
+from raw import Session, until
+from server import Server
+
+# A message fills a page of the database.
+PADDING = "." * 4000
+# More than the log that is written ahead may take without growing.
+MANY = 600
+
+
+@pytest.fixture
+def disk(tmp_path):
+    disk = Disk(tmp_path / "data")
+    yield disk
+    disk.unmount()
+
+
+@pytest.fixture
+def server(disk, tmp_path):
+    server = Server(disk.path, VORPAL_LIMITS_TRAFFIC="100 MB/s").start()
+    yield server
+    server.stop()
+    assert not [line for line in server.complaints() if "panicked" in line]
+
+
+@pytest.fixture
+async def enter(server):
+    """Makes sessions that listen, and come back when they are told to."""
+    tasks = []
+
+    class Present(Session):
+        async def come(self):
+            await self.log_in()
+            self.staying = asyncio.create_task(self.stay())
+            tasks.append(self.staying)
+            return self
+
+        async def stay(self):
+            with contextlib.suppress(OSError):
+                await self.listen()
+
+        async def until(self, fact, what):
+            await until(fact, f"{self.user}: {what}", tasks)
+
+        def say(self, to, id):
+            self.send(f"<message to='{to.jid}' type='chat' id='{id}'><body>{PADDING}</body></message>", id)
+
+        def heard(self):
+            return [id for id, _, _ in self.messages]
+
+        async def settled(self):
+            self.ask()
+            await self.until(lambda: not self.unacked, "an acknowledgement of everything")
+
+        async def told(self, to, id):
+            """Says something, and waits for what it is told: nothing but an acknowledgement, or an error."""
+            self.say(to, id)
+            self.ask()
+            await self.until(lambda: id in self.acked or self.refused(id), "an answer")
+
+        def refused(self, id):
+            conditions = [conditions for failed, conditions in self.errors if failed == id]
+            assert all("resource-constraint" in these for these in conditions), conditions
+            return bool(conditions)
+
+    yield lambda user, **options: Present(server, user, **options)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def fill_up(disk, sender, to, prefix):
+    """Until the first error. What was acknowledged on the way is promised as ever."""
+    disk.fill()
+    for n in range(MANY):
+        await sender.told(to, f"{prefix}-{n}")
+        if sender.refused(f"{prefix}-{n}"):
+            return [f"{prefix}-{k}" for k in range(n)]
+        disk.fill()
+    raise AssertionError("the disk is full, and everything goes on")
+
+
+async def test_a_full_disk_is_told_to_senders_and_nothing_promised_is_lost(disk, server, enter):
+    users = [server.add_user(name) for name in ("a", "there", "away", "detached", "late")]
+    a_user, there_user, away_user, detached_user, late_user = users
+    a, there, detached = [await enter(user).come() for user in (a_user, there_user, detached_user)]
+    await detached.settled()
+    detached.stream.drop()
+    before = [f"before-{n}" for n in range(20)]
+    for id in before:
+        for to in (there_user, away_user, detached_user, late_user):
+            a.say(to, f"{id}-{to.name}")
+    await a.settled()
+    filling = await fill_up(disk, a, away_user, "filling")
+
+    # While it is full: errors, at once and to everybody, and no acknowledgement of anything.
+    acked = len(a.acked)
+    refused = [f"full-{n}" for n in range(20)]
+    for id in refused:
+        for to in (there_user, away_user, detached_user):
+            if len(a.errors) < 60:
+                await a.told(to, f"{id}-{to.name}")
+                assert a.refused(f"{id}-{to.name}")
+    assert len(a.acked) == acked
+    # What was promised before is given to who comes now.
+    await detached.come()
+    wanted = [f"{id}-{detached_user.name}" for id in before]
+    await detached.until(lambda: detached.heard() == wanted, "what was promised")
+
+    # Who logs in can be promised nothing: no stream management. What waits is given nevertheless.
+    late = await enter(late_user, managed=False).come()
+    wanted = [f"{id}-{late_user.name}" for id in before]
+    await late.until(lambda: late.heard() == wanted, "what waited")
+
+    # With room again all goes on, with the same process.
+    disk.make_room()
+    await a.settled()
+    late.stream.write("</stream:stream>")
+    await late.until(late.staying.done, "the end of the stream")
+    for to in (there_user, away_user, detached_user, late_user):
+        await a.told(to, f"after-{to.name}")
+        await a.until(lambda: f"after-{to.name}" in a.acked, "an acknowledgement")
+    again = await enter(late_user).come()
+    await again.until(lambda: again.heard() == [f"after-{late_user.name}"], "what came since, and nothing else")
+    away = await enter(away_user).come()
+    for session, middle in ((there, []), (detached, []), (away, filling)):
+        name = session.user.name
+        wanted = [f"{id}-{name}" for id in before] + middle + [f"after-{name}"]
+        await session.until(lambda: len(session.heard()) >= len(wanted), "everything")
+        assert session.heard() == wanted
+        # In the archive, too, there is what was promised and not what was refused.
+        assert [id for _, id in await session.archive()] == wanted
+    failed = [id for id, _ in a.errors]
+    assert len(failed) == len(set(failed)), "an error came twice"
+
+
+async def test_a_server_killed_with_its_disk_full_keeps_what_it_promised(disk, server, enter):
+    a_user, away_user, detached_user = [server.add_user(name) for name in ("a", "away", "detached")]
+    a, detached = [await enter(user).come() for user in (a_user, detached_user)]
+    await detached.settled()
+    detached.stream.drop()
+    before = [f"before-{n}" for n in range(20)]
+    for id in before:
+        for to in (away_user, detached_user):
+            a.say(to, f"{id}-{to.name}")
+    await a.settled()
+    filling = await fill_up(disk, a, away_user, "filling")
+    for n in range(20):
+        await a.told(detached_user, f"full-{n}")
+
+    # It comes back though the disk is full, and gives what was promised.
+    server.kill()
+    disk.fill()
+    server.start()
+    await detached.come()
+    promised = [f"{id}-{detached_user.name}" for id in before]
+    await detached.until(lambda: detached.heard() == promised, "what was promised")
+
+    # Once more, and then with room.
+    server.kill()
+    disk.make_room()
+    server.start()
+    await a.come()
+    await a.settled()
+    await detached.come()
+    away = await enter(away_user).come()
+    # Whoever repeats what was not acknowledged, though it was told an error, has it delivered now.
+    repeated = [id for id in a.acked if id.startswith("full-")]
+    for session, wanted in ((detached, promised + repeated), (away, [f"{id}-{away_user.name}" for id in before] + filling)):
+        await a.told(session.user, f"after-{session.user.name}")
+        wanted = wanted + [f"after-{session.user.name}"]
+        await session.until(lambda: wanted[-1] in session.heard(), "the last")
+        # After a crash what was not known to be taken may come again, under its own id.
+        ids = {stanza_id for _, stanza_id, _ in session.messages}
+        assert list(dict.fromkeys(id for id in session.heard() if not id.startswith("filling-") or id in wanted)) == wanted
+        assert len(ids) == len(set(session.heard()))
+        kept = [id for _, id in await session.archive()]
+        assert [id for id in kept if id in wanted] == wanted and len(kept) == len(set(kept))
