@@ -516,9 +516,11 @@ impl Core {
         if given || stanza.kind() != Kind::Message {
             return;
         }
-        for id in account.most_available(&[]) {
+        let others = account.most_available(&[]);
+        let shared = (entry.is_none() && others.len() > 1).then(|| Arc::new(Shared::default()));
+        for id in others {
             let Some(session) = account.session(id).cloned() else { continue };
-            let out = Out::new(stanza.clone(), entry, Role::Missed).since(now);
+            let out = Out::new(stanza.clone(), entry, Role::Missed).since(now).shared(shared.as_ref());
             given |= self.deliver_to(now, lock, account, &session, out, todo);
         }
         if !given {
