@@ -89,6 +89,7 @@ impl Config {
         add(&self.login, &mut all);
         add(&self.log, &mut all);
         add(&self.limits, &mut all);
+        add(&self.storage, &mut all);
         add(&self.xml, &mut all);
         all
     }

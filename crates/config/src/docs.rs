@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::keys::{HostKeys, ModuleKeys, Top};
 use crate::nearest::nearest;
 use crate::table::{Key, Keys, Table};
-use crate::{Limits, Listen, Log, Login, Module, Tls, Xml};
+use crate::{Limits, Listen, Log, Login, Module, Storage, Tls, Xml};
 
 /// What the file is like, at the head of the page and of the default file.
 const INTRODUCTION: &[&str] = &[
@@ -33,7 +33,8 @@ pub struct Unknown {
 
 /// All sections: the server's in the order of the file, then those of the modules that have keys.
 pub(crate) fn tables(modules: &[Module]) -> Vec<Table> {
-    let server = [Top::TABLE, Listen::TABLE, Tls::TABLE, Login::TABLE, Log::TABLE, Limits::TABLE, Xml::TABLE];
+    let server =
+        [Top::TABLE, Listen::TABLE, Tls::TABLE, Login::TABLE, Log::TABLE, Limits::TABLE, Storage::TABLE, Xml::TABLE];
     let many = [HostKeys::TABLE, ModuleKeys::TABLE];
     server.into_iter().chain(many).chain(modules.iter().filter_map(|module| module.table().copied())).collect()
 }

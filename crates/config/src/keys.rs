@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::units::{Bounded, Bytes, GIB, HOUR, KIB, MIB, Per, Period, Rate, SECOND};
+use crate::units::{Bounded, Bytes, GIB, HOUR, KIB, MIB, Per, Period, Rate, SECOND, TIB};
 use crate::{Address, FilePath, HostName, LoopbackAddress, choice, section};
 
 choice! {
@@ -94,6 +94,11 @@ section! {
         /// in as it is, and is not offered TLS. Only loopback addresses can be given. There is nothing that a login could
         /// be bound to (SCRAM-PLUS), and no PLAIN unless `login.plain_without_tls` allows it.
         c2s_plain: Vec<LoopbackAddress> = Vec::new(), example ["127.0.0.1:5280"], restart;
+        /// Addresses at which the server answers monitoring over HTTP: `/metrics` in the text format of Prometheus, and
+        /// `/health`. There is no password and no TLS: whoever reaches the address sees how many people are here and how
+        /// much they write, though no names and no texts. Keep to a loopback address unless a firewall or a network of its
+        /// own stands before it.
+        metrics: Vec<Address> = Vec::new(), example ["127.0.0.1:5281"], restart;
         /// The socket through which `vorpal` commands reach the running server. Unless given, `admin.sock` in the data
         /// directory.
         admin: FilePath = FilePath::new("data/admin.sock"), example "/run/vorpal/admin.sock", restart;
@@ -163,6 +168,17 @@ section! {
         sessions: Bounded<u32, 1, 10_000> = Bounded::clamp(50), example 10;
         /// The most entries in the roster of one account.
         roster_entries: Bounded<u32, 1, 100_000> = Bounded::clamp(5_000), example 1000;
+    }
+}
+
+section! {
+    /// The disk on which the data are.
+    pub struct Storage in "storage" {
+        /// How much free space is kept for what is promised already. Below it, messages that would have to be stored, and
+        /// contacts or settings that are added, are refused with the error `resource-constraint`; what waits is still
+        /// delivered, acknowledgements are stored, and whatever deletes goes on. With a quarter more it ends. A warning is
+        /// logged at twice as much. The database itself may need 100 MiB of it for a while; "0 B" switches this off.
+        reserve: Bounded<Bytes, 0, TIB> = Bounded::clamp(Bytes::new(256 * MIB)), example "1 GiB";
     }
 }
 

@@ -26,13 +26,13 @@ pub use de::read_section;
 pub use diff::Change;
 pub use docs::{Unknown, default_file, explain, markdown};
 pub use error::{ConfigError, Errors, Place, Problem};
-pub use keys::{Durability, Limits, Listen, Log, LogFormat, LogLevel, Login, Mechanism, Tls, TlsVersion, Xml};
+pub use keys::{Durability, Limits, Listen, Log, LogFormat, LogLevel, Login, Mechanism, Storage, Tls, TlsVersion, Xml};
 pub use load::{Certificate, Config, Host, MAX_FILE, MAX_HOSTS};
 pub use modules::Module;
 pub use scalar::{Address, FilePath, HostName, LoopbackAddress, Scalar};
 pub use table::{Key, Keys, Setting, Shape, Table};
 pub use tree::Section;
-pub use units::{Amount, Bounded, Bytes, DAY, GIB, HOUR, KIB, MIB, MINUTE, Measure, Per, Period, Rate, SECOND};
+pub use units::{Amount, Bounded, Bytes, DAY, GIB, HOUR, KIB, MIB, MINUTE, Measure, Per, Period, Rate, SECOND, TIB};
 
 #[doc(hidden)]
 pub use scalar::one_of;

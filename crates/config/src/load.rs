@@ -13,7 +13,7 @@ use crate::nearest::nearest;
 use crate::scalar::{Scalar, quote};
 use crate::table::{Keys, Shape};
 use crate::tree::{Branch, Node, Section, Value, insert, parse};
-use crate::{Durability, FilePath, HostName, Limits, Listen, Log, Login, Mechanism, Module, Tls, Xml};
+use crate::{Durability, FilePath, HostName, Limits, Listen, Log, Login, Mechanism, Module, Storage, Tls, Xml};
 
 /// The largest file that is read, in bytes.
 pub const MAX_FILE: u64 = 1 << 20;
@@ -45,6 +45,8 @@ pub struct Config {
     pub limits: Limits,
     /// How stanzas are handled as text.
     pub xml: Xml,
+    /// The disk on which the data are.
+    pub storage: Storage,
     /// The directory from which relative paths count: that of the file, or the working directory (empty) without one.
     pub base: PathBuf,
 }
@@ -223,6 +225,7 @@ impl ConfigReader<'_> {
         self.check_mechanisms(&given_login, &login.mechanisms);
         let log: Log = self.section(&mut root);
         let limits: Limits = self.section(&mut root);
+        let storage: Storage = self.section(&mut root);
         let xml: Xml = self.section(&mut root);
         self.unknown_at_top(&mut root);
         let top_section = Section { path: String::new(), keys: root, at: None, source: Arc::clone(&source) };
@@ -285,6 +288,7 @@ impl ConfigReader<'_> {
             login,
             log,
             limits,
+            storage,
             xml,
             base: base.to_path_buf(),
         }

@@ -22,6 +22,8 @@ pub const KIB: u64 = 1 << 10;
 pub const MIB: u64 = 1 << 20;
 /// 1,024 MiB.
 pub const GIB: u64 = 1 << 30;
+/// 1,024 GiB.
+pub const TIB: u64 = 1 << 40;
 
 /// The longest period, a century: no sum of a moment and a period overflows.
 const MAX_PERIOD: u64 = 36_500 * DAY;

@@ -15,6 +15,7 @@ use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::stanza::{Kind, Stanza};
 
 use crate::account::{Account, AccountRef};
+use crate::counts::Count;
 use crate::debt::Debt;
 use crate::ledger::{Pending, Settled, never_promised};
 use crate::log::copy_of;
@@ -23,6 +24,7 @@ use crate::reading::Asked;
 use crate::server::{Arrival, Core, Mode, Todo, Work};
 use crate::session::{Management, Out, Pushed, Role, Session, SessionId, Shared};
 use crate::store::{Batch, BatchId, Direction, EntryId, NewEntry, Outcome, Row, Side, StoreError, Write, flags};
+use crate::trace::Step;
 
 /// What waits for an account: unwritten, or behind something unwritten.
 pub(crate) struct Waiting {
@@ -143,6 +145,8 @@ pub(crate) enum Say {
     Enabled { session: Arc<Session>, bytes: Vec<u8>, management: Box<Management> },
     /// The row of how much of a session is handled is committed.
     Stored { session: Arc<Session>, handled: u64 },
+    /// The row is committed, and nobody waits for it.
+    Noted { session: Arc<Session>, handled: u64 },
     /// The rows of a session that ended are deleted.
     Forgotten { id: SessionId },
     /// The log was trimmed from here on.
@@ -195,6 +199,11 @@ impl Core {
             }
             None => (Some(self.submit(now, parts, draft, &mut writes)), None),
         };
+        if let (Some(given), true) = (batch, self.is_traced()) {
+            for part in parts.iter() {
+                self.step_submitted(now, part.account, given, part.words.settles.as_ref().map(|n| n.0));
+            }
+        }
         for part in parts {
             let (batch, entry) = batch.map_or((None, None), |(id, entry)| (Some(id), entry));
             let next = Waiting { batch, entry, outcome, words: std::mem::take(&mut part.words) };
@@ -362,6 +371,15 @@ impl Core {
         todo: &mut Todo,
     ) {
         let Waiting { batch, entry, mut words, .. } = waiting;
+        if batch.is_some() || done != Done::Committed {
+            self.step(now, &account.jid, || {
+                let step = Step { batch: batch.map(|BatchId(id)| id), entry, ..Step::named("committed") };
+                match done {
+                    Done::Committed => step,
+                    Done::Failed(failure) => Step { step: "failed", ..step }.because(format!("{failure:?}")),
+                }
+            });
+        }
         if let Done::Failed(failure) = done {
             self.say_failed(now, lock, account, words, entry, failure, todo);
             return;
@@ -395,6 +413,7 @@ impl Core {
         stored: bool,
         todo: &mut Todo,
     ) {
+        self.step(now, &account.jid, || Step { n: Some(n), ..Step::named("settled").in_session(session) });
         let mut stream = session.stream();
         stream.ledger.settle(Settled(n));
         if stored && stream.is_resumable() {
@@ -423,12 +442,14 @@ impl Core {
                 for id in to {
                     let Some(session) = account.session(id).cloned() else { continue };
                     let stanza = stanza.clone().to(session.jid.clone());
-                    self.give(lock, account, &session, Out::new(stanza, entry, Role::Extra), todo);
+                    if self.give(now, lock, account, &session, Out::new(stanza, entry, Role::Extra), todo) {
+                        self.counts.one(Count::Copied);
+                    }
                 }
             }
             Say::Send { to, stanza } => {
                 let Some(session) = account.session(to).cloned() else { return };
-                self.give(lock, account, &session, Out::new(stanza, None, Role::Extra), todo);
+                self.give(now, lock, account, &session, Out::new(stanza, None, Role::Extra), todo);
             }
             Say::Found { to, stanzas } => {
                 let Some(session) = account.session(to) else { return };
@@ -460,6 +481,7 @@ impl Core {
                 }
             }
             Say::Notice(notice) => notice(true),
+            Say::Noted { session, handled } => session.stream().ledger.stored(handled),
             Say::Forgotten { .. } | Say::Trimmed { .. } => {}
             Say::Enabled { session, bytes, management } => session.stream().push_enabled(bytes, *management),
         }
@@ -489,7 +511,7 @@ impl Core {
         for id in to {
             let Some(session) = account.session(*id).cloned() else { continue };
             let out = Out::new(stanza.clone(), entry, Role::Planned).since(now).shared(shared.as_ref());
-            given |= self.give(lock, account, &session, out, todo);
+            given |= self.deliver_to(now, lock, account, &session, out, todo);
         }
         if given || stanza.kind() != Kind::Message {
             return;
@@ -497,7 +519,7 @@ impl Core {
         for id in account.most_available(&[]) {
             let Some(session) = account.session(id).cloned() else { continue };
             let out = Out::new(stanza.clone(), entry, Role::Missed).since(now);
-            given |= self.give(lock, account, &session, out, todo);
+            given |= self.deliver_to(now, lock, account, &session, out, todo);
         }
         if !given {
             match entry {
@@ -511,9 +533,28 @@ impl Core {
         }
     }
 
+    /// As [`Core::give`], and counts a message.
+    fn deliver_to(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        account: &mut Account,
+        session: &Arc<Session>,
+        out: Out,
+        todo: &mut Todo,
+    ) -> bool {
+        let message = out.stanza.kind() == Kind::Message;
+        let given = self.give(now, lock, account, session, out, todo);
+        if given && message {
+            self.counts.one(Count::Delivered);
+        }
+        given
+    }
+
     /// Gives a stanza to a session, and notes that it holds the entry. False if the session could not take it.
     pub(crate) fn give(
         &self,
+        now: Timestamp,
         lock: &AccountRef,
         account: &mut Account,
         session: &Arc<Session>,
@@ -521,7 +562,16 @@ impl Core {
         todo: &mut Todo,
     ) -> bool {
         let (entry, role, kind) = (out.entry, out.role, out.stanza.kind());
-        match session.push(out) {
+        let step = self.is_traced().then(|| Step { entry, ..Step::of("given", &out.stanza).in_session(session) });
+        let pushed = session.push(out);
+        if let Some(step) = step {
+            self.step(now, &account.jid, || match pushed {
+                Pushed::Queued => step.decided("queued"),
+                Pushed::Left => step.decided("left").because("the session reads the log, or needs only the newest"),
+                Pushed::Full => step.decided("refused").because("the client does not read: its queue is full"),
+            });
+        }
+        match pushed {
             Pushed::Queued => {
                 if session.is_counted() {
                     // The client is asked for its acknowledgement with the next tick, at the latest.

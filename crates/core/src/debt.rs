@@ -17,6 +17,7 @@ use vorpal_proto::stanza::{Kind, Stanza};
 
 use crate::account::{Account, AccountRef};
 use crate::commit::{Draft, Failure, OrElse, Part, Say, Words};
+use crate::counts::Count;
 use crate::ledger::{Pending, Settled};
 use crate::log::LogMeta;
 use crate::server::{Core, Todo};
@@ -137,7 +138,12 @@ impl Core {
             }
         }
         let error = match words.or_else {
-            OrElse::Bounce(stanza) if stanza.is_answerable() => Some(stanza.error(&failure.told())),
+            OrElse::Bounce(stanza) if stanza.is_answerable() => {
+                if stanza.kind() == Kind::Message {
+                    self.counts.one(Count::of_bounce(&failure.told().condition));
+                }
+                Some(stanza.error(&failure.told()))
+            }
             OrElse::Answer(error) => Some(*error),
             _ => None,
         };
@@ -164,7 +170,7 @@ impl Core {
                 out = Out::new(error.clone(), None, Role::Planned).shared(Some(&shared));
                 owed = Some((error, shared));
             }
-            self.give(lock, account, &session, out, todo);
+            self.give(now, lock, account, &session, out, todo);
         }
         if !managed {
             self.settle(now, lock, account, &session, n, false, todo);

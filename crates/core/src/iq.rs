@@ -22,10 +22,12 @@ use crate::host::Host;
 use crate::ledger::Pending;
 use crate::module::At;
 use crate::reading::{Asked, Job, busy};
+use crate::reserve::no_room;
 use crate::roster;
 use crate::server::{Core, Mode, Todo, Work};
 use crate::session::{Out, Pushed, Role, Session};
 use crate::subscribe::{gone, here};
+use crate::trace::Step;
 
 /// An IQ that a session of ours sends, and what its `to` stands for.
 pub(crate) struct Addressed {
@@ -47,6 +49,8 @@ enum Said {
 /// One question to one handler.
 struct Question<'a> {
     at: At,
+    /// the account of who asks
+    lock: &'a AccountRef,
     host: &'a Arc<Host>,
     asker: &'a Jid,
     session: &'a Arc<Session>,
@@ -114,6 +118,14 @@ impl Core {
                 _ => refused(StanzaError::service_unavailable()),
             }
         };
+        let told = |decision: &str| Step::of("answered", &iq).decided(decision);
+        self.step(now, &lock.jid, || match &outcome {
+            Ok(target) => {
+                Step { sessions: vec![target.jid.as_str().to_owned()], ..Step::of("planned", &iq).decided("deliver") }
+            }
+            Err(Some(error)) => told(error.condition.as_str()),
+            Err(None) => told("nothing"),
+        });
         let answer = match outcome {
             Ok(target) => match target.push(Out::new(iq.clone(), None, Role::Extra)) {
                 Pushed::Queued | Pushed::Left => None,
@@ -150,6 +162,7 @@ impl Core {
         let mut behind = Vec::new();
         let mut question = Question {
             at: At::Host,
+            lock,
             host: &account.host.clone(),
             asker: &session.jid,
             session,
@@ -184,7 +197,18 @@ impl Core {
                 },
             }
         };
+        // Flags of sessions are kept whatever happens: their rows are there already.
+        let sessions = self.tables.sessions.at;
+        let only_adds = |account: Option<&Account>| account.is_some_and(|account| account.states.only_adds(sessions));
         let answer = match answer {
+            Ok(Ok(Said::Reply(_))) if (only_adds(Some(account)) || only_adds(b.as_deref())) && self.refuses_more() => {
+                [Some(&mut *account), b.as_deref_mut()]
+                    .into_iter()
+                    .flatten()
+                    .for_each(|account| account.states.discard());
+                (words.says, peer_words, behind) = (SmallVec::new(), Words::default(), Vec::new());
+                Some(iq.error(&no_room()))
+            }
             Ok(Ok(Said::Reply(reply))) => Some(match reply.0 {
                 Some(payload) => iq.result().child(payload),
                 None => iq.result(),
@@ -244,6 +268,9 @@ impl Core {
         let set = question.iq.type_() == Type::Set;
         let (ns, name) = (question.payload.ns_id(), question.payload.name());
         let Some((module, handler)) = registry.iq(question.at, set, ns, name) else {
+            self.step(now, &question.lock.jid, || {
+                Step::of("answered", question.iq).decided("service-unavailable").because("no module answers this there")
+            });
             return Err(StanzaError::service_unavailable());
         };
         let mut fx = Effects::default();
@@ -267,6 +294,13 @@ impl Core {
         let answer = answer.unwrap_or_else(|_| {
             tracing::error!(module, "a handler of iqs panicked");
             Err(StanzaError::internal_server_error())
+        });
+        self.step(now, &question.lock.jid, || {
+            let step = Step { module: Some(module), ..Step::of("answered", question.iq) };
+            match &answer {
+                Ok(_) => step.decided("result"),
+                Err(error) => step.decided(error.condition.as_str()),
+            }
         });
         behind.extend(fx.behind.drain(..).map(|(to, stanza)| Say::Send { to, stanza }));
         let save = std::mem::take(&mut fx.save);

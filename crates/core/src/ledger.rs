@@ -103,6 +103,11 @@ impl Ledger {
         self.counted(self.submitted)
     }
 
+    /// The highest number that a row says which was handed to the store.
+    pub fn submitted(&self) -> u64 {
+        self.submitted
+    }
+
     /// A batch came to nothing, and with it whatever was on its way behind it.
     pub fn rows_failed(&mut self) {
         self.submitted = self.stored;

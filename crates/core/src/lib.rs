@@ -4,6 +4,7 @@
 
 pub mod account;
 pub mod commit;
+pub mod counts;
 mod cursor;
 mod debt;
 pub mod delivery;
@@ -21,6 +22,7 @@ pub mod plan;
 pub mod presence;
 pub mod reading;
 pub mod registry;
+pub mod reserve;
 pub mod resume;
 pub mod revive;
 pub mod roster;
@@ -33,4 +35,5 @@ pub mod store;
 mod subscribe;
 pub mod subscription;
 pub mod sweep;
+pub mod trace;
 pub mod users;

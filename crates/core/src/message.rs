@@ -14,6 +14,7 @@ use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::account::{Account, AccountRef, lock_pair};
 use crate::commit::{Draft, OrElse, Part, Say, Words};
+use crate::counts::Count;
 use crate::effects::Effects;
 use crate::hook::{Dir, Flow, MessageCx};
 use crate::ledger::{Pending, never_promised};
@@ -22,8 +23,10 @@ use crate::module::Phase;
 use crate::plan;
 use crate::plan::{Plan, Targets};
 use crate::registry::Registry;
+use crate::reserve::no_room;
 use crate::server::{Core, Mode, Todo, Work};
 use crate::session::Session;
+use crate::trace::{Step, names};
 
 /// Who sends a message: a session of ours, or somebody whose stanza goes on by itself.
 pub(crate) struct Sender<'a> {
@@ -91,7 +94,13 @@ impl Core {
         let end = {
             let sent = a.as_deref().filter(|_| sender.origin.is_some());
             let received = receiver.and_then(|_| b.as_deref().or(a.as_deref()));
-            self.decide(now, sender, sent, received, refusal, to, &stanza)
+            let end = self.decide(now, sender, sent, received, refusal, to, &stanza);
+            let end = self.within_reserve(end, sender, &stanza);
+            self.count_end(&end, sender);
+            if self.is_traced() {
+                self.step_end(now, &end, sent, received, &stanza);
+            }
+            end
         };
         let own = sender.account.zip(receiver).is_some_and(|(a, b)| Arc::ptr_eq(a, b));
         let mut sender_words = sender.origin.map_or_else(Words::default, |(session, n)| Words::settling(session, n));
@@ -220,6 +229,10 @@ impl Core {
             Plan::Keep if !keeps => plan = Plan::Bounce(StanzaError::service_unavailable()),
             _ => {}
         }
+        if self.is_traced() {
+            let (out, inn) = (out.as_ref().map(|side| side.account), inn.as_ref().map(|side| side.account));
+            self.step_planned(now, &plan, out, inn, &stanza);
+        }
         let to_sessions = match plan {
             Plan::Bounce(error) => return End::Error(error),
             Plan::Ignore | Plan::Open => return End::Silence,
@@ -341,12 +354,108 @@ impl Core {
             host: &side.account.host,
             now,
         };
-        match side.registry.run(list, phase, &mut cx, stanza) {
+        let (flow, module) = side.registry.run(list, phase, &mut cx, stanza);
+        if !matches!(flow, Flow::Next) {
+            self.step_stopped(now, side, phase, module, &flow, stanza);
+        }
+        match flow {
             Flow::Next => None,
             Flow::Drop(_) => Some(End::Silence),
             // A bounce could make a room remove our user.
             Flow::Bounce(..) if stanza.type_() == Type::Groupchat && side.dir == Dir::Received => Some(End::Silence),
             Flow::Bounce(_, error) => Some(End::Error(error)),
+        }
+    }
+
+    /// A new promise that would need room is refused where there is too little. What was promised before goes on, and so
+    /// does what cannot be answered: nobody would learn of it.
+    fn within_reserve(&self, end: End, sender: &Sender<'_>, stanza: &Stanza) -> End {
+        match end {
+            End::Goes(goes)
+                if goes.draft.is_some() && !sender.again && stanza.is_answerable() && self.refuses_more() =>
+            {
+                End::Error(no_room())
+            }
+            end => end,
+        }
+    }
+
+    fn count_end(&self, end: &End, sender: &Sender<'_>) {
+        match end {
+            End::Goes(goes) if goes.draft.is_some() => self.counts.one(Count::Entries),
+            End::Goes(_) => {}
+            _ if sender.origin.is_none() => {}
+            End::Error(error) => self.counts.one(Count::of_bounce(&error.condition)),
+            End::Silence => self.counts.one(Count::Dropped),
+        }
+    }
+
+    /// Tells those who follow one of the accounts how the stretch ended.
+    #[cold]
+    fn step_end(&self, now: Timestamp, end: &End, sent: Option<&Account>, received: Option<&Account>, stanza: &Stanza) {
+        let own = sent.zip(received).is_some_and(|(a, b)| std::ptr::eq(a, b));
+        for account in [sent, received.filter(|_| !own)].into_iter().flatten() {
+            self.step(now, &account.jid, || match end {
+                End::Silence => Step::of("dropped", stanza),
+                End::Error(error) => {
+                    let step = Step::of("answered", stanza).decided(error.condition.as_str());
+                    Step { reason: error.text().map(str::to_owned), ..step }
+                }
+                End::Goes(goes) => {
+                    let mut copies = names(received, &goes.receiver_copies);
+                    copies.extend(names(sent, &goes.sender_copies));
+                    let step = Step { sessions: names(received, &goes.to), copies, ..Step::of("home", stanza) };
+                    match (&goes.draft, never_promised(stanza)) {
+                        (Some(_), _) => step.decided("log"),
+                        (None, Some(reason)) => step.decided("none").because(reason),
+                        (None, None) => {
+                            step.decided("none").because("all are there, and the sender's stream is not managed")
+                        }
+                    }
+                }
+            });
+        }
+    }
+
+    #[cold]
+    fn step_stopped(
+        &self,
+        now: Timestamp,
+        side: &SideState<'_>,
+        phase: Phase,
+        module: &'static str,
+        flow: &Flow,
+        stanza: &Stanza,
+    ) {
+        self.step(now, &side.account.jid, || {
+            let (decision, reason) = match flow {
+                Flow::Next => ("next", ""),
+                Flow::Drop(reason) => ("drop", *reason),
+                Flow::Bounce(reason, _) => ("bounce", *reason),
+            };
+            Step {
+                phase: Some(format!("{phase:?}")),
+                side: Some(format!("{:?}", side.dir)),
+                module: Some(module),
+                ..Step::of("stopped", stanza).decided(decision).because(reason)
+            }
+        });
+    }
+
+    /// Tells those who follow one of the accounts what the router has decided.
+    #[cold]
+    fn step_planned(&self, now: Timestamp, plan: &Plan, out: Option<&Account>, inn: Option<&Account>, stanza: &Stanza) {
+        let own = out.zip(inn).is_some_and(|(a, b)| std::ptr::eq(a, b));
+        for account in [out, inn.filter(|_| !own)].into_iter().flatten() {
+            self.step(now, &account.jid, || {
+                let step = Step::of("planned", stanza);
+                match plan {
+                    Plan::Deliver(to) => Step { sessions: names(inn, to), ..step }.decided("deliver"),
+                    Plan::Keep => step.decided("keep").because("no session can take it now"),
+                    Plan::Bounce(error) => step.decided("bounce").because(error.condition.as_str()),
+                    Plan::Open | Plan::Ignore => step.decided("ignore"),
+                }
+            });
         }
     }
 

@@ -232,31 +232,32 @@ impl Registry {
         list.iter().find(|(_, n, _)| *n == name).map(|(module, _, handler)| (*module, handler))
     }
 
-    /// Runs the handlers of one phase. The first that does not say Next decides; a panic is decided by the phase.
+    /// Runs the handlers of one phase. The first that does not say Next decides, and its module is named; a panic is decided
+    /// by the phase.
     pub(crate) fn run(
         &self,
         list: &[(&'static str, MessageHandler)],
         phase: Phase,
         cx: &mut MessageCx<'_>,
         stanza: &mut Stanza,
-    ) -> Flow {
+    ) -> (Flow, &'static str) {
         for (module, handler) in list {
             let flow = catch_unwind(AssertUnwindSafe(|| handler(cx, stanza)));
             match flow {
                 Ok(Flow::Next) => {}
                 Ok(flow) => {
                     tracing::debug!(module, ?phase, dir = ?cx.dir, account = %cx.account.jid, ?flow, "stanza stopped");
-                    return flow;
+                    return (flow, module);
                 }
                 Err(_) => {
                     tracing::error!(module, ?phase, "a handler panicked");
                     if phase != Phase::Copy {
-                        return Flow::Bounce("panic", StanzaError::internal_server_error());
+                        return (Flow::Bounce("panic", StanzaError::internal_server_error()), module);
                     }
                 }
             }
         }
-        Flow::Next
+        (Flow::Next, "")
     }
 
     /// Whether a stanza may be written to the session now. The first that does not say Send decides.

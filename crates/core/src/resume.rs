@@ -13,6 +13,7 @@ use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::account::{Account, AccountRef};
 use crate::commit::{Draft, OrElse, Part, Say, Words};
+use crate::counts::Count;
 use crate::effects::{Effects, Manage};
 use crate::hook::SessionCx;
 use crate::log::LogMeta;
@@ -23,6 +24,7 @@ use crate::revive::DirectedKey;
 use crate::server::{Core, Mode, Todo, Work};
 use crate::session::{Closing, Management, Role, Session, SessionId, Taken, Wake};
 use crate::store::{STORE, Write};
+use crate::trace::Step;
 
 /// What is remembered of a session that ended without its client, by its token (XEP-0198 §5): so that the client, however late
 /// it comes, learns what was handled.
@@ -92,6 +94,7 @@ impl Core {
             let session = Arc::new(Session::new(id, jid, &self.bounds()));
             let epoch = session.attach(wake);
             account.sessions.push(session.clone());
+            self.counts.one(Count::Bound);
             let registry = account.host.registry();
             self.session_event(now, lock, &mut account, &session, &registry.on_bind, &mut todo);
             (session, epoch)
@@ -274,6 +277,14 @@ impl Core {
                 stream.wake();
             }
         }
+        if self.is_traced() {
+            for (entry, role) in entries {
+                let step = || Step { entry: Some(*entry), ..Step::named("taken").in_session(session) };
+                self.step(Timestamp::from_millis(0), &account.jid, || {
+                    step().because(format!("{role:?}").to_lowercase())
+                });
+            }
+        }
         if !entries.is_empty() {
             // A session of negative priority takes nothing from the others by having a copy.
             let stands_for_all = session.priority().is_some_and(|p| p >= 0);
@@ -388,6 +399,7 @@ impl Core {
             let found = found.filter(|s| s.stream().can_have(h));
             let Some(session) = found.cloned() else {
                 let ended = account.states.rows(self.tables.ended).get(token);
+                self.counts.one(Count::NotResumed);
                 return Err(NoSuchSession { h: ended.map(|ended| ended.h) });
             };
             let old = session.stream().wake.take();
@@ -415,6 +427,7 @@ impl Core {
             match taken {
                 Err(_) => false,
                 Ok(entries) => {
+                    self.counts.one(if back { Count::Revived } else { Count::Resumed });
                     self.took(lock, &mut account, session, &entries);
                     {
                         let mut stream = session.stream();
@@ -483,6 +496,7 @@ impl Core {
         if let Some(at) = stream.deadline() {
             self.deadlines.lock().insert((at, account.jid.clone(), session.id));
         }
+        self.counts.one(Count::Detached);
         tracing::debug!(session = %session.jid, "detached");
     }
 
@@ -642,6 +656,7 @@ impl Core {
         account.advance();
         let writes = if resumable { self.forget_session(account, session.id, &mut words) } else { Vec::new() };
         self.finish(now, &mut [Part { lock, account, words }], None, writes, todo);
+        self.counts.one(Count::Ended);
         tracing::debug!(session = %session.jid, "ended");
     }
 

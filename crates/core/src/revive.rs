@@ -120,6 +120,8 @@ impl Core {
             let row = (stream.ledger.row(handled), stream.cursor);
             if account.unsaved || row != stream.progress {
                 writes.push(stream.progress_row(self.progress, session.id, handled));
+                let handled = stream.ledger.submitted();
+                words.says.push(Say::Noted { session: session.clone(), handled });
             }
         }
         if cursor > account.log.stored {

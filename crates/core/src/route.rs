@@ -9,6 +9,7 @@ use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::account::{Account, AccountRef};
 use crate::commit::{Part, Say, Words};
+use crate::counts::Count;
 use crate::host::Serves;
 use crate::ledger::Pending;
 use crate::log::delayed;
@@ -17,6 +18,7 @@ use crate::plan::subscription_kind;
 use crate::roster;
 use crate::server::{Cold, Core, Lookup, MAX_HOPS, Mode, Todo, Work};
 use crate::session::{Out, Pushed, Role, Session};
+use crate::trace::Step;
 
 /// What an address stands for. What is not built yet answers the error of its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +97,9 @@ impl Core {
         }
         stanza.head.from = Some(session.jid.clone());
         let Some(pending) = enter(session, epoch) else { return Ok(None) };
+        self.counts.one(Count::of_kind(stanza.kind()));
+        let told = || Step { n: Some(pending.0), ..Step::of("received", &stanza).in_session(session) };
+        self.step(now, &lock.jid, told);
         Ok(self.go_on(now, lock, session, Later { account: lock.jid.clone(), pending, stanza }))
     }
 

@@ -13,9 +13,11 @@ use vorpal_proto::stanza::Stanza;
 
 use crate::account::{Account, AccountLock, AccountRef};
 use crate::commit::Flight;
+use crate::counts::Counts;
 use crate::cursor::LogState;
 use crate::host::{Host, Serves};
 use crate::registry::Names;
+use crate::reserve::Reserve;
 use crate::resume::Ended;
 use crate::revive::{DirectedKey, SessionRow};
 use crate::roster::{RosterItem, RosterMeta};
@@ -23,6 +25,7 @@ use crate::session::{Flag, Session, SessionId, Wake};
 use crate::stanza_id::IdKey;
 use crate::state::{Cell, Map, States, TableKind};
 use crate::store::{self, BatchId, Journal, Kind, MapId, Reader};
+use crate::trace::Traces;
 
 /// So many accounts stay loaded without a session.
 pub const MAX_IDLE_ACCOUNTS: usize = 10_000;
@@ -176,6 +179,11 @@ pub struct Core {
     spilled: Mutex<VecDeque<Cold>>,
     loader: Mutex<Option<Arc<dyn Wake>>>,
     random: Mutex<Random>,
+    /// what is counted
+    pub counts: Arc<Counts>,
+    /// free space, and whether there is too little for new promises
+    pub reserve: Reserve,
+    pub(crate) traces: Traces,
     /// when the server started
     pub started: Timestamp,
 }
@@ -242,6 +250,9 @@ impl Core {
             spilled: Mutex::default(),
             loader: Mutex::default(),
             random: Mutex::new(random),
+            counts: Arc::default(),
+            reserve: Reserve::default(),
+            traces: Traces::default(),
             started: now,
         }
     }

@@ -5,6 +5,8 @@
 
 mod managed;
 
+pub use managed::Vitals;
+
 use std::any::Any;
 use std::collections::{BTreeSet, VecDeque};
 use std::marker::PhantomData;
@@ -462,6 +464,10 @@ impl Session {
         let mut stream = self.stream();
         stream.epoch += 1;
         stream.wake = Some(wake);
+        // A page that another connection was fetching may never come.
+        if let Some(reading) = &mut stream.reading {
+            reading.fetching = false;
+        }
         stream.detached = None;
         stream.closing = None;
         self.attached.store(true, Ordering::Release);

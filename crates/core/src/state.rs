@@ -112,6 +112,10 @@ pub(crate) trait AnyTable: Send {
     fn submit(&mut self, batch: BatchId, rows: &mut Vec<Row>);
     fn discard(&mut self);
     fn complete(&mut self, batch: BatchId, committed: bool);
+    /// Whether a row is staged that is not there yet.
+    fn adds(&self) -> bool;
+    /// Whether a row is staged to be removed.
+    fn removes(&self) -> bool;
     fn any(&self) -> &dyn Any;
     fn any_mut(&mut self) -> &mut dyn Any;
 }
@@ -157,6 +161,14 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
                 }
             }
         }
+    }
+
+    fn adds(&self) -> bool {
+        self.staged.iter().any(|(key, value)| value.is_some() && !self.committed.contains_key(key))
+    }
+
+    fn removes(&self) -> bool {
+        self.staged.iter().any(|(_, value)| value.is_none())
     }
 
     fn any(&self) -> &dyn Any {
@@ -323,6 +335,14 @@ impl States {
     /// Whether anything is staged.
     pub(crate) fn is_staged(&self) -> bool {
         self.staged
+    }
+
+    /// Whether what is staged only adds to what is kept: it has a row that is not there yet, and removes none. `except` is a
+    /// table that does not count.
+    pub(crate) fn only_adds(&self, except: usize) -> bool {
+        let tables =
+            || self.tables.iter().enumerate().filter(|(at, _)| *at != except).filter_map(|(_, table)| table.as_ref());
+        tables().any(|table| table.adds()) && !tables().any(|table| table.removes())
     }
 
     pub(crate) fn discard(&mut self) {

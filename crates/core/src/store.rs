@@ -524,6 +524,18 @@ pub enum StoreError {
 /// What a read or a step of the store gives.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
+/// The room on what a store keeps its data on, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// what it may still take
+    pub free: u64,
+    /// what there is in all
+    pub total: u64,
+}
+
+/// Tells the room, from any thread; may wait for the disk.
+pub type Probe = Arc<dyn Fn() -> Result<Room> + Send + Sync>;
+
 /// Stores. One per store, used by one thread at a time.
 pub trait Backend: Send {
     /// The number of a map or collection of blobs, made at the first call for a name. To be called before anything is
@@ -546,6 +558,11 @@ pub trait Backend: Send {
 
     /// A new reader. It sees every group whose `apply` has returned.
     fn reader(&self) -> Result<Box<dyn Reader>>;
+
+    /// Who tells the room on the disk; none if it cannot be told.
+    fn probe(&self) -> Option<Probe> {
+        None
+    }
 
     /// Whether `apply` would have to wait. Only a backend made for tests says yes.
     fn stalled(&self) -> bool {

@@ -14,6 +14,7 @@ use crate::account::{Account, AccountRef, lock_pair};
 use crate::commit::{OrElse, Part, Say, Words};
 use crate::hook::Dir;
 use crate::ledger::Pending;
+use crate::reserve::no_room;
 use crate::roster::{self, MAX_REQUESTS};
 use crate::server::{Core, Mode, Todo, Work};
 use crate::session::Session;
@@ -47,6 +48,10 @@ impl Core {
         let refusal = match self.gate(now, Dir::Sent, account, contact_jid.as_jid(), Some(session), &mut stanza) {
             Err(error) => Some(error),
             Ok(()) if contact_jid == account.jid => Some(None),
+            // What is asked for or given needs rows; what is taken back frees them.
+            Ok(()) if matches!(kind, Kind::Subscribe | Kind::Subscribed) && self.refuses_more() => {
+                Some(Some(no_room()))
+            }
             Ok(()) => refusal.map(Some),
         };
         if let Some(refusal) = refusal {

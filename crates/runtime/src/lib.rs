@@ -8,9 +8,10 @@ pub use readers::Readers;
 pub use start::{Backing, Setup, start};
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, Semaphore};
+use vorpal_core::counts::Count;
 use vorpal_core::join::Fetch;
 use vorpal_core::reading::Inquiry;
 use vorpal_core::server::Core;
@@ -19,6 +20,7 @@ use vorpal_core::store::{Entry, LogQuery, StoreError};
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::sasl::{PasswordCheck, Verdict};
+use vorpal_store::pulse::Slowest;
 use vorpal_store::writer::Queue;
 
 /// So many passwords are derived at once: each takes a millisecond or more of a core.
@@ -32,6 +34,8 @@ pub struct Runtime {
     pub queue: Queue,
     readers: Readers,
     derivations: Semaphore,
+    /// the reads that took longest lately
+    pub slow_reads: Slowest<String>,
     /// the thread that writes, and the task that tells what is written
     writer: parking_lot::Mutex<Option<(std::thread::JoinHandle<()>, tokio::task::JoinHandle<()>)>>,
 }
@@ -55,18 +59,32 @@ impl Wake for Waker {
 impl Runtime {
     /// Loads an account, if there is one of this name. Cancel-safe.
     pub async fn load(self: &Arc<Runtime>, jid: BareJid) -> Result<bool, StoreError> {
-        let this = self.clone();
-        self.readers.read(move |reader| this.core.load(now(), reader, &jid)).await
+        let (this, began, name) = (self.clone(), Instant::now(), jid.clone());
+        let found = self.readers.read(move |reader| this.core.load(now(), reader, &jid)).await;
+        self.has_read(Count::ReadAccount, began, || format!("account {name}"));
+        found
     }
 
     /// Reads a part of a log. Cancel-safe.
     pub async fn fetch(&self, fetch: Fetch) -> Result<Vec<Entry>, StoreError> {
-        self.readers
+        let began = Instant::now();
+        let entries = self
+            .readers
             .read(move |reader| {
                 let query = LogQuery { after: fetch.from.saturating_sub(1), limit: fetch.limit, ..LogQuery::default() };
                 reader.log_range(fetch.owner, query)
             })
-            .await
+            .await;
+        self.has_read(Count::ReadLog, began, || format!("log of account number {} from {}", fetch.owner, fetch.from));
+        entries
+    }
+
+    /// A read is over; it began when it was asked for, so waiting for a free reader counts.
+    fn has_read(&self, count: Count, began: Instant, what: impl FnOnce() -> String) {
+        let (now, took) = (Instant::now(), began.elapsed());
+        self.core.counts.one(count);
+        self.core.counts.read_micros.record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        self.slow_reads.note(now, took, what);
     }
 
     /// Reads what a question needs, and has it answered: beside the connection that asked, which goes on.

@@ -1,7 +1,7 @@
 //! How a kernel is brought up: tables and modules first, then the writer, then the sessions that were there before.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -11,9 +11,11 @@ use tokio::sync::{Semaphore, mpsc};
 use vorpal_core::host::Host;
 use vorpal_core::registry::Names;
 use vorpal_core::server::Core;
-use vorpal_core::store::{Backend, Batch, Loading, Reader, Row, STORE, Write};
+use vorpal_core::store::{Backend, Batch, Loading, Probe, Reader, Row, STORE, Write};
 use vorpal_store::readers as store_readers;
 use vorpal_store::writer::{Done, Queue, Step, Writer};
+
+use vorpal_store::pulse::Slowest;
 
 use crate::readers::Readers;
 use crate::{Runtime, Waker, now};
@@ -50,6 +52,8 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
     let random = |bytes: &mut [u8]| getrandom::fill(bytes).expect("the system has random numbers");
     let core = Core::new(Arc::new(queue.clone()), setup.names, progress, secret, Box::new(random), now());
     core.set_hosts(setup.hosts);
+    writer.count_in(core.counts.clone());
+    let probe = writer.probe();
     let core = Arc::new(core);
 
     let readers = store_readers::Readers::open(READERS, || writer.reader()).context("opening the store for reading")?;
@@ -86,6 +90,7 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
         queue,
         readers: Readers::new(readers, READERS.get()),
         derivations: Semaphore::new(crate::MAX_DERIVATIONS),
+        slow_reads: Slowest::default(),
         writer: parking_lot::Mutex::new(Some((thread, teller))),
     });
     let ticking = Arc::downgrade(&runtime);
@@ -98,6 +103,10 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
             runtime.core.tick(now());
         }
     });
+    if let Some(probe) = probe {
+        let watching = Arc::downgrade(&runtime);
+        tokio::spawn(watch_room(probe, watching));
+    }
     let sweeping = Arc::downgrade(&runtime);
     tokio::spawn(async move {
         loop {
@@ -125,6 +134,29 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
         }
     });
     Ok(runtime)
+}
+
+/// Asks for the room on the disk, again and again. The disk may take its time: that holds up nothing else.
+async fn watch_room(probe: Probe, runtime: Weak<Runtime>) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut told = false;
+    loop {
+        ticks.tick().await;
+        let asked = probe.clone();
+        let room = tokio::task::spawn_blocking(move || asked()).await;
+        let Some(runtime) = runtime.upgrade() else { return };
+        match room {
+            Ok(Ok(room)) => {
+                runtime.core.observe_room(room);
+                told = false;
+            }
+            Ok(Err(error)) if !std::mem::replace(&mut told, true) => {
+                tracing::warn!(%error, "the room on the disk is not known");
+            }
+            _ => {}
+        }
+    }
 }
 
 /// The store's own secret, made when the store is new.

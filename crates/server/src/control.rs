@@ -6,16 +6,18 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use vorpal_config::Change;
 use vorpal_core::account::AccountRef;
 use vorpal_core::store::Kind;
+use vorpal_core::trace::MAX_TRACERS;
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::sasl::{Credentials, Hash, Iterations};
-use vorpal_runtime::{Runtime, now};
+use vorpal_runtime::{Runtime, Waker, now};
 
 use crate::Reload;
+use crate::gauges::Gauges;
 
 /// The longest order or answer, in bytes.
 const MAX_LINE: u64 = 64 * 1024 * 1024;
@@ -64,6 +66,13 @@ pub enum Order {
     Reload,
     /// How the server is.
     Status,
+    /// Everything that `vorpal top` shows.
+    Top,
+    /// Follows an account: answered with what is decided about its stanzas, line by line, until who asks goes away.
+    Trace {
+        /// which
+        jid: String,
+    },
     /// All sessions.
     SessionList,
     /// Ends a session.
@@ -89,16 +98,16 @@ pub enum Answer {
 ///
 /// # Errors
 /// The socket cannot be made.
-pub fn listen(path: &Path, runtime: Arc<Runtime>, reload: Arc<Reload>) -> Result<()> {
+pub fn listen(path: &Path, runtime: Arc<Runtime>, reload: Arc<Reload>, gauges: Arc<Gauges>) -> Result<()> {
     // The store's lock is ours: a socket that is there was left behind by a server that was killed.
     let _ = std::fs::remove_file(path);
     let listener = UnixListener::bind(path).with_context(|| format!("the socket {} cannot be made", path.display()))?;
     crate::run::protect(path)?;
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let (runtime, reload) = (runtime.clone(), reload.clone());
+            let (runtime, reload, gauges) = (runtime.clone(), reload.clone(), gauges.clone());
             tokio::spawn(async move {
-                if let Err(error) = answer(stream, &runtime, &reload).await {
+                if let Err(error) = answer(stream, &runtime, &reload, gauges).await {
                     tracing::debug!(%error, "an order was cut short");
                 }
             });
@@ -107,19 +116,24 @@ pub fn listen(path: &Path, runtime: Arc<Runtime>, reload: Arc<Reload>) -> Result
     Ok(())
 }
 
-async fn answer(mut stream: UnixStream, runtime: &Arc<Runtime>, reload: &Arc<Reload>) -> Result<()> {
+async fn answer(
+    mut stream: UnixStream,
+    runtime: &Arc<Runtime>,
+    reload: &Arc<Reload>,
+    gauges: Arc<Gauges>,
+) -> Result<()> {
     let (read, mut write) = stream.split();
     let mut line = String::new();
-    BufReader::new(read.take(MAX_LINE)).read_line(&mut line).await?;
+    let mut read = BufReader::new(read.take(MAX_LINE));
+    read.read_line(&mut line).await?;
     let answer = match serde_json::from_str(&line) {
         Ok(Order::Reload) => reloaded(reload.apply().await),
+        Ok(Order::Top) => top(gauges).await,
+        Ok(Order::Trace { jid }) => return trace(&jid, runtime, read, write).await,
         Ok(order) => execute(runtime, order).await,
         Err(error) => Answer::Error(format!("not an order: {error}")),
     };
-    let mut answer = serde_json::to_vec(&answer)?;
-    answer.push(b'\n');
-    write.write_all(&answer).await?;
-    Ok(())
+    say(&mut write, &answer).await
 }
 
 fn reloaded(outcome: Result<Vec<Change>, Vec<String>>) -> Answer {
@@ -137,6 +151,83 @@ fn reloaded(outcome: Result<Vec<Change>, Vec<String>>) -> Answer {
 
 fn value(text: &Option<String>) -> &str {
     text.as_deref().unwrap_or("nothing")
+}
+
+async fn top(gauges: Arc<Gauges>) -> Answer {
+    let sample = tokio::task::spawn_blocking(move || serde_json::to_value(gauges.sample(true))).await;
+    match sample {
+        Ok(Ok(sample)) => Answer::Rows(vec![sample]),
+        _ => Answer::Error("the server could not look at itself: a bug".into()),
+    }
+}
+
+/// Tells what is decided, a line of JSON each, until who asks goes away. What it does not read in time is lost and counted.
+async fn trace(
+    jid: &str,
+    runtime: &Arc<Runtime>,
+    mut read: impl AsyncBufRead + Unpin,
+    mut write: impl AsyncWrite + Unpin,
+) -> Result<()> {
+    let wake = Arc::new(Waker::default());
+    let following = async {
+        let jid = address(runtime, jid)?;
+        if !runtime.load(jid.clone()).await? {
+            bail!("there is no account {jid}");
+        }
+        let trace = runtime.core.trace(jid, wake.clone());
+        trace.ok_or_else(|| anyhow!("{MAX_TRACERS} accounts are followed already"))
+    };
+    let trace = match following.await {
+        Ok(trace) => trace,
+        Err(error) => return say(&mut write, &Answer::Error(format!("{error:#}"))).await,
+    };
+    say(&mut write, &Answer::Done).await?;
+    let mut told = 0;
+    loop {
+        let mut end = [0];
+        tokio::select! {
+            () = wake.0.notified() => {}
+            _ = read.read(&mut end) => return Ok(()),
+        }
+        let (steps, lost) = trace.take();
+        for mut step in steps {
+            if step.at == 0 {
+                step.at = now().as_millis();
+            }
+            say(&mut write, &step).await?;
+        }
+        if lost > told {
+            say(&mut write, &serde_json::json!({ "step": "lost", "n": lost - told })).await?;
+            told = lost;
+        }
+    }
+}
+
+async fn say(write: &mut (impl AsyncWrite + Unpin), what: &impl Serialize) -> Result<()> {
+    let mut line = serde_json::to_vec(what)?;
+    line.push(b'\n');
+    write.write_all(&line).await?;
+    Ok(())
+}
+
+/// Follows an account at the server behind a socket: each line is given to `line`, until the server ends.
+///
+/// # Errors
+/// Nobody answers there, or the account cannot be followed.
+pub async fn follow(path: &Path, jid: &str, mut line: impl FnMut(&str) -> Result<()>) -> Result<()> {
+    let mut stream =
+        UnixStream::connect(path).await.with_context(|| format!("no server answers at {}", path.display()))?;
+    let (read, mut write) = stream.split();
+    say(&mut write, &Order::Trace { jid: jid.into() }).await?;
+    let mut lines = BufReader::new(read).lines();
+    let first = lines.next_line().await?.unwrap_or_default();
+    if let Answer::Error(error) = serde_json::from_str(&first).context("the server's answer")? {
+        bail!("{error}");
+    }
+    while let Some(next) = lines.next_line().await? {
+        line(&next)?;
+    }
+    Ok(())
 }
 
 /// Gives an order to the server behind a socket.
@@ -170,6 +261,7 @@ async fn carry_out(runtime: &Arc<Runtime>, order: Order) -> Result<Answer> {
             if runtime.load(jid.clone()).await? {
                 bail!("{jid} exists already");
             }
+            has_room(runtime)?;
             let credentials = derive(password).await?;
             stored(|done| core.create_user(now(), &jid, &credentials, done)).await?;
             core.forget(&jid);
@@ -190,6 +282,7 @@ async fn carry_out(runtime: &Arc<Runtime>, order: Order) -> Result<Answer> {
         }
         Order::UserList { host } => return users(runtime, host).await,
         Order::Reload => bail!("only a server that runs can be told to reload"),
+        Order::Top | Order::Trace { .. } => bail!("only a server that runs can be watched"),
         Order::Status => {
             let accounts = core.all_loaded();
             let sessions: usize = accounts.iter().map(|a| a.lock().sessions.len()).sum();
@@ -237,6 +330,7 @@ async fn import(runtime: &Arc<Runtime>, users: Vec<(String, Vec<String>)>) -> Re
     let mut rows = Vec::new();
     for (jid, credentials) in users {
         let add = async {
+            has_room(runtime)?;
             let jid = address(runtime, &jid)?;
             let credentials = credentials.iter().map(|text| Credentials::from_text(text));
             let credentials: Vec<Credentials> = credentials.collect::<Result<_, _>>().context("the credentials")?;
@@ -271,6 +365,14 @@ async fn users(runtime: &Arc<Runtime>, host: Option<String>) -> Result<Answer> {
         }
     }
     Ok(Answer::Rows(rows))
+}
+
+/// Nothing is created below the reserve.
+fn has_room(runtime: &Runtime) -> Result<()> {
+    if runtime.core.reserve.is_short() {
+        bail!("the disk is nearly full: there is less room than storage.reserve");
+    }
+    Ok(())
 }
 
 /// An address of one of our hosts that an account can have.

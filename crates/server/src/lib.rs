@@ -2,12 +2,15 @@
 
 pub mod cli;
 pub mod control;
+mod gauges;
 mod log;
+mod metrics;
 mod program;
 mod reload;
 mod run;
 mod terms;
 
+pub use gauges::Gauges;
 pub use program::Program;
 pub use reload::Reload;
 pub use run::{Server, serve};

@@ -120,6 +120,7 @@ impl Reload {
         }
         *self.shared.terms.write() = terms::terms(&config);
         core.set_bounds(terms::bounds(&config));
+        core.reserve.set_least(config.storage.reserve.get().get());
         self.shared.gate.set(terms::gate(&config));
         self.level.set(config.log.level);
         let changes = current.config.diff(&new);

@@ -10,6 +10,7 @@ use parking_lot::RwLock;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use vorpal_config::{Config, FilePath};
+use vorpal_core::counts::Count;
 use vorpal_core::host::Host;
 use vorpal_core::module::Module;
 use vorpal_core::registry::{Names, Registry};
@@ -22,8 +23,9 @@ use vorpal_proto::jid::BareJid;
 use vorpal_runtime::{Backing, Runtime, Setup, now, start};
 use vorpal_store::sqlite::{Durability, Options, Sqlite};
 
+use crate::gauges::Gauges;
 use crate::reload::Reload;
-use crate::{Program, control, log, terms};
+use crate::{Program, control, log, metrics, terms};
 
 /// How long a stopping server waits for what it has promised.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -64,6 +66,7 @@ impl Server {
         let hosts = registries?.into_iter().map(|(domain, registry)| Arc::new(Host::new(&domain, registry))).collect();
         let runtime = start(Backing { backend: Box::new(backend) }, Setup { names, hosts })?;
         runtime.core.set_bounds(terms::bounds(&config));
+        runtime.core.reserve.set_least(config.storage.reserve.get().get());
         Ok(Server { runtime, config, data, modules })
     }
 
@@ -142,9 +145,20 @@ pub async fn serve(config: Config, path: Option<PathBuf>, program: Program) -> R
         tracing::info!(%address, ?entrance, "listening for clients");
         listening.spawn(c2s::listen(shared.clone(), listener, entrance));
     }
+    count_panics(&server.runtime);
+    let gauges = Arc::new(Gauges::new(shared.clone(), server.data.clone()));
+    for address in config.listen.metrics.iter().map(|address| **address) {
+        let Some(listener) = listen(address)? else { continue };
+        if address.ip().is_loopback() {
+            tracing::info!(%address, "listening for monitoring");
+        } else {
+            tracing::warn!(%address, "listening for monitoring: whoever reaches this address sees the server's numbers");
+        }
+        listening.spawn(vorpal_net::http::listen(listener, metrics::router(gauges.clone())));
+    }
     let socket = under(config, &config.listen.admin);
     let reload = Arc::new(Reload::new(shared, &server, path, program, level));
-    control::listen(&socket, server.runtime.clone(), reload.clone())?;
+    control::listen(&socket, server.runtime.clone(), reload.clone(), gauges)?;
     let hosts: Vec<_> = config.hosts.iter().map(|host| host.name.as_str()).collect();
     tracing::info!(?hosts, durability = ?config.durability, ready_after = ?began.elapsed(), "ready");
     stopped(&reload).await?;
@@ -153,6 +167,16 @@ pub async fn serve(config: Config, path: Option<PathBuf>, program: Program) -> R
     let _ = std::fs::remove_file(&socket);
     server.close().await;
     Ok(())
+}
+
+/// Panics are caught where they can do no harm, and counted here.
+fn count_panics(runtime: &Runtime) {
+    let counts = runtime.core.counts.clone();
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        counts.one(Count::Panics);
+        before(panic);
+    }));
 }
 
 /// An address of IPv6 on a machine without it is passed over.

@@ -152,6 +152,11 @@ fn a_panic_ends_one_session_at_most() {
     one.is_well();
     other.is_well();
     Client::bound(address, b).is_well();
+
+    let top = runtime.block_on(control::order(&folder.path().join("data/admin.sock"), &Order::Top));
+    let Ok(Answer::Rows(rows)) = top else { panic!("{top:?}") };
+    let panics = rows[0]["counts"]["vorpal_panics_total"].as_u64();
+    assert!(panics.is_some_and(|panics| panics >= 5), "an operator sees how many: {panics:?}");
 }
 
 fn await_listening(address: SocketAddr, folder: &Path) {

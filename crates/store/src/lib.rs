@@ -5,10 +5,12 @@
 //! - [`memory`] keeps it in ordered maps, and can refuse, delay, crash and forget
 //! - [`sqlite`] keeps it in a database file; [`lock`] keeps others from opening it
 //! - [`readers`] lends readers to threads
+//! - [`pulse`] tells how the writer is
 //! - [`writer`] is the queue: what arrives while one commit runs is the next commit
 
 pub mod lock;
 pub mod memory;
+pub mod pulse;
 pub mod readers;
 pub mod shape;
 pub mod sqlite;

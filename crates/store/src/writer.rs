@@ -8,14 +8,16 @@
 //! *Invariant:* what was submitted after a batch that came to nothing, and shares an owner with it, comes to nothing too, until
 //! that owner is reported as reloaded ([`Queue::reloaded`]).
 
+use crate::pulse::Pulse;
 use crate::shape::{
-    Backend, Batch, BatchId, EntryId, Ids, Journal, Loading, MapId, Millis, Outcome, Owner, Reader, Result, Stale,
-    StoreError,
+    Backend, Batch, BatchId, EntryId, Ids, Journal, Loading, MapId, Millis, Outcome, Owner, Probe, Reader, Result,
+    Stale, StoreError,
 };
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use vorpal_core::counts::{Count, Counts};
 
 /// Microseconds since 1970.
 pub type Micros = u64;
@@ -114,6 +116,7 @@ struct State {
 struct Shared {
     state: Mutex<State>,
     arrived: Condvar,
+    pulse: Pulse,
 }
 
 impl Shared {
@@ -194,6 +197,16 @@ impl Queue {
         Backlog { batches: state.batches, bytes: state.bytes }
     }
 
+    /// How the writer is.
+    pub fn pulse(&self) -> &Pulse {
+        &self.0.pulse
+    }
+
+    /// Whether nothing more is taken: the writer ends, or has ended.
+    pub fn is_closed(&self) -> bool {
+        self.0.lock().closed
+    }
+
     /// Nothing more is taken; the writer ends when it has written what is queued.
     pub fn close(&self) {
         self.0.lock().closed = true;
@@ -232,6 +245,9 @@ pub struct Writer {
     backend: Box<dyn Backend>,
     stale: Stale,
     group: Vec<Batch>,
+    /// the bytes of the group
+    bytes: usize,
+    counts: Arc<Counts>,
 }
 
 impl Writer {
@@ -240,8 +256,20 @@ impl Writer {
         let ids =
             IdSource { now: 0, last: backend.last_id(), next_owner: backend.next_owner(), batch: BatchId::default() };
         let state = State { items: VecDeque::new(), batches: 0, bytes: 0, ids, closed: false };
-        let queue = Queue(Arc::new(Shared { state: Mutex::new(state), arrived: Condvar::new() }));
-        (queue.clone(), Writer { queue, backend, stale: Stale::default(), group: Vec::new() })
+        let queue =
+            Queue(Arc::new(Shared { state: Mutex::new(state), arrived: Condvar::new(), pulse: Pulse::default() }));
+        let counts = Arc::default();
+        (queue.clone(), Writer { queue, backend, stale: Stale::default(), group: Vec::new(), bytes: 0, counts })
+    }
+
+    /// Counts there from now on.
+    pub fn count_in(&mut self, counts: Arc<Counts>) {
+        self.counts = counts;
+    }
+
+    /// Who tells the room on the disk; see [`Backend::probe`].
+    pub fn probe(&self) -> Option<Probe> {
+        self.backend.probe()
     }
 
     /// The number of a map; see [`Backend::map`].
@@ -269,13 +297,40 @@ impl Writer {
         if self.group.is_empty() {
             return Step::Empty;
         }
+        let began = self.queue.0.pulse.begin();
         let outcomes = self.backend.apply(&self.group, &mut self.stale);
+        let took = self.queue.0.pulse.end(began, &outcomes, self.bytes);
+        self.count(took, &outcomes);
         debug_assert_eq!(outcomes.len(), self.group.len());
         if outcomes.iter().any(|o| matches!(o, Outcome::Failed(StoreError::Crashed))) {
             return Step::Crashed;
         }
         let done = self.group.drain(..).zip(outcomes);
         Step::Committed(done.map(|(b, outcome)| Done { id: b.id, owners: b.owners, outcome }).collect())
+    }
+
+    fn count(&self, took: Duration, outcomes: &[Outcome]) {
+        let counts = &self.counts;
+        counts.commit_micros.record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        counts.commit_batches.record(outcomes.len() as u64);
+        let committed = outcomes.iter().filter(|outcome| outcome.is_committed()).count();
+        counts.add(Count::BatchesCommitted, committed as u64);
+        if committed == outcomes.len() {
+            counts.add(Count::BytesCommitted, self.bytes as u64);
+            return;
+        }
+        let each = self.group.iter().zip(outcomes);
+        let bytes = each.filter(|(_, outcome)| outcome.is_committed()).map(|(batch, _)| batch.weight());
+        counts.add(Count::BytesCommitted, bytes.sum::<usize>() as u64);
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Committed => {}
+                Outcome::Refused { .. } => counts.one(Count::BatchesRefused),
+                Outcome::Failed(StoreError::Full) => counts.one(Count::BatchesFull),
+                Outcome::Failed(StoreError::Stale) => counts.one(Count::BatchesStale),
+                Outcome::Failed(_) => counts.one(Count::BatchesBroken),
+            }
+        }
     }
 
     /// Does a piece of the work that can wait; see [`Backend::idle`].
@@ -348,6 +403,7 @@ impl Writer {
     /// Takes the next group from the queue.
     fn take(&mut self) {
         self.group.clear();
+        self.bytes = 0;
         let mut state = self.queue.0.lock();
         let mut bytes = 0;
         while let Some(item) = state.items.front() {
@@ -365,6 +421,7 @@ impl Writer {
             if let Some(Item::Batch(batch, weight)) = state.items.pop_front() {
                 state.batches -= 1;
                 state.bytes -= weight;
+                self.bytes += weight;
                 self.group.push(batch);
             }
         }

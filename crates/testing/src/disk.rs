@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tempfile::TempDir;
 use vorpal_core::store::{
-    Backend, Batch, EntryId, Loading, MapId, Millis, Outcome, Owner, Reader, Result, Row, Stale, StoreError, Write,
+    Backend, Batch, EntryId, Loading, MapId, Millis, Outcome, Owner, Probe, Reader, Result, Room, Row, Stale,
+    StoreError, Write,
 };
 use vorpal_proto::stanza::Stanza;
 use vorpal_store::memory::{Disk, Memory};
@@ -40,6 +41,8 @@ pub struct Mood {
     pub refuses_one: AtomicBool,
     /// nothing is written for the time being
     pub waits: AtomicBool,
+    /// so many MiB are free; 0 for as many as there are
+    pub free_mib: AtomicU64,
     /// what became of messages, by the ids that their senders gave them
     pub homes: Mutex<Homes>,
 }
@@ -177,6 +180,17 @@ impl Backend for Moody {
 
     fn reader(&self) -> Result<Box<dyn Reader>> {
         self.inner.reader()
+    }
+
+    fn probe(&self) -> Option<Probe> {
+        let mood = self.mood.clone();
+        Some(Arc::new(move || {
+            let free = match mood.free_mib.load(Ordering::Relaxed) {
+                0 => u64::MAX,
+                mib => mib << 20,
+            };
+            Ok(Room { free, total: u64::MAX })
+        }))
     }
 
     fn stalled(&self) -> bool {

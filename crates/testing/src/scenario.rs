@@ -258,6 +258,12 @@ impl Player {
             }
             _ => match text.split(' ').collect::<Vec<_>>()[..] {
                 ["account", name] => self.account(name),
+                ["disk", "has", mib, "MiB", "left"] => {
+                    let mib = mib.parse().map_err(|_| format!("{mib} is no number"))?;
+                    self.world.mood.free_mib.store(mib, Ordering::Relaxed);
+                    self.world.tick();
+                    self.world.settle();
+                }
                 [one, "and", other, "are", "friends"] => self.befriend(one, other),
                 _ => return Err(format!("nobody knows what this means: {text}")),
             },

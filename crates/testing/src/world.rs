@@ -37,6 +37,9 @@ pub const PASSWORD: &str = "wherefore";
 /// When the world begins: 2026-01-01T00:00:00Z.
 pub const BEGINNING: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 
+/// What the disk keeps free, in bytes.
+const RESERVE: u64 = 100 << 20;
+
 /// So often everything is asked whether there is something to do, before the world is said to run in circles.
 const ROUNDS: usize = 10_000;
 
@@ -176,6 +179,7 @@ impl World {
         let random = self.random.clone();
         let random = Box::new(move |bytes: &mut [u8]| random.lock().fill(bytes));
         let core = Core::new(Arc::new(queue.clone()), names, progress, [7; 32], random, self.now);
+        core.reserve.set_least(RESERVE);
         core.set_hosts(hosts);
         core.set_bounds(self.bounds);
         let loader = Arc::new(Bell::default());
@@ -239,6 +243,9 @@ impl World {
     pub fn tick(&mut self) {
         let now = self.now;
         if let Some(running) = &mut self.running {
+            if let Some(probe) = running.writer.probe() {
+                running.core.observe_room(probe().expect("the disk tells its room"));
+            }
             running.core.tick(now);
             running.core.sweep(now, running.reader.as_mut()).expect("accounts are looked after");
             running.writer.idle(now.as_millis(), false).expect("the store tidies up");

@@ -15,7 +15,33 @@ use crate::debt::Debt;
 use crate::revive::SessionRow;
 use crate::store::{EntryId, MapId, Row, STORE, Write};
 
+/// What an operator sees of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vitals {
+    /// bytes that wait, or wait to be acknowledged
+    pub queued: usize,
+    /// stanzas of its client that are not settled
+    pub unsettled: u64,
+    /// stanzas of its client, all in all
+    pub received: u64,
+    /// it reads the log
+    pub reads: bool,
+    /// it is back after a restart, and nobody has resumed it yet
+    pub restored: bool,
+}
+
 impl Stream {
+    /// How it is.
+    pub fn vitals(&self) -> Vitals {
+        Vitals {
+            queued: self.weight,
+            unsettled: self.ledger.unsettled(),
+            received: self.ledger.entered(),
+            reads: self.reading.is_some(),
+            restored: self.restored,
+        }
+    }
+
     /// The entry was not written.
     pub(crate) fn not_logged(&mut self, entry: EntryId) {
         self.outs().filter(|out| out.entry == Some(entry)).for_each(|out| out.entry = None);

@@ -8,8 +8,10 @@ use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 use tracing::Instrument;
 
+use vorpal_core::counts::Count;
+
 use super::task::{Shared, serve};
-use crate::limits::ConnectionId;
+use crate::limits::{ConnectionId, Refusal};
 
 /// How a connection begins that comes to a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +40,18 @@ pub async fn listen(shared: Arc<Shared>, listener: TcpListener, entrance: Entran
         let entered = match shared.gate.admit(shared.began.elapsed(), peer.ip()) {
             Ok(entered) => entered,
             Err(refusal) => {
+                shared.runtime.core.counts.one(match refusal {
+                    Refusal::Full => Count::RefusedFull,
+                    Refusal::NetworkFull => Count::RefusedNetworkFull,
+                    Refusal::TooFast => Count::RefusedTooFast,
+                });
                 tracing::debug!(%peer, ?refusal, "connection refused");
                 continue;
             }
         };
+        if entered.dropped.is_some() {
+            shared.runtime.core.counts.one(Count::RefusedForOther);
+        }
         if let Some(dropped) = entered.dropped
             && let Some(task) = waiting.lock().remove(&dropped)
         {

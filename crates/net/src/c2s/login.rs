@@ -2,6 +2,7 @@
 //! (XEP-0198 §5), with the kinds of channel binding that a login may use (XEP-0440).
 
 use vorpal_core::account::AccountRef;
+use vorpal_core::counts::Count;
 use vorpal_core::module::Stage;
 use vorpal_core::resume::BindError;
 use vorpal_proto::datetime::Timestamp;
@@ -237,6 +238,7 @@ impl Connection {
         login.account = Some(account);
         login.held = None;
         login.exchange = None;
+        self.core.counts.one(Count::of_login(authenticated.mechanism()));
         self.say(
             &el("success", ns::SASL).text(authenticated.data().map_or_else(String::new, |d| encode_payload(Some(d)))),
         );
@@ -252,6 +254,7 @@ impl Connection {
         login.held = None;
         login.attempts += 1;
         let attempts = login.attempts;
+        self.core.counts.one(Count::of_failure(error));
         self.say(&el("failure", ns::SASL).child(el(error.element(), ns::SASL)));
         // §6.4.5: an end to guessing.
         (attempts >= self.settings.max_attempts).then(|| {

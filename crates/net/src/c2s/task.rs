@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, rustls::server::Acceptor};
+use vorpal_core::counts::{Count, Counts};
 use vorpal_core::session::Wake;
 use vorpal_proto::error::{StreamCondition, StreamError};
 use vorpal_runtime::{Runtime, now};
@@ -170,9 +171,32 @@ pub async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr, ent
     // Nagle would cost 40 ms wherever an answer takes two writes.
     let _ = socket.set_nodelay(true);
     let bell = Arc::new(Bell::default());
+    let _here = Here::come(shared.runtime.core.counts.clone(), entrance);
     let login = Box::pin(log_in(&shared, socket, peer, entrance, bell, guard));
     let Some(mut task) = login.await else { return };
     bound(&shared, &mut task).await;
+}
+
+/// Counts a connection as long as it is there.
+struct Here(Arc<Counts>, Count);
+
+impl Here {
+    fn come(counts: Arc<Counts>, entrance: Entrance) -> Here {
+        let (came, here) = match entrance {
+            Entrance::Starttls => (Count::CameStarttls, Count::HereStarttls),
+            Entrance::DirectTls => (Count::CameDirectTls, Count::HereDirectTls),
+            Entrance::Plain => (Count::CamePlain, Count::HerePlain),
+        };
+        counts.one(came);
+        counts.one(here);
+        Here(counts, here)
+    }
+}
+
+impl Drop for Here {
+    fn drop(&mut self) {
+        self.0.one_less(self.1);
+    }
 }
 
 /// From the first byte to a session. Its state is freed when the session is bound.
@@ -219,6 +243,7 @@ async fn log_in(
                             true
                         }
                         Attempt::Refused(_) => {
+                            shared.runtime.core.counts.one(Count::Throttled);
                             tracing::info!(%peer, "a login is refused: too many failed before");
                             false
                         }
@@ -335,6 +360,12 @@ impl Drop for Task {
 
 impl Task {
     async fn handshake(&mut self, shared: &Shared, entry: Entry) -> Option<vorpal_proto::sasl::ChannelBindings> {
+        let done = self.shake_hands(shared, entry).await;
+        shared.runtime.core.counts.one(if done.is_some() { Count::TlsDone } else { Count::TlsFailed });
+        done
+    }
+
+    async fn shake_hands(&mut self, shared: &Shared, entry: Entry) -> Option<vorpal_proto::sasl::ChannelBindings> {
         let Io::Plain(socket) = std::mem::replace(&mut self.io, Io::Gone) else { return None };
         let hello = LazyConfigAcceptor::new(Acceptor::default(), socket).await;
         let hello = hello.inspect_err(|error| tracing::debug!(peer = %self.peer, %error, "no TLS")).ok()?;
@@ -377,6 +408,7 @@ impl Task {
             return Poll::Pending;
         }
         let (io, input, fresh) = (&mut self.io, &mut self.input, &mut self.fresh);
+        let counts = &self.connection.core.counts;
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buf = ReadBuf::new(scratch);
             match io.poll_read(cx, &mut buf) {
@@ -386,6 +418,7 @@ impl Task {
                 Poll::Ready(Ok(())) => {
                     input.extend_from_slice(buf.filled());
                     *fresh += buf.filled().len();
+                    counts.add(Count::BytesIn, buf.filled().len() as u64);
                     Poll::Ready(Event::Read)
                 }
             }
@@ -414,6 +447,7 @@ impl Task {
                 Poll::Ready(0) => return Err(std::io::ErrorKind::WriteZero.into()),
                 Poll::Ready(n) => {
                     bytes = &bytes[n..];
+                    self.connection.core.counts.add(Count::BytesOut, n as u64);
                     self.unflushed = true;
                 }
                 Poll::Pending => {
@@ -430,7 +464,10 @@ impl Task {
         while !self.unwritten.is_empty() {
             match ready!(self.io.poll_write(cx, &self.unwritten))? {
                 0 => return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
-                n => self.unwritten.advance(n),
+                n => {
+                    self.unwritten.advance(n);
+                    self.connection.core.counts.add(Count::BytesOut, n as u64);
+                }
             }
             self.unflushed = true;
         }

@@ -14,6 +14,8 @@ use crate::run::Server;
 
 mod config;
 mod flow;
+mod top;
+mod trace;
 mod user;
 mod xep;
 
@@ -42,6 +44,18 @@ enum Command {
     },
     /// How the server is.
     Status,
+    /// What the server does, live: refreshed each second until it is interrupted. With --json, a line for each second.
+    Top {
+        /// Shows one second, and ends.
+        #[arg(long)]
+        once: bool,
+    },
+    /// Follows what is decided about one account's stanzas, and why, until it is interrupted. Shows addresses and ids, never
+    /// what people write.
+    Trace {
+        /// Its address: name@host.
+        jid: String,
+    },
     /// Lists and ends sessions.
     Session {
         #[command(subcommand)]
@@ -106,6 +120,8 @@ fn execute(cli: Cli, program: Program) -> Result<()> {
             advice.iter().for_each(|line| eprintln!("vorpal: {line}"));
             Ok(())
         }
+        Command::Top { once } => runtime()?.block_on(top::run(&read()?, once, json)),
+        Command::Trace { jid } => runtime()?.block_on(trace::run(&read()?, &jid, json)),
         Command::Status => show(running(Order::Status)?, json),
         Command::Session { command: Session::List } => show(running(Order::SessionList)?, json),
         Command::Session { command: Session::Kick { jid } } => show(running(Order::SessionKick { jid })?, json),

@@ -11,7 +11,7 @@ pub use faults::Fault;
 use crate::check;
 use crate::shape::{
     Backend, Batch, Entry, EntryId, KeyedRow, Kind, Loading, LogQuery, MapId, MapQuery, Millis, Outcome, Owner,
-    OwnerRow, Reader, Result, Row, Stale, StoreError,
+    OwnerRow, Probe, Reader, Result, Room, Row, Stale, StoreError,
 };
 use bytes::Bytes;
 use faults::Faults;
@@ -34,6 +34,8 @@ struct Inner {
     /// Which opening of the disk is in force; others have crashed or were closed.
     epoch: u64,
     open: bool,
+    /// What it says of its room, once it was told.
+    room: Option<Room>,
 }
 
 impl Inner {
@@ -87,6 +89,11 @@ impl Disk {
         let mut inner = self.lock();
         let next = inner.commits + 1;
         inner.faults.plan(next, fault);
+    }
+
+    /// What it says of its room from now on. It takes what it is given all the same.
+    pub fn set_room(&self, room: Room) {
+        self.lock().room = Some(room);
     }
 
     /// Lets the commit go that waits because of [`Fault::Delay`].
@@ -236,6 +243,12 @@ impl Backend for Memory {
     fn reader(&self) -> Result<Box<dyn Reader>> {
         drop(self.lock()?);
         Ok(Box::new(MemoryReader { disk: self.disk.clone(), epoch: self.epoch }))
+    }
+
+    fn probe(&self) -> Option<Probe> {
+        let disk = self.disk.clone();
+        let boundless = Room { free: u64::MAX, total: u64::MAX };
+        Some(Arc::new(move || Ok(disk.lock().room.unwrap_or(boundless))))
     }
 
     fn stalled(&self) -> bool {

@@ -13,7 +13,7 @@ mod write;
 use crate::check;
 use crate::lock::Lock;
 use crate::shape::{
-    Backend, Batch, EntryId, Loading, MapId, Millis, Outcome, Owner, Reader, Result, Stale, StoreError,
+    Backend, Batch, EntryId, Loading, MapId, Millis, Outcome, Owner, Probe, Reader, Result, Room, Stale, StoreError,
 };
 use read::SqliteReader;
 use rusqlite::config::DbConfig;
@@ -396,6 +396,19 @@ impl Backend for Sqlite {
         let sql = open().map_err(|e| error::from("opening the database for reading", e))?;
         Ok(Box::new(SqliteReader { sql, tail: self.tail.clone() }))
     }
+
+    fn probe(&self) -> Option<Probe> {
+        let path = self.path.clone();
+        Some(Arc::new(move || room(&path)))
+    }
+}
+
+/// The room on the file system of a file, for those who are not root.
+fn room(path: &Path) -> Result<Room> {
+    let io = |source| StoreError::Io { doing: "asking for the room on the disk", source: Arc::new(source) };
+    let stat = rustix::fs::statvfs(path).map_err(|error| io(std::io::Error::from(error)))?;
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    Ok(Room { free: bytes(stat.f_bavail), total: bytes(stat.f_blocks) })
 }
 
 /// What all connections have in common; `cache` is in KiB.

@@ -1,0 +1,81 @@
+//! `vorpal trace`: one account's stanzas on their way, decision by decision.
+
+use anyhow::Result;
+use serde_json::Value;
+use vorpal_config::Config;
+use vorpal_proto::datetime::Timestamp;
+
+use crate::control;
+
+pub(super) async fn run(config: &Config, jid: &str, json: bool) -> Result<()> {
+    let socket = config.listen.admin.under(&config.base);
+    control::follow(&socket, jid, |line| {
+        use std::io::Write;
+        let mut out = std::io::stdout().lock();
+        if json {
+            writeln!(out, "{line}")?;
+        } else {
+            writeln!(out, "{}", told(&serde_json::from_str(line)?))?;
+        }
+        out.flush()?;
+        Ok(())
+    })
+    .await
+}
+
+/// A step in one line: the time, what, the stanza, then what was decided and where.
+fn told(step: &Value) -> String {
+    let text = |name: &str| step[name].as_str();
+    let time = Timestamp::from_millis(step["at"].as_u64().unwrap_or(0)).to_string();
+    let time = time.split_once('T').map_or(time.as_str(), |(_, time)| time.trim_end_matches('Z'));
+    let mut words = vec![format!("{time:12}"), format!("{:9}", text("step").unwrap_or("?"))];
+    if let Some(kind) = text("kind") {
+        let type_ = text("type").map(|type_| format!(" {type_}")).unwrap_or_default();
+        let id = text("id").map(|id| format!(" {id:?}")).unwrap_or_default();
+        words.push(format!("{kind}{type_}{id}"));
+    }
+    for (name, word) in [
+        ("from", "from"),
+        ("to", "to"),
+        ("session", "session"),
+        ("side", "side"),
+        ("phase", "phase"),
+        ("module", "module"),
+    ] {
+        words.extend(text(name).map(|value| format!("{word} {value}")));
+    }
+    for (name, word) in [("n", "number"), ("entry", "entry"), ("batch", "batch")] {
+        words.extend(step[name].as_u64().map(|value| format!("{word} {value}")));
+    }
+    words.extend(step["commit_ms"].as_u64().map(|ms| format!("after {ms} ms")));
+    words.extend(text("decision").map(|decision| format!("=> {decision}")));
+    words.extend(text("reason").map(|reason| format!("({reason})")));
+    for (name, word) in [("sessions", "sessions"), ("copies", "copies to")] {
+        let list: Vec<&str> = step[name].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        if !list.is_empty() {
+            words.push(format!("{word} {}", list.join(", ")));
+        }
+    }
+    words.join("  ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_a_line() {
+        let step = serde_json::json!({
+            "at": 1_767_225_600_123_u64, "step": "stopped", "kind": "message", "type": "chat", "id": "m1",
+            "from": "romeo@x/o", "to": "juliet@x", "side": "Received", "phase": "Gate", "module": "blocking",
+            "decision": "bounce", "reason": "blocked",
+        });
+        assert_eq!(
+            told(&step),
+            "00:00:00.123  stopped    message chat \"m1\"  from romeo@x/o  to juliet@x  side Received  phase Gate  \
+             module blocking  => bounce  (blocked)"
+        );
+        let step = serde_json::json!({ "at": 1_767_225_600_000_u64, "step": "committed", "entry": 7, "batch": 3, "commit_ms": 4 });
+        assert!(told(&step).ends_with("committed  entry 7  batch 3  after 4 ms"), "{}", told(&step));
+    }
+}

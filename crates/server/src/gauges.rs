@@ -1,0 +1,329 @@
+//! How the server is at one moment: what is not counted as it happens but looked up when somebody asks.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use vorpal_core::counts::{FAMILIES, Reading};
+use vorpal_core::session::SessionId;
+use vorpal_core::store::StoreError;
+use vorpal_net::c2s::Shared;
+use vorpal_runtime::now;
+use vorpal_store::pulse::Slow;
+use vorpal_store::sqlite::DATABASE_FILE;
+
+/// So long are the lists of the largest.
+const LIST: usize = 5;
+
+/// A commit that has been under way for so long is a disk that does not answer.
+const STUCK: Duration = Duration::from_secs(10);
+
+/// The server as one moment shows it: what `vorpal top` is made of.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sample {
+    /// when, in milliseconds since 1970
+    pub at: u64,
+    /// the version of the server
+    pub version: String,
+    /// since it started
+    pub uptime_seconds: u64,
+    /// all counts, by their names in the metrics, with the label's value behind a colon
+    pub counts: HashMap<String, u64>,
+    /// with a connection
+    pub attached: u64,
+    /// without one
+    pub detached: u64,
+    /// that have sent presence
+    pub available: u64,
+    /// that read the log
+    pub reading: u64,
+    /// back after a restart, and not resumed yet
+    pub restored: u64,
+    /// connections that have not logged in
+    pub logging_in: u64,
+    /// stanzas that are not settled
+    pub unsettled: u64,
+    /// what waits in sessions, in bytes
+    pub queued_bytes: u64,
+    /// accounts in memory
+    pub accounts_loaded: u64,
+    /// batches that wait for the writer
+    pub backlog_batches: u64,
+    /// their bytes
+    pub backlog_bytes: u64,
+    /// how long commits took, in microseconds: upper bounds, and how many, the last without a bound
+    pub commit_micros: Buckets,
+    /// how many batches went into a commit
+    pub commit_batches: Buckets,
+    /// how long reads took, in microseconds
+    pub read_micros: Buckets,
+    /// the resident memory of the process, in bytes
+    pub memory_bytes: Option<u64>,
+    /// open files and sockets
+    pub open_fds: Option<u64>,
+    /// the database file, in bytes
+    pub database_bytes: Option<u64>,
+    /// its write-ahead log, in bytes
+    pub wal_bytes: Option<u64>,
+    /// free on the disk of the data, in bytes
+    pub disk_free_bytes: Option<u64>,
+    /// the size of that disk, in bytes
+    pub disk_bytes: Option<u64>,
+    /// what is kept free, in bytes
+    pub reserve_bytes: u64,
+    /// why the store takes no new promises; none if it does
+    pub trouble: Option<String>,
+    /// the slowest commits of the last minute
+    pub slow_commits: Vec<SlowCommit>,
+    /// the slowest reads of the last minute
+    pub slow_reads: Vec<SlowRead>,
+    /// sessions with the most bytes waiting
+    pub queues: Vec<Named>,
+    /// accounts with the most unsettled stanzas
+    pub busiest_unsettled: Vec<Named>,
+    /// accounts that sent most since somebody asked last, in stanzas per second
+    pub busiest: Vec<Named>,
+}
+
+/// A histogram at one moment.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Buckets {
+    /// upper bounds
+    pub bounds: Vec<u64>,
+    /// how many, not cumulative; one more than bounds
+    pub counts: Vec<u64>,
+    /// the sum of all
+    pub sum: u64,
+}
+
+/// A commit that took its time.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct SlowCommit {
+    /// how long, in milliseconds
+    pub ms: f64,
+    /// how many seconds ago it was over
+    pub seconds_ago: u64,
+    /// how many batches it had
+    pub batches: usize,
+    /// how many bytes
+    pub bytes: usize,
+}
+
+/// A read that took its time.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct SlowRead {
+    /// how long, in milliseconds
+    pub ms: f64,
+    /// how many seconds ago it was over
+    pub seconds_ago: u64,
+    /// of what
+    pub what: String,
+}
+
+/// A number of somebody.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Named {
+    /// whose
+    pub jid: String,
+    /// how much
+    pub value: f64,
+}
+
+/// Looks at a server.
+pub struct Gauges {
+    shared: Arc<Shared>,
+    data: PathBuf,
+    /// how much each session had sent when somebody asked last
+    sent: Mutex<Option<(Instant, HashMap<SessionId, u64>)>>,
+}
+
+impl Gauges {
+    /// Of this server, with its data there.
+    pub fn new(shared: Arc<Shared>, data: PathBuf) -> Gauges {
+        Gauges { shared, data, sent: Mutex::default() }
+    }
+
+    /// Looks. Takes every account's lock for a moment, one after the other: some ten milliseconds for 100,000 of them, so not
+    /// to be called where that holds up others. `names` adds the lists that name sessions and accounts.
+    pub fn sample(&self, names: bool) -> Sample {
+        let runtime = &self.shared.runtime;
+        let core = &runtime.core;
+        let (backlog, pulse, at) = (runtime.queue.backlog(), runtime.queue.pulse(), Instant::now());
+        let room = core.reserve.room();
+        let size = |name: &str| std::fs::metadata(self.data.join(name)).ok().map(|file| file.len());
+        let mut sample = Sample {
+            at: now().as_millis(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_seconds: now().since(core.started).as_secs(),
+            logging_in: self.shared.gate.connections().1 as u64,
+            backlog_batches: backlog.batches as u64,
+            backlog_bytes: backlog.bytes as u64,
+            commit_micros: core.counts.commit_micros.read().into(),
+            commit_batches: core.counts.commit_batches.read().into(),
+            read_micros: core.counts.read_micros.read().into(),
+            memory_bytes: resident(),
+            open_fds: std::fs::read_dir("/proc/self/fd").ok().map(|all| all.count().saturating_sub(1) as u64),
+            database_bytes: size(DATABASE_FILE),
+            wal_bytes: size(&format!("{DATABASE_FILE}-wal")),
+            disk_free_bytes: room.map(|room| room.free),
+            disk_bytes: room.map(|room| room.total),
+            reserve_bytes: core.reserve.least(),
+            trouble: self.trouble(),
+            ..Sample::default()
+        };
+        for family in FAMILIES {
+            for (count, value) in family.rows {
+                let colon = if value.is_empty() { "" } else { ":" };
+                sample.counts.insert(format!("{}{colon}{value}", family.name), core.counts.get(*count));
+            }
+        }
+        self.sessions(&mut sample, names, at);
+        if names {
+            let ago = |when: Instant| at.saturating_duration_since(when).as_secs();
+            let commit = |slow: Slow<(usize, usize)>| {
+                let (batches, bytes) = slow.what;
+                SlowCommit { ms: millis(slow.took), seconds_ago: ago(slow.at), batches, bytes }
+            };
+            sample.slow_commits = pulse.slowest.list(at).into_iter().take(LIST).map(commit).collect();
+            let read =
+                |slow: Slow<String>| SlowRead { ms: millis(slow.took), seconds_ago: ago(slow.at), what: slow.what };
+            sample.slow_reads = runtime.slow_reads.list(at).into_iter().take(LIST).map(read).collect();
+        }
+        sample
+    }
+
+    fn sessions(&self, sample: &mut Sample, names: bool, at: Instant) {
+        let accounts = self.shared.runtime.core.all_loaded();
+        sample.accounts_loaded = accounts.len() as u64;
+        let before = if names { self.sent.lock().take() } else { None };
+        let mut sent = HashMap::new();
+        let (mut queues, mut unsettled, mut traffic) = (Top::default(), Top::default(), Top::default());
+        for lock in accounts {
+            let sessions = lock.lock().sessions.clone();
+            let (mut owed, mut new) = (0, 0);
+            for session in &sessions {
+                let vitals = session.stream().vitals();
+                let one = |yes: bool| u64::from(yes);
+                sample.attached += one(session.is_attached());
+                sample.detached += one(!session.is_attached());
+                sample.available += one(session.is_available());
+                sample.reading += one(vitals.reads);
+                sample.restored += one(vitals.restored);
+                sample.queued_bytes += vitals.queued as u64;
+                owed += vitals.unsettled;
+                if names {
+                    queues.offer(vitals.queued as u64, || session.jid.as_str().to_owned());
+                    if let Some((_, before)) = &before {
+                        new += vitals.received.saturating_sub(before.get(&session.id).copied().unwrap_or(0));
+                    }
+                    sent.insert(session.id, vitals.received);
+                }
+            }
+            sample.unsettled += owed;
+            if names {
+                unsettled.offer(owed, || lock.jid.as_str().to_owned());
+                traffic.offer(new, || lock.jid.as_str().to_owned());
+            }
+        }
+        if !names {
+            return;
+        }
+        let since = before.map_or(Duration::ZERO, |(then, _)| at.saturating_duration_since(then)).as_secs_f64();
+        *self.sent.lock() = Some((at, sent));
+        sample.queues = queues.list(1.0);
+        sample.busiest_unsettled = unsettled.list(1.0);
+        sample.busiest = if since > 0.0 { traffic.list(since) } else { Vec::new() };
+    }
+
+    /// Why the server cannot take what it would have to keep; none if it can.
+    pub fn trouble(&self) -> Option<String> {
+        let runtime = &self.shared.runtime;
+        let pulse = runtime.queue.pulse();
+        if runtime.queue.is_closed() {
+            return Some("the writer has ended: the server stops, or has to be started again".into());
+        }
+        if let Some(since) = pulse.committing_for().filter(|since| *since > STUCK) {
+            return Some(format!("the disk does not answer: a commit has been under way for {} s", since.as_secs()));
+        }
+        if let Some(error) = pulse.failing() {
+            let cause = match &error {
+                StoreError::Io { source, .. } | StoreError::Broken { source, .. } => format!(": {source}"),
+                _ => String::new(),
+            };
+            return Some(format!("the last commit failed: {error}{cause}"));
+        }
+        let reserve = &runtime.core.reserve;
+        let room = reserve.room().filter(|_| reserve.is_short())?;
+        Some(format!(
+            "only {} MiB are free on the disk of the data, and {} MiB are reserved",
+            room.free >> 20,
+            reserve.least() >> 20
+        ))
+    }
+}
+
+fn millis(took: Duration) -> f64 {
+    (took.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// The largest of what it is offered.
+#[derive(Default)]
+struct Top(Vec<(u64, String)>);
+
+impl Top {
+    fn offer(&mut self, value: u64, jid: impl FnOnce() -> String) {
+        let full = self.0.len() >= LIST;
+        if value == 0 || full && self.0.last().is_some_and(|(least, _)| *least >= value) {
+            return;
+        }
+        let at = self.0.partition_point(|(other, _)| *other >= value);
+        self.0.insert(at, (value, jid()));
+        self.0.truncate(LIST);
+    }
+
+    fn list(self, per: f64) -> Vec<Named> {
+        self.0
+            .into_iter()
+            .map(|(value, jid)| Named { jid, value: (value as f64 / per * 10.0).round() / 10.0 })
+            .collect()
+    }
+}
+
+impl From<Reading> for Buckets {
+    fn from(reading: Reading) -> Buckets {
+        Buckets { bounds: reading.bounds.to_vec(), counts: reading.buckets, sum: reading.sum }
+    }
+}
+
+/// The resident memory of this process, where `/proc` tells it.
+fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_the_largest_are_listed_the_largest_first() {
+        let mut top = Top::default();
+        for value in [3, 0, 9, 4, 4, 1, 7, 8] {
+            top.offer(value, || format!("of {value}"));
+        }
+        let listed: Vec<_> = top.list(2.0).into_iter().map(|named| (named.jid, named.value)).collect();
+        let expected = [("of 9", 4.5), ("of 8", 4.0), ("of 7", 3.5), ("of 4", 2.0), ("of 4", 2.0)];
+        assert_eq!(listed, expected.map(|(jid, value)| (jid.to_owned(), value)));
+    }
+
+    #[test]
+    fn a_process_knows_its_memory() {
+        assert!(resident().is_some_and(|bytes| bytes > 1 << 20));
+    }
+}
