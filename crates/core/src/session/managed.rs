@@ -126,8 +126,8 @@ impl Stream {
     }
 
     /// Lets go of what the log has: without a connection a session holds the numbers of what it sent, and nothing more of it. The
-    /// log is read again from the first that was not acknowledged. Gives the entries it no longer holds. `horizon` is the id
-    /// below which all is committed.
+    /// log is read again from the first that was not acknowledged. Gives the entries it no longer holds for itself or others.
+    /// `horizon` is the id below which all is committed.
     ///
     /// Nothing is let go of where that would change the order, or give something twice: where entries were not sent in
     /// the order of the log.
@@ -139,6 +139,9 @@ impl Stream {
         let entries: Vec<EntryId> = self.outs().filter(|out| comes_again(out)).filter_map(|out| out.entry).collect();
         let ascends = entries.is_sorted_by(|a, b| a < b);
         let (Some(first), Some(last)) = (entries.first().copied(), entries.last().copied()) else { return entries };
+        // A copy is somebody else's to hold.
+        let owed =
+            self.outs().filter(|out| comes_again(out) && out.role.is_owed()).filter_map(|out| out.entry).collect();
         if !ascends || last >= horizon || first <= self.newest_taken {
             return Vec::new();
         }
@@ -157,7 +160,7 @@ impl Stream {
         self.reading = Some(Reading { pos: first, had_to: first, fetching: false });
         self.hibernates = true;
         self.weigh();
-        entries
+        owed
     }
 
     /// The other way: what was not acknowledged when the session slept is read from the log.
