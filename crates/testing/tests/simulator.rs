@@ -22,7 +22,7 @@ const OPEN: [u64; 1] = [29];
 const ENOUGH: u64 = 20;
 
 /// So many lines of a story are shown.
-const SHOWN: usize = 400;
+const SHOWN: usize = 2_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())

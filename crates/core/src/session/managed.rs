@@ -157,6 +157,7 @@ impl Stream {
         }
         self.queue.shrink_to_fit();
         self.had.clear();
+        self.back_to = self.reading.map(|reading| reading.pos);
         self.reading = Some(Reading { pos: first, had_to: first, fetching: false });
         self.hibernates = true;
         self.weigh();
@@ -171,9 +172,11 @@ impl Stream {
         let unacked = self.unacked.iter().find(|out| out.sleeps).and_then(|out| out.entry);
         let from = unacked.unwrap_or(self.newest_taken + 1);
         if let Some(reading) = &mut self.reading {
-            // Somebody may have sent it further back, for what nobody took.
-            reading.pos = if reading.pos == reading.had_to { from.max(reading.pos) } else { reading.pos };
+            reading.pos = reading.pos.max(from);
             reading.had_to = reading.had_to.max(from);
+        }
+        if let Some((back, reading)) = self.back_to.take().zip(self.reading) {
+            self.read_from(back, reading.had_to);
         }
         self.unacked.retain(|out| !out.sleeps);
     }
@@ -220,12 +223,14 @@ impl Stream {
     pub(crate) fn acked(&mut self, h: u32) -> Result<Vec<Taken>, u64> {
         let Some(sm) = &mut self.sm else { return Ok(Vec::new()) };
         let newly = h.wrapping_sub(sm.acked as u32) as usize;
-        if newly > self.unacked.iter().filter(|out| out.counted).count() {
+        // Who speaks of counts has read `<enabled/>`, and with it what was sent before and not counted.
+        let uncounted = self.unacked.iter().take_while(|out| !out.counted).count();
+        if newly > self.unacked.len() - uncounted {
             return Err(sm.sent);
         }
         sm.acked += newly as u64;
         sm.asked = false;
-        Ok(self.take(newly))
+        Ok(self.take(uncounted + newly))
     }
 
     fn take(&mut self, count: usize) -> Vec<Taken> {
