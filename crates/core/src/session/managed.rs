@@ -142,7 +142,9 @@ impl Stream {
         // A copy is somebody else's to hold.
         let owed =
             self.outs().filter(|out| comes_again(out) && out.role.is_owed()).filter_map(|out| out.entry).collect();
-        if !ascends || last >= horizon || first <= self.newest_taken {
+        // It has something that the log has behind what it has yet to read.
+        let ahead = self.reading.is_some_and(|reading| last >= reading.pos.max(reading.had_to));
+        if !ascends || ahead || last >= horizon || first <= self.newest_taken {
             return Vec::new();
         }
         for out in self.unacked.iter_mut().filter(|out| comes_again(out)) {

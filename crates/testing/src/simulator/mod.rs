@@ -250,6 +250,10 @@ impl Simulator {
             for (at, id) in first.iter().enumerate() {
                 for other in (0..self.accounts.len()).filter(|other| *other != at) {
                     let to = self.bare(other);
+                    if self.players[*id].is_away() {
+                        self.connect(*id, &mut Random::new(0));
+                        self.rest()?;
+                    }
                     self.send(*id, format!("<presence type='{kind}' to='{to}'/>"), None);
                     self.rest()?;
                 }
