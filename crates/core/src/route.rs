@@ -321,10 +321,10 @@ impl Core {
 }
 
 /// The number of a stanza that a connection has read. None if another connection has the session by now: that one has
-/// maybe said `h` already, and its client sends the stanza again.
+/// maybe said `h` already, and its client sends the stanza again. Nor if the session is over: contacts saw it go.
 fn enter(session: &Session, epoch: u32) -> Option<Pending> {
     let mut stream = session.stream();
-    (stream.epoch == epoch).then(|| stream.ledger.enter())
+    (stream.epoch == epoch && stream.closing.is_none()).then(|| stream.ledger.enter())
 }
 
 #[cfg(test)]
