@@ -58,7 +58,8 @@ impl Waiting {
     /// Takes out what was planned for this session, is not in the log, and should be.
     pub(crate) fn take_unlogged(&mut self, id: SessionId) -> Vec<(Stanza, Targets)> {
         let mut taken = Vec::new();
-        if self.entry.is_some() {
+        // What has failed is not said, and its sender will send it again.
+        if self.entry.is_some() || matches!(self.outcome, Some(Done::Failed(_))) {
             return taken;
         }
         for say in std::mem::take(&mut self.words.says) {

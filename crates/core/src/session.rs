@@ -739,10 +739,9 @@ impl Stream {
             Item::Stanza(out) => out.entry,
             Item::Nonza(_) | Item::Enabled(..) => None,
         });
-        let held = self.held.iter().filter_map(|held| held.out.entry);
-        let unacked = self.unacked.iter().filter_map(|out| out.entry);
+        let others = self.outs_held().filter_map(|out| out.entry);
         let reading = self.reading.map(|r| r.pos);
-        queued.chain(held).chain(unacked).chain(reading).min().unwrap_or(horizon).min(horizon)
+        queued.chain(others).chain(reading).min().unwrap_or(horizon).min(horizon)
     }
 
     /// Puts what was held back at the head of the queue, past all judges.
