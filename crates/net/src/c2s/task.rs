@@ -17,8 +17,6 @@ use bytes::{Buf, BytesMut};
 use parking_lot::{Mutex, RwLock};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
-use tokio_rustls::{LazyConfigAcceptor, rustls::server::Acceptor};
 use vorpal_core::counts::{Count, Counts};
 use vorpal_core::session::Wake;
 use vorpal_proto::error::{StreamCondition, StreamError};
@@ -26,10 +24,10 @@ use vorpal_runtime::{Runtime, now};
 
 use super::{Connection, Entrance, Need, Settings};
 use crate::limits::{Attempt, Gate, Guard, Throttle};
-use crate::tls::{Entry, TlsHosts};
+use crate::tls::{self, Entry, TlsHosts};
 
-/// So much is read at once.
-const READ: usize = 16 * 1024;
+/// So much is read at once: a record of TLS, whole.
+const READ: usize = 17 * 1024;
 
 /// About so much is taken from a session's queue before it is written.
 const WRITE: usize = 16 * 1024;
@@ -100,24 +98,35 @@ impl Bell {
 
 enum Io {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<tls::Stream<TcpStream>>),
     /// between the two, for a moment
     Gone,
 }
 
 impl Io {
-    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    /// Appends what was read to `input`, and gives how much that is; nothing is the end.
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut [u8],
+        input: &mut BytesMut,
+    ) -> Poll<std::io::Result<usize>> {
         match self {
-            Io::Plain(io) => Pin::new(io).poll_read(cx, buf),
-            Io::Tls(io) => Pin::new(io).poll_read(cx, buf),
-            Io::Gone => Poll::Ready(Ok(())),
+            Io::Plain(io) => {
+                let mut buf = ReadBuf::new(scratch);
+                ready!(Pin::new(io).poll_read(cx, &mut buf))?;
+                input.extend_from_slice(buf.filled());
+                Poll::Ready(Ok(buf.filled().len()))
+            }
+            Io::Tls(io) => io.poll_read(cx, scratch, input),
+            Io::Gone => Poll::Ready(Ok(0)),
         }
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         match self {
             Io::Plain(io) => Pin::new(io).poll_write(cx, bytes),
-            Io::Tls(io) => Pin::new(io).poll_write(cx, bytes),
+            Io::Tls(io) => io.poll_write(cx, bytes),
             Io::Gone => Poll::Ready(Ok(0)),
         }
     }
@@ -125,14 +134,14 @@ impl Io {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         match self {
             Io::Plain(_) | Io::Gone => Poll::Ready(Ok(())),
-            Io::Tls(io) => Pin::new(io).poll_flush(cx),
+            Io::Tls(io) => io.poll_flush(cx),
         }
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         match self {
             Io::Plain(io) => Pin::new(io).poll_shutdown(cx),
-            Io::Tls(io) => Pin::new(io).poll_shutdown(cx),
+            Io::Tls(io) => io.poll_shutdown(cx),
             Io::Gone => Poll::Ready(Ok(())),
         }
     }
@@ -268,6 +277,8 @@ async fn log_in(
                     let bindings =
                         tokio::time::timeout_at(deadline, task.handshake(shared, Entry::Starttls)).await.ok()??;
                     task.connection.secured(bindings);
+                    // It may have come with the end of the handshake.
+                    need = Some(task.go_on(None));
                 }
                 Need::Close => {
                     task.finish().await;
@@ -367,13 +378,9 @@ impl Task {
 
     async fn shake_hands(&mut self, shared: &Shared, entry: Entry) -> Option<vorpal_proto::sasl::ChannelBindings> {
         let Io::Plain(socket) = std::mem::replace(&mut self.io, Io::Gone) else { return None };
-        let hello = LazyConfigAcceptor::new(Acceptor::default(), socket).await;
-        let hello = hello.inspect_err(|error| tracing::debug!(peer = %self.peer, %error, "no TLS")).ok()?;
-        let name = hello.client_hello().server_name().map(str::to_owned);
-        let host = shared.tls.select(name.as_deref(), self.connection.host_domain());
-        let stream = hello.into_stream(host.config(entry)).await;
-        let stream = stream.inspect_err(|error| tracing::debug!(peer = %self.peer, %error, "TLS failed")).ok()?;
-        let bindings = host.channel_bindings(stream.get_ref().1);
+        let accepted = shared.tls.accept(socket, self.connection.host_domain(), entry, &mut self.input).await;
+        let (stream, bindings) =
+            accepted.inspect_err(|error| tracing::debug!(peer = %self.peer, %error, "no TLS")).ok()?;
         self.io = Io::Tls(Box::new(stream));
         Some(bindings)
     }
@@ -410,18 +417,14 @@ impl Task {
         let (io, input, fresh) = (&mut self.io, &mut self.input, &mut self.fresh);
         let counts = &self.connection.core.counts;
         SCRATCH.with_borrow_mut(|scratch| {
-            let mut buf = ReadBuf::new(scratch);
-            match io.poll_read(cx, &mut buf) {
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(Err(_)) => Poll::Ready(Event::Closed),
-                Poll::Ready(Ok(())) if buf.filled().is_empty() => Poll::Ready(Event::Closed),
-                Poll::Ready(Ok(())) => {
-                    input.extend_from_slice(buf.filled());
-                    *fresh += buf.filled().len();
-                    counts.add(Count::BytesIn, buf.filled().len() as u64);
-                    Poll::Ready(Event::Read)
+            Poll::Ready(match ready!(io.poll_read(cx, scratch, input)) {
+                Err(_) | Ok(0) => Event::Closed,
+                Ok(n) => {
+                    *fresh += n;
+                    counts.add(Count::BytesIn, n as u64);
+                    Event::Read
                 }
-            }
+            })
         })
     }
 
