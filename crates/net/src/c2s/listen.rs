@@ -61,8 +61,9 @@ pub async fn listen(shared: Arc<Shared>, listener: TcpListener, entrance: Entran
         let (shared, done) = (shared.clone(), waiting.clone());
         let mut table = waiting.lock();
         let span = tracing::debug_span!("c2s", conn = ?id, %peer);
+        let served = serve(shared, socket, peer, entrance, entered.guard);
         let serving = async move {
-            serve(shared, socket, peer, entrance, entered.guard).await;
+            served.await;
             done.lock().remove(&id);
         };
         let task = tokio::spawn(serving.instrument(span));

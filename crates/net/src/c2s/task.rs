@@ -20,6 +20,8 @@ use tokio::net::TcpStream;
 use vorpal_core::counts::{Count, Counts};
 use vorpal_core::session::Wake;
 use vorpal_proto::error::{StreamCondition, StreamError};
+use vorpal_proto::jid::BareJid;
+use vorpal_proto::sasl::ChannelBindings;
 use vorpal_runtime::{Runtime, now};
 
 use super::{Connection, Entrance, Need, Settings};
@@ -157,6 +159,14 @@ enum Event {
     TooLate,
 }
 
+/// What a connection in a session does next.
+enum Ready {
+    /// it waits for an event; whether it may read
+    Reads(bool),
+    Load(BareJid),
+    Close,
+}
+
 struct Task {
     io: Io,
     connection: Connection,
@@ -168,7 +178,6 @@ struct Task {
     unwritten: BytesMut,
     /// all of it was written, and TLS has it still
     unflushed: bool,
-    peer: SocketAddr,
     guard: Guard,
     throttle: Throttle,
     /// so much was read since the throttle was asked
@@ -176,14 +185,25 @@ struct Task {
 }
 
 /// Serves one connection until it ends.
-pub async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr, entrance: Entrance, guard: Guard) {
+///
+/// What is given is boxed at once with the state of the login, which is freed when the session is bound: what a future was made of
+/// and what it awaits lie side by side in it, for as long as it is there, and most connections are in a session.
+pub fn serve(
+    shared: Arc<Shared>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    entrance: Entrance,
+    guard: Guard,
+) -> impl Future<Output = ()> + Send {
     // Nagle would cost 40 ms wherever an answer takes two writes.
     let _ = socket.set_nodelay(true);
-    let bell = Arc::new(Bell::default());
-    let _here = Here::come(shared.runtime.core.counts.clone(), entrance);
-    let login = Box::pin(log_in(&shared, socket, peer, entrance, bell, guard));
-    let Some(mut task) = login.await else { return };
-    bound(&shared, &mut task).await;
+    let here = Here::come(shared.runtime.core.counts.clone(), entrance);
+    let login = Box::pin(log_in(shared.clone(), socket, peer, entrance, guard));
+    async move {
+        let _here = here;
+        let Some(task) = login.await else { return };
+        bound(shared, task).await;
+    }
 }
 
 /// Counts a connection as long as it is there.
@@ -210,13 +230,13 @@ impl Drop for Here {
 
 /// From the first byte to a session. Its state is freed when the session is bound.
 async fn log_in(
-    shared: &Arc<Shared>,
+    shared: Arc<Shared>,
     socket: TcpStream,
     peer: SocketAddr,
     entrance: Entrance,
-    bell: Arc<Bell>,
     guard: Guard,
 ) -> Option<Box<Task>> {
+    let bell = Arc::new(Bell::default());
     let core = shared.runtime.core.clone();
     let Terms { settings, settings_plain, time_to_log_in, traffic } = shared.terms.read().clone();
     let settings = if entrance == Entrance::Plain { settings_plain } else { settings };
@@ -229,13 +249,12 @@ async fn log_in(
         unsaid: false,
         unwritten: BytesMut::new(),
         unflushed: false,
-        peer,
         guard,
         throttle: Throttle::new(traffic.0, traffic.1),
         fresh: 0,
     });
     if entrance == Entrance::DirectTls {
-        let bindings = tokio::time::timeout_at(deadline, task.handshake(shared, Entry::Direct)).await.ok()??;
+        let bindings = tokio::time::timeout_at(deadline, task.handshake(&shared, peer, Entry::Direct)).await.ok()??;
         task.connection = Connection::new(core, settings, Some(bindings), bell);
     }
     let mut attempt = None;
@@ -275,7 +294,7 @@ async fn log_in(
                     // RFC 6120 §5.4.3.3: what came before TLS is not to be trusted.
                     task.input = BytesMut::new();
                     let bindings =
-                        tokio::time::timeout_at(deadline, task.handshake(shared, Entry::Starttls)).await.ok()??;
+                        tokio::time::timeout_at(deadline, task.handshake(&shared, peer, Entry::Starttls)).await.ok()??;
                     task.connection.secured(bindings);
                     // It may have come with the end of the handshake.
                     need = Some(task.go_on(None));
@@ -297,7 +316,7 @@ async fn log_in(
             }
             return Some(task);
         }
-        match task.event(true, Some(deadline)).await {
+        match task.event_until(true, deadline).await {
             Event::Closed => return None,
             Event::Over => {
                 task.finish().await;
@@ -314,38 +333,34 @@ async fn log_in(
     }
 }
 
-/// In a session, until the connection ends.
-async fn bound(shared: &Arc<Shared>, task: &mut Task) {
+/// In a session, until the connection ends. What it awaits but for an event is rare, and boxed: the future of a connection that waits
+/// holds what all of them need.
+async fn bound(shared: Arc<Shared>, mut task: Box<Task>) {
     let mut resting = None;
     loop {
-        let mut reads = true;
-        match task.connection.input(now(), &mut task.input) {
-            Need::Input => {
-                if task.input.is_empty() {
-                    task.input = BytesMut::new();
-                }
-            }
-            Need::Wait => reads = false,
-            Need::Load(jid) => {
-                let found = shared.runtime.load(jid).await.map(|_| ()).map_err(log_store_error);
+        let reads = match task.prepare() {
+            Ready::Reads(reads) => reads,
+            Ready::Load(jid) => {
+                let found = Box::pin(shared.runtime.load(jid)).await.map(|_| ()).map_err(log_store_error);
                 task.connection.loaded(now(), found);
                 continue;
             }
-            Need::Close => return task.finish().await,
-            // Nothing else is needed in a session.
-            Need::Tls | Need::Admit(_) | Need::Derive(_) => return,
-        }
+            Ready::Close => return Box::pin(task.finish()).await,
+        };
         if let Some(fetch) = task.connection.hungry() {
-            let entries = shared.runtime.fetch(fetch).await;
+            let entries = Box::pin(shared.runtime.fetch(fetch)).await;
             task.connection.fetched(fetch, entries.as_deref().ok());
         }
         while let Some(inquiry) = task.connection.inquiry() {
             shared.runtime.inquire(inquiry);
         }
-        let until = resting.filter(|_| reads);
-        match task.event(reads && until.is_none(), until).await {
+        let event = match resting.filter(|_| reads) {
+            None => task.event(reads).await,
+            Some(until) => Box::pin(task.event_until(false, until)).await,
+        };
+        match event {
             Event::Closed => return,
-            Event::Over => return task.finish().await,
+            Event::Over => return Box::pin(task.finish()).await,
             // It has rested long enough.
             Event::TooLate => resting = None,
             Event::Read => {
@@ -370,17 +385,17 @@ impl Drop for Task {
 }
 
 impl Task {
-    async fn handshake(&mut self, shared: &Shared, entry: Entry) -> Option<vorpal_proto::sasl::ChannelBindings> {
-        let done = self.shake_hands(shared, entry).await;
+    async fn handshake(&mut self, shared: &Shared, peer: SocketAddr, entry: Entry) -> Option<ChannelBindings> {
+        let done = self.shake_hands(shared, peer, entry).await;
         shared.runtime.core.counts.one(if done.is_some() { Count::TlsDone } else { Count::TlsFailed });
         done
     }
 
-    async fn shake_hands(&mut self, shared: &Shared, entry: Entry) -> Option<vorpal_proto::sasl::ChannelBindings> {
+    async fn shake_hands(&mut self, shared: &Shared, peer: SocketAddr, entry: Entry) -> Option<ChannelBindings> {
         let Io::Plain(socket) = std::mem::replace(&mut self.io, Io::Gone) else { return None };
         let accepted = shared.tls.accept(socket, self.connection.host_domain(), entry, &mut self.input).await;
         let (stream, bindings) =
-            accepted.inspect_err(|error| tracing::debug!(peer = %self.peer, %error, "no TLS")).ok()?;
+            accepted.inspect_err(|error| tracing::debug!(%peer, %error, "no TLS")).ok()?;
         self.io = Io::Tls(Box::new(stream));
         Some(bindings)
     }
@@ -391,14 +406,31 @@ impl Task {
         next.unwrap_or_else(|| self.connection.input(now(), &mut self.input))
     }
 
-    /// Says what there is to say and waits for the next thing to happen. Cancel-safe.
-    async fn event(&mut self, reads: bool, deadline: Option<tokio::time::Instant>) -> Event {
-        self.unsaid = true;
-        let next = poll_fn(|cx| self.poll(cx, reads));
-        match deadline {
-            None => next.await,
-            Some(deadline) => tokio::time::timeout_at(deadline, next).await.unwrap_or(Event::TooLate),
+    /// Takes what was read, as far as that goes without waiting.
+    fn prepare(&mut self) -> Ready {
+        match self.connection.input(now(), &mut self.input) {
+            Need::Input => {
+                if self.input.is_empty() {
+                    self.input = BytesMut::new();
+                }
+                Ready::Reads(true)
+            }
+            Need::Wait => Ready::Reads(false),
+            Need::Load(jid) => Ready::Load(jid),
+            // Nothing else is needed in a session.
+            Need::Close | Need::Tls | Need::Admit(_) | Need::Derive(_) => Ready::Close,
         }
+    }
+
+    /// Says what there is to say and waits for the next thing to happen. Cancel-safe.
+    fn event(&mut self, reads: bool) -> impl Future<Output = Event> {
+        self.unsaid = true;
+        poll_fn(move |cx| self.poll(cx, reads))
+    }
+
+    /// The same, until then. Cancel-safe.
+    async fn event_until(&mut self, reads: bool, deadline: tokio::time::Instant) -> Event {
+        tokio::time::timeout_at(deadline, self.event(reads)).await.unwrap_or(Event::TooLate)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, reads: bool) -> Poll<Event> {
