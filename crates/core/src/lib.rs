@@ -27,6 +27,7 @@ pub mod resume;
 pub mod revive;
 pub mod roster;
 pub mod route;
+pub mod rows;
 pub mod server;
 pub mod session;
 pub mod stanza_id;

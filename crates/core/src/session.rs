@@ -515,7 +515,7 @@ impl Stream {
             }
         }
         self.weight += weight;
-        self.queue.push_back(Item::Stanza(out));
+        push_one(&mut self.queue, Item::Stanza(out));
         Pushed::Queued
     }
 
@@ -644,7 +644,7 @@ impl Stream {
     /// An element that is no stanza: has no number, is never held back.
     pub(crate) fn push_nonza(&mut self, bytes: Vec<u8>) {
         self.weight += bytes.len();
-        self.queue.push_back(Item::Nonza(bytes));
+        push_one(&mut self.queue, Item::Nonza(bytes));
         if let Some(wake) = &self.wake {
             wake.wake();
         }
@@ -691,6 +691,7 @@ impl Stream {
             self.asks();
             out.extend_from_slice(b"<r xmlns='urn:xmpp:sm:3'/>");
         }
+        give_back(&mut self.queue);
         !self.queue.is_empty()
     }
 
@@ -756,9 +757,9 @@ impl Stream {
         if let Some(sm) = &mut self.sm {
             sm.sent += 1;
             sm.unasked += 1;
-            self.unacked.push_back(next);
+            push_one(&mut self.unacked, next);
         } else if next.role.is_owed() {
-            self.unacked.push_back(next);
+            push_one(&mut self.unacked, next);
         } else {
             self.weight -= next.stanza.weight();
         }
@@ -810,6 +811,21 @@ impl Stream {
             .get_or_insert_with(|| Box::new(T::default()))
             .downcast_mut()
             .expect("a slot is made with its type")
+    }
+}
+
+/// Appends to a list that is empty most of the time, and then has no memory: room for one is enough to begin with.
+fn push_one<T>(list: &mut VecDeque<T>, item: T) {
+    if list.capacity() == 0 {
+        list.reserve_exact(1);
+    }
+    list.push_back(item);
+}
+
+/// Gives the memory back of a list that is empty: most sessions wait most of the time.
+fn give_back<T>(list: &mut VecDeque<T>) {
+    if list.is_empty() {
+        *list = VecDeque::new();
     }
 }
 

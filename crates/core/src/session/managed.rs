@@ -10,7 +10,7 @@ use vorpal_proto::element::el;
 use vorpal_proto::ns;
 use vorpal_proto::stanza::{Stanza, Type};
 
-use super::{ASK_AFTER, Item, MAX_QUEUED_BYTES, Management, Out, Reading, Role, SessionId, Stream, Taken};
+use super::{ASK_AFTER, Item, MAX_QUEUED_BYTES, Management, Out, Reading, Role, SessionId, Stream, Taken, give_back};
 use crate::debt::Debt;
 use crate::revive::SessionRow;
 use crate::store::{EntryId, MapId, Row, STORE, Write};
@@ -247,12 +247,8 @@ impl Stream {
                 shared.taken.store(true, Ordering::Release);
             }
         }
-        if self.unacked.is_empty() && self.unacked.capacity() > 16 {
-            self.unacked = VecDeque::new();
-        }
-        if self.queue.is_empty() && self.queue.capacity() > 16 {
-            self.queue = VecDeque::new();
-        }
+        give_back(&mut self.unacked);
+        give_back(&mut self.queue);
         entries
     }
 

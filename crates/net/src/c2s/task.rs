@@ -293,8 +293,9 @@ async fn log_in(
                     tokio::time::timeout_at(deadline, task.say_all()).await.ok()?;
                     // RFC 6120 §5.4.3.3: what came before TLS is not to be trusted.
                     task.input = BytesMut::new();
-                    let bindings =
-                        tokio::time::timeout_at(deadline, task.handshake(&shared, peer, Entry::Starttls)).await.ok()??;
+                    let bindings = tokio::time::timeout_at(deadline, task.handshake(&shared, peer, Entry::Starttls))
+                        .await
+                        .ok()??;
                     task.connection.secured(bindings);
                     // It may have come with the end of the handshake.
                     need = Some(task.go_on(None));
@@ -394,8 +395,7 @@ impl Task {
     async fn shake_hands(&mut self, shared: &Shared, peer: SocketAddr, entry: Entry) -> Option<ChannelBindings> {
         let Io::Plain(socket) = std::mem::replace(&mut self.io, Io::Gone) else { return None };
         let accepted = shared.tls.accept(socket, self.connection.host_domain(), entry, &mut self.input).await;
-        let (stream, bindings) =
-            accepted.inspect_err(|error| tracing::debug!(%peer, %error, "no TLS")).ok()?;
+        let (stream, bindings) = accepted.inspect_err(|error| tracing::debug!(%peer, %error, "no TLS")).ok()?;
         self.io = Io::Tls(Box::new(stream));
         Some(bindings)
     }
