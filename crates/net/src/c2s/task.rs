@@ -17,13 +17,16 @@ use bytes::{Buf, BytesMut};
 use parking_lot::{Mutex, RwLock};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 use vorpal_core::counts::{Count, Counts};
+use vorpal_core::join::Fetch;
 use vorpal_core::session::Wake;
 use vorpal_proto::error::{StreamCondition, StreamError};
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::sasl::ChannelBindings;
 use vorpal_runtime::{Runtime, now};
 
+use super::listen::Place;
 use super::{Connection, Entrance, Need, Settings};
 use crate::limits::{Attempt, Gate, Guard, Throttle};
 use crate::tls::{self, Entry, TlsHosts};
@@ -160,11 +163,26 @@ enum Event {
 }
 
 /// What a connection in a session does next.
-enum Ready {
-    /// it waits for an event; whether it may read
-    Reads(bool),
+enum Next {
+    Rare(Box<Rare>),
+    /// the socket is gone
+    Closed,
+}
+
+/// What a connection in a session has to wait for now and then.
+enum Rare {
+    /// an account
     Load(BareJid),
-    Close,
+    /// a part of the log; and whether more may be read of the client
+    Fetch(Fetch, bool),
+    /// the end
+    Finish,
+}
+
+impl From<Rare> for Next {
+    fn from(rare: Rare) -> Next {
+        Next::Rare(Box::new(rare))
+    }
 }
 
 struct Task {
@@ -182,27 +200,42 @@ struct Task {
     throttle: Throttle,
     /// so much was read since the throttle was asked
     fresh: usize,
+    /// nothing is read until then: too much came
+    resting: Option<Pin<Box<Sleep>>>,
+    /// in a session: an event is waited for; whether it may be that something is read
+    waits: Option<bool>,
+    _here: Here,
 }
 
-/// Serves one connection until it ends.
+/// Serves one connection until it ends. `place` is dropped when it is logged in, or ends before.
 ///
-/// What is given is boxed at once with the state of the login, which is freed when the session is bound: what a future was made of
-/// and what it awaits lie side by side in it, for as long as it is there, and most connections are in a session.
+/// What is given is boxed at once with the state of the login, and what is rarely awaited is boxed when it is: what a future holds it
+/// holds for as long as it is there, and most connections wait in a session.
 pub fn serve(
     shared: Arc<Shared>,
     socket: TcpStream,
     peer: SocketAddr,
     entrance: Entrance,
     guard: Guard,
+    place: Place,
 ) -> impl Future<Output = ()> + Send {
     // Nagle would cost 40 ms wherever an answer takes two writes.
     let _ = socket.set_nodelay(true);
     let here = Here::come(shared.runtime.core.counts.clone(), entrance);
-    let login = Box::pin(log_in(shared.clone(), socket, peer, entrance, guard));
+    let login = Box::pin(log_in(shared.clone(), socket, peer, entrance, (guard, here), place));
     async move {
-        let _here = here;
-        let Some(task) = login.await else { return };
-        bound(shared, task).await;
+        let Some(mut task) = login.await else { return };
+        loop {
+            let next = poll_fn(|cx| task.poll_session(cx, &shared)).await;
+            match next {
+                Next::Closed => return,
+                Next::Rare(rare) => {
+                    if !Box::pin(task.go_through(&shared, *rare)).await {
+                        return;
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -234,7 +267,8 @@ async fn log_in(
     socket: TcpStream,
     peer: SocketAddr,
     entrance: Entrance,
-    guard: Guard,
+    (guard, here): (Guard, Here),
+    _place: Place,
 ) -> Option<Box<Task>> {
     let bell = Arc::new(Bell::default());
     let core = shared.runtime.core.clone();
@@ -252,6 +286,9 @@ async fn log_in(
         guard,
         throttle: Throttle::new(traffic.0, traffic.1),
         fresh: 0,
+        resting: None,
+        waits: None,
+        _here: here,
     });
     if entrance == Entrance::DirectTls {
         let bindings = tokio::time::timeout_at(deadline, task.handshake(&shared, peer, Entry::Direct)).await.ok()??;
@@ -317,7 +354,7 @@ async fn log_in(
             }
             return Some(task);
         }
-        match task.event_until(true, deadline).await {
+        match task.event(deadline).await {
             Event::Closed => return None,
             Event::Over => {
                 task.finish().await;
@@ -330,46 +367,6 @@ async fn log_in(
                 return None;
             }
             Event::Woken | Event::Read => {}
-        }
-    }
-}
-
-/// In a session, until the connection ends. What it awaits but for an event is rare, and boxed: the future of a connection that waits
-/// holds what all of them need.
-async fn bound(shared: Arc<Shared>, mut task: Box<Task>) {
-    let mut resting = None;
-    loop {
-        let reads = match task.prepare() {
-            Ready::Reads(reads) => reads,
-            Ready::Load(jid) => {
-                let found = Box::pin(shared.runtime.load(jid)).await.map(|_| ()).map_err(log_store_error);
-                task.connection.loaded(now(), found);
-                continue;
-            }
-            Ready::Close => return Box::pin(task.finish()).await,
-        };
-        if let Some(fetch) = task.connection.hungry() {
-            let entries = Box::pin(shared.runtime.fetch(fetch)).await;
-            task.connection.fetched(fetch, entries.as_deref().ok());
-        }
-        while let Some(inquiry) = task.connection.inquiry() {
-            shared.runtime.inquire(inquiry);
-        }
-        let event = match resting.filter(|_| reads) {
-            None => task.event(reads).await,
-            Some(until) => Box::pin(task.event_until(false, until)).await,
-        };
-        match event {
-            Event::Closed => return,
-            Event::Over => return Box::pin(task.finish()).await,
-            // It has rested long enough.
-            Event::TooLate => resting = None,
-            Event::Read => {
-                let fresh = std::mem::take(&mut task.fresh);
-                let rest = task.throttle.take(shared.began.elapsed(), fresh);
-                resting = (!rest.is_zero()).then(|| tokio::time::Instant::now() + rest);
-            }
-            Event::Woken => {}
         }
     }
 }
@@ -406,31 +403,93 @@ impl Task {
         next.unwrap_or_else(|| self.connection.input(now(), &mut self.input))
     }
 
-    /// Takes what was read, as far as that goes without waiting.
-    fn prepare(&mut self) -> Ready {
-        match self.connection.input(now(), &mut self.input) {
+    /// In a session, until something else is needed than an event.
+    fn poll_session(&mut self, cx: &mut Context<'_>, shared: &Arc<Shared>) -> Poll<Next> {
+        loop {
+            let reads = match self.waits {
+                Some(reads) => reads,
+                None => match self.prepare(shared) {
+                    Ok(reads) => *self.waits.insert(reads),
+                    Err(next) => return Poll::Ready(next),
+                },
+            };
+            if let Some(resting) = &mut self.resting
+                && resting.as_mut().poll(cx).is_ready()
+            {
+                self.resting = None;
+            }
+            let event = ready!(self.poll(cx, reads && self.resting.is_none()));
+            self.waits = None;
+            match event {
+                Event::Closed => return Poll::Ready(Next::Closed),
+                Event::Over => return Poll::Ready(Rare::Finish.into()),
+                Event::Read => {
+                    let fresh = std::mem::take(&mut self.fresh);
+                    let rest = self.throttle.take(shared.began.elapsed(), fresh);
+                    if !rest.is_zero() {
+                        self.resting = Some(Box::pin(tokio::time::sleep(rest)));
+                    }
+                }
+                Event::Woken | Event::TooLate => {}
+            }
+        }
+    }
+
+    /// Takes what was read, as far as that goes without waiting. Gives whether more may be read.
+    fn prepare(&mut self, shared: &Arc<Shared>) -> Result<bool, Next> {
+        let reads = match self.connection.input(now(), &mut self.input) {
             Need::Input => {
                 if self.input.is_empty() {
                     self.input = BytesMut::new();
                 }
-                Ready::Reads(true)
+                true
             }
-            Need::Wait => Ready::Reads(false),
-            Need::Load(jid) => Ready::Load(jid),
+            Need::Wait => false,
+            Need::Load(jid) => return Err(Rare::Load(jid).into()),
             // Nothing else is needed in a session.
-            Need::Close | Need::Tls | Need::Admit(_) | Need::Derive(_) => Ready::Close,
+            Need::Close | Need::Tls | Need::Admit(_) | Need::Derive(_) => return Err(Rare::Finish.into()),
+        };
+        if let Some(fetch) = self.connection.hungry() {
+            return Err(Rare::Fetch(fetch, reads).into());
         }
+        self.ask(shared);
+        Ok(reads)
     }
 
-    /// Says what there is to say and waits for the next thing to happen. Cancel-safe.
-    fn event(&mut self, reads: bool) -> impl Future<Output = Event> {
+    /// Has the questions answered that are due. Then there may be something to say.
+    fn ask(&mut self, shared: &Arc<Shared>) {
+        while let Some(inquiry) = self.connection.inquiry() {
+            shared.runtime.inquire(inquiry);
+        }
         self.unsaid = true;
-        poll_fn(move |cx| self.poll(cx, reads))
     }
 
-    /// The same, until then. Cancel-safe.
-    async fn event_until(&mut self, reads: bool, deadline: tokio::time::Instant) -> Event {
-        tokio::time::timeout_at(deadline, self.event(reads)).await.unwrap_or(Event::TooLate)
+    /// Does what takes time. False at the end.
+    async fn go_through(&mut self, shared: &Arc<Shared>, rare: Rare) -> bool {
+        match rare {
+            Rare::Load(jid) => {
+                let found = shared.runtime.load(jid).await.map(|_| ()).map_err(log_store_error);
+                self.connection.loaded(now(), found);
+            }
+            Rare::Fetch(fetch, reads) => {
+                let entries = shared.runtime.fetch(fetch).await;
+                self.connection.fetched(fetch, entries.as_deref().ok());
+                self.ask(shared);
+                self.waits = Some(reads);
+            }
+            Rare::Finish => {
+                self.finish().await;
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Says what there is to say and waits for the next thing to happen, until then. Cancel-safe.
+    async fn event(&mut self, deadline: tokio::time::Instant) -> Event {
+        self.unsaid = true;
+        let next = poll_fn(|cx| self.poll(cx, true));
+        tokio::time::timeout_at(deadline, next).await.unwrap_or(Event::TooLate)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, reads: bool) -> Poll<Event> {

@@ -54,7 +54,7 @@ impl TlsHosts {
     ) -> io::Result<(Stream<S>, ChannelBindings)> {
         let mut hello = Hello::default();
         let mut out = BytesMut::new();
-        let mut bytes = [0; 2048];
+        let mut bytes = vec![0; 2048];
         let (name, mut seen) = loop {
             let n = read(&mut socket, &mut bytes).await?;
             match hello.feed(bytes.get(..n).unwrap_or_default(), &mut out) {
