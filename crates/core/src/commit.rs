@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use vorpal_proto::datetime::Timestamp;
-use vorpal_proto::stanza::{Kind, Stanza};
+use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::account::{Account, AccountRef};
 use crate::counts::Count;
@@ -456,7 +456,12 @@ impl Core {
             }
             Say::Send { to, stanza } => {
                 let Some(session) = account.session(to).cloned() else { return };
-                self.give(now, lock, account, &session, Out::new(stanza, None, Role::Extra), todo);
+                // What has become of a message its sender hears, or loses the stream over it.
+                let is_error = stanza.kind() == Kind::Message && stanza.type_() == Type::Error;
+                let given = self.give(now, lock, account, &session, Out::new(stanza, None, Role::Extra), todo);
+                if is_error && !given {
+                    todo.lagging.push((lock.clone(), session.id));
+                }
             }
             Say::Found { to, stanzas } => {
                 let Some(session) = account.session(to) else { return };

@@ -98,8 +98,8 @@ impl Core {
                     account.log.hold(entry.id);
                 }
                 stream.push_read(Out::new(stanza, Some(entry.id), role));
-            } else if nobodys && was_given(session, entry, reading.had_to) {
-                // Before a restart it was taken, and the account's cursor had not come so far.
+            } else if log.is_open(entry.id) && was_given(session, entry, reading.had_to) && !stream.has(entry.id) {
+                // Before a restart it was taken, and the account's cursor had not come so far; whoever holds it now is late.
                 account.log.take(entry.id);
             }
         }

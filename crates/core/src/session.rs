@@ -292,6 +292,8 @@ pub struct Stream {
     newest_taken: EntryId,
     /// it has let go of what the log has
     hibernates: bool,
+    /// while it hibernates: below this its client has what it let go of
+    awake_from: EntryId,
     /// while it hibernates: from here on the log is to be read as well, for what nobody took
     back_to: Option<EntryId>,
     /// it is back after a restart, and nobody has resumed it yet
@@ -363,6 +365,7 @@ impl Session {
             progress: (u64::MAX, 0),
             newest_taken: 0,
             hibernates: false,
+            awake_from: 0,
             back_to: None,
             restored: false,
             slots: Vec::new(),
@@ -553,6 +556,11 @@ impl Stream {
         });
         let held = self.held.iter_mut().map(|held| &mut held.out);
         self.unacked.iter_mut().chain(held).chain(queued).chain(&mut self.deferred)
+    }
+
+    /// Whether it holds this entry.
+    pub(crate) fn has(&mut self, entry: EntryId) -> bool {
+        self.outs().any(|out| out.entry == Some(entry))
     }
 
     /// Messages that it was promised and the log does not have.

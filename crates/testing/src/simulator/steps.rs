@@ -273,6 +273,7 @@ impl Simulator {
         }
         self.world.vanish(id);
         self.ghosts.push((id, counted));
+        self.haunted.insert(id);
         if let Some(ghost) = self.world.ghosts.last_mut() {
             ghost.weather.window = ghost.down.len() + r.below(2_000);
             ghost.weather.up_held = r.one_in(2);
