@@ -5,8 +5,8 @@
 //! client says first, chooses with [`TlsHosts::select`], and gives a [`Stream`]: so a connection is bound for certain to the
 //! certificate that it has shown, also when another is loaded during its handshake. `Machine` is the same without a socket.
 //!
-//! Limits: a PEM file of 1 MiB, 16 certificates in a chain, 256 sessions remembered for resumption, 64 KiB of an unfinished
-//!         message during a handshake, one record afterwards
+//! Limits: a PEM file of 1 MiB, 16 certificates in a chain, 256 sessions remembered for resumption, 18 KiB of what is not
+//!         whole yet
 //! Not:    client certificates, OCSP stapling, ACME
 
 mod binding;

@@ -352,7 +352,7 @@ impl Connection {
         if let State::Bound(bound) = std::mem::replace(&mut self.state, State::Closed) {
             // Whoever resumes waits for what was read, and nobody will go on with this.
             if let Some(later) = bound.later {
-                self.core.take_back(&bound.session, later);
+                self.core.take_back(&bound.session, *later);
             }
             self.core.detach(now, &bound.lock, &bound.session, bound.epoch);
         }

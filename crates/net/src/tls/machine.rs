@@ -12,10 +12,9 @@ use rustls::{
 
 use super::exporter::{Secrets, server_random};
 
-/// The most that is kept of what is not whole during the handshake: what rustls itself allows a message of it.
-const MAX_HANDSHAKE: usize = 0xffff;
-/// The same afterwards: a record of TLS 1.2 with its header (RFC 5246 §6.2.3), which is larger than one of TLS 1.3.
-const MAX_RECORD: usize = 5 + (1 << 14) + 2048;
+/// The most that is kept of what is not whole: a record of TLS 1.2 with its header (RFC 5246 §6.2.3), which is larger than one of
+/// TLS 1.3. What a client says in a handshake is far shorter.
+const MAX_UNREAD: usize = 5 + (1 << 14) + 2048;
 /// How much longer a record is than what is in it, at most.
 const OVERHEAD: usize = 64;
 
@@ -40,8 +39,8 @@ impl Hello {
         self.seen.extend_from_slice(bytes);
         let mut rest = bytes;
         while !rest.is_empty() {
-            if self.acceptor.read_tls(&mut rest).is_err() {
-                return Err(Error::General("the first message of the client is too large".into()));
+            if self.seen.len() > MAX_UNREAD || self.acceptor.read_tls(&mut rest).is_err() {
+                return Err(too_large());
             }
             match self.acceptor.accept() {
                 Ok(None) => {}
@@ -107,11 +106,7 @@ impl Machine {
                 self.unread = unread;
             }
         }
-        let most = if self.is_handshaking() { MAX_HANDSHAKE } else { MAX_RECORD };
-        if self.unread.len() > most {
-            return Err(Error::General("a message is too large".into()));
-        }
-        Ok(())
+        if self.unread.len() > MAX_UNREAD { Err(too_large()) } else { Ok(()) }
     }
 
     /// Gives how many of the bytes are done with.
@@ -264,6 +259,10 @@ impl Machine {
     pub(super) fn kept(&self) -> usize {
         self.unread.capacity()
     }
+}
+
+fn too_large() -> Error {
+    Error::General("a message is too large".into())
 }
 
 type WriteTraffic<'c> = rustls::unbuffered::WriteTraffic<'c, rustls::server::ServerConnectionData>;
