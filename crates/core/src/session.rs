@@ -563,6 +563,12 @@ impl Stream {
         self.outs().any(|out| out.entry == Some(entry))
     }
 
+    /// If it holds a copy of this entry, that one is from here on to reach somebody, as a message that was missed.
+    pub(crate) fn owes_its_copy(&mut self, entry: EntryId) -> bool {
+        let copy = self.outs().find(|out| out.entry == Some(entry) && out.role == Role::Extra && !out.sleeps);
+        copy.map(|copy| copy.role = Role::Missed).is_some()
+    }
+
     /// Messages that it was promised and the log does not have.
     pub(crate) fn unlogged(&mut self) -> impl Iterator<Item = &mut Out> {
         self.outs().filter(|out| out.must_be_logged())
@@ -740,10 +746,9 @@ impl Stream {
             Item::Stanza(out) => out.entry,
             Item::Nonza(_) | Item::Enabled(..) => None,
         });
-        let held = self.held.iter().filter_map(|held| held.out.entry);
-        let unacked = self.unacked.iter().filter_map(|out| out.entry);
+        let others = self.outs_held().filter_map(|out| out.entry);
         let reading = self.reading.map(|r| r.pos);
-        queued.chain(held).chain(unacked).chain(reading).min().unwrap_or(horizon).min(horizon)
+        queued.chain(others).chain(reading).min().unwrap_or(horizon).min(horizon)
     }
 
     /// Puts what was held back at the head of the queue, past all judges.

@@ -158,7 +158,8 @@ impl Stream {
             list.shrink_to_fit();
         }
         self.queue.shrink_to_fit();
-        self.had.clear();
+        // What stays is not read again with the rest.
+        self.had = self.outs().filter(|out| !out.sleeps).filter_map(|out| out.entry).collect();
         self.back_to = self.reading.map(|reading| reading.pos);
         self.reading = Some(Reading { pos: first, had_to: first, fetching: false });
         self.hibernates = true;

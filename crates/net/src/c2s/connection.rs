@@ -271,7 +271,7 @@ impl Connection {
         let State::Bound(bound) = &self.state else { return };
         match entries {
             Some(entries) => self.core.fed(&bound.lock, &bound.session, fetch, entries),
-            None => self.core.unfed(&bound.session),
+            None => self.core.unfed(&bound.session, fetch),
         }
     }
 

@@ -322,7 +322,9 @@ impl Simulator {
         let Some(h) = self.world.clients[id].smacks.as_ref().filter(|s| s.enabled).map(|s| s.received) else { return };
         let name = self.name(id);
         self.note(|| format!("{name} > a {h}"));
-        self.world.clients[id].send(&format!("<a xmlns='urn:xmpp:sm:3' h='{h}'/>"));
+        if self.world.clients[id].is_connected() {
+            self.world.clients[id].send(&format!("<a xmlns='urn:xmpp:sm:3' h='{h}'/>"));
+        }
     }
 
     pub(super) fn presence(&mut self, id: PlayerId, r: &mut Random) {
