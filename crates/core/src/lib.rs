@@ -15,6 +15,7 @@ pub mod inspect;
 mod iq;
 pub mod join;
 pub mod ledger;
+mod lists;
 pub mod log;
 mod message;
 pub mod module;

@@ -22,6 +22,7 @@ use vorpal_proto::stanza::{Kind, Stanza, Type};
 use crate::debt::Debt;
 use crate::hook::{Outgoing, Verdict};
 use crate::ledger::Ledger;
+use crate::lists::{give_back, push_one};
 use crate::reading::Inquiries;
 use crate::registry::Registry;
 use crate::server::Bounds;
@@ -824,21 +825,6 @@ impl Stream {
             .get_or_insert_with(|| Box::new(T::default()))
             .downcast_mut()
             .expect("a slot is made with its type")
-    }
-}
-
-/// Appends to a list that is empty most of the time, and then has no memory: room for one is enough to begin with.
-fn push_one<T>(list: &mut VecDeque<T>, item: T) {
-    if list.capacity() == 0 {
-        list.reserve_exact(1);
-    }
-    list.push_back(item);
-}
-
-/// Gives the memory back of a list that is empty: most sessions wait most of the time.
-fn give_back<T>(list: &mut VecDeque<T>) {
-    if list.is_empty() {
-        *list = VecDeque::new();
     }
 }
 

@@ -132,7 +132,7 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
     }
 
     fn submit(&mut self, batch: BatchId, rows: &mut Vec<Row>) {
-        for (key, value) in self.staged.drain(..) {
+        for (key, value) in std::mem::take(&mut self.staged) {
             // A value of ours that JSON cannot hold would be a bug of its type; it is then not changed.
             let bytes = match &value {
                 None => None,
@@ -147,7 +147,7 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
     }
 
     fn discard(&mut self) {
-        self.staged.clear();
+        self.staged = Vec::new();
     }
 
     fn complete(&mut self, batch: BatchId, committed: bool) {
@@ -327,6 +327,10 @@ impl States {
     pub fn stage<K: Key, V: Value>(&mut self, map: Map<K, V>, key: K, value: Option<V>) {
         let table: &mut Table<K, V> =
             self.needed(map.at).any_mut().downcast_mut().expect("a handle is made with its table's types");
+        if table.staged.capacity() == 0 {
+            // Nearly always it is the only one.
+            table.staged.reserve_exact(1);
+        }
         table.staged.push((key, value));
         self.staged = true;
     }

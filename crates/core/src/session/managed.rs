@@ -10,8 +10,9 @@ use vorpal_proto::element::el;
 use vorpal_proto::ns;
 use vorpal_proto::stanza::{Stanza, Type};
 
-use super::{ASK_AFTER, Item, MAX_QUEUED_BYTES, Management, Out, Reading, Role, SessionId, Stream, Taken, give_back};
+use super::{ASK_AFTER, Item, MAX_QUEUED_BYTES, Management, Out, Reading, Role, SessionId, Stream, Taken};
 use crate::debt::Debt;
+use crate::lists::give_back;
 use crate::revive::SessionRow;
 use crate::store::{EntryId, MapId, Row, STORE, Write};
 
