@@ -76,6 +76,26 @@ fn both_ends_compute_the_same_exporter_with_every_cipher_suite() {
 }
 
 #[test]
+fn a_client_that_guesses_the_wrong_group_is_asked_again() {
+    let authority = Authority::new();
+    let hosts = hosts(vec![authority.certificate("example.org")]);
+    // We do not speak the first, and the client makes a key for the first alone.
+    let groups = vec![aws_lc_rs::kx_group::MLKEM768, aws_lc_rs::kx_group::X25519];
+    let provider = CryptoProvider { kx_groups: groups, ..aws_lc_rs::default_provider() };
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.root.der().clone()).expect("a root");
+    let config = ClientConfig::builder_with_details(Arc::new(provider), Arc::new(Clock(NOW)))
+        .with_protocol_versions(&[&TLS13])
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let mut pair = connect(&hosts, &Arc::new(config), "example.org", Entry::Direct).expect("a connection");
+    assert_eq!(pair.server.state().handshake_kind(), Some(HandshakeKind::FullWithHelloRetryRequest));
+    assert_eq!(pair.bindings().exporter, Some(exported(&pair)));
+    pair.talk();
+}
+
+#[test]
 fn tls_1_2_without_the_extended_master_secret_is_refused() {
     let authority = Authority::new();
     let hosts = hosts(vec![authority.certificate("example.org")]);
