@@ -79,7 +79,8 @@ pub(super) struct Bound {
     pub lock: AccountRef,
     pub session: Arc<Session>,
     pub epoch: u32,
-    pub later: Option<Later>,
+    /// boxed, as it is rarely there
+    pub later: Option<Box<Later>>,
     /// the client closed its stream; ours is closed when everything it sent is settled
     pub closing: bool,
     /// `<resumed/>` waits until what the old connection read is settled
@@ -243,10 +244,10 @@ impl Connection {
                 let later = bound.later.take()?;
                 // An account that cannot be read now is for this stanza as one that is not there.
                 if found.is_err() {
-                    self.core.give_up(now, &bound.lock, &bound.session, later);
+                    self.core.give_up(now, &bound.lock, &bound.session, *later);
                     return None;
                 }
-                bound.later = self.core.go_on(now, &bound.lock, &bound.session, later);
+                bound.later = self.core.go_on(now, &bound.lock, &bound.session, *later).map(Box::new);
                 None
             }
             State::Closed => None,
@@ -352,7 +353,7 @@ impl Connection {
         if let State::Bound(bound) = std::mem::replace(&mut self.state, State::Closed) {
             // Whoever resumes waits for what was read, and nobody will go on with this.
             if let Some(later) = bound.later {
-                self.core.take_back(&bound.session, later);
+                self.core.take_back(&bound.session, *later);
             }
             self.core.detach(now, &bound.lock, &bound.session, bound.epoch);
         }
