@@ -48,6 +48,13 @@ impl Waiting {
         self.words.of.as_ref().is_some_and(|of| of.id == session.id)
     }
 
+    /// What it was built on came to nothing: an answer of the account's own that has nothing to write itself.
+    pub(crate) fn falls(&mut self, failure: Failure) {
+        if self.batch.is_none() && matches!(self.words.or_else, OrElse::Bounce(_)) {
+            self.outcome = Some(Done::Failed(failure));
+        }
+    }
+
     /// Takes out what was planned for this session, is not in the log, and should be.
     pub(crate) fn take_unlogged(&mut self, id: SessionId) -> Vec<(Stanza, Targets)> {
         let mut taken = Vec::new();

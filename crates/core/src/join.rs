@@ -5,11 +5,14 @@
 
 use std::sync::Arc;
 
+use vorpal_proto::datetime::Timestamp;
+
 use crate::account::{Account, AccountRef};
 use crate::log::{form, stanza_of, was_given};
 use crate::server::Core;
-use crate::session::{Out, Reading, Session};
+use crate::session::{Out, Reading, Role, Session};
 use crate::store::{Direction, Entry, EntryId, Owner};
+use crate::trace::Step;
 
 /// So many entries are read from the log at a time.
 pub const PAGE: usize = 64;
@@ -88,7 +91,9 @@ impl Core {
             let log = &account.log;
             let nobodys = log.is_open(entry.id) && !log.is_held(entry.id);
             let missed = nobodys && session.priority().is_some_and(|p| p >= 0);
-            if let Some((stanza, role)) = form(account, session, entry, stanza, missed, reading.had_to) {
+            let form = form(account, session, entry, stanza, missed, reading.had_to);
+            self.step_read(account, session, entry, nobodys, form.as_ref().map(|(_, role)| *role));
+            if let Some((stanza, role)) = form {
                 if role.is_owed() {
                     account.log.hold(entry.id);
                 }
@@ -111,6 +116,18 @@ impl Core {
         if account.log.cursor() != cursor {
             self.mark_dirty(lock, account);
         }
+    }
+
+    /// Tells those who follow the account what became of an entry that was read for a session.
+    fn step_read(&self, account: &Account, session: &Session, entry: &Entry, nobodys: bool, role: Option<Role>) {
+        self.step(Timestamp::from_millis(0), &account.jid, || {
+            let step = Step { entry: Some(entry.id), ..Step::named("read") }.in_session(session);
+            match role {
+                Some(role) => step.decided("given").because(format!("{role:?}").to_lowercase()),
+                None if nobodys => step.decided("left").because("it is open, and for another"),
+                None => step.decided("left").because("it is taken or held, or for another"),
+            }
+        });
     }
 
     /// A fetch came to nothing: the store could not be read.

@@ -95,6 +95,7 @@ impl Core {
             let epoch = session.attach(wake);
             account.sessions.push(session.clone());
             self.counts.one(Count::Bound);
+            self.step(now, &account.jid, || Step::named("bound").in_session(&session));
             let registry = account.host.registry();
             self.session_event(now, lock, &mut account, &session, &registry.on_bind, &mut todo);
             (session, epoch)
@@ -428,6 +429,7 @@ impl Core {
                 Err(_) => false,
                 Ok(entries) => {
                     self.counts.one(if back { Count::Revived } else { Count::Resumed });
+                    self.step(now, &account.jid, || Step::named("resumed").in_session(session));
                     self.took(lock, &mut account, session, &entries);
                     {
                         let mut stream = session.stream();
@@ -497,6 +499,7 @@ impl Core {
             self.deadlines.lock().insert((at, account.jid.clone(), session.id));
         }
         self.counts.one(Count::Detached);
+        self.step(now, &account.jid, || Step::named("detached").in_session(session));
         tracing::debug!(session = %session.jid, "detached");
     }
 
@@ -657,6 +660,7 @@ impl Core {
         let writes = if resumable { self.forget_session(account, session.id, &mut words) } else { Vec::new() };
         self.finish(now, &mut [Part { lock, account, words }], None, writes, todo);
         self.counts.one(Count::Ended);
+        self.step(now, &account.jid, || Step::named("ended").in_session(session));
         tracing::debug!(session = %session.jid, "ended");
     }
 

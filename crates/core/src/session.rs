@@ -292,6 +292,8 @@ pub struct Stream {
     newest_taken: EntryId,
     /// it has let go of what the log has
     hibernates: bool,
+    /// while it hibernates: from here on the log is to be read as well, for what nobody took
+    back_to: Option<EntryId>,
     /// it is back after a restart, and nobody has resumed it yet
     restored: bool,
     slots: Vec<Option<Box<dyn Any + Send>>>,
@@ -361,6 +363,7 @@ impl Session {
             progress: (u64::MAX, 0),
             newest_taken: 0,
             hibernates: false,
+            back_to: None,
             restored: false,
             slots: Vec::new(),
             max_queued: bounds.queued,
@@ -524,6 +527,10 @@ impl Stream {
     /// From here on, or from further back if it reads already, the session reads the log. `horizon` is the id below which
     /// nothing waits for its commit.
     pub(crate) fn read_from(&mut self, from: EntryId, horizon: EntryId) {
+        if self.hibernates {
+            self.back_to = Some(self.back_to.map_or(from, |before| before.min(from)));
+            return;
+        }
         match &mut self.reading {
             None => self.reading = Some(Reading { pos: from, had_to: horizon, fetching: false }),
             Some(reading) if from < reading.pos => {

@@ -1,13 +1,14 @@
 //! The server at random, by many seeds. `SEEDS=10000 cargo test --profile sim -p vorpal-testing --test simulator` plays more of
-//! them, `FROM=20000` from there on, `SEED=110` one, `STEPS=1500` longer ones. See docs/decisions/0009.
+//! them, `FROM=20000` from there on, `SEED=110` one, `STEPS=1500` longer ones; with `TRACE=1` the stories tell
+//! what the server decides. See docs/decisions/0009.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use vorpal_testing::simulator::shrink::{judge, parse_ranges, ranges, shrink};
-use vorpal_testing::simulator::{Plan, Tally, Wrong};
+use vorpal_testing::simulator::shrink::{parse_ranges, ranges, shrink};
+use vorpal_testing::simulator::{Plan, Tally, Wrong, play};
 use vorpal_testing::world::Secrets;
 
 /// Seeds that once found something, with their steps: always played. Why they failed stands in docs/decisions/0009.
@@ -21,10 +22,15 @@ const OPEN: [u64; 1] = [29];
 const ENOUGH: u64 = 20;
 
 /// So many lines of a story are shown.
-const SHOWN: usize = 400;
+const SHOWN: usize = 2_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+/// Whether the stories tell what the server decides.
+fn traced() -> bool {
+    std::env::var_os("TRACE").is_some()
 }
 
 /// One seed in so many plays five times as many steps.
@@ -51,7 +57,7 @@ fn play_all(plans: impl Iterator<Item = Plan> + Send) {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
                     let Some(plan) = plans.lock().expect("nobody panics").next() else { return };
-                    let result = judge(&plan, vorpal_modules::ALL, &secrets);
+                    let result = play(&plan, vorpal_modules::ALL, &secrets);
                     played.fetch_add(1, Ordering::Relaxed);
                     match result {
                         Ok(tally) => {
@@ -134,11 +140,11 @@ fn promises_hold_whatever_happens() {
         }
     };
     let seeds = seeds.filter(move |seed| all || !OPEN.contains(seed));
-    play_all(seeds.map(move |seed| Plan { seed, steps: steps(seed), skip: skip.clone() }));
+    play_all(seeds.map(move |seed| Plan { seed, steps: steps(seed), skip: skip.clone(), traced: traced() }));
 }
 
 #[test]
 fn promises_hold_where_they_once_did_not() {
-    let plans = REGRESSIONS.iter().map(|&(seed, steps)| Plan { seed, steps, skip: BTreeSet::new() });
+    let plans = REGRESSIONS.iter().map(|&(seed, steps)| Plan { seed, steps, skip: BTreeSet::new(), traced: traced() });
     play_all(plans);
 }

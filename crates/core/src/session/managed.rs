@@ -126,8 +126,8 @@ impl Stream {
     }
 
     /// Lets go of what the log has: without a connection a session holds the numbers of what it sent, and nothing more of it. The
-    /// log is read again from the first that was not acknowledged. Gives the entries it no longer holds. `horizon` is the id
-    /// below which all is committed.
+    /// log is read again from the first that was not acknowledged. Gives the entries it no longer holds for itself or others.
+    /// `horizon` is the id below which all is committed.
     ///
     /// Nothing is let go of where that would change the order, or give something twice: where entries were not sent in
     /// the order of the log.
@@ -139,7 +139,12 @@ impl Stream {
         let entries: Vec<EntryId> = self.outs().filter(|out| comes_again(out)).filter_map(|out| out.entry).collect();
         let ascends = entries.is_sorted_by(|a, b| a < b);
         let (Some(first), Some(last)) = (entries.first().copied(), entries.last().copied()) else { return entries };
-        if !ascends || last >= horizon || first <= self.newest_taken {
+        // A copy is somebody else's to hold.
+        let owed =
+            self.outs().filter(|out| comes_again(out) && out.role.is_owed()).filter_map(|out| out.entry).collect();
+        // It has something that the log has behind what it has yet to read.
+        let ahead = self.reading.is_some_and(|reading| last >= reading.pos.max(reading.had_to));
+        if !ascends || ahead || last >= horizon || first <= self.newest_taken {
             return Vec::new();
         }
         for out in self.unacked.iter_mut().filter(|out| comes_again(out)) {
@@ -154,10 +159,11 @@ impl Stream {
         }
         self.queue.shrink_to_fit();
         self.had.clear();
+        self.back_to = self.reading.map(|reading| reading.pos);
         self.reading = Some(Reading { pos: first, had_to: first, fetching: false });
         self.hibernates = true;
         self.weigh();
-        entries
+        owed
     }
 
     /// The other way: what was not acknowledged when the session slept is read from the log.
@@ -168,9 +174,11 @@ impl Stream {
         let unacked = self.unacked.iter().find(|out| out.sleeps).and_then(|out| out.entry);
         let from = unacked.unwrap_or(self.newest_taken + 1);
         if let Some(reading) = &mut self.reading {
-            // Somebody may have sent it further back, for what nobody took.
-            reading.pos = if reading.pos == reading.had_to { from.max(reading.pos) } else { reading.pos };
+            reading.pos = reading.pos.max(from);
             reading.had_to = reading.had_to.max(from);
+        }
+        if let Some((back, reading)) = self.back_to.take().zip(self.reading) {
+            self.read_from(back, reading.had_to);
         }
         self.unacked.retain(|out| !out.sleeps);
     }
@@ -217,12 +225,14 @@ impl Stream {
     pub(crate) fn acked(&mut self, h: u32) -> Result<Vec<Taken>, u64> {
         let Some(sm) = &mut self.sm else { return Ok(Vec::new()) };
         let newly = h.wrapping_sub(sm.acked as u32) as usize;
-        if newly > self.unacked.iter().filter(|out| out.counted).count() {
+        // Who speaks of counts has read `<enabled/>`, and with it what was sent before and not counted.
+        let uncounted = self.unacked.iter().take_while(|out| !out.counted).count();
+        if newly > self.unacked.len() - uncounted {
             return Err(sm.sent);
         }
         sm.acked += newly as u64;
         sm.asked = false;
-        Ok(self.take(newly))
+        Ok(self.take(uncounted + newly))
     }
 
     fn take(&mut self, count: usize) -> Vec<Taken> {

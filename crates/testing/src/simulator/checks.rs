@@ -166,8 +166,10 @@ impl Simulator {
 
     /// It has its session again: then nobody was told that it went.
     pub(super) fn nobody_sees_a_session_blink(&self, id: PlayerId) -> Check {
-        let life = self.players[id].life;
-        if !self.blinked.contains(&(id, life)) {
+        let player = &self.players[id];
+        // One that ended, and whose rows the disk did not delete, is back after a crash.
+        let undead = self.taste.failures && player.crashes > 0;
+        if undead || !self.blinked.contains(&(id, player.life)) {
             return Ok(());
         }
         let name = self.name(id);

@@ -27,6 +27,7 @@ impl Simulator {
         self.everybody_reads()?;
         self.everything_drains(false)?;
         for id in 0..self.players.len() {
+            self.everybody_comes()?;
             self.announce(id, Some(0));
             self.rest()?;
         }
@@ -89,6 +90,8 @@ impl Simulator {
                 break;
             }
             heard = self.log.len();
+            // Where little is allowed, one that is told much at once loses its connection over it.
+            self.everybody_comes()?;
             for id in 0..self.players.len() {
                 self.world.clients[id].send("<active xmlns='urn:xmpp:csi:0'/>");
                 if self.players[id].counting {

@@ -400,14 +400,18 @@ impl Simulator {
         self.send(id, format!("<message to='{to}' type='{kind}' id='{number}'>{payload}</message>"), Some(number));
     }
 
-    /// A stanza.
+    /// A stanza. If the connection is gone, and the client does not know yet, it is written into nothing.
     pub(super) fn send(&mut self, id: PlayerId, xml: String, message: Option<u64>) {
-        self.world.clients[id].send(&xml);
+        let here = self.world.clients[id].is_connected();
+        if here {
+            self.world.clients[id].send(&xml);
+        }
         self.orders += 1;
+        let player = &mut self.players[id];
         if let Some(message) = message.and_then(|number| self.book.get_mut(number as usize)) {
             message.order = self.orders;
+            message.excused |= !here && !player.counting;
         }
-        let player = &mut self.players[id];
         if player.counting {
             player.sent += 1;
             player.unacked.push(Unacked { number: player.sent, xml, message });
