@@ -14,6 +14,7 @@ mod logins;
 #[cfg(test)]
 mod tests;
 mod throttle;
+mod turns;
 
 use std::{
     cmp::Reverse,
@@ -24,9 +25,10 @@ use std::{
 };
 
 pub use bucket::Rate;
-pub use gate::{Entered, Gate, Guard};
+pub use gate::{Entered, Gate, Guard, Trial, Try};
 pub use logins::{Attempt, Logins, Pending};
 pub use throttle::Throttle;
+pub use turns::{Arrivals, Asked, Class, LONGEST, Turns, UnderWay};
 
 use bucket::Buckets;
 
@@ -46,8 +48,8 @@ pub struct Settings {
     pub half_open: usize,
     /// Connections of one network that have not logged in; 0 counts as 1.
     pub half_open_per_network: usize,
-    /// Failed logins from one network. The burst should exceed `half_open_per_network`, as attempts under way count
-    /// until they succeed.
+    /// Failed logins from one network. Attempts under way count until they succeed: what is beyond the burst by them alone
+    /// may come a little later ([`Try::Later`]).
     pub failed_logins: Option<Rate>,
     /// Failed logins from one network to one account.
     pub failed_logins_to_account: Option<Rate>,
@@ -113,6 +115,8 @@ pub struct Ticket {
     id: ConnectionId,
     network: Network,
     logged_in: bool,
+    /// It waits for the server, not the server for it.
+    waits: bool,
 }
 
 impl Ticket {
@@ -215,7 +219,7 @@ impl Limits {
         }
         let dropped = self.make_room(network, here);
         self.last += 1;
-        let ticket = Ticket { id: ConnectionId(self.last), network, logged_in: false };
+        let ticket = Ticket { id: ConnectionId(self.last), network, logged_in: false, waits: false };
         self.total += 1;
         self.half_open.insert((network, ticket.id));
         self.change(network, |here| {
@@ -241,9 +245,30 @@ impl Limits {
         ticket.logged_in
     }
 
+    /// The connection waits in a queue of the server's: it is not dropped for others meanwhile. `false`: it had been dropped.
+    #[must_use]
+    pub fn waits(&mut self, ticket: &mut Ticket) -> bool {
+        if ticket.logged_in || ticket.waits {
+            return true;
+        }
+        ticket.waits = self.half_open.remove(&(ticket.network, ticket.id));
+        if ticket.waits {
+            self.change(ticket.network, |here| here.half_open -= 1);
+        }
+        ticket.waits
+    }
+
+    /// Its turn has come: it goes on logging in.
+    pub fn goes_on(&mut self, ticket: &mut Ticket) {
+        if std::mem::take(&mut ticket.waits) {
+            self.half_open.insert((ticket.network, ticket.id));
+            self.change(ticket.network, |here| here.half_open += 1);
+        }
+    }
+
     /// The connection is gone.
     pub fn closed(&mut self, ticket: Ticket) {
-        if ticket.logged_in {
+        if ticket.logged_in || ticket.waits {
             self.total -= 1;
             self.change(ticket.network, |here| here.connections -= 1);
         } else {
@@ -256,7 +281,7 @@ impl Limits {
         self.total
     }
 
-    /// Those of them that have not logged in.
+    /// Those of them that have not logged in, and do not wait for the server.
     pub fn half_open(&self) -> usize {
         self.half_open.len()
     }

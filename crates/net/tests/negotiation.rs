@@ -429,7 +429,9 @@ impl Peer {
                     }
                 }
                 Need::Wait => waits = true,
+                Need::Admit(_) if world.random.one_in(30) => need = self.connection.put_off(),
                 Need::Admit(_) => need = self.connection.admitted(now, !world.random.one_in(30)),
+                Need::Bind => need = self.connection.may_bind(now, !world.random.one_in(10)),
                 Need::Load(jid) => {
                     let found = !world.random.one_in(30);
                     if found {

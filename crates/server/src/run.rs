@@ -134,6 +134,7 @@ pub async fn serve(config: Config, path: Option<PathBuf>, program: Program) -> R
         terms: RwLock::new(terms::terms(config)),
         tls: Arc::new(TlsHosts::new(terms::certificates(config, &server.data)?, terms::policy(config))?),
         gate: Gate::new(terms::gate(config)),
+        rush: c2s::Rush::before(&server.runtime),
         began,
     });
     let starttls = config.listen.c2s.iter().map(|address| (**address, Entrance::Starttls));

@@ -429,3 +429,72 @@ proptest! {
         prop_assert_eq!((limits.connections(), limits.entries()), (0, 0));
     }
 }
+
+#[test]
+fn who_waits_for_the_server_is_not_dropped_for_others_and_counts_as_a_stranger_again_afterwards() {
+    let mut limits = Limits::new(small());
+    let (mut first, _) = accept(&mut limits, v4(1));
+    assert!(limits.waits(&mut first) && limits.waits(&mut first));
+    let others: Vec<_> = (0..3).map(|_| accept(&mut limits, v4(1))).collect();
+    assert!(others.iter().all(|(_, dropped)| dropped.is_none()));
+    // The network has all that it may: the oldest goes that does not wait.
+    let (newest, dropped) = accept(&mut limits, v4(1));
+    assert_eq!(dropped, Some(others[0].0.id()));
+    assert_eq!((limits.connections(), limits.half_open()), (4, 3));
+    limits.goes_on(&mut first);
+    assert_eq!(limits.half_open(), 4);
+    assert_eq!(accept(&mut limits, v4(1)).1, Some(first.id()));
+    assert!(!limits.waits(&mut first), "it was dropped");
+    for ticket in [first, newest].into_iter().chain(others.into_iter().map(|(ticket, _)| ticket)) {
+        limits.closed(ticket);
+    }
+    assert_eq!(limits.connections(), 1);
+}
+
+#[test]
+fn a_network_whose_connections_all_wait_gets_no_more_than_it_may_have() {
+    let mut limits = Limits::new(small());
+    let wait = |limits: &mut Limits| {
+        let (mut ticket, _) = accept(limits, v4(1));
+        assert!(limits.waits(&mut ticket));
+        ticket
+    };
+    let waiting: Vec<_> = (0..4).map(|_| wait(&mut limits)).collect();
+    assert_eq!(refused(limits.admit(START, v4(1))), Refusal::NetworkFull);
+    waiting.into_iter().for_each(|ticket| limits.closed(ticket));
+    assert_eq!((limits.connections(), limits.entries()), (0, 0));
+}
+
+#[test]
+fn to_ask_whether_an_attempt_would_be_refused_costs_nothing() {
+    let mut logins = Logins::new(small());
+    for _ in 0..2 {
+        assert!((0..100).all(|_| !logins.refuses(START, v4(1), "romeo@x")));
+        assert!(matches!(logins.attempt(START, v4(1), "romeo@x"), Attempt::After(..)));
+    }
+    assert!(logins.refuses(START, v4(1), "romeo@x") && !logins.refuses(START, v4(1), "juliet@x"));
+}
+
+#[test]
+fn many_who_try_at_once_behind_one_address_wait_for_each_other_and_only_failures_count() {
+    let gate = Gate::new(small());
+    let attempt = |n: u32| gate.attempt(START, v4(1), &format!("pupil{n}@x"));
+    let trial = |n| match attempt(n) {
+        Try::After(_, trial) => trial,
+        other => panic!("{n} may not try: {other:?}"),
+    };
+    let mut trying: Vec<Trial> = (0..6).map(trial).collect();
+    for n in 6..100 {
+        assert!(matches!(attempt(n), Try::Later), "{n}");
+        trying.remove(0).succeeded();
+        trying.push(trial(n));
+    }
+    // Somebody who guesses at one account is not waited for.
+    gate.set(Settings { failed_logins: rate(8, 6), ..small() });
+    let _guesses = [trial(7), trial(7)];
+    assert!(matches!(attempt(7), Try::Refused));
+    drop(trying);
+    drop(_guesses);
+    assert!(matches!(attempt(8), Try::Refused), "eight failed, and nobody tries any more");
+    assert!(matches!(gate.attempt(START, v4(2), "pupil8@x"), Try::After(..)));
+}
