@@ -180,6 +180,9 @@ fn count_panics(runtime: &Runtime) {
     }));
 }
 
+/// So many connections wait for us in the system's queue, if it allows: after a restart everybody comes at once.
+const BACKLOG: u32 = 4096;
+
 /// An address of IPv6 on a machine without it is passed over.
 fn listen(address: std::net::SocketAddr) -> Result<Option<TcpListener>> {
     let socket = match address {
@@ -200,7 +203,7 @@ fn listen(address: std::net::SocketAddr) -> Result<Option<TcpListener>> {
         }
         return Err(error).with_context(|| format!("cannot listen on {address}"));
     }
-    Ok(Some(socket.listen(1024).with_context(|| format!("cannot listen on {address}"))?))
+    Ok(Some(socket.listen(BACKLOG).with_context(|| format!("cannot listen on {address}"))?))
 }
 
 /// Waits for the signal to stop; SIGHUP reads the configuration again.

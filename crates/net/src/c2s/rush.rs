@@ -150,6 +150,7 @@ impl Rush {
             let mut state = self.0.state.lock();
             let now = self.0.began.elapsed();
             let (sender, waits) = oneshot::channel();
+            let behind = behind || state.turns.expects();
             match state.arrivals.ask(now, under_way, behind, sender) {
                 Asked::Go(_) => return Ok(()),
                 Asked::Full => return Err(Busy),
@@ -171,6 +172,7 @@ async fn look(of: Arc<Inner>) {
         let behind = (of.behind)();
         let released = {
             let mut state = of.state.lock();
+            let behind = behind || state.turns.expects();
             let released = state.arrivals.release(of.began.elapsed(), behind, of.scale.piece);
             if released.is_empty() {
                 state.clean();

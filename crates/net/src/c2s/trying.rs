@@ -59,9 +59,13 @@ impl Trying {
                     return Admitted::Dropped;
                 }
                 let turn = shared.rush.turn(class).await;
-                guard.goes_on();
+                guard.goes_on(shared.began.elapsed());
                 match turn {
-                    Ok(turn) => self.turn = Some(turn),
+                    Ok(turn) => {
+                        self.turn = Some(turn);
+                        // From here on it is known how long it takes.
+                        self.login = Some(shared.rush.login(class));
+                    }
                     Err(Busy) => {
                         shared.runtime.core.counts.one(Count::PutOff);
                         return Admitted::Busy;
@@ -79,7 +83,7 @@ impl Trying {
                         return Admitted::Dropped;
                     }
                     sleep(AGAIN).await;
-                    guard.goes_on();
+                    guard.goes_on(shared.began.elapsed());
                 }
                 Try::Later | Try::Refused => {
                     self.turn = None;

@@ -77,15 +77,16 @@ impl Gate {
         both.logins.set(settings);
     }
 
-    /// A connection arrives; see [`Limits::admit`].
-    pub fn admit(&self, now: Duration, address: IpAddr) -> Result<Entered, Refusal> {
+    /// A connection arrives; see [`Limits::admit`]. Nothing: it has to ask again in a moment.
+    pub fn admit(&self, now: Duration, address: IpAddr) -> Result<Option<Entered>, Refusal> {
         let (ticket, dropped) = match self.lock().limits.admit(now, address) {
             Admission::Accepted(ticket) => (ticket, None),
             Admission::AcceptedDropping(ticket, id) => (ticket, Some(id)),
+            Admission::Later => return Ok(None),
             Admission::Refused(refusal) => return Err(refusal),
         };
         let (id, network) = (ticket.id(), ticket.network());
-        Ok(Entered { guard: Guard { gate: self.clone(), ticket: Some(ticket), id, network }, dropped })
+        Ok(Some(Entered { guard: Guard { gate: self.clone(), ticket: Some(ticket), id, network }, dropped }))
     }
 
     /// Asks before a password is looked at; see [`Logins::attempt`].
@@ -167,9 +168,9 @@ impl Guard {
     }
 
     /// See [`Limits::goes_on`].
-    pub fn goes_on(&mut self) {
+    pub fn goes_on(&mut self, now: Duration) {
         if let Some(ticket) = &mut self.ticket {
-            self.gate.lock().limits.goes_on(ticket);
+            self.gate.lock().limits.goes_on(now, ticket);
         }
     }
 }

@@ -91,6 +91,11 @@ impl<T> Turns<T> {
         next.map(|next| next.who)
     }
 
+    /// Whether anybody waits that may go back to a session.
+    pub fn expects(&self) -> bool {
+        !self.returning.is_empty()
+    }
+
     /// Forgets those that have gone.
     pub fn keep(&mut self, is_here: impl Fn(&T) -> bool) {
         self.returning.retain(|waiting| is_here(&waiting.who));
@@ -150,7 +155,7 @@ impl<T> Arrivals<T> {
         }
     }
 
-    /// Somebody wants a new session. `behind`: the store has more to do than it does at once. Who asks for a new one goes
+    /// Somebody wants a new session. `behind`: others go first all the same, or the store has more to do than it does at once. Who asks for a new one goes
     /// back to none.
     pub fn ask(&mut self, now: Duration, login: &mut UnderWay, behind: bool, who: T) -> Asked<T> {
         self.settles(login.returning.take());
@@ -234,7 +239,9 @@ mod tests {
         let mut turns = Turns::new(1, 2);
         assert_eq!(turns.ask(at(0), Class::New, 1), Asked::Go(1));
         assert_eq!(turns.ask(at(0), Class::New, 2), Asked::Waits);
+        assert!(!turns.expects());
         assert_eq!(turns.ask(at(0), Class::Returning, 3), Asked::Waits);
+        assert!(turns.expects());
         assert_eq!(turns.ask(at(0), Class::Returning, 4), Asked::Full);
         turns.keep(|who| *who != 2);
         assert_eq!((turns.waiting(), turns.ask(at(0), Class::New, 5)), (1, Asked::Waits));
