@@ -177,9 +177,11 @@ impl Core {
             Ok(self.put(now, question, None, &mut words, &mut behind))
         } else if own {
             question.at = At::OwnAccount;
-            let answer = self.put(now, question, Some(account), &mut words, &mut behind);
+            let answer = self.put(now, question, Some(&mut *account), &mut words, &mut behind);
             if let Some(party) = b.as_deref_mut() {
                 self.subscribe_here(now, party, &mut words, &mut peer_words);
+                // And what that is answered by itself.
+                self.subscribe_here(now, account, &mut peer_words, &mut words);
             }
             Ok(answer)
         } else {

@@ -27,6 +27,8 @@ pub struct Fetch {
     /// at most so many
     pub limit: usize,
     end: EntryId,
+    /// for which connection of the session
+    epoch: u32,
 }
 
 impl Core {
@@ -52,9 +54,11 @@ impl Core {
         }
         let account = lock.lock();
         let mut stream = session.stream();
+        let epoch = stream.epoch;
         let reading = stream.reading.as_mut()?;
         reading.fetching = true;
-        Some(Fetch { owner: account.owner, from: reading.pos, limit: self.bounds().page, end: account.horizon() })
+        let (owner, from, limit, end) = (account.owner, reading.pos, self.bounds().page, account.horizon());
+        Some(Fetch { owner, from, limit, end, epoch })
     }
 
     /// Entries that were read for a session, ascending. An empty list with an error of the store is the same as no answer:
@@ -63,6 +67,10 @@ impl Core {
         let mut account = lock.lock();
         let account = &mut *account;
         let mut stream = session.stream();
+        // Another connection has the session by now, or none: what was read for it is read again.
+        if stream.epoch != fetch.epoch {
+            return;
+        }
         let Some(reading) = &mut stream.reading else { return };
         // Somebody sent it further back while the page was fetched: the page comes again, behind what is before it.
         if reading.pos < fetch.from {
@@ -98,8 +106,8 @@ impl Core {
                     account.log.hold(entry.id);
                 }
                 stream.push_read(Out::new(stanza, Some(entry.id), role));
-            } else if nobodys && was_given(session, entry, reading.had_to) {
-                // Before a restart it was taken, and the account's cursor had not come so far.
+            } else if log.is_open(entry.id) && was_given(session, entry, reading.had_to) && !stream.has(entry.id) {
+                // Before a restart it was taken, and the account's cursor had not come so far; whoever holds it now is late.
                 account.log.take(entry.id);
             }
         }
@@ -131,8 +139,10 @@ impl Core {
     }
 
     /// A fetch came to nothing: the store could not be read.
-    pub fn unfed(&self, session: &Session) {
-        if let Some(reading) = &mut session.stream().reading {
+    pub fn unfed(&self, session: &Session, fetch: Fetch) {
+        let mut stream = session.stream();
+        let current = stream.epoch == fetch.epoch;
+        if let Some(reading) = stream.reading.as_mut().filter(|_| current) {
             reading.fetching = false;
         }
     }

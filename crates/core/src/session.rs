@@ -292,6 +292,8 @@ pub struct Stream {
     newest_taken: EntryId,
     /// it has let go of what the log has
     hibernates: bool,
+    /// while it hibernates: below this its client has what it let go of
+    awake_from: EntryId,
     /// while it hibernates: from here on the log is to be read as well, for what nobody took
     back_to: Option<EntryId>,
     /// it is back after a restart, and nobody has resumed it yet
@@ -363,6 +365,7 @@ impl Session {
             progress: (u64::MAX, 0),
             newest_taken: 0,
             hibernates: false,
+            awake_from: 0,
             back_to: None,
             restored: false,
             slots: Vec::new(),
@@ -555,6 +558,17 @@ impl Stream {
         self.unacked.iter_mut().chain(held).chain(queued).chain(&mut self.deferred)
     }
 
+    /// Whether it holds this entry.
+    pub(crate) fn has(&mut self, entry: EntryId) -> bool {
+        self.outs().any(|out| out.entry == Some(entry))
+    }
+
+    /// If it holds a copy of this entry, that one is from here on to reach somebody, as a message that was missed.
+    pub(crate) fn owes_its_copy(&mut self, entry: EntryId) -> bool {
+        let copy = self.outs().find(|out| out.entry == Some(entry) && out.role == Role::Extra && !out.sleeps);
+        copy.map(|copy| copy.role = Role::Missed).is_some()
+    }
+
     /// Messages that it was promised and the log does not have.
     pub(crate) fn unlogged(&mut self) -> impl Iterator<Item = &mut Out> {
         self.outs().filter(|out| out.must_be_logged())
@@ -731,10 +745,9 @@ impl Stream {
             Item::Stanza(out) => out.entry,
             Item::Nonza(_) | Item::Enabled(..) => None,
         });
-        let held = self.held.iter().filter_map(|held| held.out.entry);
-        let unacked = self.unacked.iter().filter_map(|out| out.entry);
+        let others = self.outs_held().filter_map(|out| out.entry);
         let reading = self.reading.map(|r| r.pos);
-        queued.chain(held).chain(unacked).chain(reading).min().unwrap_or(horizon).min(horizon)
+        queued.chain(others).chain(reading).min().unwrap_or(horizon).min(horizon)
     }
 
     /// Puts what was held back at the head of the queue, past all judges.

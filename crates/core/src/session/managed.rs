@@ -158,10 +158,12 @@ impl Stream {
             list.shrink_to_fit();
         }
         self.queue.shrink_to_fit();
-        self.had.clear();
+        // What stays is not read again with the rest.
+        self.had = self.outs().filter(|out| !out.sleeps).filter_map(|out| out.entry).collect();
         self.back_to = self.reading.map(|reading| reading.pos);
         self.reading = Some(Reading { pos: first, had_to: first, fetching: false });
         self.hibernates = true;
+        self.awake_from = first;
         self.weigh();
         owed
     }
@@ -171,8 +173,7 @@ impl Stream {
         if !std::mem::take(&mut self.hibernates) {
             return;
         }
-        let unacked = self.unacked.iter().find(|out| out.sleeps).and_then(|out| out.entry);
-        let from = unacked.unwrap_or(self.newest_taken + 1);
+        let from = self.awake_from;
         if let Some(reading) = &mut self.reading {
             reading.pos = reading.pos.max(from);
             reading.had_to = reading.had_to.max(from);
@@ -241,6 +242,7 @@ impl Stream {
             self.weight -= out.stanza.weight();
             if let Some(entry) = out.entry {
                 self.newest_taken = self.newest_taken.max(entry);
+                self.awake_from = if out.sleeps { entry + 1 } else { self.awake_from };
                 entries.push((entry, out.role));
             }
             if let Some(shared) = out.shared {
@@ -281,6 +283,11 @@ impl Stream {
     /// Whether the session can be resumed, also after a crash.
     pub fn is_resumable(&self) -> bool {
         self.managed && self.resumable
+    }
+
+    /// Whether it outlives its connection: its client knows how to come back.
+    pub(crate) fn can_wait(&self) -> bool {
+        self.is_resumable() && self.sm.is_some()
     }
 
     /// The `h` that a client is told after the end: what is on its way to the disk is there before that is.

@@ -117,6 +117,8 @@ pub struct Simulator {
     players: Vec<Player>,
     /// whose client is gone without a word, and whether what it was sent is counted: as [`World::ghosts`]
     ghosts: Vec<(PlayerId, bool)>,
+    /// who ever left a connection without a word
+    haunted: BTreeSet<PlayerId>,
     book: Vec<Message>,
     /// contacts whose subscription was changed, or who were blocked
     touched: BTreeSet<(usize, usize)>,
@@ -169,6 +171,7 @@ pub fn play(plan: &Plan, modules: &'static [&'static Module], secrets: &Arc<Secr
         accounts: Vec::new(),
         players: Vec::new(),
         ghosts: Vec::new(),
+        haunted: BTreeSet::new(),
         book: Vec::new(),
         touched: BTreeSet::new(),
         blocked: BTreeSet::new(),

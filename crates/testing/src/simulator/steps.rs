@@ -273,6 +273,7 @@ impl Simulator {
         }
         self.world.vanish(id);
         self.ghosts.push((id, counted));
+        self.haunted.insert(id);
         if let Some(ghost) = self.world.ghosts.last_mut() {
             ghost.weather.window = ghost.down.len() + r.below(2_000);
             ghost.weather.up_held = r.one_in(2);
@@ -321,7 +322,9 @@ impl Simulator {
         let Some(h) = self.world.clients[id].smacks.as_ref().filter(|s| s.enabled).map(|s| s.received) else { return };
         let name = self.name(id);
         self.note(|| format!("{name} > a {h}"));
-        self.world.clients[id].send(&format!("<a xmlns='urn:xmpp:sm:3' h='{h}'/>"));
+        if self.world.clients[id].is_connected() {
+            self.world.clients[id].send(&format!("<a xmlns='urn:xmpp:sm:3' h='{h}'/>"));
+        }
     }
 
     pub(super) fn presence(&mut self, id: PlayerId, r: &mut Random) {
