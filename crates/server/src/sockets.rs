@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_socket_is_known_by_its_name_or_by_its_address() {
-        let config = Config::default();
+        let config = Config::read(std::path::Path::new(""), String::new(), [], &[]).unwrap();
         let key = |name: &str, address: &str| Key::of(name, address.parse().unwrap(), &config);
         assert_eq!(key("c2s-tls", "192.0.2.1:443"), Some(Key::C2sTls));
         assert_eq!(key("c2s_plain", "127.0.0.1:9"), Some(Key::C2sPlain));

@@ -67,6 +67,7 @@ impl Trying {
                         self.login = Some(shared.rush.login(class));
                     }
                     Err(Busy) => {
+                        self.login = None;
                         shared.runtime.core.counts.one(Count::PutOff);
                         return Admitted::Busy;
                     }
@@ -86,7 +87,7 @@ impl Trying {
                     guard.goes_on(shared.began.elapsed());
                 }
                 Try::Later | Try::Refused => {
-                    self.turn = None;
+                    (self.turn, self.login) = (None, None);
                     shared.runtime.core.counts.one(Count::Throttled);
                     tracing::info!(%peer, "a login is refused: too many failed before");
                     return Admitted::Refused;
