@@ -141,7 +141,10 @@ impl Core {
 
     /// The connection is gone while a stanza waits for an account: it was never read, and its client sends it again.
     pub fn take_back(&self, session: &Session, later: Later) {
-        session.stream().ledger.take_back(later.pending);
+        let mut stream = session.stream();
+        let n = later.pending.0;
+        stream.ledger.take_back(later.pending);
+        stream.dealt_with(n);
     }
 
     fn dispatch(

@@ -39,6 +39,9 @@ pub const MAX_QUEUED_BYTES: usize = 512 * 1024;
 /// After so many stanzas the client is asked how far it is (XEP-0198 §4); after fewer, with the next tick.
 pub(crate) const ASK_AFTER: u32 = 5;
 
+/// Or when this part of what a session may hold waits or is unacknowledged.
+pub(crate) const ASK_PART: usize = 8;
+
 /// So many stanzas may be held back for an inactive client before all are sent.
 pub const MAX_HELD: usize = 256;
 

@@ -10,7 +10,7 @@ use vorpal_proto::element::el;
 use vorpal_proto::ns;
 use vorpal_proto::stanza::{Stanza, Type};
 
-use super::{ASK_AFTER, Item, MAX_QUEUED_BYTES, Management, Out, Reading, Role, SessionId, Stream, Taken};
+use super::{ASK_AFTER, ASK_PART, Item, Management, Out, Reading, Role, SessionId, Stream, Taken};
 use crate::debt::Debt;
 use crate::revive::SessionRow;
 use crate::store::{EntryId, MapId, Row, STORE, Write};
@@ -260,7 +260,7 @@ impl Stream {
 
     /// Whether enough is unacknowledged to ask for it now.
     pub(crate) fn should_ask(&self) -> bool {
-        let heavy = self.weight > MAX_QUEUED_BYTES / 8;
+        let heavy = self.weight > self.max_queued / ASK_PART;
         self.sm.as_ref().is_some_and(|sm| !sm.asked && (sm.unasked >= ASK_AFTER || heavy)) && !self.unacked.is_empty()
     }
 
