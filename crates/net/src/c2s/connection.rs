@@ -23,6 +23,7 @@ use vorpal_proto::sasl::{self, ChannelBindings, Mechanism, PasswordCheck, Verdic
 use vorpal_proto::write::escape_attr;
 
 use super::login::Login;
+use crate::limits::Class;
 
 /// What all connections of a listener share.
 pub struct Settings {
@@ -55,6 +56,8 @@ pub enum Need {
     Tls,
     /// Somebody tries to log in to this account: whether they may try now, tell [`Connection::admitted`].
     Admit(String),
+    /// The client wants a new session: whether it may have one now, tell [`Connection::may_bind`].
+    Bind,
     /// This account must be looked up: tell [`Connection::loaded`].
     Load(BareJid),
     /// This must be run where time may be spent: tell [`Connection::derived`].
@@ -308,6 +311,22 @@ impl Connection {
             State::Login(login) => login.account.is_some(),
             _ => true,
         }
+    }
+
+    /// Of somebody who wants to be admitted: whether the account may have a session to go back to, and whether to try costs
+    /// time, as the account has to be read or a password derived.
+    pub fn prospect(&self) -> (Class, bool) {
+        self.login_prospect()
+    }
+
+    /// Too many try to log in at the same time. The client may try again, and this attempt does not count.
+    pub fn put_off(&mut self) -> Option<Need> {
+        self.login_put_off()
+    }
+
+    /// The new session may be made, or too many want one.
+    pub fn may_bind(&mut self, now: Timestamp, may: bool) -> Option<Need> {
+        self.bind(now, may)
     }
 
     /// Whether the attempt to log in may go on.

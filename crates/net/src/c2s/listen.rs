@@ -13,6 +13,9 @@ use vorpal_core::counts::Count;
 use super::task::{Shared, serve};
 use crate::limits::{ConnectionId, Refusal};
 
+/// How soon a connection asks again that could not come in yet.
+const AGAIN: std::time::Duration = std::time::Duration::from_millis(5);
+
 /// How a connection begins that comes to a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entrance {
@@ -52,7 +55,15 @@ pub async fn listen(shared: Arc<Shared>, listener: TcpListener, entrance: Entran
                 continue;
             }
         };
-        let entered = match shared.gate.admit(shared.began.elapsed(), peer.ip()) {
+        // While too many log in who have just come, others wait in the queue of the system.
+        let admitted = loop {
+            match shared.gate.admit(shared.began.elapsed(), peer.ip()) {
+                Ok(Some(entered)) => break Ok(entered),
+                Ok(None) => tokio::time::sleep(AGAIN).await,
+                Err(refusal) => break Err(refusal),
+            }
+        };
+        let entered = match admitted {
             Ok(entered) => entered,
             Err(refusal) => {
                 shared.runtime.core.counts.one(match refusal {

@@ -27,8 +27,9 @@ use vorpal_runtime::{Runtime, now};
 
 use super::io::Io;
 use super::listen::Place;
-use super::{Connection, Entrance, Need, Settings};
-use crate::limits::{Attempt, Gate, Guard, Throttle};
+use super::trying::{Admitted, Trying};
+use super::{Connection, Entrance, Need, Rush, Settings};
+use crate::limits::{Gate, Guard, Throttle};
 use crate::tls::{Entry, TlsHosts};
 
 /// So much is read at once: a record of TLS, whole.
@@ -54,6 +55,8 @@ pub struct Shared {
     pub tls: Arc<TlsHosts>,
     /// what one network may do
     pub gate: Gate,
+    /// who goes first when many log in at once
+    pub rush: Rush,
     /// where the clock of the limits began
     pub began: Instant,
 }
@@ -223,7 +226,7 @@ async fn log_in(
     let core = shared.runtime.core.clone();
     let Terms { settings, settings_plain, time_to_log_in, traffic } = shared.terms.read().clone();
     let settings = if entrance == Entrance::Plain { settings_plain } else { settings };
-    let deadline = tokio::time::Instant::now() + time_to_log_in;
+    let mut deadline = tokio::time::Instant::now() + time_to_log_in;
     let mut task = Box::new(Task {
         io: Io::Plain(socket),
         connection: Connection::new(core.clone(), settings.clone(), None, bell.clone()),
@@ -243,26 +246,35 @@ async fn log_in(
         let bindings = tokio::time::timeout_at(deadline, task.handshake(&shared, peer, Entry::Direct)).await.ok()??;
         task.connection = Connection::new(core, settings, Some(bindings), bell);
     }
-    let mut attempt = None;
+    let mut trying = Trying::default();
     loop {
         let mut need = Some(task.connection.input(now(), &mut task.input));
         while let Some(next) = need.take() {
             match next {
                 Need::Input | Need::Wait => {}
                 Need::Admit(name) => {
-                    let may = match shared.gate.attempt(shared.began.elapsed(), peer.ip(), &name) {
-                        Attempt::After(delay, pending) => {
-                            attempt = Some(pending);
-                            tokio::time::sleep_until(deadline.min(tokio::time::Instant::now() + delay)).await;
-                            true
-                        }
-                        Attempt::Refused(_) => {
-                            shared.runtime.core.counts.one(Count::Throttled);
-                            tracing::info!(%peer, "a login is refused: too many failed before");
-                            false
-                        }
+                    let began = tokio::time::Instant::now();
+                    let (class, costs) = task.connection.prospect();
+                    let admitted = trying.admit(&shared, &mut task.guard, peer, &name, class, costs).await;
+                    // What it waited for the server does not count.
+                    deadline += began.elapsed();
+                    trying.serve(deadline).await;
+                    let next = match admitted {
+                        Admitted::Dropped => return None,
+                        Admitted::Busy => task.connection.put_off(),
+                        Admitted::Refused => task.connection.admitted(now(), false),
+                        Admitted::Yes => task.connection.admitted(now(), true),
                     };
-                    let next = task.connection.admitted(now(), may);
+                    need = Some(task.go_on(next));
+                }
+                Need::Bind => {
+                    let began = tokio::time::Instant::now();
+                    let may = match &mut trying.login {
+                        Some(login) => shared.rush.session(login).await.is_ok(),
+                        None => true,
+                    };
+                    deadline += began.elapsed();
+                    let next = task.connection.may_bind(now(), may);
                     need = Some(task.go_on(next));
                 }
                 Need::Load(jid) => {
@@ -292,15 +304,15 @@ async fn log_in(
                 }
             }
         }
-        if task.connection.is_authenticated()
-            && let Some(pending) = attempt.take()
-        {
-            shared.gate.succeeded(pending);
-        }
-        if task.connection.is_bound() {
+        // From here on it is the client's time that passes.
+        trying.turn = None;
+        if task.connection.is_authenticated() && trying.succeeded() {
+            // It is no stranger any more, however long it takes until it has a session.
             if !task.guard.logged_in() {
                 return None;
             }
+        }
+        if task.connection.is_bound() {
             return Some(task);
         }
         match task.event(deadline).await {
@@ -396,7 +408,7 @@ impl Task {
             Need::Wait => false,
             Need::Load(jid) => return Err(Rare::Load(jid).into()),
             // Nothing else is needed in a session.
-            Need::Close | Need::Tls | Need::Admit(_) | Need::Derive(_) => return Err(Rare::Finish.into()),
+            Need::Close | Need::Tls | Need::Admit(_) | Need::Bind | Need::Derive(_) => return Err(Rare::Finish.into()),
         };
         if let Some(fetch) = self.connection.hungry() {
             return Err(Rare::Fetch(fetch, reads).into());
