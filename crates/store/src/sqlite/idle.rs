@@ -73,7 +73,7 @@ impl Sqlite {
         self.insert_all("log_peer (owner, peer, id)", by_peer)
     }
 
-    /// Inserts rows of a table that are not there yet. Half the cost of a row is that of the statement around it: so each
+    /// Inserts rows of a table that are not there yet. A quarter of what a row costs is the statement around it: so each
     /// statement has many.
     fn insert_all<const N: usize>(&self, table: &str, rows: impl Iterator<Item = [i64; N]>) -> Sql<()> {
         let row = format!("({})", ["?"; N].join(", "));
