@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use vorpal_proto::datetime::Timestamp;
-use vorpal_proto::stanza::{Kind, Stanza};
+use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::account::{Account, AccountRef};
 use crate::counts::Count;
@@ -48,10 +48,18 @@ impl Waiting {
         self.words.of.as_ref().is_some_and(|of| of.id == session.id)
     }
 
+    /// What it was built on came to nothing: an answer of the account's own that has nothing to write itself.
+    pub(crate) fn falls(&mut self, failure: Failure) {
+        if self.batch.is_none() && matches!(self.words.or_else, OrElse::Bounce(_)) {
+            self.outcome = Some(Done::Failed(failure));
+        }
+    }
+
     /// Takes out what was planned for this session, is not in the log, and should be.
     pub(crate) fn take_unlogged(&mut self, id: SessionId) -> Vec<(Stanza, Targets)> {
         let mut taken = Vec::new();
-        if self.entry.is_some() {
+        // What has failed is not said, and its sender will send it again.
+        if self.entry.is_some() || matches!(self.outcome, Some(Done::Failed(_))) {
             return taken;
         }
         for say in std::mem::take(&mut self.words.says) {
@@ -449,7 +457,12 @@ impl Core {
             }
             Say::Send { to, stanza } => {
                 let Some(session) = account.session(to).cloned() else { return };
-                self.give(now, lock, account, &session, Out::new(stanza, None, Role::Extra), todo);
+                // What has become of a message its sender hears, or loses the stream over it.
+                let is_error = stanza.kind() == Kind::Message && stanza.type_() == Type::Error;
+                let given = self.give(now, lock, account, &session, Out::new(stanza, None, Role::Extra), todo);
+                if is_error && !given {
+                    todo.lagging.push((lock.clone(), session.id));
+                }
             }
             Say::Found { to, stanzas } => {
                 let Some(session) = account.session(to) else { return };
@@ -520,6 +533,12 @@ impl Core {
         let shared = (entry.is_none() && others.len() > 1).then(|| Arc::new(Shared::default()));
         for id in others {
             let Some(session) = account.session(id).cloned() else { continue };
+            // A copy is as good as the message, if somebody has it.
+            if let Some(entry) = entry.filter(|entry| session.stream().owes_its_copy(*entry)) {
+                account.log.hold(entry);
+                given = true;
+                continue;
+            }
             let out = Out::new(stanza.clone(), entry, Role::Missed).since(now).shared(shared.as_ref());
             given |= self.deliver_to(now, lock, account, &session, out, todo);
         }

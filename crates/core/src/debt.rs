@@ -100,6 +100,7 @@ impl Core {
         account.unsaved = true;
         account.troubled = true;
         account.log.stored = 0;
+        account.waiting.iter_mut().for_each(|waiting| waiting.falls(failure));
         for session in &account.sessions {
             session.stream().ledger.rows_failed();
         }

@@ -177,9 +177,11 @@ impl Core {
             Ok(self.put(now, question, None, &mut words, &mut behind))
         } else if own {
             question.at = At::OwnAccount;
-            let answer = self.put(now, question, Some(account), &mut words, &mut behind);
+            let answer = self.put(now, question, Some(&mut *account), &mut words, &mut behind);
             if let Some(party) = b.as_deref_mut() {
                 self.subscribe_here(now, party, &mut words, &mut peer_words);
+                // And what that is answered by itself.
+                self.subscribe_here(now, account, &mut peer_words, &mut words);
             }
             Ok(answer)
         } else {
@@ -229,11 +231,15 @@ impl Core {
         };
         // What is read for is settled when it is answered.
         words.settles = words.settles.filter(|_| !later);
+        // An answer may be of changes that are not committed yet: if they come to nothing, so does it.
+        let built = own && !later && account.last_in_flight().is_some();
         let writes = account.states.is_staged() || b.as_deref().is_some_and(|b| b.states.is_staged());
         words.says.extend(answer.map(|stanza| Say::Send { to: session.id, stanza }));
         words.says.extend(behind);
-        if writes {
+        if writes || built {
             words.or_else = OrElse::Bounce(Box::new(iq));
+        }
+        if writes {
             // RFC 6120 §10.1: what comes next sees what this has changed.
             session.stream().barrier = Some(pending.0);
         }

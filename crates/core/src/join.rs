@@ -5,11 +5,14 @@
 
 use std::sync::Arc;
 
+use vorpal_proto::datetime::Timestamp;
+
 use crate::account::{Account, AccountRef};
 use crate::log::{form, stanza_of, was_given};
 use crate::server::Core;
-use crate::session::{Out, Reading, Session};
+use crate::session::{Out, Reading, Role, Session};
 use crate::store::{Direction, Entry, EntryId, Owner};
+use crate::trace::Step;
 
 /// So many entries are read from the log at a time.
 pub const PAGE: usize = 64;
@@ -24,6 +27,8 @@ pub struct Fetch {
     /// at most so many
     pub limit: usize,
     end: EntryId,
+    /// for which connection of the session
+    epoch: u32,
 }
 
 impl Core {
@@ -49,9 +54,11 @@ impl Core {
         }
         let account = lock.lock();
         let mut stream = session.stream();
+        let epoch = stream.epoch;
         let reading = stream.reading.as_mut()?;
         reading.fetching = true;
-        Some(Fetch { owner: account.owner, from: reading.pos, limit: self.bounds().page, end: account.horizon() })
+        let (owner, from, limit, end) = (account.owner, reading.pos, self.bounds().page, account.horizon());
+        Some(Fetch { owner, from, limit, end, epoch })
     }
 
     /// Entries that were read for a session, ascending. An empty list with an error of the store is the same as no answer:
@@ -60,6 +67,10 @@ impl Core {
         let mut account = lock.lock();
         let account = &mut *account;
         let mut stream = session.stream();
+        // Another connection has the session by now, or none: what was read for it is read again.
+        if stream.epoch != fetch.epoch {
+            return;
+        }
         let Some(reading) = &mut stream.reading else { return };
         // Somebody sent it further back while the page was fetched: the page comes again, behind what is before it.
         if reading.pos < fetch.from {
@@ -88,13 +99,15 @@ impl Core {
             let log = &account.log;
             let nobodys = log.is_open(entry.id) && !log.is_held(entry.id);
             let missed = nobodys && session.priority().is_some_and(|p| p >= 0);
-            if let Some((stanza, role)) = form(account, session, entry, stanza, missed, reading.had_to) {
+            let form = form(account, session, entry, stanza, missed, reading.had_to);
+            self.step_read(account, session, entry, nobodys, form.as_ref().map(|(_, role)| *role));
+            if let Some((stanza, role)) = form {
                 if role.is_owed() {
                     account.log.hold(entry.id);
                 }
                 stream.push_read(Out::new(stanza, Some(entry.id), role));
-            } else if nobodys && was_given(session, entry, reading.had_to) {
-                // Before a restart it was taken, and the account's cursor had not come so far.
+            } else if log.is_open(entry.id) && was_given(session, entry, reading.had_to) && !stream.has(entry.id) {
+                // Before a restart it was taken, and the account's cursor had not come so far; whoever holds it now is late.
                 account.log.take(entry.id);
             }
         }
@@ -113,9 +126,23 @@ impl Core {
         }
     }
 
+    /// Tells those who follow the account what became of an entry that was read for a session.
+    fn step_read(&self, account: &Account, session: &Session, entry: &Entry, nobodys: bool, role: Option<Role>) {
+        self.step(Timestamp::from_millis(0), &account.jid, || {
+            let step = Step { entry: Some(entry.id), ..Step::named("read") }.in_session(session);
+            match role {
+                Some(role) => step.decided("given").because(format!("{role:?}").to_lowercase()),
+                None if nobodys => step.decided("left").because("it is open, and for another"),
+                None => step.decided("left").because("it is taken or held, or for another"),
+            }
+        });
+    }
+
     /// A fetch came to nothing: the store could not be read.
-    pub fn unfed(&self, session: &Session) {
-        if let Some(reading) = &mut session.stream().reading {
+    pub fn unfed(&self, session: &Session, fetch: Fetch) {
+        let mut stream = session.stream();
+        let current = stream.epoch == fetch.epoch;
+        if let Some(reading) = stream.reading.as_mut().filter(|_| current) {
             reading.fetching = false;
         }
     }

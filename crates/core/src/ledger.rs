@@ -73,6 +73,14 @@ impl Ledger {
         Pending(self.entered)
     }
 
+    /// The stanza that was read last is as if it had not been.
+    pub(crate) fn take_back(&mut self, Pending(n): Pending) {
+        debug_assert_eq!(n, self.entered, "something was read behind it");
+        if n == self.entered {
+            self.entered -= 1;
+        }
+    }
+
     /// A stanza is safe.
     pub fn settle(&mut self, Settled(n): Settled) {
         debug_assert!(n > self.settled && n <= self.entered, "{n} was settled twice or never entered");

@@ -39,6 +39,13 @@ pub(crate) struct Sender<'a> {
     pub since: Option<Timestamp>,
 }
 
+impl<'a> Sender<'a> {
+    /// A session, of a stanza that it has just sent.
+    pub fn session(lock: &'a AccountRef, session: &'a Arc<Session>, pending: Pending) -> Sender<'a> {
+        Sender { account: Some(lock), origin: Some((session, pending)), hops: 0, again: false, since: None }
+    }
+}
+
 /// One side of the stretch: whose account, and what its handlers asked for.
 struct SideState<'a> {
     dir: Dir,

@@ -95,6 +95,7 @@ impl Core {
             let epoch = session.attach(wake);
             account.sessions.push(session.clone());
             self.counts.one(Count::Bound);
+            self.step(now, &account.jid, || Step::named("bound").in_session(&session));
             let registry = account.host.registry();
             self.session_event(now, lock, &mut account, &session, &registry.on_bind, &mut todo);
             (session, epoch)
@@ -115,8 +116,9 @@ impl Core {
         let mut todo = Todo::default();
         let known = {
             let mut account = lock.lock();
-            // The counts of a connection that was replaced mean nothing on the next one.
-            if session.epoch() != epoch {
+            // The counts of a connection that was replaced mean nothing on the next one, and a session that is over has none.
+            let over = session.stream().closing.is_some();
+            if over || session.epoch() != epoch {
                 return true;
             }
             let registry = account.host.registry();
@@ -428,6 +430,7 @@ impl Core {
                 Err(_) => false,
                 Ok(entries) => {
                     self.counts.one(if back { Count::Revived } else { Count::Resumed });
+                    self.step(now, &account.jid, || Step::named("resumed").in_session(session));
                     self.took(lock, &mut account, session, &entries);
                     {
                         let mut stream = session.stream();
@@ -472,11 +475,7 @@ impl Core {
         session: &Arc<Session>,
         todo: &mut Todo,
     ) {
-        let resumable = {
-            let stream = session.stream();
-            stream.is_resumable() && stream.sm.is_some()
-        };
-        if !resumable {
+        if !session.stream().can_wait() {
             self.end(now, lock, account, session, Closing::Normal, todo);
             return;
         }
@@ -497,6 +496,7 @@ impl Core {
             self.deadlines.lock().insert((at, account.jid.clone(), session.id));
         }
         self.counts.one(Count::Detached);
+        self.step(now, &account.jid, || Step::named("detached").in_session(session));
         tracing::debug!(session = %session.jid, "detached");
     }
 
@@ -585,12 +585,14 @@ impl Core {
         let Some(session) = account.session(id).cloned().filter(|s| s.is_attached()) else { return };
         tracing::warn!(session = %session.jid, "the client does not read: its connection is closed");
         let old = session.stream().wake.clone();
-        self.detach_locked(now, lock, &mut account, &session, todo);
-        let mut stream = session.stream();
-        if stream.closing.is_none() {
-            stream.closing = Some(Closing::Replaced);
+        if session.stream().can_wait() {
+            self.detach_locked(now, lock, &mut account, &session, todo);
+            session.stream().closing.get_or_insert(Closing::Replaced);
+        } else {
+            // Said with an error: an end without one would answer a client that closes its stream.
+            let error = StreamError::from(StreamCondition::ResourceConstraint).with_text("the client does not read");
+            self.end(now, lock, &mut account, &session, Closing::Error(error), todo);
         }
-        drop(stream);
         if let Some(old) = old {
             old.wake();
         }
@@ -657,6 +659,7 @@ impl Core {
         let writes = if resumable { self.forget_session(account, session.id, &mut words) } else { Vec::new() };
         self.finish(now, &mut [Part { lock, account, words }], None, writes, todo);
         self.counts.one(Count::Ended);
+        self.step(now, &account.jid, || Step::named("ended").in_session(session));
         tracing::debug!(session = %session.jid, "ended");
     }
 

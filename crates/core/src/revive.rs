@@ -258,8 +258,8 @@ pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[(SessionId
         account.states.rows(core.tables.sessions).iter().map(|(id, row)| (*id, row.clone())).collect();
     rows.sort_by_key(|(_, row)| std::cmp::Reverse(row.since));
     for (id, row) in rows {
-        // One that was replaced, and whose rows could not be deleted any more.
-        if account.by_resource(&row.resource).is_some() {
+        // One that was replaced or gave way, and whose rows could not be deleted any more.
+        if account.by_resource(&row.resource).is_some() || account.sessions.len() >= core.bounds().sessions {
             account.gone.push(id);
             continue;
         }

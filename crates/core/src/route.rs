@@ -122,11 +122,29 @@ impl Core {
 
     /// The account that a stanza waits for cannot be read: its sender is told.
     pub fn give_up(&self, now: Timestamp, lock: &AccountRef, session: &Arc<Session>, later: Later) {
-        let stanza = later.stanza;
-        let answer = stanza.is_answerable().then(|| stanza.error(&StanzaError::internal_server_error()));
+        let Later { pending, stanza, .. } = later;
+        let error = StanzaError::internal_server_error();
         let mut todo = Todo::default();
-        self.answer(now, lock, session, later.pending, answer, &mut todo);
+        match (stanza.kind(), stanza.head.to.clone()) {
+            // Its error is promised as it was.
+            (Kind::Message, Some(to)) => {
+                let sender = Sender::session(lock, session, pending);
+                self.stretch(now, &sender, Err(error), &to, stanza, &mut todo);
+            }
+            _ => {
+                let answer = stanza.is_answerable().then(|| stanza.error(&error));
+                self.answer(now, lock, session, pending, answer, &mut todo);
+            }
+        }
         self.run_todo(now, todo);
+    }
+
+    /// The connection is gone while a stanza waits for an account: it was never read, and its client sends it again.
+    pub fn take_back(&self, session: &Session, later: Later) {
+        let mut stream = session.stream();
+        let n = later.pending.0;
+        stream.ledger.take_back(later.pending);
+        stream.dealt_with(n);
     }
 
     fn dispatch(
@@ -166,13 +184,7 @@ impl Core {
         let at_host = destination == Destination::Host;
         match stanza.kind() {
             Kind::Message => {
-                let sender = Sender {
-                    account: Some(lock),
-                    origin: Some((session, pending)),
-                    hops: 0,
-                    again: false,
-                    since: None,
-                };
+                let sender = Sender::session(lock, session, pending);
                 let receiver = peer.as_ref().ok_or_else(|| refusal.unwrap_or_else(StanzaError::service_unavailable));
                 self.stretch(now, &sender, receiver, &to, stanza, todo);
             }
@@ -321,10 +333,10 @@ impl Core {
 }
 
 /// The number of a stanza that a connection has read. None if another connection has the session by now: that one has
-/// maybe said `h` already, and its client sends the stanza again.
+/// maybe said `h` already, and its client sends the stanza again. Nor if the session is over: contacts saw it go.
 fn enter(session: &Session, epoch: u32) -> Option<Pending> {
     let mut stream = session.stream();
-    (stream.epoch == epoch).then(|| stream.ledger.enter())
+    (stream.epoch == epoch && stream.closing.is_none()).then(|| stream.ledger.enter())
 }
 
 #[cfg(test)]

@@ -39,6 +39,9 @@ pub const MAX_QUEUED_BYTES: usize = 512 * 1024;
 /// After so many stanzas the client is asked how far it is (XEP-0198 §4); after fewer, with the next tick.
 pub(crate) const ASK_AFTER: u32 = 5;
 
+/// Or when this part of what a session may hold waits or is unacknowledged.
+pub(crate) const ASK_PART: usize = 8;
+
 /// So many stanzas may be held back for an inactive client before all are sent.
 pub const MAX_HELD: usize = 256;
 
@@ -292,6 +295,10 @@ pub struct Stream {
     newest_taken: EntryId,
     /// it has let go of what the log has
     hibernates: bool,
+    /// while it hibernates: below this its client has what it let go of
+    awake_from: EntryId,
+    /// while it hibernates: from here on the log is to be read as well, for what nobody took
+    back_to: Option<EntryId>,
     /// it is back after a restart, and nobody has resumed it yet
     restored: bool,
     slots: Vec<Option<Box<dyn Any + Send>>>,
@@ -361,6 +368,8 @@ impl Session {
             progress: (u64::MAX, 0),
             newest_taken: 0,
             hibernates: false,
+            awake_from: 0,
+            back_to: None,
             restored: false,
             slots: Vec::new(),
             max_queued: bounds.queued,
@@ -524,6 +533,10 @@ impl Stream {
     /// From here on, or from further back if it reads already, the session reads the log. `horizon` is the id below which
     /// nothing waits for its commit.
     pub(crate) fn read_from(&mut self, from: EntryId, horizon: EntryId) {
+        if self.hibernates {
+            self.back_to = Some(self.back_to.map_or(from, |before| before.min(from)));
+            return;
+        }
         match &mut self.reading {
             None => self.reading = Some(Reading { pos: from, had_to: horizon, fetching: false }),
             Some(reading) if from < reading.pos => {
@@ -546,6 +559,17 @@ impl Stream {
         });
         let held = self.held.iter_mut().map(|held| &mut held.out);
         self.unacked.iter_mut().chain(held).chain(queued).chain(&mut self.deferred)
+    }
+
+    /// Whether it holds this entry.
+    pub(crate) fn has(&mut self, entry: EntryId) -> bool {
+        self.outs().any(|out| out.entry == Some(entry))
+    }
+
+    /// If it holds a copy of this entry, that one is from here on to reach somebody, as a message that was missed.
+    pub(crate) fn owes_its_copy(&mut self, entry: EntryId) -> bool {
+        let copy = self.outs().find(|out| out.entry == Some(entry) && out.role == Role::Extra && !out.sleeps);
+        copy.map(|copy| copy.role = Role::Missed).is_some()
     }
 
     /// Messages that it was promised and the log does not have.
@@ -724,10 +748,9 @@ impl Stream {
             Item::Stanza(out) => out.entry,
             Item::Nonza(_) | Item::Enabled(..) => None,
         });
-        let held = self.held.iter().filter_map(|held| held.out.entry);
-        let unacked = self.unacked.iter().filter_map(|out| out.entry);
+        let others = self.outs_held().filter_map(|out| out.entry);
         let reading = self.reading.map(|r| r.pos);
-        queued.chain(held).chain(unacked).chain(reading).min().unwrap_or(horizon).min(horizon)
+        queued.chain(others).chain(reading).min().unwrap_or(horizon).min(horizon)
     }
 
     /// Puts what was held back at the head of the queue, past all judges.

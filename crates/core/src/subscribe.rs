@@ -62,8 +62,10 @@ impl Core {
             words.says.push(Say::Send { to: session.id, stanza: stanza.error(&error).to(session.jid.clone()) });
         } else {
             words.or_else = OrElse::Bounce(Box::new(stanza.clone().from(session.jid.clone())));
-            if let Some(account) = b.as_deref_mut() {
-                self.run_inbound(now, account, &stanza, kind, &mut contact_words);
+            if let Some(contact) = b.as_deref_mut() {
+                self.run_inbound(now, contact, &stanza, kind, &mut contact_words);
+                // An answer that comes by itself must not be lost behind a commit that both rosters rest on.
+                self.subscribe_here(now, account, &mut contact_words, &mut words);
             }
         }
         let mut parts: SmallVec<[Part<'_>; 2]> = SmallVec::new();

@@ -240,13 +240,14 @@ impl Link {
             if fits > 0 {
                 self.connection.written();
             }
+            if self.connection.is_over() {
+                self.finish(now);
+                return true;
+            }
             if !self.unsaid {
                 return any;
             }
             self.unsaid = self.connection.output(&mut self.output, WRITE);
-            if self.output.is_empty() && self.connection.is_over() {
-                self.finish(now);
-            }
         }
     }
 

@@ -10,7 +10,7 @@ use vorpal_proto::element::el;
 use vorpal_proto::ns;
 use vorpal_proto::stanza::{Stanza, Type};
 
-use super::{ASK_AFTER, Item, MAX_QUEUED_BYTES, Management, Out, Reading, Role, SessionId, Stream, Taken};
+use super::{ASK_AFTER, ASK_PART, Item, Management, Out, Reading, Role, SessionId, Stream, Taken};
 use crate::debt::Debt;
 use crate::revive::SessionRow;
 use crate::store::{EntryId, MapId, Row, STORE, Write};
@@ -126,8 +126,8 @@ impl Stream {
     }
 
     /// Lets go of what the log has: without a connection a session holds the numbers of what it sent, and nothing more of it. The
-    /// log is read again from the first that was not acknowledged. Gives the entries it no longer holds. `horizon` is the id
-    /// below which all is committed.
+    /// log is read again from the first that was not acknowledged. Gives the entries it no longer holds for itself or others.
+    /// `horizon` is the id below which all is committed.
     ///
     /// Nothing is let go of where that would change the order, or give something twice: where entries were not sent in
     /// the order of the log.
@@ -139,7 +139,12 @@ impl Stream {
         let entries: Vec<EntryId> = self.outs().filter(|out| comes_again(out)).filter_map(|out| out.entry).collect();
         let ascends = entries.is_sorted_by(|a, b| a < b);
         let (Some(first), Some(last)) = (entries.first().copied(), entries.last().copied()) else { return entries };
-        if !ascends || last >= horizon || first <= self.newest_taken {
+        // A copy is somebody else's to hold.
+        let owed =
+            self.outs().filter(|out| comes_again(out) && out.role.is_owed()).filter_map(|out| out.entry).collect();
+        // It has something that the log has behind what it has yet to read.
+        let ahead = self.reading.is_some_and(|reading| last >= reading.pos.max(reading.had_to));
+        if !ascends || ahead || last >= horizon || first <= self.newest_taken {
             return Vec::new();
         }
         for out in self.unacked.iter_mut().filter(|out| comes_again(out)) {
@@ -153,11 +158,14 @@ impl Stream {
             list.shrink_to_fit();
         }
         self.queue.shrink_to_fit();
-        self.had.clear();
+        // What stays is not read again with the rest.
+        self.had = self.outs().filter(|out| !out.sleeps).filter_map(|out| out.entry).collect();
+        self.back_to = self.reading.map(|reading| reading.pos);
         self.reading = Some(Reading { pos: first, had_to: first, fetching: false });
         self.hibernates = true;
+        self.awake_from = first;
         self.weigh();
-        entries
+        owed
     }
 
     /// The other way: what was not acknowledged when the session slept is read from the log.
@@ -165,12 +173,13 @@ impl Stream {
         if !std::mem::take(&mut self.hibernates) {
             return;
         }
-        let unacked = self.unacked.iter().find(|out| out.sleeps).and_then(|out| out.entry);
-        let from = unacked.unwrap_or(self.newest_taken + 1);
+        let from = self.awake_from;
         if let Some(reading) = &mut self.reading {
-            // Somebody may have sent it further back, for what nobody took.
-            reading.pos = if reading.pos == reading.had_to { from.max(reading.pos) } else { reading.pos };
+            reading.pos = reading.pos.max(from);
             reading.had_to = reading.had_to.max(from);
+        }
+        if let Some((back, reading)) = self.back_to.take().zip(self.reading) {
+            self.read_from(back, reading.had_to);
         }
         self.unacked.retain(|out| !out.sleeps);
     }
@@ -217,12 +226,14 @@ impl Stream {
     pub(crate) fn acked(&mut self, h: u32) -> Result<Vec<Taken>, u64> {
         let Some(sm) = &mut self.sm else { return Ok(Vec::new()) };
         let newly = h.wrapping_sub(sm.acked as u32) as usize;
-        if newly > self.unacked.iter().filter(|out| out.counted).count() {
+        // Who speaks of counts has read `<enabled/>`, and with it what was sent before and not counted.
+        let uncounted = self.unacked.iter().take_while(|out| !out.counted).count();
+        if newly > self.unacked.len() - uncounted {
             return Err(sm.sent);
         }
         sm.acked += newly as u64;
         sm.asked = false;
-        Ok(self.take(newly))
+        Ok(self.take(uncounted + newly))
     }
 
     fn take(&mut self, count: usize) -> Vec<Taken> {
@@ -231,6 +242,7 @@ impl Stream {
             self.weight -= out.stanza.weight();
             if let Some(entry) = out.entry {
                 self.newest_taken = self.newest_taken.max(entry);
+                self.awake_from = if out.sleeps { entry + 1 } else { self.awake_from };
                 entries.push((entry, out.role));
             }
             if let Some(shared) = out.shared {
@@ -248,7 +260,7 @@ impl Stream {
 
     /// Whether enough is unacknowledged to ask for it now.
     pub(crate) fn should_ask(&self) -> bool {
-        let heavy = self.weight > MAX_QUEUED_BYTES / 8;
+        let heavy = self.weight > self.max_queued / ASK_PART;
         self.sm.as_ref().is_some_and(|sm| !sm.asked && (sm.unasked >= ASK_AFTER || heavy)) && !self.unacked.is_empty()
     }
 
@@ -271,6 +283,11 @@ impl Stream {
     /// Whether the session can be resumed, also after a crash.
     pub fn is_resumable(&self) -> bool {
         self.managed && self.resumable
+    }
+
+    /// Whether it outlives its connection: its client knows how to come back.
+    pub(crate) fn can_wait(&self) -> bool {
+        self.is_resumable() && self.sm.is_some()
     }
 
     /// The `h` that a client is told after the end: what is on its way to the disk is there before that is.

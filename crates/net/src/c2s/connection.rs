@@ -270,7 +270,7 @@ impl Connection {
         let State::Bound(bound) = &self.state else { return };
         match entries {
             Some(entries) => self.core.fed(&bound.lock, &bound.session, fetch, entries),
-            None => self.core.unfed(&bound.session),
+            None => self.core.unfed(&bound.session, fetch),
         }
     }
 
@@ -349,6 +349,10 @@ impl Connection {
     /// The socket is gone, however that came.
     pub fn gone(&mut self, now: Timestamp) {
         if let State::Bound(bound) = std::mem::replace(&mut self.state, State::Closed) {
+            // Whoever resumes waits for what was read, and nobody will go on with this.
+            if let Some(later) = bound.later {
+                self.core.take_back(&bound.session, later);
+            }
             self.core.detach(now, &bound.lock, &bound.session, bound.epoch);
         }
     }

@@ -92,9 +92,10 @@ impl Simulator {
         if !right {
             return Err(wrong("nobody_gets_what_is_for_others", format!("{name} got a copy of {number}")));
         }
-        if let Some(message) = self.book.get_mut(number as usize).filter(|_| !error) {
-            // A copy counts as the message; of one to oneself also that of what was sent.
-            message.received |= message.to == Some(own);
+        if let Some(message) = self.book.get_mut(number as usize) {
+            // A copy counts as the message; of one to oneself also that of what was sent. So does one of the error.
+            message.received |= !error && message.to == Some(own);
+            message.bounced |= error && received;
         }
         let copies = self.book.get(number as usize).map_or(1, |message| message.copies);
         let excused = copies > 1 || self.may_come_twice(number);
@@ -166,8 +167,10 @@ impl Simulator {
 
     /// It has its session again: then nobody was told that it went.
     pub(super) fn nobody_sees_a_session_blink(&self, id: PlayerId) -> Check {
-        let life = self.players[id].life;
-        if !self.blinked.contains(&(id, life)) {
+        let player = &self.players[id];
+        // One that ended, and whose rows the disk did not delete, is back after a crash.
+        let undead = self.taste.failures && player.crashes > 0;
+        if undead || !self.blinked.contains(&(id, player.life)) {
             return Ok(());
         }
         let name = self.name(id);

@@ -49,10 +49,19 @@ impl Simulator {
     fn element(&mut self, id: PlayerId, element: &Element) -> Check {
         let name = self.name(id);
         let closing = matches!(self.players[id].phase, Phase::Closing);
-        if closing && element.is(ns::STREAM, "error") && element.has(ns::STREAM_ERROR, "resource-constraint") {
-            // Something could not be stored: the end that follows says nothing of what was handled.
+        let allowed = closing || self.taste.tiny;
+        if allowed && element.is(ns::STREAM, "error") && element.has(ns::STREAM_ERROR, "resource-constraint") {
+            // Something could not be stored, or it was told too much at once: the end says nothing of what was handled.
             self.note(|| format!("{name} is told that not everything was handled"));
             self.players[id].unacked.clear();
+            self.players[id].phase = Phase::Closing;
+            return Ok(());
+        }
+        if self.haunted.contains(&id) && element.is(ns::STREAM, "error") && element.has(ns::STREAM_ERROR, "conflict") {
+            // What it had sent on a connection that it has given up binds its resource, later than it did itself.
+            self.note(|| format!("{name} is replaced by its own ghost"));
+            self.players[id].unacked.clear();
+            self.players[id].phase = Phase::Closing;
             return Ok(());
         }
         if element.is(ns::STREAM, "error") {
@@ -86,7 +95,9 @@ impl Simulator {
                 } else {
                     // Too many sessions: it comes again later.
                     self.note(|| format!("{name} gets no session"));
-                    self.world.cut(id);
+                    if let Some(mut link) = self.world.clients[id].link.take() {
+                        link.connection.gone(self.world.now);
+                    }
                     self.lost(id);
                 }
             }

@@ -40,15 +40,19 @@ mod steps;
 pub mod taste;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use vorpal_core::module::Module;
 use vorpal_core::store::{Kind, LogQuery};
+use vorpal_core::trace::{Step, Trace};
+use vorpal_proto::jid::BareJid;
 use vorpal_store::memory::{Disk, Fault};
 
 use crate::disk::Medium;
+use crate::link::Bell;
 use crate::random::Random;
 use crate::world::{HOST, Secrets, Setup, World};
 use book::{Message, ids_in};
@@ -73,6 +77,8 @@ pub struct Plan {
     pub steps: usize,
     /// these do not
     pub skip: BTreeSet<usize>,
+    /// what the server decides is told in the story
+    pub traced: bool,
 }
 
 /// Something does not hold.
@@ -111,6 +117,8 @@ pub struct Simulator {
     players: Vec<Player>,
     /// whose client is gone without a word, and whether what it was sent is counted: as [`World::ghosts`]
     ghosts: Vec<(PlayerId, bool)>,
+    /// who ever left a connection without a word
+    haunted: BTreeSet<PlayerId>,
     book: Vec<Message>,
     /// contacts whose subscription was changed, or who were blocked
     touched: BTreeSet<(usize, usize)>,
@@ -131,13 +139,15 @@ pub struct Simulator {
     /// what was found where nobody could be told at once
     found: Option<Wrong>,
     log: Vec<String>,
+    /// what follows the accounts
+    traces: Vec<Trace>,
 }
 
 fn wrong(rule: &'static str, why: impl Into<String>) -> Wrong {
     Wrong { rule, why: why.into(), step: None, story: Vec::new() }
 }
 
-/// Plays a run.
+/// Plays a run. A panic is wrong as well.
 ///
 /// # Errors
 /// What does not hold, with the story that led to it.
@@ -161,6 +171,7 @@ pub fn play(plan: &Plan, modules: &'static [&'static Module], secrets: &Arc<Secr
         accounts: Vec::new(),
         players: Vec::new(),
         ghosts: Vec::new(),
+        haunted: BTreeSet::new(),
         book: Vec::new(),
         touched: BTreeSet::new(),
         blocked: BTreeSet::new(),
@@ -174,15 +185,32 @@ pub fn play(plan: &Plan, modules: &'static [&'static Module], secrets: &Arc<Secr
         settled: 0,
         found: None,
         log: Vec::new(),
+        traces: Vec::new(),
     };
-    match simulator.run() {
+    let end = catch_unwind(AssertUnwindSafe(|| simulator.run())).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?");
+        Err(wrong("nothing_panics", text))
+    });
+    match end {
         Ok(()) => Ok(Tally {
             messages: simulator.book.len(),
             crashes: simulator.crashes as usize,
             resumptions: simulator.resumptions,
         }),
-        Err(wrong) => Err(Wrong { story: std::mem::take(&mut simulator.log), ..wrong }),
+        Err(wrong) => {
+            simulator.tell_steps();
+            Err(Wrong { story: std::mem::take(&mut simulator.log), ..wrong })
+        }
     }
+}
+
+/// A step in one line.
+fn brief(step: &Step) -> String {
+    let text = format!("{step:?}");
+    let parts = text.trim_start_matches("Step { ").trim_end_matches(" }").split(", ");
+    let said = parts.filter(|part| !part.ends_with(": None") && !part.ends_with(": []") && !part.starts_with("at: "));
+    said.collect::<Vec<_>>().join(", ").replace("Some(", "").replace([')', '"'], "")
 }
 
 impl Simulator {
@@ -199,6 +227,7 @@ impl Simulator {
                 self.players.push(Player::new(at, base));
             }
         }
+        self.follow();
         self.befriend()?;
         if let Medium::Memory(disk) = self.world.medium() {
             self.settled = disk.commits();
@@ -224,6 +253,10 @@ impl Simulator {
             for (at, id) in first.iter().enumerate() {
                 for other in (0..self.accounts.len()).filter(|other| *other != at) {
                     let to = self.bare(other);
+                    if self.players[*id].is_away() {
+                        self.connect(*id, &mut Random::new(0));
+                        self.rest()?;
+                    }
                     self.send(*id, format!("<presence type='{kind}' to='{to}'/>"), None);
                     self.rest()?;
                 }
@@ -233,7 +266,27 @@ impl Simulator {
     }
 
     fn note(&mut self, what: impl FnOnce() -> String) {
+        self.tell_steps();
         self.log.push(what());
+    }
+
+    /// What the server decides is told from here on, if it is to be.
+    fn follow(&mut self) {
+        if !self.plan.traced {
+            return;
+        }
+        let jids: Vec<BareJid> =
+            (0..self.accounts.len()).map(|at| self.bare(at).parse().expect("an address")).collect();
+        let follow = |jid| self.world.core().trace(jid, Arc::new(Bell::default())).expect("there is room for all");
+        self.traces = jids.into_iter().map(follow).collect();
+    }
+
+    fn tell_steps(&mut self) {
+        for (at, trace) in self.traces.iter().enumerate() {
+            let of = &self.accounts[at].0;
+            let steps = trace.take().0.into_iter().map(|step| format!("    {of}: {}", brief(&step)));
+            self.log.extend(steps);
+        }
     }
 
     fn name(&self, id: PlayerId) -> String {
@@ -316,7 +369,10 @@ impl Simulator {
             Medium::Sqlite(_) => 0,
         };
         let forget = forget.min(since as usize);
+        self.tell_steps();
+        self.traces.clear();
         self.world.lose_power(forget);
+        self.follow();
         self.look_for_homes();
         for id in lost {
             self.lost(id);

@@ -1,28 +1,15 @@
 //! A shorter story with the same end: the run is played again without some of its steps.
 
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use vorpal_core::module::Module;
 
-use super::{Plan, Tally, Wrong, play, wrong};
+use super::{Plan, Wrong, play};
 use crate::world::Secrets;
 
 /// So often a run is played again at most.
 const TRIES: usize = 600;
-
-/// Plays a run; a panic is wrong as well.
-///
-/// # Errors
-/// What does not hold.
-pub fn judge(plan: &Plan, modules: &'static [&'static Module], secrets: &Arc<Secrets>) -> Result<Tally, Wrong> {
-    catch_unwind(AssertUnwindSafe(|| play(plan, modules, secrets))).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?");
-        Err(wrong("nothing_panics", text))
-    })
-}
 
 /// A run that fails by the same rule, with as few steps as can be found quickly.
 pub fn shrink(plan: &Plan, first: Wrong, modules: &'static [&'static Module], secrets: &Arc<Secrets>) -> (Plan, Wrong) {
@@ -45,7 +32,7 @@ pub fn shrink(plan: &Plan, first: Wrong, modules: &'static [&'static Module], se
             tries += 1;
             let mut plan = best.clone();
             plan.skip.extend(cut);
-            if let Err(wrong) = judge(&plan, modules, secrets)
+            if let Err(wrong) = play(&plan, modules, secrets)
                 && wrong.rule == last.rule
             {
                 if let Some(step) = wrong.step {

@@ -273,6 +273,7 @@ impl Simulator {
         }
         self.world.vanish(id);
         self.ghosts.push((id, counted));
+        self.haunted.insert(id);
         if let Some(ghost) = self.world.ghosts.last_mut() {
             ghost.weather.window = ghost.down.len() + r.below(2_000);
             ghost.weather.up_held = r.one_in(2);
@@ -321,7 +322,9 @@ impl Simulator {
         let Some(h) = self.world.clients[id].smacks.as_ref().filter(|s| s.enabled).map(|s| s.received) else { return };
         let name = self.name(id);
         self.note(|| format!("{name} > a {h}"));
-        self.world.clients[id].send(&format!("<a xmlns='urn:xmpp:sm:3' h='{h}'/>"));
+        if self.world.clients[id].is_connected() {
+            self.world.clients[id].send(&format!("<a xmlns='urn:xmpp:sm:3' h='{h}'/>"));
+        }
     }
 
     pub(super) fn presence(&mut self, id: PlayerId, r: &mut Random) {
@@ -400,14 +403,18 @@ impl Simulator {
         self.send(id, format!("<message to='{to}' type='{kind}' id='{number}'>{payload}</message>"), Some(number));
     }
 
-    /// A stanza.
+    /// A stanza. If the connection is gone, and the client does not know yet, it is written into nothing.
     pub(super) fn send(&mut self, id: PlayerId, xml: String, message: Option<u64>) {
-        self.world.clients[id].send(&xml);
+        let here = self.world.clients[id].is_connected();
+        if here {
+            self.world.clients[id].send(&xml);
+        }
         self.orders += 1;
+        let player = &mut self.players[id];
         if let Some(message) = message.and_then(|number| self.book.get_mut(number as usize)) {
             message.order = self.orders;
+            message.excused |= !here && !player.counting;
         }
-        let player = &mut self.players[id];
         if player.counting {
             player.sent += 1;
             player.unacked.push(Unacked { number: player.sent, xml, message });
