@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::ns;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::account::{Account, AccountRef};
@@ -457,12 +458,7 @@ impl Core {
             }
             Say::Send { to, stanza } => {
                 let Some(session) = account.session(to).cloned() else { return };
-                // What has become of a message its sender hears, or loses the stream over it.
-                let is_error = stanza.kind() == Kind::Message && stanza.type_() == Type::Error;
-                let given = self.give(now, lock, account, &session, Out::new(stanza, None, Role::Extra), todo);
-                if is_error && !given {
-                    todo.lagging.push((lock.clone(), session.id));
-                }
+                self.give(now, lock, account, &session, Out::new(stanza, None, Role::Extra), todo);
             }
             Say::Found { to, stanzas } => {
                 let Some(session) = account.session(to) else { return };
@@ -582,7 +578,13 @@ impl Core {
         out: Out,
         todo: &mut Todo,
     ) -> bool {
-        let (entry, role, kind) = (out.entry, out.role, out.stanza.kind());
+        let (entry, role) = (out.entry, out.role);
+        // What has become of a message or a question its sender hears, or loses the stream over it.
+        let must_hear = match out.stanza.kind() {
+            Kind::Iq => true,
+            Kind::Message => out.stanza.type_() == Type::Error && !out.stanza.has_any(ns::CARBONS),
+            Kind::Presence => false,
+        };
         let step = self.is_traced().then(|| Step { entry, ..Step::of("given", &out.stanza).in_session(session) });
         let pushed = session.push(out);
         if let Some(step) = step {
@@ -606,7 +608,7 @@ impl Core {
             Pushed::Left => true,
             Pushed::Full => {
                 // At the bound: a copy is left out, and what must not be lost ends the connection.
-                if role.is_owed() || kind == Kind::Iq {
+                if role.is_owed() || must_hear {
                     todo.lagging.push((lock.clone(), session.id));
                 }
                 false

@@ -111,12 +111,13 @@ impl Connection {
     ) -> Connection {
         let framer = Framer::new(settings.max_before_login);
         let secure = bindings.is_some();
+        let login = Box::new(Login::new(&core, bindings.unwrap_or_default()));
         Connection {
             core,
             settings,
             host: None,
             context: StreamContext::default(),
-            state: State::Login(Box::new(Login::new(bindings.unwrap_or_default()))),
+            state: State::Login(login),
             wake,
             secure,
             framer,
@@ -231,7 +232,7 @@ impl Connection {
     pub fn secured(&mut self, bindings: ChannelBindings) {
         self.secure = true;
         self.restart();
-        self.state = State::Login(Box::new(Login::new(bindings)));
+        self.state = State::Login(Box::new(Login::new(&self.core, bindings)));
     }
 
     /// The account that was needed was looked up, or could not be: the store failed.
