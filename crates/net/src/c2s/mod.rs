@@ -3,7 +3,6 @@
 //! [`Connection`] is a machine without a socket: bytes in, bytes out, and a word on what it needs. The task around it, and
 //! the simulator, do the rest.
 
-mod bell;
 mod bound;
 mod connection;
 mod listen;

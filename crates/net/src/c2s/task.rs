@@ -10,20 +10,20 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, rustls::server::Acceptor};
 use vorpal_core::counts::{Count, Counts};
+use vorpal_core::session::Wake;
 use vorpal_proto::error::{StreamCondition, StreamError};
 use vorpal_runtime::{Runtime, now};
 
-use super::bell::{Bell, wake_together};
 use super::{Connection, Entrance, Need, Settings};
 use crate::limits::{Attempt, Gate, Guard, Throttle};
 use crate::tls::{Entry, TlsHosts};
@@ -66,6 +66,36 @@ pub struct Terms {
     pub time_to_log_in: Duration,
     /// how many bytes of one client are read in a second, and at once
     pub traffic: (NonZeroU32, u32),
+}
+
+/// Wakes the task of a connection.
+#[derive(Default)]
+struct Bell(Mutex<(bool, Option<Waker>)>);
+
+impl Wake for Bell {
+    fn wake(&self) {
+        let waker = {
+            let mut bell = self.0.lock();
+            bell.0 = true;
+            bell.1.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Bell {
+    fn poll(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut bell = self.0.lock();
+        if std::mem::take(&mut bell.0) {
+            return Poll::Ready(());
+        }
+        if bell.1.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+            bell.1 = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
 }
 
 enum Io {
@@ -278,7 +308,7 @@ async fn bound(shared: &Arc<Shared>, task: &mut Task) {
     let mut resting = None;
     loop {
         let mut reads = true;
-        match wake_together(|| task.connection.input(now(), &mut task.input)) {
+        match task.connection.input(now(), &mut task.input) {
             Need::Input => {
                 if task.input.is_empty() {
                     task.input = BytesMut::new();
