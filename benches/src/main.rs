@@ -6,6 +6,7 @@
 //! says what costs what.
 
 mod paths;
+mod store;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

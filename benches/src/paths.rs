@@ -13,6 +13,8 @@ use vorpal_proto::scan::scan;
 use vorpal_testing::disk::Store;
 use vorpal_testing::world::{ClientId, World};
 
+use crate::store;
+
 /// One path. Only `run` is measured; `prepare` comes before each, `clean` after it.
 pub trait Run {
     /// Makes what the next run needs.
@@ -60,6 +62,18 @@ pub const PATHS: &[Path] = &[
         text: "presence to 20 contacts: from the queues to bytes",
         exists: always,
         make: presence_pull,
+    },
+    Path {
+        name: "store-archived",
+        text: "the writer: 20 archived messages in a commit",
+        exists: always,
+        make: store::archived,
+    },
+    Path {
+        name: "store-managed",
+        text: "the writer: 20 managed messages in a commit",
+        exists: always,
+        make: store::managed,
     },
     Path { name: "entry", text: "ten entries of the log: their form for a session", exists: always, make: entry },
 ];

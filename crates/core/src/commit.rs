@@ -12,12 +12,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::ns;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::account::{Account, AccountRef};
 use crate::counts::Count;
 use crate::debt::Debt;
 use crate::ledger::{Pending, Settled, never_promised};
+use crate::lists::{give_back, push_one};
 use crate::log::copy_of;
 use crate::plan::Targets;
 use crate::reading::Asked;
@@ -219,7 +221,7 @@ impl Core {
                 Some(done) if part.account.waiting.is_empty() => {
                     self.say(now, part.lock, part.account, next, done, todo);
                 }
-                _ => part.account.waiting.push_back(next),
+                _ => push_one(&mut part.account.waiting, next),
             }
         }
     }
@@ -364,9 +366,7 @@ impl Core {
             let Some(next) = account.waiting.pop_front() else { return };
             self.say(now, lock, account, next, done, todo);
         }
-        if account.waiting.is_empty() && account.waiting.capacity() > 16 {
-            account.waiting.shrink_to(0);
-        }
+        give_back(&mut account.waiting);
     }
 
     fn say(
@@ -457,12 +457,7 @@ impl Core {
             }
             Say::Send { to, stanza } => {
                 let Some(session) = account.session(to).cloned() else { return };
-                // What has become of a message its sender hears, or loses the stream over it.
-                let is_error = stanza.kind() == Kind::Message && stanza.type_() == Type::Error;
-                let given = self.give(now, lock, account, &session, Out::new(stanza, None, Role::Extra), todo);
-                if is_error && !given {
-                    todo.lagging.push((lock.clone(), session.id));
-                }
+                self.give(now, lock, account, &session, Out::new(stanza, None, Role::Extra), todo);
             }
             Say::Found { to, stanzas } => {
                 let Some(session) = account.session(to) else { return };
@@ -582,7 +577,13 @@ impl Core {
         out: Out,
         todo: &mut Todo,
     ) -> bool {
-        let (entry, role, kind) = (out.entry, out.role, out.stanza.kind());
+        let (entry, role) = (out.entry, out.role);
+        // What has become of a message or a question its sender hears, or loses the stream over it.
+        let must_hear = match out.stanza.kind() {
+            Kind::Iq => true,
+            Kind::Message => out.stanza.type_() == Type::Error && !out.stanza.has_any(ns::CARBONS),
+            Kind::Presence => false,
+        };
         let step = self.is_traced().then(|| Step { entry, ..Step::of("given", &out.stanza).in_session(session) });
         let pushed = session.push(out);
         if let Some(step) = step {
@@ -606,7 +607,7 @@ impl Core {
             Pushed::Left => true,
             Pushed::Full => {
                 // At the bound: a copy is left out, and what must not be lost ends the connection.
-                if role.is_owed() || kind == Kind::Iq {
+                if role.is_owed() || must_hear {
                     todo.lagging.push((lock.clone(), session.id));
                 }
                 false

@@ -1,9 +1,8 @@
 //! A virtual host: a domain with its own modules and configuration.
 
-use std::ops::Deref;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use vorpal_proto::jid::{BareJid, Jid};
 
 use crate::registry::Registry;
@@ -18,6 +17,10 @@ pub enum Serves {
     /// Whatever another program makes of it (XEP-0114).
     Component,
 }
+
+/// The modules of a host as they were when it was asked for them. Making it, and letting go of it, writes to no memory that other
+/// threads read; a clone of the `Arc` in it does.
+pub type Modules = Guard<Arc<Registry>>;
 
 /// One of the domains that the server is responsible for.
 pub struct Host {
@@ -45,9 +48,7 @@ impl Host {
     }
 
     /// The modules as they are now. A stanza keeps what it began with.
-    ///
-    /// Who reads it writes to no memory that others read: each stanza asks for it.
-    pub fn registry(&self) -> impl Deref<Target = Arc<Registry>> + use<> {
+    pub fn registry(&self) -> Modules {
         self.registry.load()
     }
 

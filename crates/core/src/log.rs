@@ -34,9 +34,13 @@ const META_VERSION: u8 = 1;
 
 impl LogMeta {
     fn encode(&self) -> Bytes {
-        let mut out = vec![META_VERSION];
         let origin: &[SessionId] = self.origin.as_slice();
-        for list in [origin, &self.targets, &self.copies, &self.sent_copies] {
+        let lists = [origin, &self.targets, &self.copies, &self.sent_copies];
+        // As long as it will be: one allocation, which is kept as it is.
+        let ids: usize = lists.iter().map(|list| list.len().min(255)).sum();
+        let mut out = Vec::with_capacity(1 + lists.len() + 8 * (ids + usize::from(self.since.is_some())));
+        out.push(META_VERSION);
+        for list in lists {
             out.push(list.len().min(255) as u8);
             for id in list.iter().take(255) {
                 out.extend_from_slice(&id.to_be_bytes());

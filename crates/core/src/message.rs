@@ -17,12 +17,12 @@ use crate::commit::{Draft, OrElse, Part, Say, Words};
 use crate::counts::Count;
 use crate::effects::Effects;
 use crate::hook::{Dir, Flow, MessageCx};
+use crate::host::Modules;
 use crate::ledger::{Pending, never_promised};
 use crate::log::{LogMeta, copy_of};
 use crate::module::Phase;
 use crate::plan;
 use crate::plan::{Plan, Targets};
-use crate::registry::Registry;
 use crate::reserve::no_room;
 use crate::server::{Core, Mode, Todo, Work};
 use crate::session::Session;
@@ -51,14 +51,14 @@ struct SideState<'a> {
     dir: Dir,
     account: &'a Account,
     /// what is set up on the account's host: the same to the end of the stretch
-    registry: Arc<Registry>,
+    registry: Modules,
     peer: &'a Jid,
     fx: Effects,
 }
 
 impl<'a> SideState<'a> {
     fn new(dir: Dir, account: &'a Account, peer: &'a Jid) -> SideState<'a> {
-        SideState { dir, account, registry: account.host.registry().clone(), peer, fx: Effects::default() }
+        SideState { dir, account, registry: account.host.registry(), peer, fx: Effects::default() }
     }
 }
 

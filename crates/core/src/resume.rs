@@ -22,7 +22,7 @@ use crate::plan::Targets;
 use crate::registry::Registry;
 use crate::revive::DirectedKey;
 use crate::server::{Core, Mode, Todo, Work};
-use crate::session::{Closing, Management, Role, Session, SessionId, Taken, Wake};
+use crate::session::{Carrier, Closing, Management, Role, Session, SessionId, Taken};
 use crate::store::{STORE, Write};
 use crate::trace::Step;
 
@@ -63,7 +63,7 @@ impl Core {
         now: Timestamp,
         lock: &AccountRef,
         resource: Option<&str>,
-        wake: Arc<dyn Wake>,
+        carrier: Carrier,
     ) -> Result<(Arc<Session>, u32), BindError> {
         let random;
         let resource = match resource.filter(|r| !r.is_empty()) {
@@ -92,7 +92,7 @@ impl Core {
             // Never 0, and never the sign bit of a signed column.
             let id = (u64::from_be_bytes(id) >> 1).max(1);
             let session = Arc::new(Session::new(id, jid, &self.bounds()));
-            let epoch = session.attach(wake);
+            let epoch = session.attach(carrier);
             account.sessions.push(session.clone());
             self.counts.one(Count::Bound);
             self.step(now, &account.jid, || Step::named("bound").in_session(&session));
@@ -258,8 +258,7 @@ impl Core {
         let entries = {
             let mut stream = session.stream();
             // What was written without being counted made room, also where it is no entry that is taken.
-            let asks = || stream.has_room() && stream.inquiries.as_ref().is_some_and(|inquiries| inquiries.is_due());
-            if stream.is_hungry() || asks() {
+            if stream.could_read_on() {
                 stream.wake();
             }
             stream.written()
@@ -391,7 +390,7 @@ impl Core {
         lock: &AccountRef,
         token: &str,
         h: u32,
-        wake: Arc<dyn Wake>,
+        carrier: Carrier,
     ) -> Result<(Arc<Session>, u32), NoSuchSession> {
         let mut todo = Todo::default();
         let resumed = {
@@ -399,6 +398,8 @@ impl Core {
             let found = account.sessions.iter().find(|s| s.stream().token.as_deref().is_some_and(|t| same(t, token)));
             // Checked before anything is taken over: an old connection may have had this in its buffers.
             let found = found.filter(|s| s.stream().can_have(h));
+            // What its client wrote on a connection that it has given up since: it counts on the newer one by now.
+            let found = found.filter(|s| s.stream().carried_by < carrier.order);
             let Some(session) = found.cloned() else {
                 let ended = account.states.rows(self.tables.ended).get(token);
                 self.counts.one(Count::NotResumed);
@@ -411,7 +412,7 @@ impl Core {
             }
             self.refuse_inquiries(now, lock, &mut account, &session, &mut todo);
             self.log_what_is_not(now, lock, &mut account, &session, &mut todo);
-            let epoch = session.attach(wake);
+            let epoch = session.attach(carrier);
             (session, epoch)
         };
         self.run_todo(now, todo);

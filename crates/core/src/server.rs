@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use foldhash::fast::RandomState;
@@ -169,6 +170,7 @@ pub struct Core {
     pub(crate) progress: MapId,
     interested: Flag,
     bounds: RwLock<Bounds>,
+    connections: AtomicU64,
     /// from which fake salts are made: the same at each start
     pub(crate) secret: [u8; 32],
     pub(crate) dirty: Mutex<Vec<AccountRef>>,
@@ -242,6 +244,7 @@ impl Core {
             progress,
             interested,
             bounds: RwLock::default(),
+            connections: AtomicU64::new(1),
             secret,
             dirty: Mutex::default(),
             to_trim: Mutex::new((now, Vec::new())),
@@ -255,6 +258,11 @@ impl Core {
             traces: Traces::default(),
             started: now,
         }
+    }
+
+    /// The number of a connection that begins to log in: higher than that of any before.
+    pub fn next_connection(&self) -> u64 {
+        self.connections.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Swaps the hosts, all at once.

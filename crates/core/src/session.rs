@@ -22,6 +22,7 @@ use vorpal_proto::stanza::{Kind, Stanza, Type};
 use crate::debt::Debt;
 use crate::hook::{Outgoing, Verdict};
 use crate::ledger::Ledger;
+use crate::lists::{give_back, push_one};
 use crate::reading::Inquiries;
 use crate::registry::Registry;
 use crate::server::Bounds;
@@ -49,6 +50,14 @@ pub const MAX_HELD: usize = 256;
 pub trait Wake: Send + Sync {
     /// There is something to write, to read again, or to close.
     fn wake(&self);
+}
+
+/// A connection, for the session that it is to carry.
+pub struct Carrier {
+    /// woken when there is something to do
+    pub wake: Arc<dyn Wake>,
+    /// its number among all connections: [`crate::server::Core::next_connection`]
+    pub order: u64,
 }
 
 /// A bit in every session: `m.session_flag("carbons")`.
@@ -237,6 +246,8 @@ pub struct Stream {
     pub(crate) wake: Option<Arc<dyn Wake>>,
     /// which connection it is: a task of an older one finds itself out
     pub(crate) epoch: u32,
+    /// the newest connection that ever carried it, among all there were
+    pub(crate) carried_by: u64,
     /// what the client sent
     pub ledger: Ledger,
     /// an IQ that must be answered before the next stanza is taken
@@ -336,6 +347,7 @@ impl Session {
         let stream = Stream {
             wake: None,
             epoch: 0,
+            carried_by: 0,
             ledger: Ledger::default(),
             barrier: None,
             inquiries: None,
@@ -469,10 +481,11 @@ impl Session {
     }
 
     /// A connection carries it from here on. Gives the number of the connection.
-    pub(crate) fn attach(&self, wake: Arc<dyn Wake>) -> u32 {
+    pub(crate) fn attach(&self, carrier: Carrier) -> u32 {
         let mut stream = self.stream();
         stream.epoch += 1;
-        stream.wake = Some(wake);
+        stream.carried_by = carrier.order;
+        stream.wake = Some(carrier.wake);
         // A page that another connection was fetching may never come.
         if let Some(reading) = &mut stream.reading {
             reading.fetching = false;
@@ -521,7 +534,7 @@ impl Stream {
             }
         }
         self.weight += weight;
-        self.queue.push_back(Item::Stanza(out));
+        push_one(&mut self.queue, Item::Stanza(out));
         Pushed::Queued
     }
 
@@ -651,6 +664,12 @@ impl Stream {
         self.reading.is_some_and(|r| !r.fetching) && !self.hibernates && self.has_room()
     }
 
+    /// Whether there is room for what it would read of the log, or for an answer that it waits for.
+    pub(crate) fn could_read_on(&self) -> bool {
+        let asks = || self.has_room() && self.inquiries.as_ref().is_some_and(|inquiries| inquiries.is_due());
+        self.is_hungry() || asks()
+    }
+
     /// Whether a connection is there, and little waits to be written to it or acknowledged. What waits behind the log does not
     /// keep it from being read.
     pub(crate) fn has_room(&self) -> bool {
@@ -661,7 +680,7 @@ impl Stream {
     /// An element that is no stanza: has no number, is never held back.
     pub(crate) fn push_nonza(&mut self, bytes: Vec<u8>) {
         self.weight += bytes.len();
-        self.queue.push_back(Item::Nonza(bytes));
+        push_one(&mut self.queue, Item::Nonza(bytes));
         if let Some(wake) = &self.wake {
             wake.wake();
         }
@@ -669,7 +688,7 @@ impl Stream {
 
     /// Writes what waits, up to about `limit` bytes. True if anything is left.
     pub(crate) fn pull(&mut self, session: &Session, registry: &Registry, out: &mut Vec<u8>, limit: usize) -> bool {
-        let mut wrote = false;
+        let (mut wrote, before) = (false, out.len());
         while out.len() < limit {
             match self.queue.pop_front() {
                 None => break,
@@ -704,10 +723,15 @@ impl Stream {
                 }
             }
         }
+        // What was dropped or replaced made room, and nothing will tell: nothing is written.
+        if out.len() == before && self.could_read_on() {
+            self.wake();
+        }
         if wrote && self.should_ask() {
             self.asks();
             out.extend_from_slice(b"<r xmlns='urn:xmpp:sm:3'/>");
         }
+        give_back(&mut self.queue);
         !self.queue.is_empty()
     }
 
@@ -772,9 +796,9 @@ impl Stream {
         if let Some(sm) = &mut self.sm {
             sm.sent += 1;
             sm.unasked += 1;
-            self.unacked.push_back(next);
+            push_one(&mut self.unacked, next);
         } else if next.role.is_owed() {
-            self.unacked.push_back(next);
+            push_one(&mut self.unacked, next);
         } else {
             self.weight -= next.stanza.weight();
         }

@@ -76,6 +76,14 @@ impl Session {
         self.out.extend_from_slice(b"<r xmlns='urn:xmpp:sm:3'/>");
     }
 
+    /// Says how many stanzas were received.
+    fn acknowledge(&mut self) {
+        if let Some(sm) = &self.sm {
+            let ack = format!("<a xmlns='urn:xmpp:sm:3' h='{}'/>", sm.received);
+            self.out.extend_from_slice(ack.as_bytes());
+        }
+    }
+
     /// Whether everything sent has been acked; so too without XEP-0198.
     pub fn all_acked(&self) -> bool {
         self.sm.as_ref().is_none_or(|sm| sm.acked == sm.sent)
@@ -120,10 +128,7 @@ impl Session {
                 return Ok(Some(range));
             }
             match (name, &mut self.sm) {
-                (b"r", Some(sm)) => {
-                    let ack = format!("<a xmlns='urn:xmpp:sm:3' h='{}'/>", sm.received);
-                    self.out.extend_from_slice(ack.as_bytes());
-                }
+                (b"r", Some(_)) => self.acknowledge(),
                 (b"a", Some(sm)) => {
                     let h = attribute(stanza, "h").and_then(|h| str::from_utf8(h).ok()?.parse().ok());
                     let h: u32 = h.context("an ack without h")?;
@@ -219,8 +224,10 @@ impl Session {
         }
     }
 
-    /// Closes the stream; the server's own closing tag is not awaited.
+    /// Closes the stream; the server's own closing tag is not awaited. What was received and not asked for yet is acknowledged:
+    /// else the server keeps it for the account's next session, and is right.
     pub async fn close(mut self) -> Result<()> {
+        self.acknowledge();
         self.put(b"</stream:stream>");
         self.flush().await?;
         Ok(self.wire.shutdown().await?)

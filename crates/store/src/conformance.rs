@@ -92,6 +92,7 @@ pub const CASES: &[Case] = &[
     ("the rows loaded with an owner are those of its small maps", loading),
     ("rows are read by prefix, in pages, both ways", ranges),
     ("rows are found by their reverse key among all owners", reverse),
+    ("a row of the store itself is replaced as any other", own_rows),
     ("a row that has expired counts as absent and goes when the store rests", expiry),
     ("a requirement that is not met refuses the whole batch", requirements),
     ("what is counted can be taken as often as it says", counted),
@@ -316,6 +317,29 @@ fn reverse(s: &mut Store) {
     assert_eq!(keys(&r.map_reverse(m, b"j", None, 99).unwrap()), [(2, "b".into())]);
     assert_eq!(keys(&r.map_reverse(m, b"k", None, 99).unwrap()), [(2, "a".into()), (3, "a".into())]);
     assert!(r.map_reverse(m, b"", None, 99).unwrap().is_empty());
+}
+
+/// Rows of the store itself are written again and again: each time as if it were the first.
+fn own_rows(s: &mut Store) {
+    let m = s.map("m", Loading::Cold);
+    let rows = [
+        Row::from(Bytes::from("one")),
+        Row::from(Bytes::from("two")),
+        Row { value: "three".into(), reverse: Some("j".into()), expires: None },
+        Row::from(Bytes::from("four")),
+        Row { value: "five".into(), reverse: None, expires: Some(NOW + 1) },
+        Row::from(Bytes::from("six")),
+    ];
+    for row in rows {
+        s.commit([Write::Put { map: m, owner: STORE, key: "k".into(), row: Some(row.clone()) }]);
+        let mut r = s.reader();
+        let found = r.map_reverse(m, b"j", None, 99).unwrap().len();
+        assert_eq!(found, usize::from(row.reverse.is_some()));
+        assert_eq!(r.map_get(m, STORE, b"k").unwrap(), Some(row));
+        assert_eq!(r.map_get(m, STORE, b"l").unwrap(), None);
+    }
+    s.rest(NOW + 10);
+    assert!(s.reader().map_get(m, STORE, b"k").unwrap().is_some(), "it expires no more");
 }
 
 fn expiry(s: &mut Store) {

@@ -110,6 +110,8 @@ struct State {
     bytes: usize,
     ids: IdSource,
     closed: bool,
+    /// the writer waits for something to arrive: waking one that does not would be a system call for nothing
+    resting: bool,
 }
 
 #[derive(Debug)]
@@ -162,7 +164,7 @@ impl Queue {
         let weight = batch.weight();
         state.batches += 1;
         state.bytes += weight;
-        let wake = state.items.is_empty();
+        let wake = state.items.is_empty() && state.resting;
         state.items.push_back(Item::Batch(batch, weight));
         drop(state);
         if wake {
@@ -255,7 +257,7 @@ impl Writer {
     pub fn new(backend: Box<dyn Backend>) -> (Queue, Writer) {
         let ids =
             IdSource { now: 0, last: backend.last_id(), next_owner: backend.next_owner(), batch: BatchId::default() };
-        let state = State { items: VecDeque::new(), batches: 0, bytes: 0, ids, closed: false };
+        let state = State { items: VecDeque::new(), batches: 0, bytes: 0, ids, closed: false, resting: false };
         let queue =
             Queue(Arc::new(Shared { state: Mutex::new(state), arrived: Condvar::new(), pulse: Pulse::default() }));
         let counts = Arc::default();
@@ -379,9 +381,11 @@ impl Writer {
     fn rest(&mut self, clock: &impl Fn() -> Micros, weather: &mut impl FnMut(StoreError)) -> bool {
         let mut patience = QUIET;
         loop {
-            let state = self.queue.0.lock();
+            let mut state = self.queue.0.lock();
+            state.resting = true;
             let waited = self.queue.0.arrived.wait_timeout_while(state, patience, |s| s.items.is_empty() && !s.closed);
-            let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            state.resting = false;
             if !state.items.is_empty() {
                 return true;
             }

@@ -12,7 +12,7 @@ use vorpal_testing::simulator::{Plan, Tally, Wrong, play};
 use vorpal_testing::world::Secrets;
 
 /// Seeds that once found something, with their steps: always played. Why they failed stands in docs/decisions/0009.
-const REGRESSIONS: [(u64, usize); 27] = [
+const REGRESSIONS: [(u64, usize); 32] = [
     (1, 300),
     (8, 300),
     (9, 1_500),
@@ -40,6 +40,11 @@ const REGRESSIONS: [(u64, usize); 27] = [
     (10_660, 300),
     (14_122, 300),
     (18_238, 300),
+    (24_809, 1_500),
+    (40_757, 300),
+    (47_172, 300),
+    (51_899, 1_500),
+    (55_119, 1_500),
 ];
 
 /// So many seeds fail before no more are played, unless ENOUGH says otherwise.

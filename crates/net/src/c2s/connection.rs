@@ -82,7 +82,8 @@ pub(super) struct Bound {
     pub lock: AccountRef,
     pub session: Arc<Session>,
     pub epoch: u32,
-    pub later: Option<Later>,
+    /// boxed, as it is rarely there
+    pub later: Option<Box<Later>>,
     /// the client closed its stream; ours is closed when everything it sent is settled
     pub closing: bool,
     /// `<resumed/>` waits until what the old connection read is settled
@@ -114,12 +115,13 @@ impl Connection {
     ) -> Connection {
         let framer = Framer::new(settings.max_before_login);
         let secure = bindings.is_some();
+        let login = Box::new(Login::new(&core, bindings.unwrap_or_default()));
         Connection {
             core,
             settings,
             host: None,
             context: StreamContext::default(),
-            state: State::Login(Box::new(Login::new(bindings.unwrap_or_default()))),
+            state: State::Login(login),
             wake,
             secure,
             framer,
@@ -234,7 +236,7 @@ impl Connection {
     pub fn secured(&mut self, bindings: ChannelBindings) {
         self.secure = true;
         self.restart();
-        self.state = State::Login(Box::new(Login::new(bindings)));
+        self.state = State::Login(Box::new(Login::new(&self.core, bindings)));
     }
 
     /// The account that was needed was looked up, or could not be: the store failed.
@@ -245,10 +247,10 @@ impl Connection {
                 let later = bound.later.take()?;
                 // An account that cannot be read now is for this stanza as one that is not there.
                 if found.is_err() {
-                    self.core.give_up(now, &bound.lock, &bound.session, later);
+                    self.core.give_up(now, &bound.lock, &bound.session, *later);
                     return None;
                 }
-                bound.later = self.core.go_on(now, &bound.lock, &bound.session, later);
+                bound.later = self.core.go_on(now, &bound.lock, &bound.session, *later).map(Box::new);
                 None
             }
             State::Closed => None,
@@ -370,7 +372,7 @@ impl Connection {
         if let State::Bound(bound) = std::mem::replace(&mut self.state, State::Closed) {
             // Whoever resumes waits for what was read, and nobody will go on with this.
             if let Some(later) = bound.later {
-                self.core.take_back(&bound.session, later);
+                self.core.take_back(&bound.session, *later);
             }
             self.core.detach(now, &bound.lock, &bound.session, bound.epoch);
         }

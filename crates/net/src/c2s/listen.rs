@@ -27,9 +27,24 @@ pub enum Entrance {
     Plain,
 }
 
+/// Connections that have not logged in: one may be closed for another.
+type Waiting = Arc<Mutex<HashMap<ConnectionId, AbortHandle>>>;
+
+/// The place of a connection among those that have not logged in, until it is dropped.
+pub(super) struct Place {
+    waiting: Waiting,
+    id: ConnectionId,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.waiting.lock().remove(&self.id);
+    }
+}
+
 /// Accepts connections until the task is dropped.
 pub async fn listen(shared: Arc<Shared>, listener: TcpListener, entrance: Entrance) {
-    let waiting: Arc<Mutex<HashMap<ConnectionId, AbortHandle>>> = Arc::default();
+    let waiting = Waiting::default();
     loop {
         let (socket, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -69,13 +84,10 @@ pub async fn listen(shared: Arc<Shared>, listener: TcpListener, entrance: Entran
             task.abort();
         }
         let id = entered.guard.id();
-        let (shared, done) = (shared.clone(), waiting.clone());
+        let place = Place { waiting: waiting.clone(), id };
         let mut table = waiting.lock();
         let span = tracing::debug_span!("c2s", conn = ?id, %peer);
-        let serving = async move {
-            serve(shared, socket, peer, entrance, entered.guard).await;
-            done.lock().remove(&id);
-        };
+        let serving = serve(shared.clone(), socket, peer, entrance, entered.guard, place);
         let task = tokio::spawn(serving.instrument(span));
         table.insert(id, task.abort_handle());
     }

@@ -5,6 +5,8 @@ use vorpal_core::account::AccountRef;
 use vorpal_core::counts::Count;
 use vorpal_core::module::Stage;
 use vorpal_core::resume::BindError;
+use vorpal_core::server::Core;
+use vorpal_core::session::Carrier;
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::element::{Element, el};
 use vorpal_proto::error::{StanzaError, StreamCondition};
@@ -27,6 +29,8 @@ pub(super) struct Login {
     exchange: Option<Exchange>,
     query: Option<(Query, Option<BareJid>)>,
     attempts: u32,
+    /// the number of the connection
+    order: u64,
     /// the IQ that binds a resource, until a session may be made
     binding: Option<Box<Stanza>>,
     /// an account that nobody holds may be let go of: this one not before its client has proven itself
@@ -35,8 +39,17 @@ pub(super) struct Login {
 }
 
 impl Login {
-    pub fn new(bindings: ChannelBindings) -> Login {
-        Login { bindings, exchange: None, query: None, attempts: 0, binding: None, held: None, account: None }
+    pub fn new(core: &Core, bindings: ChannelBindings) -> Login {
+        Login {
+            bindings,
+            exchange: None,
+            query: None,
+            attempts: 0,
+            order: core.next_connection(),
+            binding: None,
+            held: None,
+            account: None,
+        }
     }
 }
 
@@ -318,7 +331,8 @@ impl Connection {
         let wanted = bind.find(ns::BIND, "resource").map(Element::content);
         let mut answer = Stanza::new(Kind::Iq, Type::Result);
         answer.head.id.clone_from(&stanza.head.id);
-        match self.core.bind(now, &lock, wanted.as_deref(), self.wake.clone()) {
+        let carrier = Carrier { wake: self.wake.clone(), order: login.order };
+        match self.core.bind(now, &lock, wanted.as_deref(), carrier) {
             Ok((session, epoch)) => {
                 let jid = el("jid", ns::BIND).text(session.jid.as_str());
                 let answer = answer.child(el("bind", ns::BIND).child(jid));
@@ -345,7 +359,8 @@ impl Connection {
             self.say(&el("failed", ns::SM).child(el("bad-request", ns::STANZA_ERROR)));
             return None;
         };
-        match self.core.resume(now, &lock, token, h, self.wake.clone()) {
+        let carrier = Carrier { wake: self.wake.clone(), order: login.order };
+        match self.core.resume(now, &lock, token, h, carrier) {
             Ok((session, epoch)) => {
                 self.state =
                     State::Bound(Bound { lock, session, epoch, later: None, closing: false, resuming: Some(h) });

@@ -5,6 +5,7 @@
 
 mod bound;
 mod connection;
+mod io;
 mod listen;
 mod login;
 mod rush;

@@ -4,14 +4,17 @@ use super::tail::Ref;
 use super::write::{Group, No, Pending, set_meta};
 use super::{LOCK_WAIT, Sqlite, error, int, lock, uint};
 use crate::shape::{EntryId, MapId, Millis, Owner, Result, StoreError};
-use rusqlite::params;
 use rusqlite::wal::CheckpointMode;
+use rusqlite::{params, params_from_iter};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long the writer waits for readers when the write-ahead log has become too long. If they stay (a backup by another
 /// program, say) it goes on, and waits again when the log has grown by a quarter of its bound.
 const READER_WAIT: Duration = Duration::from_millis(100);
+
+/// So many rows of the index are inserted by one statement.
+const ROWS: usize = 32;
 
 type Sql<T> = rusqlite::Result<T>;
 
@@ -60,22 +63,32 @@ impl Sqlite {
 
     /// Entries that were indexed before a crash, but not yet all of their time, are met again.
     fn index(&self, piece: &[(Owner, Vec<Ref>)]) -> Sql<()> {
-        let mut by_owner = self.sql.prepare_cached("INSERT OR IGNORE INTO log_owner (owner, id) VALUES (?1, ?2)")?;
-        for (owner, refs) in piece {
-            for entry in refs {
-                by_owner.execute([int(*owner), int(entry.id)])?;
-            }
-        }
-        let mut by_peer =
-            self.sql.prepare_cached("INSERT OR IGNORE INTO log_peer (owner, peer, id) VALUES (?1, ?2, ?3)")?;
-        for (owner, refs) in piece {
+        let by_owner = piece.iter().flat_map(|(owner, refs)| refs.iter().map(|entry| [int(*owner), int(entry.id)]));
+        self.insert_all("log_owner (owner, id)", by_owner)?;
+        let by_peer = piece.iter().flat_map(|(owner, refs)| {
             let mut refs: Vec<Ref> = refs.clone();
             refs.sort_unstable_by_key(|r| (r.peer, r.id));
-            for entry in refs {
-                by_peer.execute([int(*owner), entry.peer, int(entry.id)])?;
+            refs.into_iter().map(|entry| [int(*owner), entry.peer, int(entry.id)])
+        });
+        self.insert_all("log_peer (owner, peer, id)", by_peer)
+    }
+
+    /// Inserts rows of a table that are not there yet. A quarter of what a row costs is the statement around it: so each
+    /// statement has many.
+    fn insert_all<const N: usize>(&self, table: &str, rows: impl Iterator<Item = [i64; N]>) -> Sql<()> {
+        let row = format!("({})", ["?"; N].join(", "));
+        let insert = |count| format!("INSERT OR IGNORE INTO {table} VALUES {}", vec![row.as_str(); count].join(", "));
+        let mut many = self.sql.prepare_cached(&insert(ROWS))?;
+        let mut values = Vec::with_capacity(ROWS * N);
+        for row in rows {
+            values.extend(row);
+            if values.len() == ROWS * N {
+                many.execute(params_from_iter(&values))?;
+                values.clear();
             }
         }
-        Ok(())
+        let mut one = self.sql.prepare_cached(&insert(1))?;
+        values.chunks(N).try_for_each(|row| one.execute(params_from_iter(row)).map(|_| ()))
     }
 
     // --- the write-ahead log ----------------------------------------------------------------------------------------

@@ -86,8 +86,15 @@ fn remains(folder: &Folder) -> Folder {
 
 #[test]
 fn a_crash_at_any_point_of_filling_the_index_loses_nothing_and_shows_nothing_of_others() {
+    // Row by row, and many rows in one statement with some left over.
+    for options in [tight(), Options { tail_bulk: 90, tail_rest: 60, tail_piece: 75, ..tight() }] {
+        crash_while_filling(options);
+    }
+}
+
+fn crash_while_filling(options: Options) {
     let folder = Folder::new();
-    let mut live = store(&folder, tight());
+    let mut live = store(&folder, options);
     let mut expected: [Vec<EntryId>; 3] = Default::default();
     for id in 1..=150 {
         let owners = [[1, 2], [2, 3], [3, 1]][usize::try_from(id % 3).unwrap()];
@@ -98,9 +105,15 @@ fn a_crash_at_any_point_of_filling_the_index_loses_nothing_and_shows_nothing_of_
             continue;
         }
         let copy = remains(&folder);
-        let mut dead = store(&copy, tight());
+        let mut dead = store(&copy, options);
         let expected = expected.clone();
         assert_eq!([1, 2, 3].map(|o| ids(&*dead, o)), expected, "after {id}");
+        let of_one = LogQuery { peer: Some("user2@x.example"), ..LogQuery::default() };
+        let with_one = |store: &dyn Backend| -> Vec<EntryId> {
+            store.reader().unwrap().log_range(2, of_one).unwrap().iter().map(|e| e.id).collect()
+        };
+        let said_to_one: Vec<EntryId> = expected[1].iter().copied().filter(|id| id % 3 == 2).collect();
+        assert_eq!(with_one(&*dead), said_to_one, "after {id}");
         // What was half indexed is deleted for one of its owners only.
         let gone: Vec<EntryId> = expected[0].iter().copied().filter(|id| id % 2 == 0).collect();
         let delete = Write::LogDelete { owner: 1, ids: gone.clone() };
@@ -108,6 +121,7 @@ fn a_crash_at_any_point_of_filling_the_index_loses_nothing_and_shows_nothing_of_
         for _ in 0..3 {
             let left: Vec<EntryId> = expected[0].iter().copied().filter(|id| !gone.contains(id)).collect();
             assert_eq!([1, 2, 3].map(|o| ids(&*dead, o)), [left, expected[1].clone(), expected[2].clone()]);
+            assert_eq!(with_one(&*dead), said_to_one);
             while dead.idle(0, false).unwrap() {}
         }
     }

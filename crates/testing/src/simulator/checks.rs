@@ -117,9 +117,11 @@ impl Simulator {
         Ok(())
     }
 
-    /// What is never promised may have been dealt with when the row that says so could not be written.
+    /// What is never promised may have been dealt with when the row that says so could not be written, or was not by the time
+    /// the server was killed.
     fn may_come_twice(&self, number: u64) -> bool {
-        self.taste.failures && !self.book.get(number as usize).is_some_and(|message| message.promised)
+        let Some(message) = self.book.get(number as usize) else { return false };
+        !message.promised && (self.taste.failures || message.epoch < self.crashes)
     }
 
     /// Delayed or not: what one session sent to the address of this one.

@@ -61,8 +61,15 @@ impl Simulator {
         self.rest()
     }
 
+    /// A session that its client does not come back to is over after a while.
     fn everybody_comes(&mut self) -> Check {
+        let mut lives = self.lives();
         for _ in 0..ROUNDS {
+            let before = std::mem::replace(&mut lives, self.lives());
+            if lives != before {
+                self.tick(Duration::from_secs(3_600));
+                self.rest()?;
+            }
             if self.players.iter().all(super::player::Player::is_in) {
                 return Ok(());
             }
@@ -82,6 +89,11 @@ impl Simulator {
         Err(wrong("everything_drains", format!("{:?} cannot come in", out.collect::<Vec<_>>())))
     }
 
+    /// How often a session began that is no resumption.
+    fn lives(&self) -> u32 {
+        self.players.iter().map(|player| player.life).sum()
+    }
+
     fn everybody_reads(&mut self) -> Check {
         // Who is given little at a time, and only for an acknowledgement, needs many of them.
         let mut heard = self.log.len();
@@ -90,19 +102,12 @@ impl Simulator {
                 break;
             }
             heard = self.log.len();
-            // Where little is allowed, one that is told much at once loses its connection over it. The session that it does not
-            // come back to is over after a while.
-            let lives = |simulator: &Simulator| simulator.players.iter().map(|player| player.life).sum::<u32>();
-            let before = lives(self);
+            // Where little is allowed, one that is told much at once loses its connection over it.
             self.everybody_comes()?;
-            if lives(self) != before {
-                self.tick(Duration::from_secs(3_600));
-                self.rest()?;
-            }
-            for id in (0..self.players.len()).filter(|id| self.world.clients[*id].is_connected()).collect::<Vec<_>>() {
-                self.world.clients[id].send("<active xmlns='urn:xmpp:csi:0'/>");
+            for id in 0..self.players.len() {
+                self.say(id, "<active xmlns='urn:xmpp:csi:0'/>");
                 if self.players[id].counting {
-                    self.world.clients[id].send("<r xmlns='urn:xmpp:sm:3'/>");
+                    self.say(id, "<r xmlns='urn:xmpp:sm:3'/>");
                 }
             }
             self.rest()?;
@@ -288,7 +293,7 @@ impl Simulator {
 
     fn everybody_goes(&mut self) -> Check {
         for id in 0..self.players.len() {
-            self.world.clients[id].send("</stream:stream>");
+            self.say(id, "</stream:stream>");
             self.players[id].phase = Phase::Closing;
             self.rest()?;
         }

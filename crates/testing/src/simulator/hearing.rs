@@ -70,15 +70,14 @@ impl Simulator {
         match std::mem::take(&mut self.players[id].phase) {
             Phase::Greeting if element.is(ns::STREAM, "features") => {
                 let (sasl, auth) = self.world.sasl(id);
-                self.world.clients[id].send(&auth);
+                self.say(id, &auth);
                 self.players[id].phase = Phase::Proving(Box::new(sasl));
             }
             Phase::Proving(mut sasl) if element.is(ns::SASL, "challenge") => {
                 let challenge = decode_payload(&element.content()).expect("base64").unwrap_or_default();
                 let response = sasl.respond(&challenge).expect("a challenge");
                 let response = vorpal_proto::sasl::encode_payload(Some(&response));
-                self.world.clients[id]
-                    .send(&format!("<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{response}</response>"));
+                self.say(id, &format!("<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{response}</response>"));
                 self.players[id].phase = Phase::Proven(sasl);
             }
             Phase::Proven(mut sasl) if element.is(ns::SASL, "success") => {
@@ -130,7 +129,7 @@ impl Simulator {
             Some((token, h)) if !forgets => {
                 self.note(|| format!("{name} > resume at {h}"));
                 let resume = format!("<resume xmlns='urn:xmpp:sm:3' previd='{token}' h='{h}'/>");
-                self.world.clients[id].send(&resume);
+                self.say(id, &resume);
                 self.players[id].phase = Phase::Resuming;
             }
             Some(_) => {
@@ -151,7 +150,7 @@ impl Simulator {
         );
         self.world.clients[id].smacks = None;
         self.world.clients[id].resource = resource;
-        self.world.clients[id].send(&bind);
+        self.say(id, &bind);
         let (address, life) = (self.full(id), self.players[id].life);
         self.addresses.insert(address, (id, life));
     }
@@ -171,7 +170,7 @@ impl Simulator {
             let keep = manner.keep.map(|keep| format!(" max='{keep}'")).unwrap_or_default();
             let resume = if manner.resumes { " resume='true'" } else { "" };
             self.world.clients[id].smacks = Some(Smacks { mute: !manner.answers, ..Smacks::default() });
-            self.world.clients[id].send(&format!("<enable xmlns='urn:xmpp:sm:3'{resume}{keep}/>"));
+            self.say(id, &format!("<enable xmlns='urn:xmpp:sm:3'{resume}{keep}/>"));
             self.players[id].counting = true;
         }
         if manner.roster {

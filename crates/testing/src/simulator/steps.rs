@@ -123,7 +123,7 @@ impl Simulator {
             Action::Presence if is_in => self.presence(id, r),
             Action::Ask if is_in && self.players[id].counting => {
                 self.note(|| format!("{name} > r"));
-                self.world.clients[id].send("<r xmlns='urn:xmpp:sm:3'/>");
+                self.say(id, "<r xmlns='urn:xmpp:sm:3'/>");
             }
             Action::Ack if is_in => self.acknowledge(id),
             Action::Lose => self.lose(id, r),
@@ -131,7 +131,7 @@ impl Simulator {
             Action::Notice => self.notice(r),
             Action::Close if is_in => {
                 self.note(|| format!("{name} closes"));
-                self.world.clients[id].send("</stream:stream>");
+                self.say(id, "</stream:stream>");
                 self.players[id].phase = Phase::Closing;
             }
             Action::Weather => self.weather(id, r),
@@ -183,7 +183,7 @@ impl Simulator {
             Action::State if is_in => {
                 let state = if r.one_in(2) { "active" } else { "inactive" };
                 self.note(|| format!("{name} {state}"));
-                self.world.clients[id].send(&format!("<{state} xmlns='urn:xmpp:csi:0'/>"));
+                self.say(id, &format!("<{state} xmlns='urn:xmpp:csi:0'/>"));
             }
             Action::Carbons if is_in => {
                 let way = if r.one_in(3) { "disable" } else { "enable" };
@@ -322,9 +322,7 @@ impl Simulator {
         let Some(h) = self.world.clients[id].smacks.as_ref().filter(|s| s.enabled).map(|s| s.received) else { return };
         let name = self.name(id);
         self.note(|| format!("{name} > a {h}"));
-        if self.world.clients[id].is_connected() {
-            self.world.clients[id].send(&format!("<a xmlns='urn:xmpp:sm:3' h='{h}'/>"));
-        }
+        self.say(id, &format!("<a xmlns='urn:xmpp:sm:3' h='{h}'/>"));
     }
 
     pub(super) fn presence(&mut self, id: PlayerId, r: &mut Random) {
@@ -403,12 +401,18 @@ impl Simulator {
         self.send(id, format!("<message to='{to}' type='{kind}' id='{number}'>{payload}</message>"), Some(number));
     }
 
-    /// A stanza. If the connection is gone, and the client does not know yet, it is written into nothing.
-    pub(super) fn send(&mut self, id: PlayerId, xml: String, message: Option<u64>) {
+    /// Writes bytes, if it has a connection. Whether it has.
+    pub(super) fn say(&mut self, id: PlayerId, bytes: &str) -> bool {
         let here = self.world.clients[id].is_connected();
         if here {
-            self.world.clients[id].send(&xml);
+            self.world.clients[id].send(bytes);
         }
+        here
+    }
+
+    /// A stanza. If the connection is gone, and the client does not know yet, it is written into nothing.
+    pub(super) fn send(&mut self, id: PlayerId, xml: String, message: Option<u64>) {
+        let here = self.say(id, &xml);
         self.orders += 1;
         let player = &mut self.players[id];
         if let Some(message) = message.and_then(|number| self.book.get_mut(number as usize)) {
