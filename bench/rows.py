@@ -190,7 +190,7 @@ def plan(quick):
                       Figure("… descriptors more than before", "churn_files_more", 0, digits=0)],
             "churn", "--count", 1100 if quick else 10_000, fresh=True),
         idle("idle-plain", "idle session without TLS", 1000, 5, plain=True),
-        idle("idle", "idle session", 1000, 14),
+        idle("idle", "idle session", 1000, 10),
         idle("idle-sm", "idle session, stream management and carbons", 1000, None, "--sm", 5, "--carbons"),
     ]
     if not quick:
@@ -198,7 +198,7 @@ def plan(quick):
             page("page-large", "pl", 20_000),
             page("page-million", "pm", 1_000_000, only="vorpal"),
             idle("idle-plain-10k", "idle session without TLS", 10_000, 5, plain=True),
-            idle("idle-10k", "idle session", 10_000, 14),
+            idle("idle-10k", "idle session", 10_000, 10),
         ]
     return rows
 

@@ -17,11 +17,11 @@ class Disk:
     def mount(*words):
         return subprocess.run(["mount", *words], capture_output=True, text=True)
 
-    def fill(self):
-        """There is no more room than what is used now. Of no effect if the server takes a page at the same moment: say it
+    def fill(self, pages=0):
+        """There is no more room than what is used now, and some pages. Of no effect if the server takes a page at the same moment: say it
         again until it is seen."""
         disk = os.statvfs(self.path)
-        used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize
+        used = (disk.f_blocks - disk.f_bfree + pages) * disk.f_frsize
         self.mount("-o", f"remount,size={used}", self.path)
 
     def make_room(self):

@@ -44,14 +44,16 @@ class Server:
     def start(self):
         said = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen([BINARY, "serve"], env=self.env, cwd=self.data.parent, stderr=log,
-                                            stdin=subprocess.DEVNULL)
+            self.process = self.spawn(log)
         deadline = time.monotonic() + 30
         while b" ready " not in self.log.read_bytes()[said:]:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"the server did not start:\n{self.log.read_text()[said:]}")
             time.sleep(0.01)
         return self
+
+    def spawn(self, log):
+        return subprocess.Popen([BINARY, "serve"], env=self.env, cwd=self.data.parent, stderr=log, stdin=subprocess.DEVNULL)
 
     def kill(self):
         """As a crash would end it: nothing is written, nothing said."""

@@ -5,6 +5,9 @@ Needs the right to mount (root). Where that cannot be had the tests fail, and sa
 
 import asyncio
 import contextlib
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -16,6 +19,17 @@ from server import Server
 PADDING = "." * 4000
 # More than the log that is written ahead may take without growing.
 MANY = 600
+# SQLite's write-ahead log, in bytes: its header, and each frame; and after how many frames the log's index grows.
+HEADER, FRAME, INDEXED = 32, 4096 + 24, 4062
+# Somebody who reads, a backup for example: the write-ahead log cannot start over.
+READER = """
+import sqlite3, sys
+reader = sqlite3.connect(sys.argv[1], isolation_level=None)
+reader.execute("BEGIN")
+reader.execute("SELECT count(*) FROM meta").fetchone()
+print("reads", flush=True)
+sys.stdin.read()
+"""
 
 
 @pytest.fixture
@@ -26,8 +40,9 @@ def disk(tmp_path):
 
 
 @pytest.fixture
-def server(disk, tmp_path):
-    server = Server(disk.path, VORPAL_LIMITS_TRAFFIC="100 MB/s").start()
+def server(request, disk, tmp_path):
+    """What a test wants of it stands in its parameter."""
+    server = Server(disk.path, VORPAL_LIMITS_TRAFFIC="100 MB/s", **getattr(request, "param", {})).start()
     yield server
     server.stop()
     assert not [line for line in server.complaints() if "panicked" in line]
@@ -186,3 +201,42 @@ async def test_a_server_killed_with_its_disk_full_keeps_what_it_promised(disk, s
         assert len(ids) == len(set(session.heard()))
         kept = [id for _, id in await session.archive()]
         assert [id for id in kept if id in wanted] == wanted and len(kept) == len(set(kept))
+
+
+# Nothing is kept free here: the refusal shall come from the disk.
+@pytest.mark.parametrize("server", [{"VORPAL_STORAGE_RESERVE": "0 B"}], indirect=True)
+@pytest.mark.parametrize("pages", [6, 8])
+async def test_a_message_that_was_refused_when_it_was_written_does_not_come_back_after_a_kill(disk, server, enter, pages):
+    """There is room for the frames of a commit, and none for the index of the write-ahead log, which must grow with them. So the
+    commit fails when its frames are written, and a process that starts after a kill reads those, not the index."""
+    a_user, away_user = [server.add_user(name) for name in ("a", "away")]
+    a = await enter(a_user).come()
+    await a.settled()
+    wal = disk.path / "vorpal.db-wal"
+    reader = subprocess.Popen([sys.executable, "-c", READER, disk.path / "vorpal.db"], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE)
+    assert reader.stdout.readline() == b"reads\n"
+    frames = lambda: (os.path.getsize(wal) - HEADER) // FRAME
+    told = []
+
+    async def tell():
+        told.append(f"told-{len(told)}")
+        await a.told(away_user, told[-1])
+        return a.refused(told[-1])
+
+    while frames() < INDEXED - 30:
+        assert frames() < INDEXED and not await tell()
+    for _ in range(30):
+        disk.fill(pages)
+        if refused := await tell():
+            break
+    assert refused and frames() >= INDEXED, f"not this fault: {frames()} frames"
+    server.kill()
+    reader.kill()
+    reader.wait()
+
+    disk.make_room()
+    server.start()
+    away = await enter(away_user).come()
+    await away.until(lambda: told[-2] in away.heard(), "what was acknowledged")
+    assert away.heard() == told[:-1] and [id for _, id in await away.archive()] == told[:-1]

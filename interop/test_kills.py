@@ -5,7 +5,6 @@ KILLS: how often (20).
 
 import asyncio
 import os
-import time
 
 from client import until
 
@@ -13,20 +12,24 @@ KILLS = int(os.environ.get("KILLS", 20))
 
 
 async def settled(client):
-    """All that the client has sent is acknowledged. It asks again each second: a question that slixmpp wrote before it noticed
-    that the connection was gone is lost, and unlike a stanza it is not repeated."""
+    """All that the client has sent is acknowledged.
+
+    slixmpp asks in a filter of what it sends, so its question goes out before the stanza that it is about, and nothing asks for
+    the newest one. That is asked for here, once for each stanza: also for one that slixmpp sends meanwhile by itself, such as the
+    answer to a push of the roster that it was given again when it resumed. Every question must be answered.
+    """
     management = client["xep_0198"]
     await client.waiting_queue.join()
-    asked = 0
+    asked = None
 
     def answered():
         nonlocal asked
-        if management.unacked_queue and time.monotonic() - asked >= 1:
-            asked = time.monotonic()
+        if management.unacked_queue and asked != management.seq:
+            asked = management.seq
             management.request_ack()
         return not management.unacked_queue
 
-    state = lambda: ([m["id"] for _, m in management.unacked_queue], management.last_ack, management.seq)
+    state = lambda: ([s["id"] for _, s in management.unacked_queue], management.last_ack, management.seq, asked)
     try:
         await until(answered, "an acknowledgement of everything")
     except AssertionError as error:

@@ -19,6 +19,7 @@ use crate::account::{Account, AccountRef};
 use crate::counts::Count;
 use crate::debt::Debt;
 use crate::ledger::{Pending, Settled, never_promised};
+use crate::lists::{give_back, push_one};
 use crate::log::copy_of;
 use crate::plan::Targets;
 use crate::reading::Asked;
@@ -220,7 +221,7 @@ impl Core {
                 Some(done) if part.account.waiting.is_empty() => {
                     self.say(now, part.lock, part.account, next, done, todo);
                 }
-                _ => part.account.waiting.push_back(next),
+                _ => push_one(&mut part.account.waiting, next),
             }
         }
     }
@@ -365,9 +366,7 @@ impl Core {
             let Some(next) = account.waiting.pop_front() else { return };
             self.say(now, lock, account, next, done, todo);
         }
-        if account.waiting.is_empty() && account.waiting.capacity() > 16 {
-            account.waiting.shrink_to(0);
-        }
+        give_back(&mut account.waiting);
     }
 
     fn say(

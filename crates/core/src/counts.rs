@@ -92,6 +92,7 @@ counts! {
         FailedTemporary = "temporary-auth-failure", FailedAborted = "aborted", FailedOther = "other",
     }
     Counter "vorpal_logins_throttled_total" "Attempts to log in that were refused unseen: too many had failed before." { Throttled }
+    Counter "vorpal_logins_put_off_total" "Attempts to log in that were refused unseen: too many waited already." { PutOff }
     Counter "vorpal_connections_total" "Connections that were accepted." by "entrance" {
         CameStarttls = "starttls", CameDirectTls = "direct-tls", CamePlain = "plain",
     }

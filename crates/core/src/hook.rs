@@ -129,7 +129,7 @@ impl IqCx<'_> {
     }
 
     /// The committed rows of a list.
-    pub fn rows<K: Key, V: Value>(&mut self, map: Map<K, V>) -> Result<&std::collections::BTreeMap<K, V>, StanzaError> {
+    pub fn rows<K: Key, V: Value>(&mut self, map: Map<K, V>) -> Result<&crate::rows::Rows<K, V>, StanzaError> {
         Ok(self.account()?.states.rows(map))
     }
 

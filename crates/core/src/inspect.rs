@@ -100,6 +100,11 @@ impl Core {
         }
     }
 
+    /// Whether somebody who logs in to this account may have a session to go back to.
+    pub fn may_return(&self, lock: &AccountRef) -> bool {
+        lock.lock().sessions.iter().any(|session| session.stream().is_resumable())
+    }
+
     /// Batches whose outcome is not known yet.
     pub fn in_flight(&self) -> usize {
         self.flights.lock().len()

@@ -76,7 +76,8 @@ impl Core {
     ) {
         let before = session.priority();
         session.set_priority(Some(priority));
-        session.stream().presence = Some(stanza.clone());
+        // It may be kept for days, and what it was read with must not be.
+        session.stream().presence = Some(stanza.compacted());
         if priority < 0 {
             account.leaves_unread(session);
         }

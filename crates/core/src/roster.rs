@@ -5,7 +5,6 @@
 //! the whole roster.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use vorpal_proto::element::{Element, el};
@@ -15,6 +14,7 @@ use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::account::Account;
 use crate::commit::Say;
+use crate::rows::Rows;
 use crate::server::Core;
 use crate::session::Session;
 use crate::state::Map;
@@ -194,13 +194,13 @@ pub fn parse_version(text: &str) -> Option<u64> {
 }
 
 /// The roster as it is committed: its version and all rows, those of strangers and removed contacts among them.
-pub fn committed<'a>(core: &Core, account: &'a Account) -> (RosterMeta, &'a BTreeMap<BareJid, RosterItem>) {
+pub fn committed<'a>(core: &Core, account: &'a Account) -> (RosterMeta, &'a Rows<BareJid, RosterItem>) {
     let meta = account.states.get(core.tables.roster_meta).copied().unwrap_or_default();
     (meta, account.states.rows(core.tables.roster))
 }
 
 /// The roster as it was submitted, for a session that is told of every change from now on.
-pub fn newest_all<'a>(core: &Core, account: &'a Account) -> (RosterMeta, Cow<'a, BTreeMap<BareJid, RosterItem>>) {
+pub fn newest_all<'a>(core: &Core, account: &'a Account) -> (RosterMeta, Cow<'a, Rows<BareJid, RosterItem>>) {
     let meta = account.states.newest(core.tables.roster_meta, &()).copied().unwrap_or_default();
     (meta, account.states.newest_rows(core.tables.roster))
 }

@@ -22,6 +22,7 @@ use vorpal_proto::stanza::{Kind, Stanza, Type};
 use crate::debt::Debt;
 use crate::hook::{Outgoing, Verdict};
 use crate::ledger::Ledger;
+use crate::lists::{give_back, push_one};
 use crate::reading::Inquiries;
 use crate::registry::Registry;
 use crate::server::Bounds;
@@ -533,7 +534,7 @@ impl Stream {
             }
         }
         self.weight += weight;
-        self.queue.push_back(Item::Stanza(out));
+        push_one(&mut self.queue, Item::Stanza(out));
         Pushed::Queued
     }
 
@@ -679,7 +680,7 @@ impl Stream {
     /// An element that is no stanza: has no number, is never held back.
     pub(crate) fn push_nonza(&mut self, bytes: Vec<u8>) {
         self.weight += bytes.len();
-        self.queue.push_back(Item::Nonza(bytes));
+        push_one(&mut self.queue, Item::Nonza(bytes));
         if let Some(wake) = &self.wake {
             wake.wake();
         }
@@ -730,6 +731,7 @@ impl Stream {
             self.asks();
             out.extend_from_slice(b"<r xmlns='urn:xmpp:sm:3'/>");
         }
+        give_back(&mut self.queue);
         !self.queue.is_empty()
     }
 
@@ -794,9 +796,9 @@ impl Stream {
         if let Some(sm) = &mut self.sm {
             sm.sent += 1;
             sm.unasked += 1;
-            self.unacked.push_back(next);
+            push_one(&mut self.unacked, next);
         } else if next.role.is_owed() {
-            self.unacked.push_back(next);
+            push_one(&mut self.unacked, next);
         } else {
             self.weight -= next.stanza.weight();
         }

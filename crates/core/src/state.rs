@@ -6,7 +6,6 @@
 
 use std::any::Any;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
 use vorpal_proto::jid::{BareJid, Jid};
 
+use crate::rows::Rows;
 use crate::store::{BatchId, MapId};
 
 /// What can be the key of a row. The bytes order as the keys do.
@@ -102,7 +102,7 @@ pub(crate) struct Row {
 struct Table<K, V> {
     map: MapId,
     reverse: Option<&'static str>,
-    committed: BTreeMap<K, V>,
+    committed: Rows<K, V>,
     pending: Vec<(BatchId, K, Option<V>)>,
     staged: Vec<(K, Option<V>)>,
 }
@@ -132,7 +132,7 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
     }
 
     fn submit(&mut self, batch: BatchId, rows: &mut Vec<Row>) {
-        for (key, value) in self.staged.drain(..) {
+        for (key, value) in std::mem::take(&mut self.staged) {
             // A value of ours that JSON cannot hold would be a bug of its type; it is then not changed.
             let bytes = match &value {
                 None => None,
@@ -147,7 +147,7 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
     }
 
     fn discard(&mut self) {
-        self.staged.clear();
+        self.staged = Vec::new();
     }
 
     fn complete(&mut self, batch: BatchId, committed: bool) {
@@ -204,7 +204,7 @@ impl TableKind {
                 Box::new(Table::<K, V> {
                     map,
                     reverse,
-                    committed: BTreeMap::new(),
+                    committed: Rows::new(),
                     pending: Vec::new(),
                     staged: Vec::new(),
                 })
@@ -216,7 +216,8 @@ impl TableKind {
 /// All tables of one account. One that has no rows takes no memory.
 pub struct States {
     kinds: Arc<Vec<TableKind>>,
-    tables: Box<[Option<Box<dyn AnyTable>>]>,
+    /// those that were needed, each with its place among the kinds, in that order
+    tables: Vec<(usize, Box<dyn AnyTable>)>,
     staged: bool,
     /// the batches that hold rows of this account and are not written yet
     pending: SmallVec<[BatchId; 1]>,
@@ -226,32 +227,40 @@ pub struct States {
 struct Nothing<K, V>(PhantomData<(K, V)>);
 
 impl<K: 'static, V: 'static> Nothing<K, V> {
-    const ROWS: &'static BTreeMap<K, V> = &BTreeMap::new();
+    const ROWS: &'static Rows<K, V> = &Rows::new();
 }
 
 impl States {
     pub(crate) fn new(kinds: Arc<Vec<TableKind>>) -> States {
-        let tables = kinds.iter().map(|_| None).collect();
-        States { kinds, tables, staged: false, pending: SmallVec::new() }
+        States { kinds, tables: Vec::new(), staged: false, pending: SmallVec::new() }
     }
 
     /// A row from the store. Says no if it cannot be read: it is then left alone.
     pub(crate) fn load(&mut self, at: usize, key: &[u8], value: &[u8]) -> bool {
-        at < self.tables.len() && self.needed(at).load(key, value)
+        at < self.kinds.len() && self.needed(at).load(key, value)
     }
 
     fn needed(&mut self, at: usize) -> &mut dyn AnyTable {
-        let kind = &self.kinds[at];
-        &mut **self.tables[at].get_or_insert_with(|| (kind.make)(kind.map, kind.reverse))
+        let place = match self.tables.binary_search_by_key(&at, |(at, _)| *at) {
+            Ok(place) => place,
+            Err(place) => {
+                let kind = &self.kinds[at];
+                // Most accounts need one or two.
+                self.tables.reserve_exact(1);
+                self.tables.insert(place, (at, (kind.make)(kind.map, kind.reverse)));
+                place
+            }
+        };
+        &mut *self.tables[place].1
     }
 
     fn table<K: Key, V: Value>(&self, map: Map<K, V>) -> Option<&Table<K, V>> {
-        let table = self.tables[map.at].as_ref()?;
+        let (_, table) = self.tables.iter().find(|(at, _)| *at == map.at)?;
         Some(table.any().downcast_ref().expect("a handle is made with its table's types"))
     }
 
     /// The rows that are committed.
-    pub fn rows<K: Key, V: Value>(&self, map: Map<K, V>) -> &BTreeMap<K, V> {
+    pub fn rows<K: Key, V: Value>(&self, map: Map<K, V>) -> &Rows<K, V> {
         self.table(map).map_or(Nothing::ROWS, |table| &table.committed)
     }
 
@@ -262,7 +271,7 @@ impl States {
 
     /// The newest rows: with everything that is staged or submitted. What is read together with them is told in the order of
     /// submissions, so that nobody misses a change that was submitted before.
-    pub fn newest_rows<K: Key, V: Value>(&self, map: Map<K, V>) -> Cow<'_, BTreeMap<K, V>> {
+    pub fn newest_rows<K: Key, V: Value>(&self, map: Map<K, V>) -> Cow<'_, Rows<K, V>> {
         let Some(table) = self.table(map) else { return Cow::Borrowed(Nothing::ROWS) };
         if table.pending.is_empty() && table.staged.is_empty() {
             return Cow::Borrowed(&table.committed);
@@ -318,6 +327,10 @@ impl States {
     pub fn stage<K: Key, V: Value>(&mut self, map: Map<K, V>, key: K, value: Option<V>) {
         let table: &mut Table<K, V> =
             self.needed(map.at).any_mut().downcast_mut().expect("a handle is made with its table's types");
+        if table.staged.capacity() == 0 {
+            // Nearly always it is the only one.
+            table.staged.reserve_exact(1);
+        }
         table.staged.push((key, value));
         self.staged = true;
     }
@@ -326,7 +339,7 @@ impl States {
         if !std::mem::take(&mut self.staged) {
             return;
         }
-        for table in self.tables.iter_mut().flatten() {
+        for (_, table) in &mut self.tables {
             table.submit(batch, rows);
         }
         self.pending.push(batch);
@@ -340,14 +353,13 @@ impl States {
     /// Whether what is staged only adds to what is kept: it has a row that is not there yet, and removes none. `except` is a
     /// table that does not count.
     pub(crate) fn only_adds(&self, except: usize) -> bool {
-        let tables =
-            || self.tables.iter().enumerate().filter(|(at, _)| *at != except).filter_map(|(_, table)| table.as_ref());
+        let tables = || self.tables.iter().filter(|(at, _)| *at != except).map(|(_, table)| table);
         tables().any(|table| table.adds()) && !tables().any(|table| table.removes())
     }
 
     pub(crate) fn discard(&mut self) {
         self.staged = false;
-        for table in self.tables.iter_mut().flatten() {
+        for (_, table) in &mut self.tables {
             table.discard();
         }
     }
@@ -355,7 +367,7 @@ impl States {
     pub(crate) fn complete(&mut self, batch: BatchId, committed: bool) {
         let Some(at) = self.pending.iter().position(|pending| *pending == batch) else { return };
         self.pending.remove(at);
-        for table in self.tables.iter_mut().flatten() {
+        for (_, table) in &mut self.tables {
             table.complete(batch, committed);
         }
     }

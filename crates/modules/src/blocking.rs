@@ -8,9 +8,8 @@
 //! Limits: 2,000 addresses
 //! Not:    privacy lists (XEP-0016)
 
-use std::collections::BTreeMap;
-
 use vorpal_core::hook::{Answer, SessionCx};
+use vorpal_core::rows::Rows;
 use vorpal_proto::error::AppCondition;
 use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::Kind;
@@ -154,7 +153,7 @@ fn gate(cx: &mut MessageCx<'_>, stanza: &mut Stanza, list: Blocklist) -> Flow {
 }
 
 /// §3.1: the four forms that an item can have, from the narrowest.
-fn matches_any(list: &BTreeMap<Jid, bool>, jid: &Jid) -> bool {
+fn matches_any(list: &Rows<Jid, bool>, jid: &Jid) -> bool {
     let domain = jid.domain();
     list.contains_key(jid.as_str())
         || list.contains_key(jid.bare_str())
@@ -168,7 +167,7 @@ mod tests {
 
     #[test]
     fn an_item_matches_by_each_of_its_four_forms() {
-        let list = |jid: &str| BTreeMap::from([(Jid::parse(jid).expect("an address"), true)]);
+        let list = |jid: &str| Rows::from_iter([(Jid::parse(jid).expect("an address"), true)]);
         let matches = |item: &str, jid: &str| matches_any(&list(item), &Jid::parse(jid).expect("an address"));
         assert!(matches("a@b/c", "a@b/c") && !matches("a@b/c", "a@b/d") && !matches("a@b/c", "a@b"));
         assert!(matches("a@b", "a@b/c") && matches("a@b", "a@b") && !matches("a@b", "x@b"));

@@ -14,6 +14,7 @@ mod logins;
 #[cfg(test)]
 mod tests;
 mod throttle;
+mod turns;
 
 use std::{
     cmp::Reverse,
@@ -24,9 +25,10 @@ use std::{
 };
 
 pub use bucket::Rate;
-pub use gate::{Entered, Gate, Guard};
+pub use gate::{Entered, Gate, Guard, Trial, Try};
 pub use logins::{Attempt, Logins, Pending};
 pub use throttle::Throttle;
+pub use turns::{Arrivals, Asked, Class, LONGEST, Turns, UnderWay};
 
 use bucket::Buckets;
 
@@ -46,8 +48,11 @@ pub struct Settings {
     pub half_open: usize,
     /// Connections of one network that have not logged in; 0 counts as 1.
     pub half_open_per_network: usize,
-    /// Failed logins from one network. The burst should exceed `half_open_per_network`, as attempts under way count
-    /// until they succeed.
+    /// So long a connection has to log in before it may be dropped because there are too many in all: the next one waits for
+    /// that, in the queue of the system.
+    pub grace: Duration,
+    /// Failed logins from one network. Attempts under way count until they succeed: what is beyond the burst by them alone
+    /// may come a little later ([`Try::Later`]).
     pub failed_logins: Option<Rate>,
     /// Failed logins from one network to one account.
     pub failed_logins_to_account: Option<Rate>,
@@ -73,6 +78,8 @@ impl Default for Settings {
             new_connections: rate(500, 120),
             half_open: 1_000,
             half_open_per_network: 30,
+            // Some round trips of a distant client, and the time its password takes.
+            grace: Duration::from_secs(2),
             failed_logins: rate(60, 20),
             failed_logins_to_account: rate(10, 5),
             failed_logins_anywhere: rate(100, 30),
@@ -113,6 +120,8 @@ pub struct Ticket {
     id: ConnectionId,
     network: Network,
     logged_in: bool,
+    /// It waits for the server, not the server for it.
+    waits: bool,
 }
 
 impl Ticket {
@@ -135,6 +144,8 @@ pub enum Admission {
     Accepted(Ticket),
     /// It may, and this other connection, which never logged in, has to be closed. It is no longer counted.
     AcceptedDropping(Ticket, ConnectionId),
+    /// Not now: too many log in, all of whom have just come. It is not counted, and may ask again in a moment.
+    Later,
     /// It has to be closed without a word.
     Refused(Refusal),
 }
@@ -162,8 +173,8 @@ pub struct Limits {
     total: usize,
     /// Networks that have a connection.
     networks: BTreeMap<Network, Presence>,
-    /// Connections that have not logged in, the oldest of a network first.
-    half_open: BTreeSet<(Network, ConnectionId)>,
+    /// Connections that have not logged in, the oldest of a network first, and since when they could have.
+    half_open: BTreeMap<(Network, ConnectionId), Duration>,
     /// Networks that have such connections: the one with most of them last, and of equals the one with the oldest.
     busiest: BTreeSet<(usize, Reverse<ConnectionId>, Network)>,
     arrivals: Buckets<Network>,
@@ -185,7 +196,7 @@ impl Limits {
             last: 0,
             total: 0,
             networks: BTreeMap::new(),
-            half_open: BTreeSet::new(),
+            half_open: BTreeMap::new(),
             busiest: BTreeSet::new(),
             arrivals: Buckets::new(MAX_NETWORKS),
         }
@@ -208,16 +219,25 @@ impl Limits {
         if here.connections >= self.settings.connections_per_network && here.half_open == 0 {
             return Admission::Refused(Refusal::NetworkFull);
         }
+        let victim = self.victim(network, here);
+        if let Some((network, id, true)) = victim
+            && self.half_open.get(&(network, id)).is_some_and(|since| now.saturating_sub(*since) < self.settings.grace)
+        {
+            return Admission::Later;
+        }
         if let Some(rate) = self.settings.new_connections
             && self.arrivals.touch(network).take(now, rate).is_err()
         {
             return Admission::Refused(Refusal::TooFast);
         }
-        let dropped = self.make_room(network, here);
+        let dropped = victim.map(|(network, id, _)| {
+            self.drop_half_open(network, id);
+            id
+        });
         self.last += 1;
-        let ticket = Ticket { id: ConnectionId(self.last), network, logged_in: false };
+        let ticket = Ticket { id: ConnectionId(self.last), network, logged_in: false, waits: false };
         self.total += 1;
-        self.half_open.insert((network, ticket.id));
+        self.half_open.insert((network, ticket.id), now);
         self.change(network, |here| {
             here.connections += 1;
             here.half_open += 1;
@@ -234,16 +254,37 @@ impl Limits {
         if ticket.logged_in {
             return true;
         }
-        ticket.logged_in = self.half_open.remove(&(ticket.network, ticket.id));
+        ticket.logged_in = self.half_open.remove(&(ticket.network, ticket.id)).is_some();
         if ticket.logged_in {
             self.change(ticket.network, |here| here.half_open -= 1);
         }
         ticket.logged_in
     }
 
+    /// The connection waits in a queue of the server's: it is not dropped for others meanwhile. `false`: it had been dropped.
+    #[must_use]
+    pub fn waits(&mut self, ticket: &mut Ticket) -> bool {
+        if ticket.logged_in || ticket.waits {
+            return true;
+        }
+        ticket.waits = self.half_open.remove(&(ticket.network, ticket.id)).is_some();
+        if ticket.waits {
+            self.change(ticket.network, |here| here.half_open -= 1);
+        }
+        ticket.waits
+    }
+
+    /// Its turn has come: it goes on logging in.
+    pub fn goes_on(&mut self, now: Duration, ticket: &mut Ticket) {
+        if std::mem::take(&mut ticket.waits) {
+            self.half_open.insert((ticket.network, ticket.id), now);
+            self.change(ticket.network, |here| here.half_open += 1);
+        }
+    }
+
     /// The connection is gone.
     pub fn closed(&mut self, ticket: Ticket) {
-        if ticket.logged_in {
+        if ticket.logged_in || ticket.waits {
             self.total -= 1;
             self.change(ticket.network, |here| here.connections -= 1);
         } else {
@@ -256,7 +297,7 @@ impl Limits {
         self.total
     }
 
-    /// Those of them that have not logged in.
+    /// Those of them that have not logged in, and do not wait for the server.
     pub fn half_open(&self) -> usize {
         self.half_open.len()
     }
@@ -266,25 +307,22 @@ impl Limits {
         self.networks.len() + self.half_open.len() + self.busiest.len() + self.arrivals.len()
     }
 
-    /// Drops the oldest half-open connection of a network that has too many or, if there are too many in all, of the
-    /// network that has most: a flood from one network pushes out itself and nobody else.
-    fn make_room(&mut self, network: Network, here: Presence) -> Option<ConnectionId> {
+    /// Who goes if another comes: the oldest half-open connection of a network that has too many or, if there are too many in
+    /// all (`true`), of the network that has most: a flood from one network pushes out itself and nobody else.
+    fn victim(&self, network: Network, here: Presence) -> Option<(Network, ConnectionId, bool)> {
         let Settings { connections, connections_per_network, half_open, half_open_per_network, .. } = self.settings;
-        let (network, oldest) =
-            if here.half_open >= half_open_per_network || here.connections >= connections_per_network {
-                (network, here.oldest?)
-            } else if self.half_open.len() >= half_open || self.total >= connections {
-                let (_, Reverse(oldest), busiest) = *self.busiest.last()?;
-                (busiest, oldest)
-            } else {
-                return None;
-            };
-        self.drop_half_open(network, oldest);
-        Some(oldest)
+        if here.half_open >= half_open_per_network || here.connections >= connections_per_network {
+            return Some((network, here.oldest?, false));
+        }
+        if self.half_open.len() < half_open && self.total < connections {
+            return None;
+        }
+        let (_, Reverse(oldest), busiest) = *self.busiest.last()?;
+        Some((busiest, oldest, true))
     }
 
     fn drop_half_open(&mut self, network: Network, id: ConnectionId) {
-        if self.half_open.remove(&(network, id)) {
+        if self.half_open.remove(&(network, id)).is_some() {
             self.total -= 1;
             self.change(network, |here| {
                 here.connections -= 1;
@@ -304,7 +342,7 @@ impl Limits {
             .half_open
             .range((network, ConnectionId(0))..=(network, ConnectionId(u64::MAX)))
             .next()
-            .map(|(_, id)| *id);
+            .map(|((_, id), _)| *id);
         if let Some(oldest) = here.oldest {
             self.busiest.insert((here.half_open, Reverse(oldest), network));
         }

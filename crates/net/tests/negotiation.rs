@@ -429,7 +429,9 @@ impl Peer {
                     }
                 }
                 Need::Wait => waits = true,
+                Need::Admit(_) if world.random.one_in(30) => need = self.connection.put_off(),
                 Need::Admit(_) => need = self.connection.admitted(now, !world.random.one_in(30)),
+                Need::Bind => need = self.connection.may_bind(now, !world.random.one_in(10)),
                 Need::Load(jid) => {
                     let found = !world.random.one_in(30);
                     if found {
@@ -795,4 +797,51 @@ fn whatever_clients_say_nobody_gets_in_without_the_password_and_every_stream_is_
     ] {
         assert!(played < 5_000 || reached.get(place).is_some_and(|n| *n > 3), "no input got to {place}");
     }
+}
+
+#[test]
+fn who_is_put_off_may_try_again_on_the_same_stream_and_it_does_not_count() {
+    let mut world = World::new(&Derived::new(), 1);
+    let mut connection =
+        Connection::new(world.core.clone(), world.settings.clone(), Some(bindings()), Arc::new(Silent));
+    let now = world.now;
+    let says = |connection: &mut Connection, text: &str| connection.input(now, &mut BytesMut::from(text));
+    let heard = |connection: &mut Connection| {
+        let mut out = Vec::new();
+        while connection.output(&mut out, 4096) {}
+        String::from_utf8(out).unwrap()
+    };
+    const OPEN: &str = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' \
+                        to='example.net' version='1.0'>";
+    const AUTH: &str = "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>AGFsaWNlAHBlbmNpbA==</auth>";
+    const BIND: &str = "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>";
+    says(&mut connection, OPEN);
+    heard(&mut connection);
+    // More often than attempts are allowed.
+    for _ in 0..20 {
+        assert!(matches!(says(&mut connection, AUTH), Need::Admit(name) if name == "alice@example.net"));
+        assert_eq!(connection.prospect(), (vorpal_net::limits::Class::New, true));
+        assert!(connection.put_off().is_none());
+        let answer = heard(&mut connection);
+        assert!(answer.contains("<temporary-auth-failure") && !connection.is_over(), "{answer}");
+    }
+    assert!(matches!(says(&mut connection, AUTH), Need::Admit(_)));
+    let Some(Need::Load(jid)) = connection.admitted(now, true) else { panic!("the account is not read") };
+    world.core.load(now, world.reader.as_mut(), &jid).unwrap();
+    let Some(Need::Derive(check)) = connection.loaded(now, Ok(())) else { panic!("no password is checked") };
+    assert!(connection.derived(now, check.run()).is_none());
+    assert!(heard(&mut connection).contains("<success"));
+    says(&mut connection, OPEN);
+    heard(&mut connection);
+    for _ in 0..20 {
+        assert!(matches!(says(&mut connection, BIND), Need::Bind));
+        assert!(connection.may_bind(now, false).is_none());
+        let answer = heard(&mut connection);
+        assert!(answer.contains("id='b'") && answer.contains("<resource-constraint"), "{answer}");
+        assert!(answer.contains("type='wait'") && !connection.is_bound(), "{answer}");
+    }
+    assert!(matches!(says(&mut connection, BIND), Need::Bind));
+    assert!(connection.may_bind(now, true).is_none() && connection.is_bound());
+    world.settle();
+    assert_eq!(world.sessions().len(), 1);
 }

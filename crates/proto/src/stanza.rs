@@ -599,6 +599,19 @@ impl Stanza {
         String::from_utf8(out).unwrap_or_default()
     }
 
+    /// The same stanza in memory of its own, and no more than it needs: one that was read shares that of everything which was read
+    /// with it.
+    pub fn compacted(&self) -> Stanza {
+        let Body { raw, children, marks } = &*self.body;
+        let raw = Bytes::from(Box::<[u8]>::from(raw.as_ref()));
+        let body = Arc::new(Body { raw, children: children.clone(), marks: *marks });
+        let mut edits = self.edits.clone();
+        for appended in &mut edits.appended {
+            appended.raw = Bytes::from(Box::<[u8]>::from(appended.raw.as_ref()));
+        }
+        Stanza { head: self.head.clone(), body, edits }
+    }
+
     /// About how many bytes the stanza takes when written: for budgets of queues.
     pub fn weight(&self) -> usize {
         let head = &self.head;

@@ -7,6 +7,7 @@ use vorpal_proto::frame::{Frame, Framer};
 use vorpal_proto::ns;
 use vorpal_proto::parse::{Limits, StreamContext, parse_element};
 use vorpal_proto::scan::scan;
+use vorpal_proto::stanza::Stanza;
 
 /// Bytes of memory kept for each byte of a frame, and for each of `Limits::nodes`.
 const KEPT: (u64, u64) = (16, 128);
@@ -54,6 +55,27 @@ fn the_memory_of_a_tree_is_a_small_multiple_of_its_bytes() {
             assert_eq!(refused > 0, dense, "what has a node for less than eight bytes is refused in the end: {unit}");
         }
     }
+}
+
+#[test]
+fn a_compacted_stanza_keeps_nothing_of_what_was_read_with_it() {
+    let text = "<presence><show>away</show><c xmlns='http://jabber.org/protocol/caps' node='n' ver='v'/></presence>";
+    let mut kept = None;
+    let cost = measure(|| {
+        let mut read = BytesMut::from(format!("<stream>{text}<message/>{}", " ".repeat(16_000)).as_bytes());
+        let mut framer = Framer::new(10_000);
+        let mut presence = None;
+        while let Ok(Some(frame)) = framer.next(&mut read) {
+            if let Frame::Element(bytes) = frame
+                && presence.is_none()
+            {
+                presence = Stanza::read(&bytes, &StreamContext::default(), &Limits::DEFAULT, true).ok();
+            }
+        }
+        kept = presence.map(|stanza| stanza.compacted());
+    });
+    assert_eq!(kept.map(|stanza| stanza.to_xml()).as_deref(), Some(text));
+    assert!(cost.bytes_current < 500, "{} are kept", cost.bytes_current);
 }
 
 #[test]

@@ -21,10 +21,10 @@ use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::sasl::{PasswordCheck, Verdict};
 use vorpal_store::pulse::Slowest;
-use vorpal_store::writer::Queue;
+use vorpal_store::writer::{MAX_GROUP_BATCHES, Queue};
 
-/// So many passwords are derived at once: each takes a millisecond or more of a core.
-const MAX_DERIVATIONS: usize = 2;
+/// At least so many passwords are derived at once, and as many as half of the cores: each takes one for a millisecond or more.
+const MIN_DERIVATIONS: usize = 2;
 
 /// A running kernel.
 pub struct Runtime {
@@ -119,6 +119,11 @@ impl Runtime {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let _ = tokio::time::timeout_at(end, teller).await;
+    }
+
+    /// Whether more waits to be written than one commit takes: what comes now makes everybody wait longer.
+    pub fn is_behind(&self) -> bool {
+        self.queue.backlog().batches > MAX_GROUP_BATCHES
     }
 
     /// Waits until everything that was submitted is written, or it takes too long.

@@ -85,11 +85,12 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
         }
     });
 
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let runtime = Arc::new(Runtime {
         core,
         queue,
         readers: Readers::new(readers, READERS.get()),
-        derivations: Semaphore::new(crate::MAX_DERIVATIONS),
+        derivations: Semaphore::new(crate::MIN_DERIVATIONS.max(cores / 2)),
         slow_reads: Slowest::default(),
         writer: parking_lot::Mutex::new(Some((thread, teller))),
     });

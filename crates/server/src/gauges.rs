@@ -45,6 +45,10 @@ pub struct Sample {
     pub restored: u64,
     /// connections that have not logged in
     pub logging_in: u64,
+    /// logins that wait until they are looked at
+    pub logins_waiting: u64,
+    /// logins that wait until they may have a new session
+    pub binds_waiting: u64,
     /// stanzas that are not settled
     pub unsettled: u64,
     /// what waits in sessions, in bytes
@@ -154,13 +158,15 @@ impl Gauges {
         let runtime = &self.shared.runtime;
         let core = &runtime.core;
         let (backlog, pulse, at) = (runtime.queue.backlog(), runtime.queue.pulse(), Instant::now());
-        let room = core.reserve.room();
+        let (room, rush) = (core.reserve.room(), self.shared.rush.waiting());
         let size = |name: &str| std::fs::metadata(self.data.join(name)).ok().map(|file| file.len());
         let mut sample = Sample {
             at: now().as_millis(),
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_seconds: now().since(core.started).as_secs(),
             logging_in: self.shared.gate.connections().1 as u64,
+            logins_waiting: rush.logins as u64,
+            binds_waiting: rush.sessions as u64,
             backlog_batches: backlog.batches as u64,
             backlog_bytes: backlog.bytes as u64,
             commit_micros: core.counts.commit_micros.read().into(),

@@ -8,6 +8,7 @@ mod metrics;
 mod program;
 mod reload;
 mod run;
+mod sockets;
 mod terms;
 
 pub use gauges::Gauges;

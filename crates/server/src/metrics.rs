@@ -89,6 +89,18 @@ fn text(sample: &Sample) -> String {
             some(sample.unsettled),
         ),
         ("vorpal_connections_logging_in", "gauge", "Connections that have not logged in yet.", some(sample.logging_in)),
+        (
+            "vorpal_logins_waiting",
+            "gauge",
+            "Logins that wait behind others until they are looked at.",
+            some(sample.logins_waiting),
+        ),
+        (
+            "vorpal_binds_waiting",
+            "gauge",
+            "Logins that wait for a new session behind those that go back to theirs.",
+            some(sample.binds_waiting),
+        ),
         ("vorpal_accounts_loaded", "gauge", "Accounts in memory.", some(sample.accounts_loaded)),
         ("vorpal_store_commits_total", "counter", "Commits.", some(commits)),
         ("vorpal_store_backlog_batches", "gauge", "Batches that wait for the writer.", some(sample.backlog_batches)),

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow};
 use parking_lot::RwLock;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use vorpal_config::{Config, FilePath};
 use vorpal_core::counts::Count;
@@ -25,6 +24,7 @@ use vorpal_store::sqlite::{Durability, Options, Sqlite};
 
 use crate::gauges::Gauges;
 use crate::reload::Reload;
+use crate::sockets::{Key, Sockets};
 use crate::{Program, control, log, metrics, terms};
 
 /// How long a stopping server waits for what it has promised.
@@ -134,21 +134,22 @@ pub async fn serve(config: Config, path: Option<PathBuf>, program: Program) -> R
         terms: RwLock::new(terms::terms(config)),
         tls: Arc::new(TlsHosts::new(terms::certificates(config, &server.data)?, terms::policy(config))?),
         gate: Gate::new(terms::gate(config)),
+        rush: c2s::Rush::before(&server.runtime),
         began,
     });
-    let starttls = config.listen.c2s.iter().map(|address| (**address, Entrance::Starttls));
-    let direct_tls = config.listen.c2s_tls.iter().map(|address| (**address, Entrance::DirectTls));
-    let plain = config.listen.c2s_plain.iter().map(|address| (**address, Entrance::Plain));
+    let mut sockets = Sockets::take(config)?;
     let mut listening = tokio::task::JoinSet::new();
-    for (address, entrance) in starttls.chain(direct_tls).chain(plain) {
-        let Some(listener) = listen(address)? else { continue };
-        tracing::info!(%address, ?entrance, "listening for clients");
-        listening.spawn(c2s::listen(shared.clone(), listener, entrance));
+    let entrances =
+        [(Key::C2s, Entrance::Starttls), (Key::C2sTls, Entrance::DirectTls), (Key::C2sPlain, Entrance::Plain)];
+    for (key, entrance) in entrances {
+        for (address, listener) in sockets.listeners(key, config)? {
+            tracing::info!(%address, ?entrance, "listening for clients");
+            listening.spawn(c2s::listen(shared.clone(), listener, entrance));
+        }
     }
     count_panics(&server.runtime);
     let gauges = Arc::new(Gauges::new(shared.clone(), server.data.clone()));
-    for address in config.listen.metrics.iter().map(|address| **address) {
-        let Some(listener) = listen(address)? else { continue };
+    for (address, listener) in sockets.listeners(Key::Metrics, config)? {
         if address.ip().is_loopback() {
             tracing::info!(%address, "listening for monitoring");
         } else {
@@ -177,29 +178,6 @@ fn count_panics(runtime: &Runtime) {
         counts.one(Count::Panics);
         before(panic);
     }));
-}
-
-/// An address of IPv6 on a machine without it is passed over.
-fn listen(address: std::net::SocketAddr) -> Result<Option<TcpListener>> {
-    let socket = match address {
-        std::net::SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
-        std::net::SocketAddr::V6(_) => match tokio::net::TcpSocket::new_v6() {
-            Ok(socket) => socket,
-            Err(error) => {
-                tracing::warn!(%address, %error, "not listening: no IPv6 here");
-                return Ok(None);
-            }
-        },
-    };
-    socket.set_reuseaddr(true)?;
-    if let Err(error) = socket.bind(address) {
-        if error.kind() == std::io::ErrorKind::AddrNotAvailable && address.is_ipv6() {
-            tracing::warn!(%address, %error, "not listening: no such address here");
-            return Ok(None);
-        }
-        return Err(error).with_context(|| format!("cannot listen on {address}"));
-    }
-    Ok(Some(socket.listen(1024).with_context(|| format!("cannot listen on {address}"))?))
 }
 
 /// Waits for the signal to stop; SIGHUP reads the configuration again.

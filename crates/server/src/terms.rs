@@ -64,8 +64,8 @@ pub(crate) fn gate(config: &Config) -> GateSettings {
     GateSettings {
         connections: own.connections.max(connections),
         connections_per_network: connections,
-        // Many may be logging in at once where many may come at once.
-        half_open_per_network: own.half_open_per_network.max(config.limits.connection_rate.amount() as usize / 4),
+        // All that may come at once may be logging in at once: after a restart they do. In all there are no more than ever.
+        half_open_per_network: own.half_open_per_network.max(config.limits.connection_rate.amount() as usize),
         new_connections: rate(config.limits.connection_rate),
         failed_logins: rate(config.limits.login_failures),
         ..own

@@ -190,6 +190,7 @@ impl Link {
                 Need::Input => {}
                 Need::Wait => self.reads = false,
                 Need::Admit(_) => need = Some(self.connection.admitted(now, true).unwrap_or_else(|| self.input(now))),
+                Need::Bind => need = Some(self.connection.may_bind(now, true).unwrap_or_else(|| self.input(now))),
                 Need::Load(jid) if self.weather.slow => {
                     self.doing = Doing::Loading(jid);
                     self.ready = true;

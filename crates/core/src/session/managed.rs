@@ -12,6 +12,7 @@ use vorpal_proto::stanza::{Stanza, Type};
 
 use super::{ASK_AFTER, ASK_PART, Item, Management, Out, Reading, Role, SessionId, Stream, Taken};
 use crate::debt::Debt;
+use crate::lists::give_back;
 use crate::revive::SessionRow;
 use crate::store::{EntryId, MapId, Row, STORE, Write};
 
@@ -249,12 +250,8 @@ impl Stream {
                 shared.taken.store(true, Ordering::Release);
             }
         }
-        if self.unacked.is_empty() && self.unacked.capacity() > 16 {
-            self.unacked = VecDeque::new();
-        }
-        if self.queue.is_empty() && self.queue.capacity() > 16 {
-            self.queue = VecDeque::new();
-        }
+        give_back(&mut self.unacked);
+        give_back(&mut self.queue);
         entries
     }
 

@@ -58,7 +58,7 @@ impl Connection {
         match Stanza::read(frame, &self.context, &self.settings.limits, self.settings.passthrough) {
             Ok(stanza) => match self.core.receive(now, lock, session, bound.epoch, stanza) {
                 Ok(later) => {
-                    bound.later = later;
+                    bound.later = later.map(Box::new);
                     None
                 }
                 Err(condition) => Some(self.fail(now, condition.into())),

@@ -23,6 +23,7 @@ use vorpal_proto::sasl::{self, ChannelBindings, Mechanism, PasswordCheck, Verdic
 use vorpal_proto::write::escape_attr;
 
 use super::login::Login;
+use crate::limits::Class;
 
 /// What all connections of a listener share.
 pub struct Settings {
@@ -55,6 +56,8 @@ pub enum Need {
     Tls,
     /// Somebody tries to log in to this account: whether they may try now, tell [`Connection::admitted`].
     Admit(String),
+    /// The client wants a new session: whether it may have one now, tell [`Connection::may_bind`].
+    Bind,
     /// This account must be looked up: tell [`Connection::loaded`].
     Load(BareJid),
     /// This must be run where time may be spent: tell [`Connection::derived`].
@@ -79,7 +82,8 @@ pub(super) struct Bound {
     pub lock: AccountRef,
     pub session: Arc<Session>,
     pub epoch: u32,
-    pub later: Option<Later>,
+    /// boxed, as it is rarely there
+    pub later: Option<Box<Later>>,
     /// the client closed its stream; ours is closed when everything it sent is settled
     pub closing: bool,
     /// `<resumed/>` waits until what the old connection read is settled
@@ -243,10 +247,10 @@ impl Connection {
                 let later = bound.later.take()?;
                 // An account that cannot be read now is for this stanza as one that is not there.
                 if found.is_err() {
-                    self.core.give_up(now, &bound.lock, &bound.session, later);
+                    self.core.give_up(now, &bound.lock, &bound.session, *later);
                     return None;
                 }
-                bound.later = self.core.go_on(now, &bound.lock, &bound.session, later);
+                bound.later = self.core.go_on(now, &bound.lock, &bound.session, *later).map(Box::new);
                 None
             }
             State::Closed => None,
@@ -309,6 +313,22 @@ impl Connection {
         }
     }
 
+    /// Of somebody who wants to be admitted: whether the account may have a session to go back to, and whether to try costs
+    /// time, as the account has to be read or a password derived.
+    pub fn prospect(&self) -> (Class, bool) {
+        self.login_prospect()
+    }
+
+    /// Too many try to log in at the same time. The client may try again, and this attempt does not count.
+    pub fn put_off(&mut self) -> Option<Need> {
+        self.login_put_off()
+    }
+
+    /// The new session may be made, or too many want one.
+    pub fn may_bind(&mut self, now: Timestamp, may: bool) -> Option<Need> {
+        self.bind(now, may)
+    }
+
     /// Whether the attempt to log in may go on.
     pub fn admitted(&mut self, now: Timestamp, may: bool) -> Option<Need> {
         self.login_admitted(now, may)
@@ -352,7 +372,7 @@ impl Connection {
         if let State::Bound(bound) = std::mem::replace(&mut self.state, State::Closed) {
             // Whoever resumes waits for what was read, and nobody will go on with this.
             if let Some(later) = bound.later {
-                self.core.take_back(&bound.session, later);
+                self.core.take_back(&bound.session, *later);
             }
             self.core.detach(now, &bound.lock, &bound.session, bound.epoch);
         }

@@ -13,6 +13,9 @@ use vorpal_core::counts::Count;
 use super::task::{Shared, serve};
 use crate::limits::{ConnectionId, Refusal};
 
+/// How soon a connection asks again that could not come in yet.
+const AGAIN: std::time::Duration = std::time::Duration::from_millis(5);
+
 /// How a connection begins that comes to a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entrance {
@@ -24,9 +27,24 @@ pub enum Entrance {
     Plain,
 }
 
+/// Connections that have not logged in: one may be closed for another.
+type Waiting = Arc<Mutex<HashMap<ConnectionId, AbortHandle>>>;
+
+/// The place of a connection among those that have not logged in, until it is dropped.
+pub(super) struct Place {
+    waiting: Waiting,
+    id: ConnectionId,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.waiting.lock().remove(&self.id);
+    }
+}
+
 /// Accepts connections until the task is dropped.
 pub async fn listen(shared: Arc<Shared>, listener: TcpListener, entrance: Entrance) {
-    let waiting: Arc<Mutex<HashMap<ConnectionId, AbortHandle>>> = Arc::default();
+    let waiting = Waiting::default();
     loop {
         let (socket, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -37,7 +55,15 @@ pub async fn listen(shared: Arc<Shared>, listener: TcpListener, entrance: Entran
                 continue;
             }
         };
-        let entered = match shared.gate.admit(shared.began.elapsed(), peer.ip()) {
+        // While too many log in who have just come, others wait in the queue of the system.
+        let admitted = loop {
+            match shared.gate.admit(shared.began.elapsed(), peer.ip()) {
+                Ok(Some(entered)) => break Ok(entered),
+                Ok(None) => tokio::time::sleep(AGAIN).await,
+                Err(refusal) => break Err(refusal),
+            }
+        };
+        let entered = match admitted {
             Ok(entered) => entered,
             Err(refusal) => {
                 shared.runtime.core.counts.one(match refusal {
@@ -58,13 +84,10 @@ pub async fn listen(shared: Arc<Shared>, listener: TcpListener, entrance: Entran
             task.abort();
         }
         let id = entered.guard.id();
-        let (shared, done) = (shared.clone(), waiting.clone());
+        let place = Place { waiting: waiting.clone(), id };
         let mut table = waiting.lock();
         let span = tracing::debug_span!("c2s", conn = ?id, %peer);
-        let serving = async move {
-            serve(shared, socket, peer, entrance, entered.guard).await;
-            done.lock().remove(&id);
-        };
+        let serving = serve(shared.clone(), socket, peer, entrance, entered.guard, place);
         let task = tokio::spawn(serving.instrument(span));
         table.insert(id, task.abort_handle());
     }

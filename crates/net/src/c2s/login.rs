@@ -19,6 +19,8 @@ use vorpal_proto::sasl::{
 };
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
+use crate::limits::Class;
+
 use super::connection::{Bound, Connection, Need, State, names_account, nonce};
 
 /// A connection that is on its way to a session.
@@ -29,6 +31,8 @@ pub(super) struct Login {
     attempts: u32,
     /// the number of the connection
     order: u64,
+    /// the IQ that binds a resource, until a session may be made
+    binding: Option<Box<Stanza>>,
     /// an account that nobody holds may be let go of: this one not before its client has proven itself
     held: Option<AccountRef>,
     pub account: Option<AccountRef>,
@@ -36,8 +40,16 @@ pub(super) struct Login {
 
 impl Login {
     pub fn new(core: &Core, bindings: ChannelBindings) -> Login {
-        let order = core.next_connection();
-        Login { bindings, exchange: None, query: None, attempts: 0, order, held: None, account: None }
+        Login {
+            bindings,
+            exchange: None,
+            query: None,
+            attempts: 0,
+            order: core.next_connection(),
+            binding: None,
+            held: None,
+            account: None,
+        }
     }
 }
 
@@ -120,7 +132,7 @@ impl Connection {
                 self.say(&el("failed", ns::SM).child(el("unexpected-request", ns::STANZA_ERROR)));
                 None
             }
-            (id, "iq") if id == ns::CLIENT.id() && logged_in => self.bind(now, &element),
+            (id, "iq") if id == ns::CLIENT.id() && logged_in => self.wants_session(now, &element),
             // §4.9.3.12: a stanza before login, or before there is a session.
             (id, "iq" | "message" | "presence") if id == ns::CLIENT.id() => {
                 Some(self.fail(now, StreamCondition::NotAuthorized.into()))
@@ -181,6 +193,22 @@ impl Connection {
         let name = jid.as_ref().map_or_else(|| query.username.clone(), |jid| jid.to_string());
         login.query = Some((query, jid));
         Some(Need::Admit(name))
+    }
+
+    pub(super) fn login_prospect(&self) -> (Class, bool) {
+        let State::Login(login) = &self.state else { return (Class::New, false) };
+        let Some((query, jid)) = &login.query else { return (Class::New, false) };
+        let account = jid.as_ref().and_then(|jid| self.core.loaded(jid.as_str()));
+        let returns = account.as_ref().is_some_and(|account| self.core.may_return(account));
+        let reads = account.is_none() && jid.is_some();
+        // Any hash will do: the client is about to give its password.
+        let derives = query.hash.is_none();
+        (if returns { Class::Returning } else { Class::New }, reads || derives)
+    }
+
+    pub(super) fn login_put_off(&mut self) -> Option<Need> {
+        self.say_failure(SaslError::TemporaryAuthFailure);
+        None
     }
 
     pub(super) fn login_admitted(&mut self, now: Timestamp, may: bool) -> Option<Need> {
@@ -252,15 +280,21 @@ impl Connection {
         None
     }
 
-    fn refuse(&mut self, now: Timestamp, error: SaslError) -> Option<Need> {
-        let State::Login(login) = &mut self.state else { return None };
+    /// §6.5
+    fn say_failure(&mut self, error: SaslError) {
+        let State::Login(login) = &mut self.state else { return };
         login.exchange = None;
         login.query = None;
         login.held = None;
-        login.attempts += 1;
-        let attempts = login.attempts;
         self.core.counts.one(Count::of_failure(error));
         self.say(&el("failure", ns::SASL).child(el(error.element(), ns::SASL)));
+    }
+
+    fn refuse(&mut self, now: Timestamp, error: SaslError) -> Option<Need> {
+        self.say_failure(error);
+        let State::Login(login) = &mut self.state else { return None };
+        login.attempts += 1;
+        let attempts = login.attempts;
         // §6.4.5: an end to guessing.
         (attempts >= self.settings.max_attempts).then(|| {
             let error = StreamCondition::PolicyViolation;
@@ -269,17 +303,31 @@ impl Connection {
     }
 
     /// §7: the only IQ before there is a session.
-    fn bind(&mut self, now: Timestamp, element: &Element) -> Option<Need> {
+    fn wants_session(&mut self, now: Timestamp, element: &Element) -> Option<Need> {
         let stanza = match Stanza::from_element(element, &self.context) {
             Ok(stanza) => stanza,
             Err(_) => return Some(self.fail(now, StreamCondition::InvalidXml.into())),
         };
-        let bind = stanza.get(ns::BIND, "bind").filter(|_| stanza.type_() == Type::Set);
-        let (Some(bind), State::Login(login)) = (bind, &self.state) else {
+        let binds = stanza.type_() == Type::Set && stanza.has(ns::BIND, "bind");
+        let (true, State::Login(login)) = (binds, &mut self.state) else {
             // §7.1: everything else waits until a resource is bound.
             return Some(self.fail(now, StreamCondition::NotAuthorized.into()));
         };
+        login.binding = Some(Box::new(stanza));
+        Some(Need::Bind)
+    }
+
+    /// §7.6, or the error of an IQ that may be sent again (§7.7.2.1).
+    pub(super) fn bind(&mut self, now: Timestamp, may: bool) -> Option<Need> {
+        let State::Login(login) = &mut self.state else { return None };
+        let stanza = *login.binding.take()?;
+        if !may {
+            let error = StanzaError::resource_constraint();
+            stanza.from(None).to(None).error(&error).write(&mut self.out, None);
+            return None;
+        }
         let lock = login.account.clone()?;
+        let bind = stanza.get(ns::BIND, "bind")?;
         let wanted = bind.find(ns::BIND, "resource").map(Element::content);
         let mut answer = Stanza::new(Kind::Iq, Type::Result);
         answer.head.id.clone_from(&stanza.head.id);

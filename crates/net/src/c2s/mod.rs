@@ -5,10 +5,14 @@
 
 mod bound;
 mod connection;
+mod io;
 mod listen;
 mod login;
+mod rush;
 mod task;
+mod trying;
 
 pub use connection::{Connection, Need, Settings};
 pub use listen::{Entrance, listen};
+pub use rush::{Rush, Scale, Waiting};
 pub use task::{Shared, Terms};

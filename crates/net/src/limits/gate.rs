@@ -1,6 +1,7 @@
 //! The limits as connections share them: behind a lock, with guards that give back what they hold.
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -16,6 +17,28 @@ pub struct Gate(Arc<Mutex<Both>>);
 struct Both {
     limits: Limits,
     logins: Logins,
+    /// Attempts under way by network: not more than connections.
+    trying: BTreeMap<Network, usize>,
+}
+
+/// Whether a password may be tried.
+#[derive(Debug)]
+#[must_use]
+pub enum Try {
+    /// After this time.
+    After(Duration, Trial),
+    /// Others of the network are trying, and if they succeed it may.
+    Later,
+    /// The peer should hear that the failure is temporary, whatever its password.
+    Refused,
+}
+
+/// An attempt that is under way until it is dropped, and counts as failed unless it succeeds.
+#[derive(Debug)]
+pub struct Trial {
+    gate: Gate,
+    network: Network,
+    pending: Option<Pending>,
 }
 
 /// A connection that was let in.
@@ -40,7 +63,11 @@ pub struct Guard {
 impl Gate {
     /// Nobody is there and nobody has failed.
     pub fn new(settings: Settings) -> Gate {
-        Gate(Arc::new(Mutex::new(Both { limits: Limits::new(settings), logins: Logins::new(settings) })))
+        Gate(Arc::new(Mutex::new(Both {
+            limits: Limits::new(settings),
+            logins: Logins::new(settings),
+            trying: BTreeMap::new(),
+        })))
     }
 
     /// Takes over new settings; see [`Limits::set`].
@@ -50,25 +77,38 @@ impl Gate {
         both.logins.set(settings);
     }
 
-    /// A connection arrives; see [`Limits::admit`].
-    pub fn admit(&self, now: Duration, address: IpAddr) -> Result<Entered, Refusal> {
+    /// A connection arrives; see [`Limits::admit`]. Nothing: it has to ask again in a moment.
+    pub fn admit(&self, now: Duration, address: IpAddr) -> Result<Option<Entered>, Refusal> {
         let (ticket, dropped) = match self.lock().limits.admit(now, address) {
             Admission::Accepted(ticket) => (ticket, None),
             Admission::AcceptedDropping(ticket, id) => (ticket, Some(id)),
+            Admission::Later => return Ok(None),
             Admission::Refused(refusal) => return Err(refusal),
         };
         let (id, network) = (ticket.id(), ticket.network());
-        Ok(Entered { guard: Guard { gate: self.clone(), ticket: Some(ticket), id, network }, dropped })
+        Ok(Some(Entered { guard: Guard { gate: self.clone(), ticket: Some(ticket), id, network }, dropped }))
     }
 
     /// Asks before a password is looked at; see [`Logins::attempt`].
-    pub fn attempt(&self, now: Duration, address: IpAddr, account: &str) -> Attempt {
-        self.lock().logins.attempt(now, address, account)
+    pub fn attempt(&self, now: Duration, address: IpAddr, account: &str) -> Try {
+        let (mut both, network) = (self.lock(), Network::from(address));
+        match both.logins.attempt(now, address, account) {
+            Attempt::After(delay, pending) => {
+                *both.trying.entry(network).or_default() += 1;
+                Try::After(delay, Trial { gate: self.clone(), network, pending: Some(pending) })
+            }
+            Attempt::Refused(_)
+                if both.trying.contains_key(&network) && !both.logins.refuses_account(now, address, account) =>
+            {
+                Try::Later
+            }
+            Attempt::Refused(_) => Try::Refused,
+        }
     }
 
-    /// The password was right; see [`Logins::succeeded`].
-    pub fn succeeded(&self, attempt: Pending) {
-        self.lock().logins.succeeded(attempt);
+    /// Whether an attempt would be refused now; see [`Logins::attempt`].
+    pub fn refuses(&self, now: Duration, address: IpAddr, account: &str) -> bool {
+        self.lock().logins.refuses(now, address, account)
     }
 
     /// Connections that are there, and those of them that have not logged in.
@@ -80,6 +120,27 @@ impl Gate {
     /// Every change is whole before anything could panic, so a poisoned lock says nothing about the numbers.
     fn lock(&self) -> MutexGuard<'_, Both> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Trial {
+    /// The password was right; see [`Logins::succeeded`].
+    pub fn succeeded(mut self) {
+        if let Some(pending) = self.pending.take() {
+            self.gate.lock().logins.succeeded(pending);
+        }
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        let mut both = self.gate.lock();
+        if let Some(trying) = both.trying.get_mut(&self.network) {
+            *trying -= 1;
+            if *trying == 0 {
+                both.trying.remove(&self.network);
+            }
+        }
     }
 }
 
@@ -98,6 +159,19 @@ impl Guard {
     #[must_use]
     pub fn logged_in(&mut self) -> bool {
         self.ticket.as_mut().is_some_and(|ticket| self.gate.lock().limits.logged_in(ticket))
+    }
+
+    /// See [`Limits::waits`].
+    #[must_use]
+    pub fn waits(&mut self) -> bool {
+        self.ticket.as_mut().is_some_and(|ticket| self.gate.lock().limits.waits(ticket))
+    }
+
+    /// See [`Limits::goes_on`].
+    pub fn goes_on(&mut self, now: Duration) {
+        if let Some(ticket) = &mut self.ticket {
+            self.gate.lock().limits.goes_on(now, ticket);
+        }
     }
 }
 

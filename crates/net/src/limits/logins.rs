@@ -69,11 +69,7 @@ impl Logins {
         let Settings { failed_logins, failed_logins_to_account, failed_logins_anywhere, longest_delay, .. } =
             self.settings;
         // First look at both, then take from both: what is refused must cost nothing.
-        let waits = [
-            failed_logins.map(|rate| self.networks.peek(pending.network).wait(now, rate)),
-            failed_logins_to_account.map(|rate| self.pairs.peek(pair).wait(now, rate)),
-        ];
-        let wait = waits.into_iter().flatten().max().unwrap_or_default();
+        let wait = self.wait(now, pair);
         if wait > Duration::ZERO {
             return Attempt::Refused(wait);
         }
@@ -87,6 +83,25 @@ impl Logins {
             .map(|rate| self.accounts.touch(pending.account).borrow(now, rate, longest_delay))
             .unwrap_or_default();
         Attempt::After(delay, pending)
+    }
+
+    /// Whether it is by this account that an attempt of this network would be refused now.
+    pub fn refuses_account(&self, now: Duration, address: IpAddr, account: &str) -> bool {
+        let pair = (Network::from(address), key(account));
+        self.settings.failed_logins_to_account.is_some_and(|rate| !self.pairs.peek(pair).wait(now, rate).is_zero())
+    }
+
+    /// Whether an attempt would be refused now. Costs nothing: for whoever has to wait before he may try.
+    pub fn refuses(&self, now: Duration, address: IpAddr, account: &str) -> bool {
+        self.wait(now, (Network::from(address), key(account))) > Duration::ZERO
+    }
+
+    fn wait(&self, now: Duration, pair: (Network, AccountKey)) -> Duration {
+        let waits = [
+            self.settings.failed_logins.map(|rate| self.networks.peek(pair.0).wait(now, rate)),
+            self.settings.failed_logins_to_account.map(|rate| self.pairs.peek(pair).wait(now, rate)),
+        ];
+        waits.into_iter().flatten().max().unwrap_or_default()
     }
 
     /// The password was right: the attempt does not count, and what the network failed at this account before is forgiven.

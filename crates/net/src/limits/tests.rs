@@ -26,6 +26,7 @@ fn small() -> Settings {
         new_connections: None,
         half_open: 5,
         half_open_per_network: 3,
+        grace: Duration::ZERO,
         failed_logins: rate(6, 6),
         failed_logins_to_account: rate(2, 2),
         failed_logins_anywhere: rate(10, 60),
@@ -37,7 +38,7 @@ fn accept(limits: &mut Limits, address: IpAddr) -> (Ticket, Option<ConnectionId>
     match limits.admit(START, address) {
         Admission::Accepted(ticket) => (ticket, None),
         Admission::AcceptedDropping(ticket, id) => (ticket, Some(id)),
-        Admission::Refused(why) => panic!("refused: {why}"),
+        other => panic!("not accepted: {other:?}"),
     }
 }
 
@@ -161,7 +162,7 @@ fn a_network_that_opens_connections_too_fast_is_refused_alone_and_for_a_while() 
 
 #[test]
 fn a_million_addresses_do_not_grow_the_memory() {
-    let settings = Settings { new_connections: rate(3, 6), ..Settings::default() };
+    let settings = Settings { new_connections: rate(3, 6), grace: Duration::ZERO, ..Settings::default() };
     let mut limits = Limits::new(settings);
     let most = limits.arrivals.bound() + 3 * settings.half_open;
     let mut held = Vec::new();
@@ -290,7 +291,7 @@ fn an_account_of_ones_own_does_not_buy_guesses_at_others() {
 #[test]
 fn a_guard_counts_until_it_is_dropped() {
     let gate = Gate::new(small());
-    let mut entered = gate.admit(START, v4(1)).expect("room");
+    let mut entered = gate.admit(START, v4(1)).expect("room").expect("now");
     assert_eq!(gate.connections(), (1, 1));
     assert!(entered.guard.logged_in());
     assert_eq!(gate.connections(), (1, 0));
@@ -405,6 +406,7 @@ proptest! {
                         prop_assert!(!victim.1 && dropped.insert(id));
                         held.push((ticket, false));
                     }
+                    Admission::Later => unreachable!("nobody has time here"),
                     Admission::Refused(_) => {}
                 },
                 (2, Some(i)) => {
@@ -428,4 +430,95 @@ proptest! {
         held.into_iter().for_each(|(ticket, _)| limits.closed(ticket));
         prop_assert_eq!((limits.connections(), limits.entries()), (0, 0));
     }
+}
+
+#[test]
+fn who_waits_for_the_server_is_not_dropped_for_others_and_counts_as_a_stranger_again_afterwards() {
+    let mut limits = Limits::new(small());
+    let (mut first, _) = accept(&mut limits, v4(1));
+    assert!(limits.waits(&mut first) && limits.waits(&mut first));
+    let others: Vec<_> = (0..3).map(|_| accept(&mut limits, v4(1))).collect();
+    assert!(others.iter().all(|(_, dropped)| dropped.is_none()));
+    // The network has all that it may: the oldest goes that does not wait.
+    let (newest, dropped) = accept(&mut limits, v4(1));
+    assert_eq!(dropped, Some(others[0].0.id()));
+    assert_eq!((limits.connections(), limits.half_open()), (4, 3));
+    limits.goes_on(START, &mut first);
+    assert_eq!(limits.half_open(), 4);
+    assert_eq!(accept(&mut limits, v4(1)).1, Some(first.id()));
+    assert!(!limits.waits(&mut first), "it was dropped");
+    for ticket in [first, newest].into_iter().chain(others.into_iter().map(|(ticket, _)| ticket)) {
+        limits.closed(ticket);
+    }
+    assert_eq!(limits.connections(), 1);
+}
+
+#[test]
+fn a_network_whose_connections_all_wait_gets_no_more_than_it_may_have() {
+    let mut limits = Limits::new(small());
+    let wait = |limits: &mut Limits| {
+        let (mut ticket, _) = accept(limits, v4(1));
+        assert!(limits.waits(&mut ticket));
+        ticket
+    };
+    let waiting: Vec<_> = (0..4).map(|_| wait(&mut limits)).collect();
+    assert_eq!(refused(limits.admit(START, v4(1))), Refusal::NetworkFull);
+    waiting.into_iter().for_each(|ticket| limits.closed(ticket));
+    assert_eq!((limits.connections(), limits.entries()), (0, 0));
+}
+
+#[test]
+fn to_ask_whether_an_attempt_would_be_refused_costs_nothing() {
+    let mut logins = Logins::new(small());
+    for _ in 0..2 {
+        assert!((0..100).all(|_| !logins.refuses(START, v4(1), "romeo@x")));
+        assert!(matches!(logins.attempt(START, v4(1), "romeo@x"), Attempt::After(..)));
+    }
+    assert!(logins.refuses(START, v4(1), "romeo@x") && !logins.refuses(START, v4(1), "juliet@x"));
+}
+
+#[test]
+fn many_who_try_at_once_behind_one_address_wait_for_each_other_and_only_failures_count() {
+    let gate = Gate::new(small());
+    let attempt = |n: u32| gate.attempt(START, v4(1), &format!("pupil{n}@x"));
+    let trial = |n| match attempt(n) {
+        Try::After(_, trial) => trial,
+        other => panic!("{n} may not try: {other:?}"),
+    };
+    let mut trying: Vec<Trial> = (0..6).map(trial).collect();
+    for n in 6..100 {
+        assert!(matches!(attempt(n), Try::Later), "{n}");
+        trying.remove(0).succeeded();
+        trying.push(trial(n));
+    }
+    // Somebody who guesses at one account is not waited for.
+    gate.set(Settings { failed_logins: rate(8, 6), ..small() });
+    let _guesses = [trial(7), trial(7)];
+    assert!(matches!(attempt(7), Try::Refused));
+    drop(trying);
+    drop(_guesses);
+    assert!(matches!(attempt(8), Try::Refused), "eight failed, and nobody tries any more");
+    assert!(matches!(gate.attempt(START, v4(2), "pupil8@x"), Try::After(..)));
+}
+
+#[test]
+fn who_has_just_come_is_not_dropped_for_the_next_and_that_one_waits() {
+    let mut limits = Limits::new(Settings { grace: Duration::from_secs(2), ..small() });
+    let later = |millis| START + Duration::from_millis(millis);
+    let tickets: Vec<_> = (0..5).map(|n| accept(&mut limits, v4(n)).0).collect();
+    assert!(matches!(limits.admit(later(1999), v4(9)), Admission::Later));
+    assert_eq!(limits.connections(), 5);
+    let Admission::AcceptedDropping(newest, dropped) = limits.admit(later(2000), v4(9)) else { panic!("it waits") };
+    assert_eq!(dropped, tickets[0].id());
+    // The next victim is the next oldest, and as old; one that waited for the server has its time again.
+    let mut waited = tickets;
+    for ticket in &mut waited[1..] {
+        assert!(limits.waits(ticket));
+        limits.goes_on(later(2000), ticket);
+    }
+    assert!(matches!(limits.admit(later(3999), v4(10)), Admission::Later));
+    // A network that has too many drops its own at once, whoever else waits.
+    let own: Vec<_> = (0..3).map(|_| limits.admit(later(4000), v4(9))).collect();
+    assert!(own.iter().all(|admission| !matches!(admission, Admission::Refused(_))));
+    drop(newest);
 }

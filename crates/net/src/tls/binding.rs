@@ -1,8 +1,6 @@
-//! What a SASL exchange can be bound to: RFC 9266 (`tls-exporter`) and RFC 5929 §4 (`tls-server-end-point`).
+//! What a SASL exchange can be bound to without a secret of the connection: RFC 5929 §4 (`tls-server-end-point`).
 
-use rustls::ServerConnection;
 use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
-use vorpal_proto::sasl::ChannelBindings;
 use x509_parser::{
     oid_registry::{
         OID_HASH_SHA1, OID_NIST_HASH_SHA256, OID_NIST_HASH_SHA384, OID_NIST_HASH_SHA512, OID_PKCS1_MD5WITHRSAENC,
@@ -14,26 +12,6 @@ use x509_parser::{
     signature_algorithm::RsaSsaPssParams,
     x509::AlgorithmIdentifier,
 };
-
-/// RFC 9266 §5.2.
-const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
-
-/// Both bindings of a connection whose handshake is done; `certificate` is the DER of the certificate it has shown.
-///
-/// The connection has to have been made by a configuration of this module, which takes TLS 1.2 only with the
-/// extended master secret: without that the exporter is not unique (RFC 9266 §4.2), and rustls does not tell.
-pub fn channel_bindings(connection: &ServerConnection, certificate: &[u8]) -> ChannelBindings {
-    ChannelBindings { exporter: exporter(connection), server_end_point: server_end_point(certificate) }
-}
-
-/// RFC 9266 §2: 32 bytes for the label and an empty context. `None` before the handshake is done.
-pub(super) fn exporter(connection: &ServerConnection) -> Option<[u8; 32]> {
-    if connection.is_handshaking() {
-        return None;
-    }
-    // An empty context and none at all are different values under TLS 1.2 (RFC 5705 §4); §2 asks for the empty one.
-    connection.export_keying_material([0; 32], EXPORTER_LABEL, Some(&[])).ok()
-}
 
 /// RFC 5929 §4.1: the hash of a certificate in DER, octet for octet as it is sent. `None` where the RFC leaves it
 /// undefined (Ed25519 and others without a hash of their own, RSA-PSS with two different hashes), where the hash is none

@@ -6,16 +6,14 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use super::{certificate::Certificate, names::parent};
 use rustls::{
-    ServerConfig, ServerConnection, SupportedProtocolVersion,
+    ServerConfig, SupportedProtocolVersion,
     crypto::{CryptoProvider, aws_lc_rs},
     server::{ServerSessionMemoryCache, StoresServerSessions},
     sign::SingleCertAndKey,
     version::{TLS12, TLS13},
 };
-use vorpal_proto::sasl::ChannelBindings;
-
-use super::{binding::exporter, certificate::Certificate, names::parent};
 
 /// XEP-0368 §7: the ALPN of direct TLS for clients.
 pub const ALPN_CLIENT: &[u8] = b"xmpp-client";
@@ -185,10 +183,9 @@ impl Host {
         }
     }
 
-    /// What a login over this connection, made of this host's configuration, can be bound to. The exporter is missing
-    /// before the handshake is done.
-    pub fn channel_bindings(&self, connection: &ServerConnection) -> ChannelBindings {
-        ChannelBindings { exporter: exporter(connection), server_end_point: self.certificate.server_end_point.clone() }
+    /// RFC 5929 §4: what its certificate can be named by, if that is defined for it.
+    pub fn server_end_point(&self) -> Option<Vec<u8>> {
+        self.certificate.server_end_point.clone()
     }
 }
 

@@ -1,7 +1,9 @@
-//! A client of rustls against our configurations, over buffers in memory.
+//! A client of rustls against our end and our configurations, over buffers in memory.
 
 mod files;
 mod handshakes;
+mod records;
+mod streams;
 
 use std::{
     fs, io,
@@ -10,16 +12,18 @@ use std::{
     time::Duration,
 };
 
+use bytes::BytesMut;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, ServerConnection, SupportedProtocolVersion, crypto::aws_lc_rs,
-    server::Acceptor, time_provider::TimeProvider,
+    ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion, crypto::aws_lc_rs,
+    time_provider::TimeProvider,
 };
 use rustls_pki_types::{ServerName, UnixTime};
 use tempfile::TempDir;
 
 use super::*;
-use vorpal_proto::datetime::Timestamp;
+use machine::{Hello, Machine};
+use vorpal_proto::{datetime::Timestamp, sasl::ChannelBindings};
 
 /// 2026-11-22T08:00:00Z.
 const NOW: Timestamp = Timestamp::from_millis(1_795_334_400_000);
@@ -100,7 +104,10 @@ impl TimeProvider for Clock {
 /// Both ends of a connection.
 struct Pair {
     client: ClientConnection,
-    server: ServerConnection,
+    server: Machine,
+    /// What the client has said, and what our end has to say.
+    heard: BytesMut,
+    out: BytesMut,
     host: Arc<Host>,
 }
 
@@ -126,33 +133,40 @@ fn begin(
         client.write_tls(&mut flight).expect("memory");
     }
     tamper(&mut flight);
-    let mut acceptor = Acceptor::default();
-    let mut rest = flight.as_slice();
-    let accepted = loop {
-        acceptor.read_tls(&mut rest).expect("memory");
-        if let Some(accepted) = acceptor.accept().map_err(|(error, _)| Failed::Server(error))? {
-            break accepted;
-        }
-    };
-    let host = hosts.select(accepted.client_hello().server_name(), None);
-    let server = accepted.into_connection(host.config(entry)).map_err(|(error, _)| Failed::Server(error))?;
-    Ok(Pair { client, server, host })
+    let (mut hello, mut heard, mut out) = (Hello::default(), BytesMut::new(), BytesMut::new());
+    let whole = hello.feed(&flight, &mut out).map_err(Failed::Server)?;
+    let (name, mut seen) = whole.expect("the first message is whole");
+    let host = hosts.select(name.as_deref(), None);
+    let mut server = Machine::new(&host.config(entry)).map_err(Failed::Server)?;
+    server.feed(&mut seen, &mut heard, &mut out).map_err(Failed::Server)?;
+    Ok(Pair { client, server, heard, out, host })
 }
 
 impl Pair {
     /// Carries bytes both ways until neither side has any.
     fn carry(&mut self) -> Result<(), Failed> {
-        while self.client.wants_write() || self.server.wants_write() {
-            let mut wire = Vec::new();
-            self.server.write_tls(&mut wire).expect("memory");
+        while self.client.wants_write() || !self.out.is_empty() {
+            let wire = self.out.split();
             feed(&wire, |bytes| self.client.read_tls(bytes));
             self.client.process_new_packets().map_err(Failed::Client)?;
-            let mut wire = Vec::new();
-            self.client.write_tls(&mut wire).expect("memory");
-            feed(&wire, |bytes| self.server.read_tls(bytes));
-            self.server.process_new_packets().map_err(Failed::Server)?;
+            let mut wire = self.flight();
+            self.server.feed(&mut wire, &mut self.heard, &mut self.out).map_err(Failed::Server)?;
         }
         Ok(())
+    }
+
+    /// What the client has to write.
+    fn flight(&mut self) -> Vec<u8> {
+        let mut wire = Vec::new();
+        while self.client.wants_write() {
+            self.client.write_tls(&mut wire).expect("memory");
+        }
+        wire
+    }
+
+    /// What our end can bind a login to.
+    fn bindings(&mut self) -> ChannelBindings {
+        ChannelBindings { exporter: self.server.take_exporter(), server_end_point: self.host.server_end_point() }
     }
 
     /// Says something in both directions and sees it arrive.
@@ -161,9 +175,8 @@ impl Pair {
         let mut heard = [0; 5];
         self.client.writer().write_all(b"hello").expect("memory");
         self.carry().expect("a connection");
-        self.server.reader().read_exact(&mut heard).expect("heard");
-        assert_eq!(&heard, b"hello");
-        self.server.writer().write_all(b"world").expect("memory");
+        assert_eq!(&self.heard.split()[..], b"hello");
+        self.server.encrypt(b"world", &mut self.out).expect("encrypted");
         self.carry().expect("a connection");
         self.client.reader().read_exact(&mut heard).expect("heard");
         assert_eq!(&heard, b"world");

@@ -61,6 +61,8 @@ struct View {
     reading: u64,
     restored: u64,
     logging_in: u64,
+    logins_waiting: u64,
+    binds_waiting: u64,
     accounts_loaded: u64,
     messages_per_second: f64,
     presences_per_second: f64,
@@ -123,6 +125,8 @@ impl View {
             reading: after.reading,
             restored: after.restored,
             logging_in: after.logging_in,
+            logins_waiting: after.logins_waiting,
+            binds_waiting: after.binds_waiting,
             accounts_loaded: after.accounts_loaded,
             messages_per_second: rate("vorpal_stanzas_received_total:message"),
             presences_per_second: rate("vorpal_stanzas_received_total:presence"),
@@ -198,8 +202,13 @@ fn frame(view: &View) -> String {
         view.trouble.as_ref().map_or("takes writes".to_owned(), |trouble| format!("TROUBLE: {trouble}"))
     )];
     lines.push(format!(
-        "sessions  {} connected, {} waiting, {} available, {} reading, {} logging in",
-        view.attached, view.detached, view.available, view.reading, view.logging_in
+        "sessions  {} connected, {} waiting, {} available, {} reading, {} logging in, {} queued for that",
+        view.attached,
+        view.detached,
+        view.available,
+        view.reading,
+        view.logging_in,
+        view.logins_waiting + view.binds_waiting
     ));
     lines.push(format!(
         "in /s     {} messages, {} presence, {} iq, {} logins, {} failed logins",

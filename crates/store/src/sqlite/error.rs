@@ -34,6 +34,18 @@ pub(super) fn breaks(error: &Error) -> bool {
     }
 }
 
+/// Whether a commit that failed with this may be in the write-ahead log, whole and with a valid mark: the frames are written
+/// before the log is synced and before its index grows. A disk without room fails earlier, at a frame.
+pub(super) fn may_be_written(error: &Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::SystemIoFailure | ErrorCode::OutOfMemory))
+}
+
+/// Whether a commit that failed with this is in the write-ahead log for certain: all its frames were written.
+pub(super) fn is_written(error: &Error) -> bool {
+    let after = [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_SHMSIZE, ffi::SQLITE_IOERR_SHMMAP];
+    error.sqlite_error().is_some_and(|code| after.contains(&code.extended_code))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +64,20 @@ mod tests {
         }
         for code in [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_READ, ffi::SQLITE_BUSY, ffi::SQLITE_NOMEM] {
             assert!(matches!(told(code), StoreError::Io { .. }), "{code}");
+        }
+    }
+
+    #[test]
+    fn only_what_fails_behind_the_frames_may_have_written_them() {
+        let fails = |code: i32| Error::SqliteFailure(ffi::Error::new(code), None);
+        for code in [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_SHMSIZE] {
+            assert!(may_be_written(&fails(code)) && is_written(&fails(code)), "{code}");
+        }
+        for code in [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_NOMEM] {
+            assert!(may_be_written(&fails(code)) && !is_written(&fails(code)), "{code}");
+        }
+        for code in [ffi::SQLITE_FULL, ffi::SQLITE_BUSY, ffi::SQLITE_CORRUPT] {
+            assert!(!may_be_written(&fails(code)), "{code}");
         }
     }
 }

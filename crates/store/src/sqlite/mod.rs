@@ -8,6 +8,7 @@ mod idle;
 mod migrate;
 mod read;
 mod tail;
+mod undone;
 mod write;
 
 use crate::check;
@@ -111,6 +112,8 @@ pub struct Sqlite {
     /// Pages before which the writer does not wait for readers again.
     wal_retry: u64,
     broken: Option<StoreError>,
+    /// A commit failed whose frames may be in the write-ahead log all the same.
+    undone: bool,
     /// Last, so that it is let go of when everything else is closed.
     _lock: Lock,
 }
@@ -167,6 +170,7 @@ impl Sqlite {
             wal,
             wal_retry: 0,
             broken: None,
+            undone: false,
             _lock: lock,
         };
         store.rebuild().map_err(failed)?;
@@ -241,7 +245,10 @@ impl Sqlite {
         if pending.deleted {
             write::set_meta(&self.sql, "last", pending.last).map_err(failed)?;
         }
-        self.execute("COMMIT").map_err(failed)?;
+        if let Err(e) = self.execute("COMMIT") {
+            self.undone = error::may_be_written(&e);
+            return Err(failed(e));
+        }
         self.committed(pending);
         Ok(outcomes)
     }
@@ -355,6 +362,10 @@ impl Backend for Sqlite {
                 cause = broken.clone();
                 break;
             }
+            if let Err(error) = self.supersede() {
+                cause = error;
+                break;
+            }
             let (batch, error) = match self.attempt(group, stale, &fates, guarded) {
                 Ok(outcomes) => return outcomes,
                 Err(error) => error,
@@ -369,6 +380,8 @@ impl Backend for Sqlite {
                 None => break,
             }
         }
+        // Before anybody is told that it failed. Where that cannot be done now, nothing is written before it is.
+        let _ = self.supersede();
         group.iter().for_each(|batch| stale.lost(batch));
         group.iter().map(|_| Outcome::Failed(cause.clone())).collect()
     }
@@ -377,7 +390,7 @@ impl Backend for Sqlite {
         if let Some(broken) = &self.broken {
             return Err(broken.clone());
         }
-        let done = self.do_idle(now, busy);
+        let done = self.supersede().and_then(|()| self.do_idle(now, busy));
         if let Err(error) = &done {
             self.abandon();
             self.note(error);

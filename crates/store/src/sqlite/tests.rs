@@ -245,6 +245,70 @@ fn when_no_commit_can_begin_the_whole_group_fails_and_later_it_works() {
     assert_eq!(ids(&store, 1), [1]);
 }
 
+/// Leaves a store as a commit does that failed when its frames were written: they are in the file, and the process that
+/// wrote them does not know of them.
+fn haunt(folder: &Folder, batch: Batch) {
+    let copy = remains(folder);
+    let mut other = store(&copy, Options::default());
+    commit(&mut *other, batch);
+    let frames = std::fs::read(copy.path().join("vorpal.db-wal")).unwrap();
+    let wal = folder.path().join("vorpal.db-wal");
+    let known = usize::try_from(std::fs::metadata(&wal).unwrap().len()).unwrap();
+    assert!(frames.len() > known);
+    std::fs::write(&wal, frames).unwrap();
+}
+
+fn after_a_crash(folder: &Folder) -> Vec<EntryId> {
+    let copy = remains(folder);
+    ids(&*store(&copy, Options::default()), 1)
+}
+
+#[test]
+fn a_commit_that_failed_when_it_was_written_does_not_come_back_after_a_crash() {
+    for more in 0..3 {
+        let folder = Folder::new();
+        let mut live = Sqlite::open(folder.path(), Options::default()).unwrap();
+        let map = live.map("m", Loading::Cold).unwrap();
+        commit(&mut live, said(1, &[1]));
+        for failed in 2..5 {
+            let mut batch = said(failed, &[1]);
+            batch.writes.extend(blob(map, 1, more * 5000).writes);
+            haunt(&folder, batch);
+            assert_eq!(after_a_crash(&folder), [1, failed], "what this test is about");
+            live.undone = true;
+            live.supersede().unwrap();
+            assert_eq!((ids(&live, 1), after_a_crash(&folder)), (vec![1], vec![1]));
+        }
+        commit(&mut live, said(5, &[1]));
+        assert_eq!((ids(&live, 1), after_a_crash(&folder)), (vec![1, 5], vec![1, 5]));
+    }
+}
+
+#[test]
+fn nothing_is_written_before_a_commit_that_failed_is_taken_back() {
+    let folder = Folder::new();
+    let mut live = Sqlite::open(folder.path(), Options::default()).unwrap();
+    commit(&mut live, said(1, &[1]));
+    let reader = Connection::open(folder.path().join(DATABASE_FILE)).unwrap();
+    reader.execute_batch("BEGIN; SELECT * FROM meta").unwrap();
+    haunt(&folder, said(2, &[1]));
+    live.undone = true;
+    live.sql.execute_batch("PRAGMA query_only = ON").unwrap();
+    for _ in 0..2 {
+        let outcome = live.apply(&[said(3, &[1])], &mut Stale::default()).remove(0);
+        assert!(matches!(outcome, Outcome::Failed(StoreError::Io { .. })), "{outcome:?}");
+        assert!(live.idle(0, false).is_err());
+        assert!(live.undone);
+    }
+    // Nothing can be written over, but without readers the log can be emptied.
+    reader.execute_batch("COMMIT").unwrap();
+    live.supersede().unwrap();
+    assert_eq!(after_a_crash(&folder), [1]);
+    live.sql.execute_batch("PRAGMA query_only = OFF").unwrap();
+    commit(&mut live, said(4, &[1]));
+    assert_eq!((ids(&live, 1), after_a_crash(&folder)), (vec![1, 4], vec![1, 4]));
+}
+
 #[test]
 #[cfg(unix)]
 fn a_broken_store_takes_nothing_more() {

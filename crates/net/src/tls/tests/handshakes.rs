@@ -1,6 +1,7 @@
 use rustls::{
     CertificateError as Refused, Error, HandshakeKind, PeerIncompatible, ProtocolVersion,
     client::ResolvesClientCert,
+    crypto::CryptoProvider,
     sign::CertifiedKey,
     version::{TLS12, TLS13},
 };
@@ -22,15 +23,14 @@ fn both_ends_compute_the_same_bindings_under_both_versions() {
     for (version, negotiated) in BOTH {
         let config = Arc::new(authority.client(&[version]));
         let mut pair = connect(&hosts, &config, "example.org", Entry::Starttls).expect("a connection");
-        assert_eq!(pair.server.protocol_version(), Some(negotiated));
-        let bindings = pair.host.channel_bindings(&pair.server);
+        assert_eq!(pair.server.state().protocol_version(), Some(negotiated));
+        let bindings = pair.bindings();
         assert_eq!(bindings.exporter, Some(exported(&pair)));
         assert!(bindings.server_end_point.is_some());
         assert_eq!(bindings.server_end_point, server_end_point(pair.seen()));
-        assert_eq!(bindings, channel_bindings(&pair.server, pair.seen()));
         pair.talk();
-        let other = connect(&hosts, &config, "example.org", Entry::Starttls).expect("a connection");
-        assert_ne!(other.host.channel_bindings(&other.server).exporter, bindings.exporter);
+        let mut other = connect(&hosts, &config, "example.org", Entry::Starttls).expect("a connection");
+        assert_ne!(other.bindings().exporter, bindings.exporter);
     }
 }
 
@@ -40,9 +40,59 @@ fn nothing_is_exported_before_the_handshake_is_done() {
     let hosts = hosts(vec![authority.certificate("example.org")]);
     for (version, _) in BOTH {
         let config = Arc::new(authority.client(&[version]));
-        let pair = begin(&hosts, &config, "example.org", Entry::Starttls, |_| ()).expect("begun");
-        assert_eq!(pair.host.channel_bindings(&pair.server).exporter, None);
+        let mut pair = begin(&hosts, &config, "example.org", Entry::Starttls, |_| ()).expect("begun");
+        assert_eq!(pair.bindings().exporter, None);
+        pair.carry().expect("a connection");
+        assert_eq!(pair.bindings().exporter, Some(exported(&pair)), "asking too early does no harm");
+        assert_eq!(pair.bindings().exporter, None, "the secret is gone");
     }
+}
+
+#[test]
+fn both_ends_compute_the_same_exporter_with_every_cipher_suite() {
+    let authority = Authority::new();
+    let hosts = hosts(vec![authority.certificate("example.org")]);
+    let mut tried = 0;
+    for suite in aws_lc_rs::ALL_CIPHER_SUITES {
+        let provider = CryptoProvider { cipher_suites: vec![*suite], ..aws_lc_rs::default_provider() };
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.root.der().clone()).expect("a root");
+        let config = ClientConfig::builder_with_details(Arc::new(provider), Arc::new(Clock(NOW)))
+            .with_protocol_versions(&[suite.version()])
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        // The certificate of the tests is on a curve; the suites for RSA differ from the others in nothing that matters here.
+        if format!("{:?}", suite.suite()).contains("ECDHE_RSA") {
+            continue;
+        }
+        let mut pair = connect(&hosts, &Arc::new(config), "example.org", Entry::Direct).expect("a connection");
+        assert_eq!(pair.server.state().negotiated_cipher_suite(), Some(*suite));
+        assert_eq!(pair.bindings().exporter, Some(exported(&pair)), "{suite:?}");
+        pair.talk();
+        tried += 1;
+    }
+    assert_eq!(tried, 6);
+}
+
+#[test]
+fn a_client_that_guesses_the_wrong_group_is_asked_again() {
+    let authority = Authority::new();
+    let hosts = hosts(vec![authority.certificate("example.org")]);
+    // We do not speak the first, and the client makes a key for the first alone.
+    let groups = vec![aws_lc_rs::kx_group::MLKEM768, aws_lc_rs::kx_group::X25519];
+    let provider = CryptoProvider { kx_groups: groups, ..aws_lc_rs::default_provider() };
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.root.der().clone()).expect("a root");
+    let config = ClientConfig::builder_with_details(Arc::new(provider), Arc::new(Clock(NOW)))
+        .with_protocol_versions(&[&TLS13])
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let mut pair = connect(&hosts, &Arc::new(config), "example.org", Entry::Direct).expect("a connection");
+    assert_eq!(pair.server.state().handshake_kind(), Some(HandshakeKind::FullWithHelloRetryRequest));
+    assert_eq!(pair.bindings().exporter, Some(exported(&pair)));
+    pair.talk();
 }
 
 #[test]
@@ -71,7 +121,7 @@ fn an_older_version_than_the_policy_wants_is_refused() {
     assert!(matches!(connect(&strict, &old, "example.org", Entry::Direct), Err(Failed::Server(_))));
     let new = Arc::new(authority.client(&[&TLS12, &TLS13]));
     let pair = connect(&strict, &new, "example.org", Entry::Direct).expect("a connection");
-    assert_eq!(pair.server.protocol_version(), Some(ProtocolVersion::TLSv1_3));
+    assert_eq!(pair.server.state().protocol_version(), Some(ProtocolVersion::TLSv1_3));
 }
 
 #[test]
@@ -132,13 +182,13 @@ fn a_reload_changes_new_connections_and_leaves_the_others_alone() {
         there.talk();
         under_way.carry().expect("a connection");
         assert_eq!(under_way.seen(), old);
-        assert_eq!(under_way.host.channel_bindings(&under_way.server).server_end_point, server_end_point(&old));
+        assert_eq!(under_way.bindings().server_end_point, server_end_point(&old));
         under_way.talk();
 
         let config = Arc::new(authority.client(&[version]));
-        let new = connect(&hosts, &config, "example.org", Entry::Starttls).expect("a connection");
+        let mut new = connect(&hosts, &config, "example.org", Entry::Starttls).expect("a connection");
         assert_ne!(new.seen(), old);
-        assert_eq!(new.host.channel_bindings(&new.server).server_end_point, server_end_point(new.seen()));
+        assert_eq!(new.bindings().server_end_point, server_end_point(new.seen()));
     }
 }
 
@@ -164,10 +214,10 @@ fn a_session_is_resumed_under_its_own_certificate_only() {
         let connect = || {
             let mut pair = connect(&hosts, &config, "example.org", Entry::Starttls).expect("a connection");
             pair.talk(); // takes the ticket along
-            let bindings = pair.host.channel_bindings(&pair.server);
+            let bindings = pair.bindings();
             assert_eq!(bindings.exporter, Some(exported(&pair)));
             assert_eq!(bindings.server_end_point, server_end_point(pair.seen()));
-            pair.server.handshake_kind()
+            pair.server.state().handshake_kind()
         };
         assert_ne!(connect(), Some(HandshakeKind::Resumed));
         assert_eq!(connect(), Some(HandshakeKind::Resumed));
@@ -188,7 +238,8 @@ fn direct_tls_wants_xmpp_if_alpn_is_spoken_and_starttls_does_not_listen() {
         Arc::new(config)
     };
     let connect = |protocols: &[&str], entry| connect(&hosts, &speaking(protocols), "example.org", entry);
-    let agreed = |pair: Result<Pair, Failed>| pair.expect("a connection").server.alpn_protocol().map(<[u8]>::to_vec);
+    let agreed =
+        |pair: Result<Pair, Failed>| pair.expect("a connection").server.state().alpn_protocol().map(<[u8]>::to_vec);
     assert_eq!(agreed(connect(&["h2", "xmpp-client"], Entry::Direct)), Some(b"xmpp-client".to_vec()));
     assert_eq!(agreed(connect(&[], Entry::Direct)), None);
     for other in ["http/1.1", "xmpp-server", "xmpp-clients"] {

@@ -1,0 +1,67 @@
+//! The bytes of a connection, with or without TLS.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::tls;
+
+/// See the module's text.
+pub(super) enum Io {
+    /// without TLS
+    Plain(TcpStream),
+    /// with TLS
+    Tls(Box<tls::Stream<TcpStream>>),
+    /// between the two, for a moment
+    Gone,
+}
+
+impl Io {
+    /// Appends what was read to `input`, and gives how much that is; nothing is the end.
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut [u8],
+        input: &mut BytesMut,
+    ) -> Poll<std::io::Result<usize>> {
+        match self {
+            Io::Plain(io) => {
+                let mut buf = ReadBuf::new(scratch);
+                ready!(Pin::new(io).poll_read(cx, &mut buf))?;
+                input.extend_from_slice(buf.filled());
+                Poll::Ready(Ok(buf.filled().len()))
+            }
+            Io::Tls(io) => io.poll_read(cx, scratch, input),
+            Io::Gone => Poll::Ready(Ok(0)),
+        }
+    }
+
+    /// Gives how much was taken; it is not written before [`Io::poll_flush`] says so.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        match self {
+            Io::Plain(io) => Pin::new(io).poll_write(cx, bytes),
+            Io::Tls(io) => io.poll_write(cx, bytes),
+            Io::Gone => Poll::Ready(Ok(0)),
+        }
+    }
+
+    /// Writes what TLS still has.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match self {
+            Io::Plain(_) | Io::Gone => Poll::Ready(Ok(())),
+            Io::Tls(io) => io.poll_flush(cx),
+        }
+    }
+
+    /// Ends TLS, then the socket.
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match self {
+            Io::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Io::Tls(io) => io.poll_shutdown(cx),
+            Io::Gone => Poll::Ready(Ok(())),
+        }
+    }
+}

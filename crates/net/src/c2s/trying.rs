@@ -1,0 +1,111 @@
+//! An attempt to log in, as far as others are concerned: whether it may be made now, or waits, or is refused.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
+use vorpal_core::counts::Count;
+
+use super::rush::{Busy, Login, Turn};
+use super::task::Shared;
+use crate::limits::{Class, Guard, LONGEST, Trial, Try};
+
+/// How soon somebody looks again whether others of the network have done with their attempts.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// What an attempt holds.
+#[derive(Default)]
+pub(super) struct Trying {
+    /// it counts as failed until it succeeds
+    trial: Option<Trial>,
+    /// it is under way
+    pub login: Option<Login>,
+    /// it may do what costs time
+    pub turn: Option<Turn>,
+    /// it has to wait for so long, as many have failed at this account
+    delay: Duration,
+}
+
+/// What becomes of it.
+pub(super) enum Admitted {
+    /// It may be made.
+    Yes,
+    /// Too many failed before.
+    Refused,
+    /// Too many try at the same time.
+    Busy,
+    /// The connection had to go for another one.
+    Dropped,
+}
+
+impl Trying {
+    /// Waits until a password may be looked at. An attempt counts from its turn on: those that wait for us are not many that
+    /// failed. Nor are those that are under way beside it: behind one address there may be a whole school.
+    pub async fn admit(
+        &mut self,
+        shared: &Shared,
+        guard: &mut Guard,
+        peer: SocketAddr,
+        name: &str,
+        class: Class,
+        costs: bool,
+    ) -> Admitted {
+        let (until, address) = (Instant::now() + LONGEST, peer.ip());
+        (self.trial, self.turn, self.delay) = (None, None, Duration::ZERO);
+        self.login = Some(shared.rush.login(class));
+        loop {
+            if costs && !shared.gate.refuses(shared.began.elapsed(), address, name) {
+                if !guard.waits() {
+                    return Admitted::Dropped;
+                }
+                let turn = shared.rush.turn(class).await;
+                guard.goes_on(shared.began.elapsed());
+                match turn {
+                    Ok(turn) => {
+                        self.turn = Some(turn);
+                        // From here on it is known how long it takes.
+                        self.login = Some(shared.rush.login(class));
+                    }
+                    Err(Busy) => {
+                        self.login = None;
+                        shared.runtime.core.counts.one(Count::PutOff);
+                        return Admitted::Busy;
+                    }
+                }
+            }
+            match shared.gate.attempt(shared.began.elapsed(), address, name) {
+                Try::After(delay, trial) => {
+                    (self.trial, self.delay) = (Some(trial), delay);
+                    return Admitted::Yes;
+                }
+                Try::Later if Instant::now() < until => {
+                    self.turn = None;
+                    if !guard.waits() {
+                        return Admitted::Dropped;
+                    }
+                    sleep(AGAIN).await;
+                    guard.goes_on(shared.began.elapsed());
+                }
+                Try::Later | Try::Refused => {
+                    (self.turn, self.login) = (None, None);
+                    shared.runtime.core.counts.one(Count::Throttled);
+                    tracing::info!(%peer, "a login is refused: too many failed before");
+                    return Admitted::Refused;
+                }
+            }
+        }
+    }
+
+    /// Waits for the sake of the account, within the time there is to log in. Others do not wait for that.
+    pub async fn serve(&mut self, deadline: Instant) {
+        if !self.delay.is_zero() {
+            self.turn = None;
+            sleep_until(deadline.min(Instant::now() + self.delay)).await;
+        }
+    }
+
+    /// The password was right. False if nothing had been tried since.
+    pub fn succeeded(&mut self) -> bool {
+        self.trial.take().map(Trial::succeeded).is_some()
+    }
+}

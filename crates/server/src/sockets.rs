@@ -1,0 +1,158 @@
+//! Where connections are accepted: sockets that the service manager hands over (systemd's socket activation), or our own.
+//!
+//! A socket that is handed over stays open when the server is gone: who connects meanwhile waits in the system's queue, and is
+//! served by the next process.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, bail};
+use listenfd::ListenFd;
+use tokio::net::{TcpListener, TcpSocket};
+use vorpal_config::Config;
+
+/// So many connections wait for us in the system's queue, if it allows: after a restart everybody comes at once.
+const BACKLOG: u32 = 4096;
+
+/// A listener's key in the configuration, and the name of a socket that is handed over for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Key {
+    C2s,
+    C2sTls,
+    C2sPlain,
+    Metrics,
+}
+
+impl Key {
+    const ALL: [Key; 4] = [Key::C2s, Key::C2sTls, Key::C2sPlain, Key::Metrics];
+
+    fn name(self) -> &'static str {
+        match self {
+            Key::C2s => "c2s",
+            Key::C2sTls => "c2s_tls",
+            Key::C2sPlain => "c2s_plain",
+            Key::Metrics => "metrics",
+        }
+    }
+
+    fn addresses(self, config: &Config) -> Vec<SocketAddr> {
+        let listen = &config.listen;
+        match self {
+            Key::C2s => listen.c2s.iter().map(|address| **address).collect(),
+            Key::C2sTls => listen.c2s_tls.iter().map(|address| **address).collect(),
+            Key::C2sPlain => listen.c2s_plain.iter().map(|address| **address).collect(),
+            Key::Metrics => listen.metrics.iter().map(|address| **address).collect(),
+        }
+    }
+
+    /// For what a socket is: what its name says, else the key that lists its address. A dash stands for the underscore.
+    fn of(name: &str, address: SocketAddr, config: &Config) -> Option<Key> {
+        let name = name.replace('-', "_");
+        let named = Key::ALL.into_iter().find(|key| key.name() == name);
+        named.or_else(|| Key::ALL.into_iter().find(|key| key.addresses(config).iter().any(|own| covers(*own, address))))
+    }
+}
+
+/// Whether the one address is the other, or all addresses with its port.
+fn covers(own: SocketAddr, address: SocketAddr) -> bool {
+    let same_kind = own.is_ipv4() == address.is_ipv4();
+    own.port() == address.port() && (own.ip() == address.ip() || own.ip().is_unspecified() && same_kind)
+}
+
+/// What was handed over and is not used yet.
+#[derive(Default)]
+pub(crate) struct Sockets(Vec<(Key, TcpListener)>);
+
+impl Sockets {
+    /// Takes what was handed to this process. Must be called within the runtime, once.
+    ///
+    /// # Errors
+    /// A socket is none of TCP, or nothing says what it is for.
+    pub fn take(config: &Config) -> Result<Sockets> {
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let mut names = names.split(':');
+        let mut handed = ListenFd::from_env();
+        let mut sockets = Vec::new();
+        for at in 0..handed.len() {
+            let name = names.next().unwrap_or_default();
+            let told = || format!("socket {at} of the service manager, '{name}'");
+            let Some(listener) = handed.take_tcp_listener(at).with_context(told)? else { continue };
+            listener.set_nonblocking(true).with_context(told)?;
+            let address = listener.local_addr().with_context(told)?;
+            let Some(key) = Key::of(name, address, config) else {
+                let known = Key::ALL.map(Key::name).join(", ");
+                bail!("{} at {address}: it is none of {known}, and no key of [listen] has its address", told());
+            };
+            if key == Key::C2sPlain && !address.ip().is_loopback() {
+                bail!("{} at {address}: what is not encrypted is accepted at a loopback address only", told());
+            }
+            sockets.push((key, TcpListener::from_std(listener).with_context(told)?));
+        }
+        Ok(Sockets(sockets))
+    }
+
+    /// The listeners of a key: those that were handed over for it, or else one for each of its addresses.
+    ///
+    /// # Errors
+    /// An address cannot be had.
+    pub fn listeners(&mut self, key: Key, config: &Config) -> Result<Vec<(SocketAddr, TcpListener)>> {
+        let handed: Vec<_> = self.0.extract_if(.., |(of, _)| *of == key).collect();
+        if handed.is_empty() {
+            let own = key.addresses(config).into_iter().map(|address| Ok(listen(address)?.map(|own| (address, own))));
+            return own.filter_map(Result::transpose).collect();
+        }
+        handed.into_iter().map(|(_, listener)| Ok((listener.local_addr()?, listener))).collect()
+    }
+}
+
+/// An address of IPv6 on a machine without it is passed over.
+fn listen(address: SocketAddr) -> Result<Option<TcpListener>> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => match TcpSocket::new_v6() {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::warn!(%address, %error, "not listening: no IPv6 here");
+                return Ok(None);
+            }
+        },
+    };
+    socket.set_reuseaddr(true)?;
+    if let Err(error) = socket.bind(address) {
+        if error.kind() == std::io::ErrorKind::AddrNotAvailable && address.is_ipv6() {
+            tracing::warn!(%address, %error, "not listening: no such address here");
+            return Ok(None);
+        }
+        return Err(error).with_context(|| format!("cannot listen on {address}"));
+    }
+    Ok(Some(socket.listen(BACKLOG).with_context(|| format!("cannot listen on {address}"))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_is_known_by_its_name_or_by_its_address() {
+        let config = Config::read(std::path::Path::new(""), String::new(), [], &[]).unwrap();
+        let key = |name: &str, address: &str| Key::of(name, address.parse().unwrap(), &config);
+        assert_eq!(key("c2s-tls", "192.0.2.1:443"), Some(Key::C2sTls));
+        assert_eq!(key("c2s_plain", "127.0.0.1:9"), Some(Key::C2sPlain));
+        // By default the ports of the registry, at loopback addresses.
+        assert_eq!(key("vorpal.socket", "127.0.0.1:5222"), Some(Key::C2s));
+        assert_eq!(key("", "127.0.0.1:5223"), Some(Key::C2sTls));
+        assert_eq!(key("vorpal.socket", "127.0.0.1:80"), None);
+    }
+
+    #[test]
+    fn an_address_for_all_covers_each_of_its_kind() {
+        let covers = |own: &str, address: &str| covers(own.parse().unwrap(), address.parse().unwrap());
+        assert!(
+            covers("0.0.0.0:1", "192.0.2.1:1") && covers("[::]:1", "[::]:1") && covers("127.0.0.1:1", "127.0.0.1:1")
+        );
+        assert!(
+            !covers("0.0.0.0:1", "[::1]:1")
+                && !covers("127.0.0.1:1", "0.0.0.0:1")
+                && !covers("0.0.0.0:1", "127.0.0.1:2")
+        );
+    }
+}
