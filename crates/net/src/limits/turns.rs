@@ -8,7 +8,8 @@
 //! * [`Arrivals`] is for new sessions. Each asks for its roster, is announced to all contacts, reads what it missed; while those
 //!   come back who have a session already, which costs next to nothing, new ones wait.
 //!
-//! Limits: [`Turns`] and [`Arrivals`] hold as many as they are told; [`RETURNING`], [`LONGEST`], and the bound of who is under way
+//! Limits: as many wait as [`Turns`] and [`Arrivals`] are told, and nobody for longer than [`LONGEST`]; those under way are as many as
+//! there are connections.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -155,8 +156,8 @@ impl<T> Arrivals<T> {
         }
     }
 
-    /// Somebody wants a new session. `behind`: others go first all the same, or the store has more to do than it does at once. Who asks for a new one goes
-    /// back to none.
+    /// Somebody wants a new session. `behind`: others go first all the same, or the store has more to do than it does at once. Who
+    /// asks for a new one goes back to none.
     pub fn ask(&mut self, now: Duration, login: &mut UnderWay, behind: bool, who: T) -> Asked<T> {
         self.settles(login.returning.take());
         if self.under_way <= self.calm || (self.waiting.is_empty() && self.is_open(now, behind)) {
