@@ -180,7 +180,7 @@ impl Core {
             let answer = self.put(now, question, Some(&mut *account), &mut words, &mut behind);
             if let Some(party) = b.as_deref_mut() {
                 self.subscribe_here(now, party, &mut words, &mut peer_words);
-                // And what that is answered by itself.
+                // And what the party's side answers by itself.
                 self.subscribe_here(now, account, &mut peer_words, &mut words);
             }
             Ok(answer)

@@ -563,7 +563,6 @@ impl Stream {
         }
     }
 
-    /// What was planned for the session and is not in the log: it must be, before the session may be without a
     /// Everything it holds and the client is not known to have.
     fn outs(&mut self) -> impl Iterator<Item = &mut Out> {
         let queued = self.queue.iter_mut().filter_map(|item| match item {

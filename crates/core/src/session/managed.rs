@@ -140,14 +140,14 @@ impl Stream {
         let entries: Vec<EntryId> = self.outs().filter(|out| comes_again(out)).filter_map(|out| out.entry).collect();
         let ascends = entries.is_sorted_by(|a, b| a < b);
         let (Some(first), Some(last)) = (entries.first().copied(), entries.last().copied()) else { return entries };
-        // A copy is somebody else's to hold.
-        let owed =
-            self.outs().filter(|out| comes_again(out) && out.role.is_owed()).filter_map(|out| out.entry).collect();
-        // It has something that the log has behind what it has yet to read.
+        // It holds something that stands in the log behind what it has yet to read.
         let ahead = self.reading.is_some_and(|reading| last >= reading.pos.max(reading.had_to));
         if !ascends || ahead || last >= horizon || first <= self.newest_taken {
             return Vec::new();
         }
+        // A copy is somebody else's to hold.
+        let owed =
+            self.outs().filter(|out| comes_again(out) && out.role.is_owed()).filter_map(|out| out.entry).collect();
         for out in self.unacked.iter_mut().filter(|out| comes_again(out)) {
             out.stanza = Stanza::message(Type::None);
             out.sleeps = true;
