@@ -2,14 +2,15 @@
 
 use std::hint::black_box;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use vorpal_core::join::Fetch;
 use vorpal_core::store::Entry;
 use vorpal_net::c2s::Need;
 use vorpal_proto::frame::{Frame, Framer};
 use vorpal_proto::jid::Jid;
-use vorpal_proto::parse::Limits;
+use vorpal_proto::parse::{Limits, StreamContext};
 use vorpal_proto::scan::scan;
+use vorpal_proto::stanza::Stanza;
 use vorpal_testing::disk::Store;
 use vorpal_testing::world::{ClientId, World};
 
@@ -75,6 +76,13 @@ pub const PATHS: &[Path] = &[
         exists: always,
         make: store::managed,
     },
+    Path {
+        name: "attributes",
+        text: "parse 32 KiB of elements with 62 attributes with prefixes each",
+        exists: always,
+        make: attributes,
+    },
+    Path { name: "bomb", text: "refuse 32 KiB that would become 8 MiB", exists: always, make: bomb },
     Path { name: "entry", text: "ten entries of the log: their form for a session", exists: always, make: entry },
 ];
 
@@ -120,6 +128,27 @@ fn frame() -> Box<dyn Run> {
         let Ok(Some(Frame::Element(frame))) = framer.next(&mut input) else { panic!("no frame") };
         black_box(scan(&frame, &limits));
     }))
+}
+
+/// A stanza that is read in the full grammar; whether it is taken.
+fn whole(frame: String, taken: bool) -> Box<dyn Run> {
+    let (frame, cx, limits) = (Bytes::from(frame), StreamContext::default(), Limits::DEFAULT);
+    Box::new(Closure(move || {
+        assert_eq!(black_box(Stanza::read(&frame, &cx, &limits, false)).is_ok(), taken);
+    }))
+}
+
+fn attributes() -> Box<dyn Run> {
+    let declared: String = (0..62).map(|n| format!(" xmlns:p{n:02}='urn:example:{n:02}'")).collect();
+    let used: String = (0..62).map(|n| format!(" p{n:02}:a=''")).collect();
+    let element = format!("<a{used}/>");
+    let count = 32 * 1024 / element.len();
+    whole(format!("<message><z{declared}>{}</z></message>", element.repeat(count)), false)
+}
+
+fn bomb() -> Box<dyn Run> {
+    let (uri, elements) = ("n".repeat(1_000), "<p:ab/>".repeat(4_000));
+    whole(format!("<message><z xmlns:p='urn:{uri}' xmlns='urn:z'>{elements}</z></message>"), false)
 }
 
 /// A server with clients who are online, and buffers as a worker has them.

@@ -4,9 +4,10 @@
 //! property is driven by `vorpal-fuzz xml N` (deterministic, for CI) and by libFuzzer (`fuzz_targets/xml.rs`).
 //!
 //! The other targets are one file each, a [`run::Target`]: [`jid`], [`sasl`], [`form`], [`stanza`],
-//! [`archive`].
+//! [`archive`], [`budget`].
 
 pub mod archive;
+pub mod budget;
 pub mod form;
 pub mod inputs;
 pub mod jid;

@@ -2,7 +2,8 @@
 //!
 //! `vorpal-fuzz xml-list <inputs> [seed]`: prints what passes through and what we write, with our tree, for `others.py`.
 //!
-//! `vorpal-fuzz jid|sasl|form|stanza|archive <inputs> [seed]`: the same for addresses, logins, data forms, stanzas and archives; says at the
+//! `vorpal-fuzz jid|sasl|form|stanza|archive|budget <inputs> [seed]`: the same for addresses, logins, data forms, stanzas, archives and
+//! what inputs become; says at the
 //! end how often it got where, and fails if there is a place it never got to.
 //!
 //! Logging in as a whole is tried by `INPUTS=100000 cargo test --release -p vorpal-net --test negotiation`.
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 use vorpal_fuzz::inputs::Inputs;
 use vorpal_fuzz::random::Random;
 use vorpal_fuzz::xml::{Seen, check};
-use vorpal_fuzz::{archive, form, jid, run, sasl, stanza, tree};
+use vorpal_fuzz::{archive, budget, form, jid, run, sasl, stanza, tree};
 use vorpal_proto::parse::{Limits, StreamContext, parse_element};
 use vorpal_proto::scan::scan;
 
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
             let seed = seed.first().and_then(|s| s.parse().ok()).unwrap_or(1);
             list(count.parse().unwrap_or(0), seed)
         }
-        [what, count, seed @ ..] if ["jid", "sasl", "form", "stanza", "archive"].contains(&what.as_str()) => {
+        [what, count, seed @ ..] if ["jid", "sasl", "form", "stanza", "archive", "budget"].contains(&what.as_str()) => {
             let seed = seed.first().and_then(|s| s.parse().ok()).unwrap_or(1);
             let count = count.parse().unwrap_or(0);
             match what.as_str() {
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
                 "sasl" => run::run(&sasl::Logins::default(), count, seed),
                 "form" => run::run(&form::Forms, count, seed),
                 "archive" => run::run(&archive::Archives, count, seed),
+                "budget" => run::run(&budget::Budgets, count, seed),
                 _ => run::run(&stanza::Stanzas::default(), count, seed),
             }
         }
@@ -50,7 +52,7 @@ fn main() -> ExitCode {
             Err(error) => usage(&error.to_string()),
         },
         _ => usage(
-            "usage: vorpal-fuzz xml|xml-list|jid|sasl|form|stanza|archive <inputs> [seed] | vorpal-fuzz xml-file <file>",
+            "usage: vorpal-fuzz xml|xml-list|jid|sasl|form|stanza|archive|budget <inputs> [seed] | vorpal-fuzz xml-file <file>",
         ),
     }
 }

@@ -5,11 +5,13 @@
 //!
 //! Invariant: no two text nodes stand side by side and none is empty, so that writing and parsing give the same tree.
 
+use std::collections::HashMap;
 use std::fmt::{self, Display};
 
 use compact_str::{CompactString, ToCompactString};
 use smallvec::SmallVec;
 
+use crate::budget::OverBudget;
 use crate::chars::is_ncname;
 use crate::ns::{self, Ns};
 use crate::space::Space;
@@ -226,13 +228,28 @@ impl Element {
 impl Element {
     /// Appends the element in the one form we write: single quotes, no prefixes on elements, `xmlns` only where the
     /// namespace differs from that of the parent. `parent_ns` is the default namespace where the bytes will stand.
+    ///
+    /// For elements of our own and those that were measured before: what a peer sent is written by
+    /// [`write_within`](Self::write_within) first.
     pub fn write(&self, out: &mut Vec<u8>, parent_ns: &str) {
+        let unbounded = self.write_within(out, parent_ns, usize::MAX);
+        debug_assert!(unbounded.is_ok());
+    }
+
+    /// The same, until `out` is longer than `budget` bytes.
+    ///
+    /// # Errors
+    /// Over the budget, by one start tag or one text at most. What was written until then is in `out`.
+    pub fn write_within(&self, out: &mut Vec<u8>, parent_ns: &str, budget: usize) -> Result<(), OverBudget> {
         let mut open: SmallVec<[(&Element, std::slice::Iter<'_, Node>); 8]> = SmallVec::new();
         self.write_start(out, parent_ns);
         if !self.nodes.is_empty() {
             open.push((self, self.nodes.iter()));
         }
         while let Some((element, nodes)) = open.last_mut() {
+            if out.len() > budget {
+                break;
+            }
             let element = *element;
             match nodes.next() {
                 Some(Node::Text(text)) => escape_text(out, text),
@@ -250,6 +267,7 @@ impl Element {
                 }
             }
         }
+        if out.len() > budget { Err(OverBudget(budget)) } else { Ok(()) }
     }
 
     /// The start tag, or the whole of an empty element.
@@ -261,12 +279,13 @@ impl Element {
             escape_attr(out, self.ns());
             out.push(b'\'');
         }
+        let mut prefixes = Prefixes::default();
         for (at, attr) in self.attrs.iter().enumerate() {
             out.push(b' ');
             if attr.space.is(ns::XML) {
                 out.extend_from_slice(b"xml:");
             } else if attr.space != Space::NONE {
-                self.write_prefix(out, at, attr);
+                prefixes.write(out, at, attr);
             }
             out.extend_from_slice(attr.name.as_bytes());
             out.extend_from_slice(b"='");
@@ -274,17 +293,6 @@ impl Element {
             out.push(b'\'');
         }
         out.extend_from_slice(if self.nodes.is_empty() { b"/>" } else { b">" });
-    }
-
-    /// The prefix of an attribute in a namespace, numbered by the first attribute that uses it, which declares it.
-    fn write_prefix(&self, out: &mut Vec<u8>, at: usize, attr: &Attr) {
-        let first = self.attrs.iter().position(|other| other.space == attr.space).unwrap_or(at);
-        if first == at {
-            out.extend_from_slice(format!("xmlns:ns{first}='").as_bytes());
-            escape_attr(out, attr.ns());
-            out.extend_from_slice(b"' ");
-        }
-        out.extend_from_slice(format!("ns{first}:").as_bytes());
     }
 
     /// The element as a string, to stand where `ns` is the default namespace.
@@ -295,6 +303,52 @@ impl Element {
         String::from_utf8(out).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
     }
 }
+
+/// The prefixes that one start tag has declared so far, each numbered by the first attribute that uses it.
+#[derive(Default)]
+struct Prefixes<'a> {
+    few: SmallVec<[(&'a Space, usize); 4]>,
+    /// all of them, where they are more: none is looked for among many one by one
+    many: Option<HashMap<&'a Space, usize, foldhash::fast::RandomState>>,
+}
+
+impl<'a> Prefixes<'a> {
+    /// Writes the prefix of an attribute, with its declaration if it is new.
+    fn write(&mut self, out: &mut Vec<u8>, at: usize, attr: &'a Attr) {
+        let number = match self.find(&attr.space) {
+            Some(number) => number,
+            None => {
+                out.extend_from_slice(format!("xmlns:ns{at}='").as_bytes());
+                escape_attr(out, attr.ns());
+                out.extend_from_slice(b"' ");
+                self.insert(&attr.space, at);
+                at
+            }
+        };
+        out.extend_from_slice(format!("ns{number}:").as_bytes());
+    }
+
+    fn find(&self, space: &Space) -> Option<usize> {
+        match &self.many {
+            None => self.few.iter().find(|(known, _)| *known == space).map(|(_, number)| *number),
+            Some(many) => many.get(space).copied(),
+        }
+    }
+
+    fn insert(&mut self, space: &'a Space, number: usize) {
+        match &mut self.many {
+            None if self.few.len() < FEW => self.few.push((space, number)),
+            many => {
+                let many = many.get_or_insert_default();
+                many.extend(self.few.drain(..));
+                many.insert(space, number);
+            }
+        }
+    }
+}
+
+/// Up to this number of prefixes it is cheapest to look at one after the other.
+const FEW: usize = 8;
 
 impl fmt::Debug for Element {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

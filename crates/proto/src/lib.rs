@@ -3,6 +3,7 @@
 //! Pure: nothing here waits, reads a clock, opens a socket or knows of the server.
 
 pub mod archive;
+pub mod budget;
 mod chars;
 pub mod datetime;
 pub mod element;

@@ -13,9 +13,13 @@
 //! other parsers misread. Both are legal XML and neither has a use.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
+use std::hash::Hash;
 
 use compact_str::CompactString;
+use smallvec::SmallVec;
 
+use crate::budget;
 use crate::element::{Attr, Element, Node};
 use crate::ns::{self, Ns};
 use crate::reader::{QName, Reader};
@@ -30,10 +34,15 @@ pub(crate) const XMLNS: &str = "http://www.w3.org/2000/xmlns/";
 pub struct Limits {
     /// Elements inside each other; a first-level element is the first.
     pub depth: usize,
-    /// Attributes of one element, declarations among them. Costs grow with its square.
+    /// Attributes of one element, declarations among them.
     pub attributes: usize,
     /// Declarations of namespaces in force at one place.
     pub declarations: usize,
+    /// Bytes of one namespace name. Registered ones have fewer than 80.
+    pub uri: usize,
+    /// Bytes of all namespace names declared in force at one place, those of the stream header not counted: they were
+    /// counted when the header was read.
+    pub uris: usize,
     /// Elements, texts and attributes that a frame of any length may have; one more comes with every
     /// [`BYTES_PER_NODE`] bytes, so that memory is bounded by the length.
     pub nodes: usize,
@@ -45,10 +54,14 @@ pub struct Limits {
 pub const BYTES_PER_NODE: usize = 8;
 
 impl Limits {
-    /// For a peer that has authenticated, and for what we stored.
-    pub const DEFAULT: Limits = Limits { depth: 64, attributes: 64, declarations: 64, nodes: 512, name: 256 };
-    /// For a peer that has not: what stream negotiation needs with room to spare.
-    pub const BEFORE_LOGIN: Limits = Limits { depth: 16, attributes: 32, declarations: 32, nodes: 64, name: 128 };
+    /// For a peer that has authenticated.
+    pub const DEFAULT: Limits =
+        Limits { depth: 64, attributes: 64, declarations: 64, uri: 1_024, uris: 8_192, nodes: 512, name: 256 };
+    /// For what we stored: it was within the limits of its day.
+    pub const STORED: Limits = Limits { uri: usize::MAX, uris: usize::MAX, ..Limits::DEFAULT };
+    /// For a peer that has not, and for every stream header: what stream negotiation needs with room to spare.
+    pub const BEFORE_LOGIN: Limits =
+        Limits { depth: 16, attributes: 32, declarations: 32, uri: 256, uris: 2_048, nodes: 64, name: 128 };
 
     /// How many elements, texts and attributes a frame of `len` bytes may have.
     pub(crate) fn nodes_in(&self, len: usize) -> usize {
@@ -62,7 +75,8 @@ impl Default for Limits {
     }
 }
 
-/// What the header of a stream says (RFC 6120 §4.7). Values are unescaped and otherwise unchecked.
+/// What the header of a stream says (RFC 6120 §4.7). Values are unescaped and otherwise unchecked, but for the length of
+/// `lang`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StreamHeader {
     /// Whom the stream is for.
@@ -73,7 +87,7 @@ pub struct StreamHeader {
     pub id: Option<CompactString>,
     /// Major and minor version; `None` is "0.9" (§4.7.5). Numbers over 255 are taken as 255.
     pub version: Option<(u8, u8)>,
-    /// The default language (§4.7.4).
+    /// The default language (§4.7.4). One of more than [`MAX_LANG`](crate::budget::MAX_LANG) bytes is ignored.
     pub lang: Option<CompactString>,
     /// The content namespace if the header declares it as the default namespace (§4.8.2): `ns::CLIENT`, `ns::SERVER` or
     /// `ns::COMPONENT`.
@@ -109,6 +123,12 @@ impl StreamContext {
     /// The default language of stanzas on this stream.
     pub fn lang(&self) -> Option<&str> {
         self.lang.as_deref()
+    }
+
+    /// About how many bytes of the header it keeps.
+    pub fn kept(&self) -> usize {
+        let prefixes = self.prefixes.iter().map(|(prefix, space)| prefix.len() + space.as_str().len());
+        prefixes.sum::<usize>() + self.lang.as_ref().map_or(0, |lang| lang.len())
     }
 
     /// Whether the header binds a prefix to `ns`, as servers do to announce dialback (XEP-0220 §2.1).
@@ -171,7 +191,7 @@ pub fn parse_open(frame: &[u8], limits: &Limits) -> Result<(StreamHeader, Stream
             (Space::NONE, "from") => header.from = Some(attr.value),
             (Space::NONE, "id") => header.id = Some(attr.value),
             (Space::NONE, "version") => header.version = Some(version(&attr.value)?),
-            (space, "lang") if space.is(ns::XML) => header.lang = Some(attr.value),
+            (space, "lang") if space.is(ns::XML) => header.lang = budget::language(&attr.value).map(Into::into),
             _ => {}
         }
     }
@@ -239,16 +259,18 @@ pub fn parse_element(frame: &[u8], context: &StreamContext, limits: &Limits) -> 
 /// space around it does not matter.
 ///
 /// # Errors
-/// As [`parse_element`], with [`Limits::DEFAULT`].
+/// As [`parse_element`], with [`Limits::STORED`].
 pub fn parse_fragment(xml: &str) -> Result<Element, XmlError> {
     let xml = xml.trim_matches([' ', '\t', '\n', '\r']);
-    parse_element(xml.as_bytes(), &StreamContext::default(), &Limits::DEFAULT)
+    parse_element(xml.as_bytes(), &StreamContext::default(), &Limits::STORED)
 }
 
 /// A prefix and what it stands for; the default namespace has the empty prefix.
 struct Bound<'a> {
     prefix: &'a str,
     space: Space,
+    /// Bytes of the namespace names declared up to here, this one among them.
+    uris: usize,
 }
 
 /// The declarations in force: those of the stream's header, and above them those of the open elements.
@@ -413,6 +435,9 @@ impl<'a> Parser<'a> {
             }
             self.attribute()?;
         };
+        if has_twins(self.raw.iter().map(|(name, _)| name.whole)) {
+            return Err(DUPLICATE);
+        }
         let outside = self.scope.bound.len();
         self.declare()?;
         let space = match name.prefix {
@@ -433,9 +458,6 @@ impl<'a> Parser<'a> {
         self.reader.expect("=", "an attribute without a value")?;
         self.reader.skip_space();
         let value = self.reader.value()?;
-        if self.raw.iter().any(|(other, _)| *other == name) {
-            return Err(DUPLICATE);
-        }
         if self.raw.len() >= self.limits.attributes {
             return Err(XmlError::TooMany("attributes"));
         }
@@ -464,7 +486,15 @@ impl<'a> Parser<'a> {
             if self.scope.bound.len() >= self.limits.declarations {
                 return Err(XmlError::TooMany("declarations of namespaces"));
             }
-            self.scope.bound.push(Bound { prefix, space: Space::of(value) });
+            if value.len() > self.limits.uri {
+                return Err(XmlError::TooMany("bytes of a namespace"));
+            }
+            let outside = self.scope.bound.last().map_or(0, |bound| bound.uris);
+            let uris = outside.saturating_add(value.len());
+            if uris > self.limits.uris {
+                return Err(XmlError::TooMany("bytes of namespaces"));
+            }
+            self.scope.bound.push(Bound { prefix, space: Space::of(value), uris });
         }
         Ok(())
     }
@@ -474,6 +504,7 @@ impl<'a> Parser<'a> {
         let is_declaration = |name: &QName<'_>| name.prefix.unwrap_or(name.local) == "xmlns";
         let count = self.raw.iter().filter(|(name, _)| !is_declaration(name)).count();
         let mut attrs: Vec<Attr> = Vec::with_capacity(count);
+        let mut prefixed = false;
         for (name, value) in self.raw.drain(..).filter(|(name, _)| !is_declaration(name)) {
             let space = match name.prefix {
                 None => Space::NONE,
@@ -481,13 +512,32 @@ impl<'a> Parser<'a> {
                 Some(_) if name.local == "xmlns" => return Err(XmlError::BadPrefix("an attribute named xmlns")),
                 Some(prefix) => self.scope.prefix(prefix).ok_or(UNBOUND)?,
             };
-            if name.prefix.is_some() && attrs.iter().any(|old| old.space == space && old.name == name.local) {
-                return Err(DUPLICATE);
-            }
+            prefixed |= name.prefix.is_some();
             attrs.push(Attr { space, name: name.local.into(), value: CompactString::new(&value) });
+        }
+        // Without a prefix they are as different as their names, which were compared before.
+        if prefixed && has_twins(attrs.iter().map(|attr| (&attr.space, &attr.name))) {
+            return Err(DUPLICATE);
         }
         Ok(attrs)
     }
+}
+
+/// Up to this number of attributes it is cheapest to compare each with each.
+const FEW: usize = 8;
+
+/// Whether two of them are equal. Of many, none is compared with all others.
+fn has_twins<T: Eq + Hash>(all: impl ExactSizeIterator<Item = T>) -> bool {
+    if all.len() <= FEW {
+        let mut seen: SmallVec<[T; FEW]> = SmallVec::new();
+        return all.into_iter().any(|one| {
+            let known = seen.contains(&one);
+            seen.push(one);
+            known
+        });
+    }
+    let mut seen = HashSet::with_capacity_and_hasher(all.len(), foldhash::fast::RandomState::default());
+    !all.into_iter().all(|one| seen.insert(one))
 }
 
 const UNBOUND: XmlError = XmlError::NotWellFormed("a prefix that was not declared");

@@ -100,9 +100,39 @@ struct Tag<'a> {
     name: &'a [u8],
     /// Where it begins, with its `<`.
     start: usize,
-    xmlns: Option<u16>,
+    xmlns: Option<Xmlns>,
     empty: bool,
 }
+
+/// A declaration of the default namespace.
+#[derive(Clone, Copy)]
+struct Xmlns {
+    /// the number of the namespace
+    id: u16,
+    /// the length of its name
+    len: usize,
+}
+
+/// The declarations in force at one place.
+#[derive(Clone, Copy, Default)]
+struct Declared {
+    count: usize,
+    /// bytes of their names
+    uris: usize,
+}
+
+impl Declared {
+    fn with(self, xmlns: Option<Xmlns>) -> Declared {
+        xmlns.map_or(self, |xmlns| Declared { count: self.count + 1, uris: self.uris + xmlns.len })
+    }
+
+    fn without(self, xmlns: Option<Xmlns>) -> Declared {
+        xmlns.map_or(self, |xmlns| Declared { count: self.count - 1, uris: self.uris - xmlns.len })
+    }
+}
+
+/// Each name of an attribute is compared with those before it: an element with more of them is left to the full parser.
+const MAX_ATTRIBUTES: usize = 16;
 
 /// Attributes are wanted of the stanza only.
 type Attrs = SmallVec<[PlainAttr; 6]>;
@@ -129,12 +159,12 @@ impl<'a> Scanner<'a> {
     /// The whole frame. `implied`: without `xmlns` the stanza is in the content namespace.
     fn stanza(mut self, content: Ns, implied: bool) -> Option<Plain> {
         let mut attrs = Attrs::new();
-        let stanza = self.start_tag(0, Some(&mut attrs))?;
-        if !stanza.xmlns.map_or(implied, |id| id == content.id()) {
+        let stanza = self.start_tag(Declared::default(), Some(&mut attrs))?;
+        if !stanza.xmlns.map_or(implied, |xmlns| xmlns.id == content.id()) {
             return None;
         }
         let body = self.at;
-        let mut declared = usize::from(stanza.xmlns.is_some());
+        let mut declared = Declared::default().with(stanza.xmlns);
         let mut children = SmallVec::new();
         let mut end = body;
         let mut open: SmallVec<[Tag<'a>; 8]> = SmallVec::new();
@@ -153,20 +183,21 @@ impl<'a> Scanner<'a> {
                     return None;
                 }
                 let tag = self.start_tag(declared, None)?;
-                if tag.xmlns.is_some_and(|id| Ns::known(id).is_some_and(|ns| is_content(ns) || ns == ns::XML)) {
+                let known = tag.xmlns.and_then(|xmlns| Ns::known(xmlns.id));
+                if known.is_some_and(|ns| is_content(ns) || ns == ns::XML) {
                     return None;
                 }
-                declared += usize::from(tag.xmlns.is_some());
+                declared = declared.with(tag.xmlns);
                 if !tag.empty {
                     open.push(tag);
                     continue;
                 }
                 tag
             };
-            declared -= usize::from(ended.xmlns.is_some());
+            declared = declared.without(ended.xmlns);
             if open.len() == 1 {
                 children.push(Child {
-                    ns: ended.xmlns.unwrap_or(ns::CLIENT.id()),
+                    ns: ended.xmlns.map_or(ns::CLIENT.id(), |xmlns| xmlns.id),
                     name: self.range_of(ended.start + 1, ended.name),
                     range: range(ended.start, self.at),
                 });
@@ -195,7 +226,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// An element's start tag, with `declared` namespaces in force around it.
-    fn start_tag(&mut self, declared: usize, mut attrs: Option<&mut Attrs>) -> Option<Tag<'a>> {
+    fn start_tag(&mut self, declared: Declared, mut attrs: Option<&mut Attrs>) -> Option<Tag<'a>> {
         self.spend()?;
         let start = self.at;
         if self.frame.get(start)? != &b'<' {
@@ -216,15 +247,19 @@ impl<'a> Scanner<'a> {
                 _ => return None,
             }
             // Before they are compared with each other.
-            if self.names.len() >= self.limits.attributes {
+            if self.names.len() >= self.limits.attributes.min(MAX_ATTRIBUTES) {
                 return None;
             }
             let (at, name) = (self.at, self.name()?);
             if name == b"xmlns" {
-                if xmlns.is_some() || declared >= self.limits.declarations {
+                if xmlns.is_some() || declared.count >= self.limits.declarations {
                     return None;
                 }
-                xmlns = Some(self.xmlns()?);
+                let new = self.xmlns()?;
+                if new.len > self.limits.uri || declared.uris + new.len > self.limits.uris {
+                    return None;
+                }
+                xmlns = Some(new);
                 self.names.push(name);
                 continue;
             }
@@ -244,7 +279,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// The end of a start tag.
-    fn tag(&mut self, name: &'a [u8], start: usize, xmlns: Option<u16>, empty: bool) -> Option<Tag<'a>> {
+    fn tag(&mut self, name: &'a [u8], start: usize, xmlns: Option<Xmlns>, empty: bool) -> Option<Tag<'a>> {
         self.at += if empty { 2 } else { 1 };
         self.budget = self.budget.checked_sub(self.names.len())?;
         Some(Tag { name, start, xmlns, empty })
@@ -284,13 +319,14 @@ impl<'a> Scanner<'a> {
         Some((range(start, start + value.len()), has_entities))
     }
 
-    /// The value of a declaration: the number of the namespace.
-    fn xmlns(&mut self) -> Option<u16> {
+    /// The value of a declaration.
+    fn xmlns(&mut self) -> Option<Xmlns> {
         let start = self.at + 2;
         let (_, has_entities) = self.value()?;
         let uri = self.frame.get(start..self.at - 1)?;
         let id = Ns::id_of_bytes(uri);
-        (!has_entities && (id != 0 || is_portable_uri(uri) && uri != XMLNS.as_bytes())).then_some(id)
+        let fits = !has_entities && (id != 0 || is_portable_uri(uri) && uri != XMLNS.as_bytes());
+        fits.then_some(Xmlns { id, len: uri.len() })
     }
 
     /// The rest of an end tag.

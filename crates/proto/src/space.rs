@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::ns::Ns;
 
 /// Invariant: `Other` never holds a name that the table knows, so that equal names are equal values.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Space {
     /// The number of a namespace of the table; 0 is "no namespace".
     Known(u16),

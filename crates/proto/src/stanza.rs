@@ -14,13 +14,14 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use smallvec::SmallVec;
 
-use crate::element::{Element, el};
+use crate::budget::{self, MAX_ID, OverBudget, output_for};
+use crate::element::{Element, Node, el};
 use crate::error::StanzaError;
 use crate::jid::Jid;
 use crate::ns::{self, Ns};
 use crate::parse::{self, Limits, StreamContext, XmlError};
 use crate::scan::Plain;
-use crate::write::escape_attr;
+use crate::write::{escape_attr, escape_text, escaped_len};
 
 /// The three kinds of stanza (RFC 6120 §8.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -142,12 +143,36 @@ pub struct Head {
     pub lang: Option<CompactString>,
 }
 
+impl Head {
+    /// How much of what is written is the start tag and the end tag, addresses not counted.
+    fn own_bytes(&self) -> usize {
+        const TAGS: usize = "<presence type='unsubscribed' id='' xml:lang=''></presence>".len();
+        let text = |text: &Option<CompactString>| text.as_deref().map_or(0, escaped_len);
+        TAGS + text(&self.id) + text(&self.lang)
+    }
+
+    /// What is at fault with the stanza of this header.
+    fn fault(self, error: StanzaError) -> StanzaFault {
+        let Head { kind, type_, id, to, .. } = self;
+        let answerable = !matches!(type_, Type::Error | Type::Result);
+        StanzaFault::Header(Box::new(HeaderFault { kind, answerable, id, to, error }))
+    }
+}
+
 /// Where a child stands in its bytes.
 #[derive(Clone, Debug)]
 struct Child {
     ns: u16,
     name: Range<u32>,
     range: Range<u32>,
+}
+
+impl Child {
+    /// A child of which the tag begins at `start`, with a name of so many bytes.
+    fn new(ns: u16, start: usize, name: usize, end: usize) -> Result<Child, OverBudget> {
+        let at = |at: usize| u32::try_from(at).map_err(|_| OverBudget(u32::MAX as usize));
+        Ok(Child { ns, name: at(start + 1)?..at(start + 1 + name)?, range: at(start)?..at(end)? })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -297,46 +322,48 @@ impl Stanza {
     /// Reads one frame. `passthrough` allows the peer's own bytes to be kept where they are in the plain grammar.
     pub fn read(frame: &Bytes, cx: &StreamContext, limits: &Limits, passthrough: bool) -> Result<Stanza, StanzaFault> {
         if passthrough && let Some(plain) = cx.scan(frame, limits) {
-            return Stanza::from_plain(frame, plain, cx);
+            return Stanza::from_plain(frame, plain, cx)?.with_fair_id();
         }
         let tree = parse::parse_element(frame, cx, limits)?;
-        let stanza = Stanza::from_element(&tree, cx)?;
+        let stanza = Stanza::from_element(&tree, cx, frame.len())?;
         // RFC 6120 §11.3: what some receivers' parsers refuse would end their streams, at each login anew.
         if !tree.is_portable() {
-            let answerable = stanza.is_answerable();
-            let Head { kind, id, to, .. } = stanza.head;
             let error = StanzaError::not_acceptable().with_text("names or namespaces that not every client can read");
-            return Err(StanzaFault::Header(Box::new(HeaderFault { kind, answerable, id, to, error })));
+            return Err(stanza.head.fault(error));
         }
-        Ok(stanza)
+        stanza.with_fair_id()
+    }
+
+    /// See [`MAX_ID`].
+    fn with_fair_id(self) -> Result<Stanza, StanzaFault> {
+        match &self.head.id {
+            Some(id) if id.len() > MAX_ID => Err(self.head.fault(StanzaError::bad_request("an id of this length"))),
+            _ => Ok(self),
+        }
     }
 
     /// Reads what [`Stanza::write`] wrote with the client's content namespace: stored stanzas, tests.
     pub fn parse(text: &str) -> Result<Stanza, StanzaFault> {
         let cx = StreamContext::default();
-        Stanza::from_element(&parse::parse_element(text.as_bytes(), &cx, &Limits::default())?, &cx)
+        Stanza::from_element(&parse::parse_element(text.as_bytes(), &cx, &Limits::STORED)?, &cx, text.len())
     }
 
-    /// From a tree, written anew in its canonical form.
-    pub fn from_element(tree: &Element, cx: &StreamContext) -> Result<Stanza, StanzaFault> {
+    /// From a tree that was parsed of `read` bytes, written anew in its canonical form.
+    ///
+    /// # Errors
+    /// Also when it would become more than [`output_for`] these bytes.
+    pub fn from_element(tree: &Element, cx: &StreamContext, read: usize) -> Result<Stanza, StanzaFault> {
         let kind = Kind::from_name(tree.name()).filter(|_| tree.ns_id() == ns::CLIENT.id());
         let kind = kind.ok_or(StanzaFault::NotAStanza)?;
-        let lang = tree.lang().or(cx.lang());
+        let lang = tree.lang().and_then(budget::language).or(cx.lang());
         let head = head(kind, tree.get("type"), tree.get("id"), tree.get("from"), tree.get("to"), lang)?;
-        let mut raw = Vec::new();
-        let mut children = SmallVec::new();
-        for node in tree.nodes() {
-            match node {
-                crate::element::Node::Text(text) => crate::write::escape_text(&mut raw, text),
-                crate::element::Node::Element(child) => {
-                    let start = raw.len() as u32;
-                    child.write(&mut raw, ns::CLIENT.as_str());
-                    let name = start + 1..start + 1 + child.name().len() as u32;
-                    children.push(Child { ns: child.ns_id(), name, range: start..raw.len() as u32 });
-                }
+        match body(tree, output_for(read).saturating_sub(head.own_bytes())) {
+            Ok(body) => Ok(Stanza { head, body: Arc::new(body), edits: Edits::default() }),
+            Err(OverBudget(_)) => {
+                let error = StanzaError::not_acceptable().with_text("namespaces that make it many times larger");
+                Err(head.fault(error))
             }
         }
-        Ok(Stanza { head, body: Arc::new(Body::new(raw.into(), children)), edits: Edits::default() })
     }
 
     fn from_plain(frame: &Bytes, plain: Plain, cx: &StreamContext) -> Result<Stanza, StanzaFault> {
@@ -356,7 +383,7 @@ impl Stanza {
                 _ => {}
             }
         }
-        let lang = lang.as_deref().or(cx.lang());
+        let lang = lang.as_deref().and_then(budget::language).or(cx.lang());
         let head = head(kind, type_.as_deref(), id.as_deref(), from.as_deref(), to.as_deref(), lang)?;
         let base = plain.body.start;
         let children = plain
@@ -457,7 +484,8 @@ impl Stanza {
             return;
         }
         if self.body.children.len() > MAX_HIDEABLE {
-            self.body = Arc::new(self.rebuilt(&goes));
+            // Rather nothing at all than what had to be hidden; no stanza is read that comes so far.
+            self.body = Arc::new(self.rebuilt(&goes).unwrap_or_default());
             self.edits = Edits::default();
             return;
         }
@@ -471,23 +499,22 @@ impl Stanza {
     }
 
     /// The visible children but for those that go, in a body of their own.
-    fn rebuilt(&self, goes: &[bool]) -> Body {
+    fn rebuilt(&self, goes: &[bool]) -> Result<Body, OverBudget> {
         let mut raw = Vec::with_capacity(self.body.raw.len());
         let mut children = SmallVec::new();
         for (view, _) in self.views().zip(goes).filter(|(_, goes)| !**goes) {
-            let start = raw.len() as u32;
+            let start = raw.len();
             raw.extend_from_slice(view.raw);
-            let name = start + 1..start + 1 + view.name.len() as u32;
-            children.push(Child { ns: view.ns, name, range: start..raw.len() as u32 });
+            children.push(Child::new(view.ns, start, view.name.len(), raw.len())?);
         }
-        Body::new(raw.into(), children)
+        Ok(Body::new(raw.into(), children))
     }
 
     /// Appends a child.
     pub fn append(&mut self, child: &Element) {
         let mut raw = Vec::with_capacity(96);
         child.write(&mut raw, ns::CLIENT.as_str());
-        let name_len = child.name().len() as u32;
+        let name_len = name_len(child.name());
         self.edits.appended.push(Appended { ns: child.ns_id(), name_len, raw: raw.into() });
     }
 
@@ -508,14 +535,14 @@ impl Stanza {
             raw.extend_from_slice(name.as_bytes());
             raw.push(b'>');
         }
-        self.edits.appended.push(Appended { ns: ns.id(), name_len: name.len() as u32, raw: raw.into() });
+        self.edits.appended.push(Appended { ns: ns.id(), name_len: name_len(name), raw: raw.into() });
     }
 
     /// Appends a child that is written already: one element of this name, well formed, that declares every namespace it
     /// uses but the content namespace.
     pub fn append_written(&mut self, ns: Ns, name: &str, raw: Bytes) {
         debug_assert!(raw.get(1..).is_some_and(|raw| raw.starts_with(name.as_bytes())));
-        self.edits.appended.push(Appended { ns: ns.id(), name_len: name.len() as u32, raw });
+        self.edits.appended.push(Appended { ns: ns.id(), name_len: name_len(name), raw });
     }
 
     /// Replaces the whole body by these children.
@@ -616,8 +643,9 @@ impl Stanza {
     pub fn weight(&self) -> usize {
         let head = &self.head;
         let jid = |jid: &Option<Jid>| jid.as_ref().map_or(0, |j| j.as_str().len());
+        let text = |text: &Option<CompactString>| text.as_ref().map_or(0, |text| text.len());
         let appended: usize = self.edits.appended.iter().map(|a| a.raw.len()).sum();
-        64 + jid(&head.from) + jid(&head.to) + self.body.raw.len() + appended
+        64 + jid(&head.from) + jid(&head.to) + text(&head.id) + text(&head.lang) + self.body.raw.len() + appended
     }
 
     /// As a tree, with its content namespace.
@@ -653,7 +681,7 @@ impl Stanza {
 
     fn append_error(&mut self, error: &StanzaError) {
         let raw = error.to_xml();
-        let name_len = "error".len() as u32;
+        let name_len = name_len("error");
         self.edits.appended.push(Appended { ns: ns::CLIENT.id(), name_len, raw: raw.into_bytes().into() });
     }
 }
@@ -691,6 +719,28 @@ fn join(out: &mut Vec<u8>, rest: &[u8]) {
         }
         _ => out.extend_from_slice(rest),
     }
+}
+
+/// Names are of our own or within `Limits::name`.
+fn name_len(name: &str) -> u32 {
+    u32::try_from(name.len()).unwrap_or_default()
+}
+
+/// What stands between the tags of a stanza, in its canonical form.
+fn body(tree: &Element, budget: usize) -> Result<Body, OverBudget> {
+    let mut raw = Vec::new();
+    let mut children = SmallVec::new();
+    for node in tree.nodes() {
+        match node {
+            Node::Text(text) => escape_text(&mut raw, text),
+            Node::Element(child) => {
+                let start = raw.len();
+                child.write_within(&mut raw, ns::CLIENT.as_str(), budget)?;
+                children.push(Child::new(child.ns_id(), start, child.name().len(), raw.len())?);
+            }
+        }
+    }
+    if raw.len() > budget { Err(OverBudget(budget)) } else { Ok(Body::new(raw.into(), children)) }
 }
 
 /// RFC 6120 §8.1: the attributes that every kind has.

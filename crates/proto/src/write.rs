@@ -14,6 +14,13 @@ pub fn escape_attr(out: &mut Vec<u8>, value: &str) {
     escape(out, value, &ATTR);
 }
 
+/// How many bytes [`escape_attr`] makes of a value.
+pub(crate) fn escaped_len(value: &str) -> usize {
+    let mut out = Vec::new();
+    escape_attr(&mut out, value);
+    out.len()
+}
+
 /// Copies runs of ordinary bytes and writes something else for the few others.
 fn escape(out: &mut Vec<u8>, text: &str, special: &[bool; 256]) {
     let mut rest = text.as_bytes();

@@ -294,7 +294,7 @@ fn versions_are_two_numbers() {
 
 #[test]
 fn every_limit_is_reached_and_not_passed() {
-    let limits = Limits { depth: 3, attributes: 3, declarations: 2, nodes: 10, name: 8 };
+    let limits = Limits { depth: 3, attributes: 3, declarations: 2, nodes: 10, name: 8, ..Limits::DEFAULT };
     let parse = |xml: &str| parse_element(xml.as_bytes(), &StreamContext::default(), &limits).map(drop);
     for (good, bad) in [
         ("<a><b><c/></b></a>", "<a><b><c><d/></c></b></a>"),

@@ -205,7 +205,7 @@ fn only_the_content_namespace_of_the_stream_may_be_said_on_the_stanza() {
 
 #[test]
 fn the_limits_are_those_of_the_parser() {
-    let limits = Limits { depth: 3, attributes: 3, declarations: 2, nodes: 10, name: 8 };
+    let limits = Limits { depth: 3, attributes: 3, declarations: 2, nodes: 10, name: 8, ..Limits::DEFAULT };
     for (good, bad) in [
         ("<a><b><c/></b></a>", "<a><b><c><d/></c></b></a>"),
         ("<a b='' c='' d=''/>", "<a b='' c='' d='' e=''/>"),
