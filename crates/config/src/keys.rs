@@ -155,14 +155,19 @@ section! {
         login_tries: Bounded<u32, 1, 100> = Bounded::clamp(5), example 3;
         /// How long a connection may take until it is logged in, TLS included.
         login_time: Bounded<Period, SECOND, HOUR> = Bounded::clamp(Period::from_secs(30)), example "1m";
-        /// How many bytes a connection may send until it is logged in, TLS not counted.
+        /// How many bytes a connection may send until it is logged in, and again until it has a session, TLS not counted.
+        /// Beyond it the connection is closed.
         login_bytes: Bounded<Bytes, {4 * KIB}, MIB> = Bounded::clamp(Bytes::new(10 * KIB)), example "20 KiB";
         /// The largest stanza of a client that is logged in. RFC 6120 §13.12 forbids less than 10,000 bytes.
         stanza_size: Bounded<Bytes, 10_000, {16 * MIB}> = Bounded::clamp(Bytes::new(256 * KIB)), example "1 MiB";
-        /// How much a client may send in the long run. Faster ones are read more slowly; nothing is lost.
+        /// How much the clients of one account may send together in the long run, TLS included. Faster ones are read more
+        /// slowly; nothing is lost. A connection that is not logged in has a budget of its own of the same size.
         traffic: Rate<Bytes> = Rate::new(Bytes::new(50_000), Per::Second), example "1 MB/s";
-        /// How much a client may send at once before its traffic is slowed down.
+        /// How much the clients of one account may send at once before their traffic is slowed down.
         traffic_burst: Bounded<Bytes, {10 * KIB}, GIB> = Bounded::clamp(Bytes::new(MIB)), example "256 KiB";
+        /// How long a client may take nothing of what is sent to it before its connection is closed. Its session waits for it,
+        /// if it can be resumed.
+        write_timeout: Bounded<Period, {10 * SECOND}, HOUR> = Bounded::clamp(Period::from_secs(300)), example "2m";
         /// The most sessions of one account, those that wait for resumption included. One more ends the oldest of those
         /// that wait, or else is refused.
         sessions: Bounded<u32, 1, 10_000> = Bounded::clamp(50), example 10;

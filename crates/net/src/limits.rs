@@ -14,6 +14,7 @@ mod logins;
 #[cfg(test)]
 mod tests;
 mod throttle;
+mod traffic;
 mod turns;
 
 use std::{
@@ -28,6 +29,7 @@ pub use bucket::Rate;
 pub use gate::{Entered, Gate, Guard, Trial, Try};
 pub use logins::{Attempt, Logins, Pending};
 pub use throttle::Throttle;
+pub use traffic::{Meter, Traffic};
 pub use turns::{Arrivals, Asked, Class, LONGEST, Turns, UnderWay};
 
 use bucket::Buckets;

@@ -15,7 +15,7 @@ use vorpal_core::module::Module;
 use vorpal_core::registry::{Names, Registry};
 use vorpal_core::server::core_names;
 use vorpal_net::c2s::{self, Entrance, Shared};
-use vorpal_net::limits::Gate;
+use vorpal_net::limits::{Gate, Traffic};
 use vorpal_net::tls::TlsHosts;
 use vorpal_proto::error::StreamCondition;
 use vorpal_proto::jid::BareJid;
@@ -134,6 +134,7 @@ pub async fn serve(config: Config, path: Option<PathBuf>, program: Program) -> R
         terms: RwLock::new(terms::terms(config)),
         tls: Arc::new(TlsHosts::new(terms::certificates(config, &server.data)?, terms::policy(config))?),
         gate: Gate::new(terms::gate(config)),
+        traffic: Traffic::default(),
         rush: c2s::Rush::before(&server.runtime),
         began,
     });

@@ -33,6 +33,7 @@ pub(crate) fn terms(config: &Config) -> Terms {
         settings_plain: Arc::new(settings(true)),
         time_to_log_in: config.limits.login_time.get().as_duration(),
         traffic: traffic(&config.limits),
+        write_timeout: config.limits.write_timeout.get().as_duration(),
     }
 }
 
@@ -45,7 +46,7 @@ fn mechanisms(config: &Config) -> HashMap<String, Vec<Mechanism>> {
     config.hosts.iter().map(of_host).collect()
 }
 
-/// How fast one client is read: bytes in a second, and at once.
+/// How fast one account is read: bytes in a second, and at once.
 fn traffic(config: &Limits) -> (NonZeroU32, u32) {
     let millis = config.traffic.per().period().as_millis().max(1);
     let rate = config.traffic.amount().base().saturating_mul(1000) / millis;

@@ -110,6 +110,7 @@ impl Connection {
         if !self.out.is_empty() {
             out.append(&mut self.out);
             self.out = Vec::new();
+            self.relieved();
         }
         let State::Bound(bound) = &self.state else { return false };
         if bound.resuming.is_some() {

@@ -29,7 +29,8 @@ use crate::limits::Class;
 pub struct Settings {
     /// So many attempts to log in on one connection (RFC 6120 §6.4.5 wants at least two).
     pub max_attempts: u32,
-    /// The largest frame before login, in bytes.
+    /// How many bytes a connection may send until it is logged in, and again until it has a session: white space and stream
+    /// headers among them, TLS not.
     pub max_before_login: usize,
     /// The largest stanza after login, in bytes.
     pub max_stanza: usize,
@@ -43,7 +44,7 @@ pub struct Settings {
     pub mechanisms: HashMap<String, Vec<Mechanism>>,
     /// Whether a stanza in the plain grammar is passed on in its own bytes.
     pub passthrough: bool,
-    /// Bounds of what is parsed.
+    /// Bounds of what is parsed in a session. Before there is one, [`Limits::BEFORE_LOGIN`] hold.
     pub limits: Limits,
 }
 
@@ -102,8 +103,16 @@ pub struct Connection {
     framer: Framer,
     /// our stream header is out
     opened: bool,
+    /// nothing is taken until what is in `out` was written
+    choked: bool,
     pub(super) out: Vec<u8>,
 }
+
+/// With this many bytes of answers unwritten, nothing more is taken from the client: one answer more is the most that `out` ever
+/// holds. In a session answers wait in its queue, which has the same rule ([`Stream::must_pause`]).
+///
+/// [`Stream::must_pause`]: vorpal_core::session::Stream::must_pause
+pub(super) const MAX_UNWRITTEN: usize = 16 * 1024;
 
 impl Connection {
     /// A connection that was accepted. `secure`: TLS is done already.
@@ -126,6 +135,7 @@ impl Connection {
             secure,
             framer,
             opened: false,
+            choked: false,
             out: Vec::new(),
         }
     }
@@ -136,15 +146,39 @@ impl Connection {
             if let Some(need) = self.unfinished(now) {
                 return need;
             }
-            match self.framer.next(buf) {
-                Ok(None) => return Need::Input,
-                Ok(Some(frame)) => {
+            if self.out.len() >= MAX_UNWRITTEN {
+                self.choked = true;
+                return Need::Wait;
+            }
+            let before = buf.len();
+            let frame = match self.framer.next(buf) {
+                Ok(frame) => frame,
+                Err(error) => return self.fail(now, xml_error(error)),
+            };
+            if let State::Login(login) = &mut self.state {
+                login.sent = login.sent.saturating_add(before.saturating_sub(buf.len()));
+                // What comes behind a whole frame may be for the session that this one makes.
+                let unfinished = if frame.is_none() { buf.len() } else { 0 };
+                if login.sent.saturating_add(unfinished) > self.settings.max_before_login {
+                    let error = StreamError::from(StreamCondition::PolicyViolation);
+                    return self.fail(now, error.with_text("too many bytes before a session"));
+                }
+            }
+            match frame {
+                None => return Need::Input,
+                Some(frame) => {
                     if let Some(need) = self.frame(now, frame) {
                         return need;
                     }
                 }
-                Err(error) => return self.fail(now, xml_error(error)),
             }
+        }
+    }
+
+    /// What was in the output is the driver's to write, and it takes no more before that is done.
+    pub(super) fn relieved(&mut self) {
+        if std::mem::take(&mut self.choked) {
+            self.wake.wake();
         }
     }
 
@@ -167,7 +201,7 @@ impl Connection {
 
     /// RFC 6120 §4.7: the client's stream header, and ours.
     fn open(&mut self, now: Timestamp, bytes: &Bytes) -> Option<Need> {
-        let (header, context) = match parse_open(bytes, &self.settings.limits) {
+        let (header, context) = match parse_open(bytes, &Limits::BEFORE_LOGIN) {
             Ok(open) => open,
             Err(error) => return Some(self.fail(now, xml_error(error))),
         };
@@ -236,7 +270,13 @@ impl Connection {
     pub fn secured(&mut self, bindings: ChannelBindings) {
         self.secure = true;
         self.restart();
-        self.state = State::Login(Box::new(Login::new(&self.core, bindings)));
+        let sent = match &self.state {
+            State::Login(login) => login.sent,
+            _ => 0,
+        };
+        let mut login = Box::new(Login::new(&self.core, bindings));
+        login.sent = sent;
+        self.state = State::Login(login);
     }
 
     /// The account that was needed was looked up, or could not be: the store failed.
@@ -305,6 +345,15 @@ impl Connection {
         }
     }
 
+    /// Whose account the client has logged in to.
+    pub fn account(&self) -> Option<&BareJid> {
+        match &self.state {
+            State::Login(login) => login.account.as_ref().map(|account| &account.jid),
+            State::Bound(bound) => Some(&bound.lock.jid),
+            State::Closed => None,
+        }
+    }
+
     /// Whether it is proven who the client is.
     pub fn is_authenticated(&self) -> bool {
         match &self.state {
@@ -362,7 +411,7 @@ impl Connection {
         element.write(&mut self.out, ns::CLIENT.as_str());
     }
 
-    /// After login a stanza may be larger.
+    /// There is a session: a stanza may be larger than what comes before one.
     pub(super) fn widen(&mut self) {
         self.framer.set_limit(self.settings.max_stanza);
     }

@@ -20,7 +20,7 @@ pub(super) enum Io {
 }
 
 impl Io {
-    /// Appends what was read to `input`, and gives how much that is; nothing is the end.
+    /// Reads once. Appends what the client says to `input`, and gives how many bytes of the socket that took; 0 is the end.
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -53,6 +53,14 @@ impl Io {
         match self {
             Io::Plain(_) | Io::Gone => Poll::Ready(Ok(())),
             Io::Tls(io) => io.poll_flush(cx),
+        }
+    }
+
+    /// How much of what was taken is not written.
+    pub(super) fn unsent(&self) -> usize {
+        match self {
+            Io::Plain(_) | Io::Gone => 0,
+            Io::Tls(io) => io.unsent(),
         }
     }
 

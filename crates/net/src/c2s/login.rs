@@ -12,7 +12,7 @@ use vorpal_proto::element::{Element, el};
 use vorpal_proto::error::{StanzaError, StreamCondition};
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::ns;
-use vorpal_proto::parse::parse_element;
+use vorpal_proto::parse::{Limits, parse_element};
 use vorpal_proto::sasl::{
     Account, Authenticated, ChannelBindings, Exchange, Mechanism, Query, Refusal, SALT_BYTES, SaslError, Settings,
     Step, Verdict, decode_payload, encode_payload,
@@ -28,7 +28,10 @@ pub(super) struct Login {
     bindings: ChannelBindings,
     exchange: Option<Exchange>,
     query: Option<(Query, Option<BareJid>)>,
+    /// what was refused: wrong passwords, and what is asked for at the wrong time
     attempts: u32,
+    /// bytes that the client has sent since the connection began, or since it logged in
+    pub sent: usize,
     /// the number of the connection
     order: u64,
     /// the IQ that binds a resource, until a session may be made
@@ -45,6 +48,7 @@ impl Login {
             exchange: None,
             query: None,
             attempts: 0,
+            sent: 0,
             order: core.next_connection(),
             binding: None,
             held: None,
@@ -107,7 +111,7 @@ impl Connection {
     }
 
     pub(super) fn before_session(&mut self, now: Timestamp, frame: &[u8]) -> Option<Need> {
-        let element = match parse_element(frame, &self.context, &self.settings.limits) {
+        let element = match parse_element(frame, &self.context, &Limits::BEFORE_LOGIN) {
             Ok(element) => element,
             Err(error) => {
                 let condition = StreamCondition::from_name(error.condition(), "");
@@ -127,12 +131,12 @@ impl Connection {
             (id, "abort") if id == ns::SASL.id() && may_log_in => self.refuse(now, SaslError::Aborted),
             (id, "auth") if id == ns::SASL.id() && !logged_in => self.refuse(now, SaslError::EncryptionRequired),
             (id, "resume") if id == ns::SM.id() && logged_in => self.resume(now, &element),
-            // XEP-0198 §3: not before a resource is bound.
-            (id, _) if id == ns::SM.id() => {
+            // XEP-0198 §3, §5: not before a resource is bound, or before login. What else it knows says nothing here.
+            (id, "enable" | "resume") if id == ns::SM.id() => {
                 self.say(&el("failed", ns::SM).child(el("unexpected-request", ns::STANZA_ERROR)));
-                None
+                self.count_try(now)
             }
-            (id, "iq") if id == ns::CLIENT.id() && logged_in => self.wants_session(now, &element),
+            (id, "iq") if id == ns::CLIENT.id() && logged_in => self.wants_session(now, &element, frame.len()),
             // §4.9.3.12: a stanza before login, or before there is a session.
             (id, "iq" | "message" | "presence") if id == ns::CLIENT.id() => {
                 Some(self.fail(now, StreamCondition::NotAuthorized.into()))
@@ -271,12 +275,13 @@ impl Connection {
         login.account = Some(account);
         login.held = None;
         login.exchange = None;
+        login.attempts = 0;
+        login.sent = 0;
         self.core.counts.one(Count::of_login(authenticated.mechanism()));
         self.say(
             &el("success", ns::SASL).text(authenticated.data().map_or_else(String::new, |d| encode_payload(Some(d)))),
         );
         self.restart();
-        self.widen();
         None
     }
 
@@ -292,19 +297,24 @@ impl Connection {
 
     fn refuse(&mut self, now: Timestamp, error: SaslError) -> Option<Need> {
         self.say_failure(error);
+        self.count_try(now)
+    }
+
+    /// Something was refused; it ends the stream if that was too often.
+    fn count_try(&mut self, now: Timestamp) -> Option<Need> {
         let State::Login(login) = &mut self.state else { return None };
         login.attempts += 1;
         let attempts = login.attempts;
-        // §6.4.5: an end to guessing.
+        // RFC 6120 §6.4.5: an end to guessing.
         (attempts >= self.settings.max_attempts).then(|| {
             let error = StreamCondition::PolicyViolation;
-            self.fail(now, vorpal_proto::error::StreamError::from(error).with_text("too many failed logins"))
+            self.fail(now, vorpal_proto::error::StreamError::from(error).with_text("too many failed attempts"))
         })
     }
 
     /// §7: the only IQ before there is a session.
-    fn wants_session(&mut self, now: Timestamp, element: &Element) -> Option<Need> {
-        let stanza = match Stanza::from_element(element, &self.context) {
+    fn wants_session(&mut self, now: Timestamp, element: &Element, read: usize) -> Option<Need> {
+        let stanza = match Stanza::from_element(element, &self.context, read) {
             Ok(stanza) => stanza,
             Err(_) => return Some(self.fail(now, StreamCondition::InvalidXml.into())),
         };
@@ -338,6 +348,8 @@ impl Connection {
                 let answer = answer.child(el("bind", ns::BIND).child(jid));
                 answer.write(&mut self.out, None);
                 self.state = State::Bound(Bound { lock, session, epoch, later: None, closing: false, resuming: None });
+                self.widen();
+                None
             }
             Err(error) => {
                 let error = match error {
@@ -345,9 +357,9 @@ impl Connection {
                     BindError::BadResource => StanzaError::bad_request("this cannot be a resource"),
                 };
                 stanza.from(None).to(None).error(&error).write(&mut self.out, None);
+                self.count_try(now)
             }
         }
-        None
     }
 
     /// XEP-0198 §5.
@@ -357,19 +369,21 @@ impl Connection {
         let h = element.get("h").and_then(|h| h.parse().ok());
         let (Some(h), Some(token)) = (h, element.get("previd")) else {
             self.say(&el("failed", ns::SM).child(el("bad-request", ns::STANZA_ERROR)));
-            return None;
+            return self.count_try(now);
         };
         let carrier = Carrier { wake: self.wake.clone(), order: login.order };
         match self.core.resume(now, &lock, token, h, carrier) {
             Ok((session, epoch)) => {
                 self.state =
                     State::Bound(Bound { lock, session, epoch, later: None, closing: false, resuming: Some(h) });
+                self.widen();
+                None
             }
             Err(error) => {
                 let failed = el("failed", ns::SM).attr_opt("h", error.h);
                 self.say(&failed.child(el("item-not-found", ns::STANZA_ERROR)));
+                self.count_try(now)
             }
         }
-        None
     }
 }

@@ -11,6 +11,7 @@ mod login;
 mod rush;
 mod task;
 mod trying;
+mod vanished;
 
 pub use connection::{Connection, Need, Settings};
 pub use listen::{Entrance, listen};

@@ -29,7 +29,7 @@ use super::io::Io;
 use super::listen::Place;
 use super::trying::{Admitted, Trying};
 use super::{Connection, Entrance, Need, Rush, Settings};
-use crate::limits::{Gate, Guard, Throttle};
+use crate::limits::{Gate, Guard, Meter, Throttle, Traffic};
 use crate::tls::{Entry, TlsHosts};
 
 /// So much is read at once: a record of TLS, whole.
@@ -57,6 +57,8 @@ pub struct Shared {
     pub gate: Gate,
     /// who goes first when many log in at once
     pub rush: Rush,
+    /// what the clients of one account may send
+    pub traffic: Traffic,
     /// where the clock of the limits began
     pub began: Instant,
 }
@@ -70,8 +72,10 @@ pub struct Terms {
     pub settings_plain: Arc<Settings>,
     /// from accept to bind, all in all
     pub time_to_log_in: Duration,
-    /// how many bytes of one client are read in a second, and at once
+    /// how many bytes of one account's clients are read in a second, and at once; of somebody who is not logged in, as many
     pub traffic: (NonZeroU32, u32),
+    /// how long a client may take nothing of what is written to it
+    pub write_timeout: Duration,
 }
 
 /// Wakes the task of a connection.
@@ -149,14 +153,24 @@ struct Task {
     /// all of it was written, and TLS has it still
     unflushed: bool,
     guard: Guard,
-    throttle: Throttle,
-    /// so much was read since the throttle was asked
-    fresh: usize,
+    /// the account's, once the client is logged in
+    throttle: Meter,
     /// nothing is read until then: too much came
     resting: Option<Pin<Box<Sleep>>>,
     /// in a session: an event is waited for; whether it may be that something is read
     waits: Option<bool>,
+    /// the socket takes nothing
+    stuck: Option<Box<Stuck>>,
+    write_timeout: Duration,
     _here: Here,
+}
+
+/// A client that does not read.
+struct Stuck {
+    /// how much was left to be written when it took something last
+    left: usize,
+    /// until when it has to take more
+    until: Pin<Box<Sleep>>,
 }
 
 /// Serves one connection until it ends. `place` is dropped when it is logged in, or ends before.
@@ -173,6 +187,9 @@ pub fn serve(
 ) -> impl Future<Output = ()> + Send {
     // Nagle would cost 40 ms wherever an answer takes two writes.
     let _ = socket.set_nodelay(true);
+    if let Err(error) = super::vanished::notice(&socket, shared.terms.read().write_timeout) {
+        tracing::debug!(%peer, %error, "a peer that vanishes will not be noticed soon");
+    }
     let here = Here::come(shared.runtime.core.counts.clone(), entrance);
     let login = Box::pin(log_in(shared.clone(), socket, peer, entrance, (guard, here), place));
     async move {
@@ -224,7 +241,7 @@ async fn log_in(
 ) -> Option<Box<Task>> {
     let bell = Arc::new(Bell::default());
     let core = shared.runtime.core.clone();
-    let Terms { settings, settings_plain, time_to_log_in, traffic } = shared.terms.read().clone();
+    let Terms { settings, settings_plain, time_to_log_in, traffic, write_timeout } = shared.terms.read().clone();
     let settings = if entrance == Entrance::Plain { settings_plain } else { settings };
     let mut deadline = tokio::time::Instant::now() + time_to_log_in;
     let mut task = Box::new(Task {
@@ -236,10 +253,11 @@ async fn log_in(
         unwritten: BytesMut::new(),
         unflushed: false,
         guard,
-        throttle: Throttle::new(traffic.0, traffic.1),
-        fresh: 0,
+        throttle: Meter::new(Mutex::new(Throttle::new(traffic.0, traffic.1))),
         resting: None,
         waits: None,
+        stuck: None,
+        write_timeout,
         _here: here,
     });
     if entrance == Entrance::DirectTls {
@@ -248,10 +266,12 @@ async fn log_in(
     }
     let mut trying = Trying::default();
     loop {
+        let mut reads = true;
         let mut need = Some(task.connection.input(now(), &mut task.input));
         while let Some(next) = need.take() {
             match next {
-                Need::Input | Need::Wait => {}
+                Need::Input => {}
+                Need::Wait => reads = false,
                 Need::Admit(name) => {
                     let began = tokio::time::Instant::now();
                     let (class, costs) = task.connection.prospect();
@@ -311,11 +331,14 @@ async fn log_in(
             if !task.guard.logged_in() {
                 return None;
             }
+            if let Some(account) = task.connection.account() {
+                task.throttle = shared.traffic.of(shared.began.elapsed(), account.as_str(), traffic.0, traffic.1);
+            }
         }
         if task.connection.is_bound() {
             return Some(task);
         }
-        match task.event(deadline).await {
+        match task.event(&shared, deadline, reads).await {
             Event::Closed => return None,
             Event::Over => {
                 task.finish().await;
@@ -374,24 +397,12 @@ impl Task {
                     Err(next) => return Poll::Ready(next),
                 },
             };
-            if let Some(resting) = &mut self.resting
-                && resting.as_mut().poll(cx).is_ready()
-            {
-                self.resting = None;
-            }
-            let event = ready!(self.poll(cx, reads && self.resting.is_none()));
+            let event = ready!(self.poll(cx, reads, shared.began));
             self.waits = None;
             match event {
                 Event::Closed => return Poll::Ready(Next::Closed),
                 Event::Over => return Poll::Ready(Rare::Finish.into()),
-                Event::Read => {
-                    let fresh = std::mem::take(&mut self.fresh);
-                    let rest = self.throttle.take(shared.began.elapsed(), fresh);
-                    if !rest.is_zero() {
-                        self.resting = Some(Box::pin(tokio::time::sleep(rest)));
-                    }
-                }
-                Event::Woken | Event::TooLate => {}
+                Event::Woken | Event::Read | Event::TooLate => {}
             }
         }
     }
@@ -446,38 +457,71 @@ impl Task {
         true
     }
 
-    /// Says what there is to say and waits for the next thing to happen, until then. Cancel-safe.
-    async fn event(&mut self, deadline: tokio::time::Instant) -> Event {
+    /// Says what there is to say and waits for the next thing to happen, until then; `reads`: also for what the client says.
+    /// Cancel-safe.
+    async fn event(&mut self, shared: &Shared, deadline: tokio::time::Instant, reads: bool) -> Event {
         self.unsaid = true;
-        let next = poll_fn(|cx| self.poll(cx, true));
+        let next = poll_fn(|cx| self.poll(cx, reads, shared.began));
         tokio::time::timeout_at(deadline, next).await.unwrap_or(Event::TooLate)
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, reads: bool) -> Poll<Event> {
-        let over = match self.poll_say(cx) {
+    fn poll(&mut self, cx: &mut Context<'_>, reads: bool, began: Instant) -> Poll<Event> {
+        let said = match self.poll_say(cx) {
             Poll::Ready(Ok(())) if self.connection.is_over() => return Poll::Ready(Event::Over),
-            Poll::Ready(Ok(())) => false,
+            Poll::Ready(Ok(())) => {
+                self.stuck = None;
+                true
+            }
             Poll::Ready(Err(_)) => return Poll::Ready(Event::Closed),
-            Poll::Pending => self.connection.is_over(),
+            Poll::Pending if self.poll_stuck(cx).is_ready() => {
+                tracing::debug!("the client takes nothing of what is written to it");
+                return Poll::Ready(Event::Closed);
+            }
+            Poll::Pending => false,
         };
         if self.bell.poll(cx).is_ready() {
             return Poll::Ready(Event::Woken);
         }
-        if !reads || over {
+        // Before there is a session nothing is taken from a client that does not read; in one, its queue decides.
+        if !reads || !said && (self.connection.is_over() || !self.connection.is_bound()) {
             return Poll::Pending;
         }
-        let (io, input, fresh) = (&mut self.io, &mut self.input, &mut self.fresh);
-        let counts = &self.connection.core.counts;
-        SCRATCH.with_borrow_mut(|scratch| {
-            Poll::Ready(match ready!(io.poll_read(cx, scratch, input)) {
-                Err(_) | Ok(0) => Event::Closed,
-                Ok(n) => {
-                    *fresh += n;
-                    counts.add(Count::BytesIn, n as u64);
-                    Event::Read
-                }
-            })
-        })
+        if let Some(resting) = &mut self.resting {
+            ready!(resting.as_mut().poll(cx));
+            self.resting = None;
+        }
+        let read = match ready!(self.poll_read(cx)) {
+            Err(_) | Ok(0) => return Poll::Ready(Event::Closed),
+            Ok(read) => read,
+        };
+        let rest = self.throttle.lock().take(began.elapsed(), read);
+        if !rest.is_zero() {
+            self.resting = Some(Box::pin(tokio::time::sleep(rest)));
+        }
+        Poll::Ready(Event::Read)
+    }
+
+    /// Reads once, and gives how many bytes of the socket that took.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
+        let before = self.input.len();
+        let read = SCRATCH.with_borrow_mut(|scratch| self.io.poll_read(cx, scratch, &mut self.input));
+        let plain = self.input.len().saturating_sub(before);
+        self.connection.core.counts.add(Count::BytesIn, plain as u64);
+        read
+    }
+
+    /// Ready when the socket has taken nothing for too long.
+    fn poll_stuck(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let left = self.unwritten.len() + self.io.unsent();
+        match &mut self.stuck {
+            Some(stuck) if stuck.left == left => stuck.until.as_mut().poll(cx),
+            stuck => {
+                let mut until = Box::pin(tokio::time::sleep(self.write_timeout));
+                let pending = until.as_mut().poll(cx);
+                *stuck = Some(Box::new(Stuck { left, until }));
+                pending
+            }
+        }
     }
 
     /// Writes until there is nothing to say, or the socket takes no more.

@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use super::bucket::nanos;
 
-/// Bytes per second of one connection, with a burst.
+/// Bytes per second of one reader, with a burst.
 ///
 /// The reader tells what it has read and waits as long as it is told before it hands the bytes on: then what is handed on never
 /// exceeds the burst and the rate times the time that passed.
@@ -23,6 +23,16 @@ impl Throttle {
         let rate = u64::from(per_second.get());
         // Rounded down, as the cost of bytes is rounded up: in doubt too little passes.
         Throttle { rate, burst: u64::from(burst) * SECOND / rate, paid: 0 }
+    }
+
+    /// Other numbers from here on. What was taken is paid as it was agreed.
+    pub fn set(&mut self, per_second: NonZeroU32, burst: u32) {
+        *self = Throttle { paid: self.paid, ..Throttle::new(per_second, burst) };
+    }
+
+    /// Whether less than the whole burst is there.
+    pub fn owes(&self, now: Duration) -> bool {
+        self.paid > nanos(now)
     }
 
     /// Counts `bytes` that were read at `now`; they may be handed on, and more be read, after the answer has passed.

@@ -90,8 +90,8 @@ impl TlsHosts {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
-    /// Appends what the client says to `plain`, and gives how much that is; nothing is its end. `scratch` is what bytes are read
-    /// into.
+    /// Reads once. Appends what the client says to `plain`, which may be nothing, and gives how many bytes of the socket that
+    /// took: with padding and empty records they may be many times more. 0 is the end. `scratch` is what bytes are read into.
     ///
     /// # Errors
     /// Those of the socket, those of TLS, and an end of the socket without one of TLS, which anybody may have caused.
@@ -101,34 +101,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
         scratch: &mut [u8],
         plain: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
-        loop {
-            if self.tls.has_ended() {
-                return Poll::Ready(Ok(0));
-            }
-            if self.failed {
-                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
-            }
-            let mut buf = ReadBuf::new(scratch);
-            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buf))?;
-            if buf.filled().is_empty() {
-                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-            }
-            let before = plain.len();
-            let fed = self.tls.feed(buf.filled_mut(), plain, &mut self.unsent);
-            // An answer of TLS itself does not wait until there is something to say. What is left is written before that.
-            if !self.unsent.is_empty() {
-                let _ = self.poll_flush(cx)?;
-            }
-            let said = plain.len() - before;
-            if let Err(error) = fed {
-                self.failed = true;
-                // What was said before is heard first.
-                return Poll::Ready(if said > 0 { Ok(said) } else { Err(bad(error)) });
-            }
-            if said > 0 {
-                return Poll::Ready(Ok(said));
-            }
+        if self.tls.has_ended() {
+            return Poll::Ready(Ok(0));
         }
+        if self.failed {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
+        let mut buf = ReadBuf::new(scratch);
+        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buf))?;
+        let read = buf.filled().len();
+        if read == 0 {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        let before = plain.len();
+        let fed = self.tls.feed(buf.filled_mut(), plain, &mut self.unsent);
+        // An answer of TLS itself does not wait until there is something to say. What is left is written before that.
+        if !self.unsent.is_empty() {
+            let _ = self.poll_flush(cx)?;
+        }
+        if let Err(error) = fed {
+            self.failed = true;
+            // What was said before is heard first.
+            return Poll::Ready(if plain.len() > before { Ok(read) } else { Err(bad(error)) });
+        }
+        Poll::Ready(Ok(read))
+    }
+
+    /// How many encrypted bytes the socket did not take.
+    pub fn unsent(&self) -> usize {
+        self.unsent.len()
     }
 
     /// Encrypts and writes, and gives how much was taken. It is not all written before [`Stream::poll_flush`] says so.
