@@ -4,6 +4,7 @@
 //! short lock of its own. Lock order: account, then session. A detached session has no connection and loses nothing.
 
 mod managed;
+mod queue;
 
 pub use managed::Vitals;
 
@@ -22,11 +23,12 @@ use vorpal_proto::stanza::{Kind, Stanza, Type};
 use crate::debt::Debt;
 use crate::hook::{Outgoing, Verdict};
 use crate::ledger::Ledger;
-use crate::lists::{give_back, push_one};
+use crate::lists::push_one;
 use crate::reading::Inquiries;
 use crate::registry::Registry;
 use crate::server::Bounds;
 use crate::store::EntryId;
+use queue::{Item, Queue};
 
 mod inspect;
 
@@ -42,6 +44,9 @@ pub(crate) const ASK_AFTER: u32 = 5;
 
 /// Or when this part of what a session may hold waits or is unacknowledged.
 pub(crate) const ASK_PART: usize = 8;
+
+/// A client is not read from while more than this part of what a session may hold waits to be written to it, counted as memory.
+pub(crate) const PAUSE_PART: usize = 2;
 
 /// So many stanzas may be held back for an inactive client before all are sent.
 pub const MAX_HELD: usize = 256;
@@ -202,22 +207,6 @@ struct Held {
     latest_only: bool,
 }
 
-enum Item {
-    Stanza(Out),
-    Nonza(Vec<u8>),
-    /// what follows is counted (XEP-0198 §3)
-    Enabled(Vec<u8>, Box<Management>),
-}
-
-impl Item {
-    fn weight(&self) -> usize {
-        match self {
-            Item::Stanza(out) => out.stanza.weight(),
-            Item::Nonza(bytes) | Item::Enabled(bytes, _) => bytes.len(),
-        }
-    }
-}
-
 /// XEP-0198 on what is sent to a session.
 pub struct Management {
     /// stanzas sent, modulo 2^32 on the wire
@@ -266,7 +255,7 @@ pub struct Stream {
     pub(crate) refused: bool,
     /// stanzas whose batch failed, by number
     pub(crate) debts: Vec<Debt>,
-    queue: VecDeque<Item>,
+    queue: Queue,
     held: VecDeque<Held>,
     /// sent, and not yet acknowledged; without stream management: not yet written to the socket
     unacked: VecDeque<Out>,
@@ -357,7 +346,7 @@ impl Session {
             storing: false,
             refused: false,
             debts: Vec::new(),
-            queue: VecDeque::new(),
+            queue: Queue::default(),
             held: VecDeque::new(),
             unacked: VecDeque::new(),
             weight: 0,
@@ -533,8 +522,7 @@ impl Stream {
                 return Pushed::Full;
             }
         }
-        self.weight += weight;
-        push_one(&mut self.queue, Item::Stanza(out));
+        self.enqueue(Item::Stanza(out));
         Pushed::Queued
     }
 
@@ -565,12 +553,8 @@ impl Stream {
 
     /// Everything it holds and the client is not known to have.
     fn outs(&mut self) -> impl Iterator<Item = &mut Out> {
-        let queued = self.queue.iter_mut().filter_map(|item| match item {
-            Item::Stanza(out) => Some(out),
-            Item::Nonza(_) | Item::Enabled(..) => None,
-        });
         let held = self.held.iter_mut().map(|held| &mut held.out);
-        self.unacked.iter_mut().chain(held).chain(queued).chain(&mut self.deferred)
+        self.unacked.iter_mut().chain(held).chain(self.queue.outs_mut()).chain(&mut self.deferred)
     }
 
     /// Whether it holds this entry.
@@ -633,19 +617,21 @@ impl Stream {
             return false;
         }
         let from = &out.stanza.head.from;
-        let older = self
-            .queue
-            .iter()
-            .position(|item| matches!(item, Item::Stanza(o) if is_state(&o.stanza) && o.stanza.head.from == *from));
-        let Some(Item::Stanza(gone)) = older.and_then(|at| self.queue.remove(at)) else { return false };
+        let older = |o: &Out| is_state(&o.stanza) && o.stanza.head.from == *from;
+        let Some(gone) = self.queue.remove(older) else { return false };
         self.weight -= gone.stanza.weight();
         true
     }
 
     /// What came from the log, in its order.
     pub(crate) fn push_read(&mut self, out: Out) {
-        self.weight += out.stanza.weight();
-        self.queue.push_back(Item::Stanza(out));
+        self.enqueue(Item::Stanza(out));
+    }
+
+    fn enqueue(&mut self, item: Item) {
+        let before = self.queue.weight();
+        self.queue.push_back(item);
+        self.weight += self.queue.weight() - before;
     }
 
     /// The log was read to its end: what came meanwhile follows.
@@ -653,6 +639,7 @@ impl Stream {
         self.reading = None;
         self.had.clear();
         for out in std::mem::take(&mut self.deferred) {
+            // It was weighed when it came.
             self.queue.push_back(Item::Stanza(out));
         }
     }
@@ -678,8 +665,7 @@ impl Stream {
 
     /// An element that is no stanza: has no number, is never held back.
     pub(crate) fn push_nonza(&mut self, bytes: Vec<u8>) {
-        self.weight += bytes.len();
-        push_one(&mut self.queue, Item::Nonza(bytes));
+        self.enqueue(Item::Nonza(bytes));
         if let Some(wake) = &self.wake {
             wake.wake();
         }
@@ -689,36 +675,35 @@ impl Stream {
     pub(crate) fn pull(&mut self, session: &Session, registry: &Registry, out: &mut Vec<u8>, limit: usize) -> bool {
         let (mut wrote, before) = (false, out.len());
         while out.len() < limit {
-            match self.queue.pop_front() {
-                None => break,
-                Some(Item::Nonza(bytes)) => {
-                    self.weight -= bytes.len();
-                    out.extend_from_slice(&bytes);
-                }
-                Some(Item::Enabled(bytes, management)) => {
-                    self.weight -= bytes.len();
-                    out.extend_from_slice(&bytes);
-                    self.sm = Some(*management);
-                    session.set_counted();
-                }
-                Some(Item::Stanza(mut next)) => {
-                    let before = next.stanza.weight();
-                    let verdict = registry.judge(&Outgoing { session }, &mut next.stanza);
-                    self.weight = self.weight + next.stanza.weight() - before;
-                    match verdict {
+            let waited = self.queue.weight();
+            let Some(item) = self.queue.pop_front() else { break };
+            // What is held, or sent and not acknowledged, is weighed again.
+            let weight = waited - self.queue.weight();
+            self.weight -= weight;
+            match item {
+                Item::Stanza(mut next) => {
+                    match registry.judge(&Outgoing { session }, &mut next.stanza) {
                         Verdict::Send => {
                             self.release(out);
+                            self.weight += next.stanza.weight();
                             self.send(next, out);
                             wrote = true;
                         }
                         Verdict::Hold => self.hold(next, false),
                         Verdict::HoldLatest => self.hold(next, true),
-                        Verdict::Drop => self.weight -= next.stanza.weight(),
+                        Verdict::Drop => {}
                     }
                     if self.held.len() >= self.max_held {
                         self.release(out);
                         wrote = true;
                     }
+                }
+                Item::Ack(h) => write_ack(out, h),
+                Item::Nonza(bytes) => out.extend_from_slice(&bytes),
+                Item::Enabled(bytes, management) => {
+                    out.extend_from_slice(&bytes);
+                    self.sm = Some(*management);
+                    session.set_counted();
                 }
             }
         }
@@ -730,7 +715,10 @@ impl Stream {
             self.asks();
             out.extend_from_slice(b"<r xmlns='urn:xmpp:sm:3'/>");
         }
-        give_back(&mut self.queue);
+        self.queue.give_back();
+        if let Some(wake) = self.waits_for_room() {
+            wake.wake();
+        }
         !self.queue.is_empty()
     }
 
@@ -742,6 +730,7 @@ impl Stream {
                 self.weight -= gone.out.stanza.weight();
             }
         }
+        self.weight += out.stanza.weight();
         self.held.push_back(Held { out, latest_only });
     }
 
@@ -760,17 +749,19 @@ impl Stream {
 
     /// Goes out before everything that waits.
     pub(crate) fn push_first(&mut self, bytes: Vec<u8>) {
-        self.weight += bytes.len();
-        self.queue.push_front(Item::Nonza(bytes));
+        self.enqueue_first(Item::Nonza(bytes));
         self.wake();
+    }
+
+    fn enqueue_first(&mut self, item: Item) {
+        let before = self.queue.weight();
+        self.queue.push_front(item);
+        self.weight += self.queue.weight() - before;
     }
 
     /// The lowest id that the client is not known to have.
     pub(crate) fn floor(&self, horizon: EntryId) -> EntryId {
-        let queued = self.queue.iter().filter_map(|item| match item {
-            Item::Stanza(out) => out.entry,
-            Item::Nonza(_) | Item::Enabled(..) => None,
-        });
+        let queued = self.queue.outs().filter_map(|out| out.entry);
         let others = self.outs_held().filter_map(|out| out.entry);
         let reading = self.reading.map(|r| r.pos);
         queued.chain(others).chain(reading).min().unwrap_or(horizon).min(horizon)
@@ -781,8 +772,7 @@ impl Stream {
         let mut bytes = Vec::new();
         self.release(&mut bytes);
         if !bytes.is_empty() {
-            self.weight += bytes.len();
-            self.queue.push_front(Item::Nonza(bytes));
+            self.enqueue_first(Item::Nonza(bytes));
             if let Some(wake) = &self.wake {
                 wake.wake();
             }
@@ -804,8 +794,7 @@ impl Stream {
     }
 
     fn weigh(&mut self) {
-        let queue: usize = self.queue.iter().map(Item::weight).sum();
-        self.weight = queue + self.outs_held().map(|out| out.stanza.weight()).sum::<usize>();
+        self.weight = self.queue.weight() + self.outs_held().map(|out| out.stanza.weight()).sum::<usize>();
     }
 
     fn outs_held(&self) -> impl Iterator<Item = &Out> {
@@ -816,18 +805,15 @@ impl Stream {
     pub(crate) fn drain(&mut self) -> Vec<Out> {
         let mut all: Vec<Out> = self.unacked.drain(..).collect();
         all.extend(self.held.drain(..).map(|held| held.out));
-        all.extend(self.queue.drain(..).filter_map(|item| match item {
-            Item::Stanza(out) => Some(out),
-            Item::Nonza(_) | Item::Enabled(..) => None,
-        }));
+        all.extend(self.queue.take_outs());
         all.extend(self.deferred.drain(..));
         self.weight = 0;
         all
     }
 
-    /// The connection, if it paused because too much was unsettled and may go on.
+    /// The connection, if it paused because too much was unsettled or unwritten and may go on.
     fn waits_for_room(&mut self) -> Option<&Arc<dyn Wake>> {
-        if !self.paused || self.ledger.is_full() || self.barrier.is_some() {
+        if !self.paused || self.is_busy() {
             return None;
         }
         self.paused = false;
@@ -836,8 +822,14 @@ impl Stream {
 
     /// Whether the connection must not take the next stanza yet. It is woken when it may.
     pub fn must_pause(&mut self) -> bool {
-        self.paused = self.ledger.is_full() || self.barrier.is_some();
+        self.paused = self.is_busy();
         self.paused
+    }
+
+    /// Whether too much is unsettled, an answer is owed first, or so much waits to be written that a client that does not read
+    /// must not be read from either: what it asks for would only make it more.
+    fn is_busy(&self) -> bool {
+        self.ledger.is_full() || self.barrier.is_some() || self.queue.memory() > self.max_queued / PAUSE_PART
     }
 
     /// The module's value in this session.
@@ -850,6 +842,13 @@ impl Stream {
             .downcast_mut()
             .expect("a slot is made with its type")
     }
+}
+
+/// XEP-0198 §4.
+fn write_ack(out: &mut Vec<u8>, h: u32) {
+    out.extend_from_slice(b"<a xmlns='urn:xmpp:sm:3' h='");
+    out.extend_from_slice(h.to_string().as_bytes());
+    out.extend_from_slice(b"'/>");
 }
 
 /// Presence that a newer one of the same sender makes void.

@@ -138,7 +138,7 @@ impl World {
     pub fn with(setup: Setup) -> World {
         let settings = Settings {
             max_attempts: 5,
-            max_before_login: 16 * 1024,
+            max_before_login: 10 * 1024,
             max_stanza: 256 * 1024,
             without_tls: true,
             plain_without_tls: true,

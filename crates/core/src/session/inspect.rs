@@ -1,11 +1,10 @@
 //! What a stream holds, counted: for tests, which check what must hold between the counts.
 
-use super::{Item, Stream};
+use super::Stream;
 use crate::inspect::StreamReport;
 
 impl Stream {
     pub(crate) fn report(&self) -> StreamReport {
-        let queued: usize = self.queue.iter().map(Item::weight).sum();
         let outs = self.held.iter().map(|held| &held.out).chain(&self.unacked).chain(&self.deferred);
         StreamReport {
             queued: self.queue.len(),
@@ -14,7 +13,7 @@ impl Stream {
             deferred: self.deferred.len(),
             had: self.had.len(),
             weight: self.weight,
-            weighed: queued + outs.map(|out| out.stanza.weight()).sum::<usize>(),
+            weighed: self.queue.weighed() + outs.map(|out| out.stanza.weight()).sum::<usize>(),
             attached: self.wake.is_some(),
             reading: self.reading.is_some(),
             unsettled: self.ledger.entered() - self.ledger.handled(),

@@ -1,7 +1,6 @@
 //! Stream management on a session's stream: acknowledgements both ways, and what a session holds while it has no
 //! connection (XEP-0198 §4, §5).
 
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -57,7 +56,7 @@ impl Stream {
         for out in self.unacked.iter_mut().filter(|out| is_void(out)) {
             (out.role, out.shared) = (Role::Extra, None);
         }
-        self.queue.retain(|item| !matches!(item, Item::Stanza(out) if is_void(out)));
+        self.queue.retain(true, |out| !is_void(out));
         self.held.retain(|held| !is_void(&held.out));
         self.deferred.retain(|out| !is_void(out));
         self.weigh();
@@ -67,8 +66,7 @@ impl Stream {
 
     /// The answer to `<enable/>`: what is written after it is counted.
     pub(crate) fn push_enabled(&mut self, bytes: Vec<u8>, management: Management) {
-        self.weight += bytes.len();
-        self.queue.push_back(Item::Enabled(bytes, Box::new(management)));
+        self.enqueue(Item::Enabled(bytes, Box::new(management)));
         if let Some(wake) = &self.wake {
             wake.wake();
         }
@@ -84,8 +82,12 @@ impl Stream {
         self.push_nonza(failed.to_string_in(ns::CLIENT.as_str()).into_bytes());
     }
 
-    /// The connection is gone; what it had asked is void.
+    /// The connection is gone; what it had asked is void, and so is what it was owed that is no stanza (XEP-0198 §4 counts
+    /// stanzas only).
     pub(crate) fn detach(&mut self, now: Timestamp) {
+        self.queue.retain(false, |_| true);
+        self.queue.shrink();
+        self.weigh();
         self.epoch += 1;
         self.wake = None;
         self.detached = Some(now);
@@ -133,8 +135,6 @@ impl Stream {
     /// Nothing is let go of where that would change the order, or give something twice: where entries were not sent in
     /// the order of the log.
     pub(crate) fn hibernate(&mut self, horizon: EntryId) -> Vec<EntryId> {
-        self.queue.retain(|item| matches!(item, Item::Stanza(_)));
-        self.weigh();
         // What was missed is this session's by chance: once let go of, it would be anybody's.
         let comes_again = |out: &Out| out.entry.is_some() && out.role != Role::Missed;
         let entries: Vec<EntryId> = self.outs().filter(|out| comes_again(out)).filter_map(|out| out.entry).collect();
@@ -152,13 +152,13 @@ impl Stream {
             out.stanza = Stanza::message(Type::None);
             out.sleeps = true;
         }
-        self.queue.retain(|item| !matches!(item, Item::Stanza(out) if comes_again(out)));
+        self.queue.retain(false, |out| !comes_again(out));
         self.held.retain(|held| !comes_again(&held.out));
         self.deferred.retain(|out| !comes_again(out));
         for list in [&mut self.unacked, &mut self.deferred] {
             list.shrink_to_fit();
         }
-        self.queue.shrink_to_fit();
+        self.queue.shrink();
         // What stays is not read again with the rest.
         self.had = self.outs().filter(|out| !out.sleeps).filter_map(|out| out.entry).collect();
         self.back_to = self.reading.map(|reading| reading.pos);
@@ -251,7 +251,7 @@ impl Stream {
             }
         }
         give_back(&mut self.unacked);
-        give_back(&mut self.queue);
+        self.queue.give_back();
         entries
     }
 
@@ -264,11 +264,11 @@ impl Stream {
     /// A new connection of the same session: what the old one did not get acknowledged is sent again, in order
     /// (XEP-0198 §5).
     pub(crate) fn rewind(&mut self) {
-        let mut again: VecDeque<Item> = self.unacked.drain(..).map(Item::Stanza).collect();
-        again.extend(self.held.drain(..).map(|held| Item::Stanza(held.out)));
+        let mut again: Vec<Out> = self.unacked.drain(..).collect();
+        again.extend(self.held.drain(..).map(|held| held.out));
         // What was nonza on the old stream means nothing on the new one.
-        again.extend(self.queue.drain(..).filter(|item| matches!(item, Item::Stanza(_))));
-        self.queue = again;
+        again.extend(self.queue.take_outs());
+        again.into_iter().for_each(|out| self.queue.push_back(Item::Stanza(out)));
         self.weigh();
         self.owes_ack = None;
         if let Some(sm) = &mut self.sm {
@@ -313,8 +313,10 @@ impl Stream {
     /// Says `<a/>` with what is handled and stored.
     pub(crate) fn write_ack(&mut self) {
         self.owes_ack = None;
-        let ack = format!("<a xmlns='urn:xmpp:sm:3' h='{}'/>", self.ledger.h());
-        self.push_nonza(ack.into_bytes());
+        let before = self.queue.weight();
+        self.queue.push_ack(self.ledger.h());
+        self.weight += self.queue.weight() - before;
+        self.wake();
     }
 
     /// A stanza was answered, or settled: what waits for that goes on.

@@ -1,0 +1,145 @@
+//! What waits to be written to a session's connection, and how much that is.
+
+use std::collections::VecDeque;
+
+use super::{Management, Out};
+use crate::lists::{give_back, push_one};
+
+/// Something that waits.
+pub(super) enum Item {
+    /// counted, if stream management is enabled
+    Stanza(Out),
+    /// an element that is no stanza
+    Nonza(Vec<u8>),
+    /// `<a/>` with this `h`; a newer one right behind it takes its place
+    Ack(u32),
+    /// what follows is counted (XEP-0198 §3)
+    Enabled(Vec<u8>, Box<Management>),
+}
+
+/// About what a stanza takes besides its bytes: its place, the index of its children, the blocks of the allocator.
+const STANZA_BYTES: usize = 512;
+
+/// What a place in the queue takes, however little is in it.
+const ITEM_BYTES: usize = size_of::<Item>();
+
+impl Item {
+    /// About how much memory it takes: what is small in bytes is not small in a queue.
+    pub fn weight(&self) -> usize {
+        match self {
+            Item::Stanza(out) => out.stanza.weight(),
+            Item::Nonza(bytes) | Item::Enabled(bytes, _) => ITEM_BYTES + bytes.len(),
+            Item::Ack(_) => ITEM_BYTES,
+        }
+    }
+}
+
+/// A queue that knows its weight.
+#[derive(Default)]
+pub(super) struct Queue {
+    items: VecDeque<Item>,
+    weight: usize,
+}
+
+impl Queue {
+    /// The weight of all that waits.
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// About how much memory all that waits takes: many small stanzas take much more than they weigh.
+    pub fn memory(&self) -> usize {
+        self.weight + self.items.len() * STANZA_BYTES
+    }
+
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    pub fn push_back(&mut self, item: Item) {
+        self.weight += item.weight();
+        push_one(&mut self.items, item);
+    }
+
+    pub fn push_front(&mut self, item: Item) {
+        self.weight += item.weight();
+        self.items.push_front(item);
+    }
+
+    pub fn pop_front(&mut self) -> Option<Item> {
+        let item = self.items.pop_front()?;
+        self.weight -= item.weight();
+        Some(item)
+    }
+
+    /// Puts `<a/>` at the end, in the place of one that stands there.
+    pub fn push_ack(&mut self, h: u32) {
+        match self.items.back_mut() {
+            Some(Item::Ack(last)) => *last = h,
+            _ => self.push_back(Item::Ack(h)),
+        }
+    }
+
+    /// Takes the first stanza of this kind out.
+    pub fn remove(&mut self, which: impl Fn(&Out) -> bool) -> Option<Out> {
+        let at = self.items.iter().position(|item| matches!(item, Item::Stanza(out) if which(out)))?;
+        let item = self.items.remove(at)?;
+        self.weight -= item.weight();
+        match item {
+            Item::Stanza(out) => Some(out),
+            Item::Nonza(_) | Item::Ack(_) | Item::Enabled(..) => None,
+        }
+    }
+
+    /// Keeps these stanzas, and nothing that is no stanza unless `nonzas`.
+    pub fn retain(&mut self, nonzas: bool, which: impl Fn(&Out) -> bool) {
+        self.items.retain(|item| match item {
+            Item::Stanza(out) => which(out),
+            Item::Nonza(_) | Item::Ack(_) | Item::Enabled(..) => nonzas,
+        });
+        self.weight = self.items.iter().map(Item::weight).sum();
+    }
+
+    /// The stanzas in it.
+    pub fn outs(&self) -> impl Iterator<Item = &Out> {
+        self.items.iter().filter_map(|item| match item {
+            Item::Stanza(out) => Some(out),
+            Item::Nonza(_) | Item::Ack(_) | Item::Enabled(..) => None,
+        })
+    }
+
+    /// The same, to change what is known of them; not the stanza itself, whose weight is counted.
+    pub fn outs_mut(&mut self) -> impl Iterator<Item = &mut Out> {
+        self.items.iter_mut().filter_map(|item| match item {
+            Item::Stanza(out) => Some(out),
+            Item::Nonza(_) | Item::Ack(_) | Item::Enabled(..) => None,
+        })
+    }
+
+    /// Empties it, and gives the stanzas.
+    pub fn take_outs(&mut self) -> impl Iterator<Item = Out> + use<> {
+        std::mem::take(self).items.into_iter().filter_map(|item| match item {
+            Item::Stanza(out) => Some(out),
+            Item::Nonza(_) | Item::Ack(_) | Item::Enabled(..) => None,
+        })
+    }
+
+    /// Gives memory back if nothing is in it.
+    pub fn give_back(&mut self) {
+        give_back(&mut self.items);
+    }
+
+    /// Gives all memory back that it does not need now.
+    pub fn shrink(&mut self) {
+        self.items.shrink_to_fit();
+    }
+
+    /// The weight, counted anew.
+    pub fn weighed(&self) -> usize {
+        self.items.iter().map(Item::weight).sum()
+    }
+}
