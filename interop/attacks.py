@@ -1,0 +1,192 @@
+"""What somebody can do who means harm, from a process of its own: `attacks.py NAME PORT CERTIFICATE SECONDS USER PASSWORD …`.
+
+Each attack goes on for SECONDS and ends by itself; it prints one line of JSON: how many bytes it sent, and over how many
+connections. Nothing is ever read but what is needed to come as far as the attack begins.
+"""
+
+import base64
+import json
+import socket
+import ssl
+import sys
+import threading
+import time
+
+NS = "xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'"
+HEADER = f"<stream:stream {NS} to='localhost' version='1.0'>"
+SASL = "xmlns='urn:ietf:params:xml:ns:xmpp-sasl'"
+# As much as the system takes in one call at most.
+PIECE = 64 * 1024
+
+
+class Attacker:
+    """One connection."""
+
+    def __init__(self, attack, header=HEADER):
+        self.attack = attack
+        attack.connections += 1
+        plain = socket.create_connection(("127.0.0.1", attack.port), timeout=20)
+        # Little of what is not read shall be in the buffers of the system.
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.socket = attack.tls.wrap_socket(plain, server_hostname="localhost")
+        self.say(header)
+
+    def say(self, text):
+        data = text.encode() if isinstance(text, str) else text
+        self.socket.sendall(data)
+        self.attack.sent += len(data)
+
+    def hear(self, *wanted):
+        heard = b""
+        while not any(word in heard for word in wanted):
+            data = self.socket.recv(65536)
+            if not data:
+                raise ConnectionError("closed")
+            heard += data
+        return heard
+
+    def log_in(self, name, password, resource, header=HEADER):
+        self.hear(b"</stream:features>")
+        secret = base64.b64encode(f"\0{name}\0{password}".encode()).decode()
+        self.say(f"<auth {SASL} mechanism='PLAIN'>{secret}</auth>")
+        self.hear(b"<success")
+        self.say(header)
+        self.hear(b"</stream:features>")
+        self.say("<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>"
+                 f"{resource}</resource></bind></iq>")
+        self.hear(b"</iq>")
+        return self
+
+    def flood(self, text, until):
+        """Says it again and again and reads nothing, until then or until the server has closed the connection."""
+        data = text.encode()
+        data *= max(1, PIECE // len(data))
+        self.socket.settimeout(0.25)
+        while time.monotonic() < until:
+            # What is left of a piece is not what the next begins with: the same bytes go on until all are taken.
+            rest = memoryview(data)
+            while rest and time.monotonic() < until:
+                try:
+                    rest = rest[self.socket.send(rest):]
+                except (TimeoutError, ssl.SSLWantWriteError):
+                    continue
+            self.attack.sent += len(data) - len(rest)
+
+
+class Attack:
+    def __init__(self, name, port, certificate, seconds, users):
+        self.port, self.users = port, users
+        self.tls = ssl.create_default_context(cafile=certificate)
+        self.until = time.monotonic() + seconds
+        self.sent = self.connections = 0
+        self.run = getattr(self, name.replace("-", "_"))
+
+    def parallel(self, count, work):
+        """Many at once; one whose connection is closed comes again."""
+        def again(number):
+            while time.monotonic() < self.until:
+                try:
+                    work(number)
+                except OSError:
+                    time.sleep(0.05)
+        threads = [threading.Thread(target=again, args=(number,), daemon=True) for number in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def strangers(self):
+        """Every element that is answered, or was, before login; by many connections of one address."""
+        floods = ["<s:r/>", "<s:enable/>", "<s:resume/>", f"<auth {SASL} mechanism='NONE'/>", f"<abort {SASL}/>", " \n",
+                  "<iq type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>"]
+        header = HEADER.replace("<stream:stream ", "<stream:stream xmlns:s='urn:xmpp:sm:3' ")
+
+        def work(number):
+            Attacker(self, header).flood(floods[number % len(floods)], self.until)
+        self.parallel(60, work)
+
+    def silent(self):
+        """As many connections as one address may have, each with as much as a stranger may send and no more."""
+        def work(number):
+            attackers = []
+            try:
+                for _ in range(20):
+                    attackers.append(Attacker(self))
+                    attackers[-1].say(f"<auth {SASL} mechanism='PLAIN'>" + "A" * 9_000)
+                while time.monotonic() < self.until:
+                    time.sleep(0.1)
+            finally:
+                for attacker in attackers:
+                    attacker.socket.close()
+        self.parallel(30, work)
+
+    def namespaces(self):
+        """A namespace that is declared once and used by thousands of elements."""
+        uri = "urn:" + "n" * 80_000
+        bomb = (f"<message to='nobody@localhost/none' type='headline'><z xmlns:p='{uri}' xmlns='urn:z'>"
+                + "<p:ab c=''/>" * 6_000 + "</z></message>")
+        lesser = (f"<message to='nobody@localhost' type='chat'><z xmlns:p='urn:{'n' * 1_000}' xmlns='urn:z'>"
+                  + "<p:ab/>" * 8_000 + "</z></message>")
+
+        def work(number):
+            (name, password) = self.users[number % len(self.users)]
+            attacker = Attacker(self).log_in(name, password, f"bomb{number}")
+            attacker.flood(bomb if number % 2 else lesser, self.until)
+        self.parallel(4, work)
+
+    def language(self):
+        """A stream with a language of many letters, and many short messages to somebody who is not there."""
+        header = HEADER.replace("<stream:stream ", f"<stream:stream xml:lang='{'x' * 9_000}' ")
+        name, password = self.users[0]
+        receiver = self.users[-1][0]
+
+        def work(number):
+            attacker = Attacker(self).log_in(name, password, "lang", header)
+            attacker.flood(f"<message to='{receiver}@localhost' type='chat'><body>n</body></message>", self.until)
+        self.parallel(1, work)
+
+    def sessions(self):
+        """All sessions of an account ask for what is answered, and read nothing."""
+        floods = ["<enable xmlns='urn:xmpp:sm:3' resume='true'/>", "<r xmlns='urn:xmpp:sm:3'/>",
+                  "<resume xmlns='urn:xmpp:sm:3'/>",
+                  "<iq type='get' id='1'><query xmlns='jabber:iq:roster'/></iq>",
+                  "<iq type='get' id='1'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>",
+                  "<iq type='set' id='1'><query xmlns='urn:xmpp:mam:2'/></iq>",
+                  "<message to='nobody@localhost'/>", "<presence/>"]
+        name, password = self.users[0]
+
+        def work(number):
+            attacker = Attacker(self).log_in(name, password, f"s{number}")
+            attacker.flood(floods[number % len(floods)], self.until)
+        self.parallel(50, work)
+
+    def rosters(self):
+        """A roster as large as it may be, asked for by sessions that do not read."""
+        name, password = self.users[0]
+        filler = Attacker(self).log_in(name, password, "filler")
+        groups = "".join(f"<group>{letter * 200}</group>" for letter in "abcdefgh")
+        try:
+            for number in range(5_000):
+                filler.say(f"<iq type='set' id='{number}'><query xmlns='jabber:iq:roster'>"
+                           f"<item jid='c{number}@localhost' name='{'n' * 900}'>{groups}</item></query></iq>")
+                filler.hear(f"id='{number}'".encode())
+                if time.monotonic() > self.until - 3:
+                    break
+        except OSError:
+            pass
+
+        def work(number):
+            attacker = Attacker(self).log_in(name, password, f"s{number}")
+            attacker.flood("<iq type='get' id='1'><query xmlns='jabber:iq:roster'/></iq>", self.until)
+        self.parallel(20, work)
+
+
+def main():
+    name, port, certificate, seconds, *users = sys.argv[1:]
+    attack = Attack(name, int(port), certificate, float(seconds), list(zip(users[::2], users[1::2])))
+    attack.run()
+    print(json.dumps({"sent": attack.sent, "connections": attack.connections}))
+
+
+if __name__ == "__main__":
+    main()
