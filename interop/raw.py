@@ -56,6 +56,7 @@ class Stream:
 
     def begin(self):
         self.parser, self.depth, self.elements, self.root = XMLPullParser(("start", "end")), 0, collections.deque(), None
+        self.ended = False
         self.write(HEADER)
 
     def write(self, text):
@@ -71,11 +72,12 @@ class Stream:
                 self.root = element if self.depth == 1 else self.root
             else:
                 self.depth -= 1
-                if self.depth == 0:
-                    raise ConnectionError("the stream was closed")
+                self.ended |= self.depth == 0
                 if self.depth == 1:
                     self.elements.append(element)
                     self.root.clear()
+        if self.ended and not self.elements:
+            raise ConnectionError("the stream was closed")
         return self.elements.popleft() if self.elements else None
 
     async def read(self):

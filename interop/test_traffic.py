@@ -26,7 +26,7 @@ async def send(session, size):
 
 
 async def test_another_connection_of_an_account_is_no_new_burst(tmp_path):
-    server = Server(tmp_path / "data", VORPAL_LIMITS_TRAFFIC="20 kB/s", VORPAL_LIMITS_TRAFFIC_BURST="40 KiB").start()
+    server = Server(tmp_path / "data", VORPAL_LIMITS_TRAFFIC="20 KB/s", VORPAL_LIMITS_TRAFFIC_BURST="40 KiB").start()
     try:
         user, other = server.add_user("romeo"), server.add_user("mercutio")
         began = time.monotonic()
