@@ -18,10 +18,10 @@ pub struct Budgets;
 const WRAPPED: usize = 512;
 
 fn many(random: &mut Random) -> usize {
-    match random.below(4) {
-        0 => 1,
-        1 => random.below(20),
-        2 => random.below(200),
+    match random.below(24) {
+        0..12 => 1,
+        12..20 => random.below(20),
+        20..23 => random.below(200),
         _ => random.below(2_000),
     }
 }

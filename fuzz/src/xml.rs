@@ -10,7 +10,15 @@ use crate::random::Random;
 use crate::tree::{self, HEADER, Tree};
 
 /// Nothing here is about limits, which other parsers do not have; frames are framed with a limit of their own.
-const LIMITS: Limits = Limits { depth: 500, attributes: 500, declarations: 1000, nodes: 1_000_000, name: 1 << 20 };
+const LIMITS: Limits = Limits {
+    depth: 500,
+    attributes: 500,
+    declarations: 1000,
+    uri: usize::MAX,
+    uris: usize::MAX,
+    nodes: 1_000_000,
+    name: 1 << 20,
+};
 
 /// What an input turned out to be.
 #[derive(Default, Clone, Copy, PartialEq, Eq, Debug)]

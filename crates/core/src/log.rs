@@ -106,7 +106,7 @@ impl Draft {
 
 /// The stanza of an entry: nothing if it is none (any more).
 pub(crate) fn stanza_of(entry: &Entry) -> Option<Stanza> {
-    Stanza::parse(std::str::from_utf8(&entry.body).ok()?).ok()
+    Stanza::stored(&entry.body).ok()
 }
 
 /// The form of an entry for one session, if it gets one (first match counts): what was planned for it; what the account

@@ -342,10 +342,19 @@ impl Stanza {
         }
     }
 
-    /// Reads what [`Stanza::write`] wrote with the client's content namespace: stored stanzas, tests.
+    /// Reads what [`Stanza::write`] wrote with the client's content namespace: tests, and what is stored as text.
     pub fn parse(text: &str) -> Result<Stanza, StanzaFault> {
+        Stanza::stored(&Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    /// Reads what [`Stanza::write`] wrote with the client's content namespace. It was judged when it was read for the first time: it
+    /// keeps its bytes, and has no budget.
+    pub fn stored(bytes: &Bytes) -> Result<Stanza, StanzaFault> {
         let cx = StreamContext::default();
-        Stanza::from_element(&parse::parse_element(text.as_bytes(), &cx, &Limits::STORED)?, &cx, text.len())
+        if let Some(plain) = cx.scan(bytes, &Limits::STORED) {
+            return Stanza::from_plain(bytes, plain, &cx);
+        }
+        Stanza::from_element(&parse::parse_element(bytes, &cx, &Limits::STORED)?, &cx, usize::MAX)
     }
 
     /// From a tree that was parsed of `read` bytes, written anew in its canonical form.

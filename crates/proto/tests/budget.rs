@@ -145,6 +145,14 @@ fn what_was_stored_before_there_were_limits_is_still_read() {
     assert_eq!(Stanza::parse(&stored).expect("a message").to_xml(), stored);
 }
 
+#[test]
+fn what_is_stored_keeps_its_bytes() {
+    let quotes = format!("<message><body>{}</body></message>", "'\"".repeat(10_000));
+    let stanza = read(&quotes).expect("a message");
+    assert_eq!(stanza.to_xml(), quotes);
+    assert_eq!(Stanza::parse(&quotes).expect("a message").to_xml(), quotes);
+}
+
 /// Pieces out of which bombs are made: prefixes of all lengths, quotes, entities, CDATA, attributes with a prefix.
 fn piece() -> impl Strategy<Value = String> {
     prop_oneof![
