@@ -4,4 +4,5 @@ pub mod accept;
 pub mod c2s;
 pub mod http;
 pub mod limits;
+pub mod proxy;
 pub mod tls;

@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod control;
+mod descriptors;
 mod gauges;
 mod log;
 mod metrics;
