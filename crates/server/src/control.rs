@@ -20,6 +20,7 @@ use vorpal_proto::sasl::{Credentials, Hash, Iterations};
 use vorpal_runtime::{Runtime, Waker, now};
 
 use crate::Reload;
+use crate::audit::{Caller, Subject};
 use crate::descriptors::{self, Reserve};
 use crate::gauges::Gauges;
 
@@ -29,8 +30,8 @@ const MAX_LINE: u64 = 64 * 1024 * 1024;
 /// How long the descriptor of the reserve is offered to a connection that was there a moment ago.
 const SECOND_ACCEPT: Duration = Duration::from_millis(10);
 
-/// What can be ordered.
-#[derive(Debug, Serialize, Deserialize)]
+/// What can be ordered. Not `Debug`: some orders carry passwords.
+#[derive(Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub enum Order {
     /// Creates an account.
@@ -159,17 +160,24 @@ async fn answer(
     reload: &Arc<Reload>,
     gauges: Arc<Gauges>,
 ) -> Result<()> {
+    let caller = Caller::of(&stream);
     let (read, mut write) = stream.split();
     let mut line = String::new();
     let mut read = BufReader::new(read.take(MAX_LINE));
     read.read_line(&mut line).await?;
-    let answer = match serde_json::from_str(&line) {
+    let order = serde_json::from_str(&line);
+    let subject = order.as_ref().ok().and_then(Subject::of);
+    let answer = match order {
         Ok(Order::Reload) => reloaded(reload.apply().await),
         Ok(Order::Top) => top(gauges).await,
-        Ok(Order::Trace { jid }) => return trace(&jid, runtime, read, write).await,
+        Ok(Order::Trace { jid }) => {
+            caller.gave(subject, None);
+            return trace(&jid, runtime, read, write).await;
+        }
         Ok(order) => execute(runtime, order).await,
         Err(error) => Answer::Error(format!("not an order: {error}")),
     };
+    caller.gave(subject, Some(&answer));
     say(&mut write, &answer).await
 }
 

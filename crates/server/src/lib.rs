@@ -1,5 +1,6 @@
 //! The server as one program: how it starts, and its commands.
 
+mod audit;
 pub mod cli;
 pub mod control;
 mod descriptors;
