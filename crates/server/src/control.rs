@@ -30,7 +30,7 @@ const MAX_LINE: u64 = 64 * 1024 * 1024;
 /// How long the descriptor of the reserve is offered to a connection that was there a moment ago.
 const SECOND_ACCEPT: Duration = Duration::from_millis(10);
 
-/// What can be ordered. Not `Debug`: some orders carry passwords.
+/// What can be ordered. Prints nothing: it may hold passwords and what is kept of them.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub enum Order {
