@@ -76,11 +76,10 @@ pub async fn listen(listener: TcpListener, router: Router) {
                 Err(_) => tracing::debug!("a request over HTTP took too long"),
             }
         };
-        // Locked until the task is listed: it may be over before.
-        let mut taken = places.0.taken.lock();
-        let task = tokio::spawn(serving);
-        if let Some(place) = taken.get_mut(&id) {
-            place.1 = Some(task.abort_handle());
+        let task = tokio::spawn(serving).abort_handle();
+        // Its place is given up when it is over.
+        if let Some(place) = places.0.taken.lock().get_mut(&id) {
+            place.1 = Some(task);
         }
     }
 }

@@ -49,8 +49,8 @@ pub struct Hall(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    /// The tasks of those that came in: one may be closed for another.
-    tasks: Mutex<HashMap<ConnectionId, AbortHandle>>,
+    /// The tasks of those that came in: one may be closed for another. Nothing yet, for one that is being started.
+    tasks: Mutex<HashMap<ConnectionId, Option<AbortHandle>>>,
     /// Those that wait to come in. Locked before the gate.
     waiting: Mutex<Waiting>,
 }
@@ -201,17 +201,21 @@ fn come_in(shared: &Arc<Shared>, caller: Caller, entered: Entered) {
     if let Some(dropped) = entered.dropped {
         shared.runtime.core.counts.one(Count::RefusedForOther);
         let task = hall.0.tasks.lock().remove(&dropped);
-        if let Some(task) = task {
+        if let Some(Some(task)) = task {
             task.abort();
         }
     }
     let Caller { socket, peer, entrance } = caller;
     let id = entered.guard.id();
     let place = Place { hall: hall.clone(), id };
-    // Locked until the task is listed: it may be over before.
-    let mut tasks = hall.0.tasks.lock();
+    hall.0.tasks.lock().insert(id, None);
     let span = tracing::debug_span!("c2s", conn = ?id, %peer);
     let serving = serve(shared.clone(), socket, peer, entrance, entered.guard, place);
-    let task = tokio::spawn(serving.instrument(span));
-    tasks.insert(id, task.abort_handle());
+    // Not locked: where the runtime ends, the task is dropped at once, and its place with it.
+    let task = tokio::spawn(serving.instrument(span)).abort_handle();
+    match hall.0.tasks.lock().get_mut(&id) {
+        Some(listed) => *listed = Some(task),
+        // It is over already, or has to make room already.
+        None => task.abort(),
+    }
 }
