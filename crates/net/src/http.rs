@@ -79,7 +79,7 @@ pub async fn listen(listener: TcpListener, router: Router) {
         let task = tokio::spawn(serving).abort_handle();
         // Its place is given up when it is over.
         if let Some(place) = places.0.taken.lock().get_mut(&id) {
-            place.1 = Some(task);
+            place.task = Some(task);
         }
     }
 }
@@ -90,8 +90,15 @@ struct Places(Arc<Inner>);
 
 struct Inner {
     free: Arc<Semaphore>,
-    /// In the order in which they came: whether its request is being answered now, and its task.
-    taken: Mutex<BTreeMap<u64, (Arc<AtomicBool>, Option<AbortHandle>)>>,
+    /// In the order in which they came.
+    taken: Mutex<BTreeMap<u64, Taken>>,
+}
+
+struct Taken {
+    /// its request is being answered now
+    answering: Arc<AtomicBool>,
+    /// nothing yet, while it is being started
+    task: Option<AbortHandle>,
 }
 
 impl Default for Places {
@@ -120,8 +127,9 @@ impl Places {
         let permit = match self.0.free.clone().try_acquire_owned() {
             Ok(permit) => Some(permit),
             Err(_) => {
-                let waits = |(answering, task): &(Arc<AtomicBool>, Option<AbortHandle>)| {
-                    task.clone().filter(|task| !answering.load(Ordering::Relaxed) && !task.is_finished())
+                let waits = |taken: &Taken| {
+                    let answering = taken.answering.load(Ordering::Relaxed);
+                    taken.task.clone().filter(|task| !answering && !task.is_finished())
                 };
                 let oldest = self.0.taken.lock().values().find_map(waits);
                 if let Some(task) = oldest {
@@ -133,7 +141,7 @@ impl Places {
         };
         let (answering, mut taken) = (Arc::new(AtomicBool::new(false)), self.0.taken.lock());
         let id = taken.last_key_value().map_or(0, |(last, _)| last + 1);
-        taken.insert(id, (answering.clone(), None));
+        taken.insert(id, Taken { answering: answering.clone(), task: None });
         Place { of: self.clone(), id, answering, _permit: permit }
     }
 }
