@@ -46,7 +46,7 @@ class Server:
         with self.log.open("ab") as log:
             self.process = self.spawn(log)
         deadline = time.monotonic() + 30
-        while b" ready " not in self.log.read_bytes()[said:]:
+        while not any(ready in self.log.read_bytes()[said:] for ready in (b" ready ", b'"message":"ready"')):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"the server did not start:\n{self.log.read_text()[said:]}")
             time.sleep(0.01)

@@ -94,6 +94,10 @@ section! {
         /// in as it is, and is not offered TLS. Only loopback addresses can be given. There is nothing that a login could
         /// be bound to (SCRAM-PLUS), and no PLAIN unless `login.plain_without_tls` allows it.
         c2s_plain: Vec<LoopbackAddress> = Vec::new(), example ["127.0.0.1:5280"], restart;
+        /// Whether each connection to `c2s_plain` begins with a header of the PROXY protocol, version 2, by which the proxy says
+        /// where its client comes from (HAProxy: `send-proxy-v2`). Limits and the log then go by that address. A connection
+        /// without such a header is closed.
+        c2s_plain_proxy: bool = false, example true, restart;
         /// Addresses at which the server answers monitoring over HTTP: `/metrics` in the text format of Prometheus, and
         /// `/health`. There is no password and no TLS: whoever reaches the address sees how many people are here and how
         /// much they write, though no names and no texts. Keep to a loopback address unless a firewall or a network of its
@@ -143,13 +147,24 @@ section! {
 
 section! {
     /// What one address, account or connection may use. An address is an IPv4 address or the /64 network of an IPv6
-    /// address.
+    /// address. All addresses of a /56 together may use four times as much, and those of a /48 sixteen times.
     pub struct Limits in "limits" {
         /// The most connections of one address at the same time.
         connections: Bounded<u32, 1, 1_000_000> = Bounded::clamp(1_000), example 50;
-        /// How often one address may connect. Connections beyond it are closed at once.
+        /// The most connections of all addresses at the same time; not fewer than `connections`. Each takes a file
+        /// descriptor: if the system allows the process fewer of them, fewer connections are accepted, and the log says so
+        /// at the start. Beyond it, connections that have not logged in are closed to make room, and then further ones are
+        /// refused.
+        connections_total: Bounded<u32, 1, 1_000_000> = Bounded::clamp(50_000), example 5000;
+        /// The most connections of all addresses that have not logged in yet. Beyond it the next ones wait until others have
+        /// logged in, or have had two seconds and are closed: those of the address with the most first.
+        logging_in_total: Bounded<u32, 1, 1_000_000> = Bounded::clamp(1_000), example 200;
+        /// How often one address may connect. Connections beyond it are closed at once. The number, but at least 30, is also
+        /// how many connections of one address may be logging in at the same time; one more closes the oldest of them.
         connection_rate: Rate<u32> = Rate::new(600, Per::Minute), example "30/min";
-        /// How often logins of one address may fail. Beyond it, further ones fail without being looked at.
+        /// How often logins of one address may fail. Beyond it, further ones fail without being looked at. Failures that come
+        /// from an address of this machine are not counted here, as they may be those of everybody behind a proxy; what is
+        /// counted for each account (ten failures from one address, then five a minute) holds for them as well.
         login_failures: Rate<u32> = Rate::new(30, Per::Minute), example "10/h";
         /// How often a login may be tried on one connection before it is closed.
         login_tries: Bounded<u32, 1, 100> = Bounded::clamp(5), example 3;

@@ -101,7 +101,7 @@ counts! {
     }
     Counter "vorpal_connections_refused_total" "Connections that were closed at once because of a limit, or to make room." by "reason" {
         RefusedFull = "server-full", RefusedNetworkFull = "network-full", RefusedTooFast = "too-fast",
-        RefusedForOther = "made-room",
+        RefusedForOther = "made-room", RefusedCrowded = "crowded",
     }
     Counter "vorpal_tls_handshakes_total" "TLS handshakes." by "result" { TlsDone = "done", TlsFailed = "failed" }
     Counter "vorpal_network_received_bytes_total" "Bytes read from clients, without TLS." { BytesIn }

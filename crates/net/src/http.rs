@@ -1,16 +1,25 @@
 //! HTTP for those who ask now and then: monitoring. One request for a connection, with bounds on everything.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::AbortHandle;
 
-/// So many connections at once; the next ones wait to be accepted.
+use crate::accept::Setbacks;
+
+/// So many connections at once. For the next one, the oldest that waits for its client is closed.
 pub const MAX_CONNECTIONS: usize = 16;
 
 /// From the first byte of a request to the last of its headers.
@@ -26,21 +35,34 @@ const MAX_HEADERS: usize = 64;
 const MAX_HEAD: usize = 16 * 1024;
 
 /// Serves until the task is dropped.
+///
+/// When all places are taken, the connection that has waited longest for its client loses its own: who sends half a request, or does not
+/// read the answer, does not keep others out.
 pub async fn listen(listener: TcpListener, router: Router) {
-    let free = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut setbacks = Setbacks::new("a connection for HTTP");
+    let places = Places::default();
     loop {
-        let Ok(permit) = free.clone().acquire_owned().await else { return };
         let socket = match listener.accept().await {
             Ok((socket, _)) => socket,
             Err(error) => {
-                tracing::warn!(%error, "a connection for HTTP cannot be accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                setbacks.pass(&error).await;
                 continue;
             }
         };
-        let service = TowerToHyperService::new(router.clone());
-        tokio::spawn(async move {
-            let _permit = permit;
+        let place = places.take().await;
+        let answering = place.answering.clone();
+        let pages = TowerToHyperService::new(router.clone());
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (answering, answer) = (Answering::begin(&answering), pages.call(request));
+            async move {
+                let answer = answer.await;
+                drop(answering);
+                answer
+            }
+        });
+        let id = place.id;
+        let serving = async move {
+            let _place = place;
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIME)
@@ -53,6 +75,89 @@ pub async fn listen(listener: TcpListener, router: Router) {
                 Ok(Err(error)) => tracing::debug!(%error, "a request over HTTP was cut short"),
                 Err(_) => tracing::debug!("a request over HTTP took too long"),
             }
-        });
+        };
+        let task = tokio::spawn(serving).abort_handle();
+        // Its place is given up when it is over.
+        if let Some(place) = places.0.taken.lock().get_mut(&id) {
+            place.task = Some(task);
+        }
+    }
+}
+
+/// The places of connections.
+#[derive(Clone)]
+struct Places(Arc<Inner>);
+
+struct Inner {
+    free: Arc<Semaphore>,
+    /// In the order in which they came.
+    taken: Mutex<BTreeMap<u64, Taken>>,
+}
+
+struct Taken {
+    /// its request is being answered now
+    answering: Arc<AtomicBool>,
+    /// nothing yet, while it is being started
+    task: Option<AbortHandle>,
+}
+
+impl Default for Places {
+    fn default() -> Places {
+        Places(Arc::new(Inner { free: Arc::new(Semaphore::new(MAX_CONNECTIONS)), taken: Mutex::default() }))
+    }
+}
+
+/// The place of one connection, until it is dropped.
+struct Place {
+    of: Places,
+    id: u64,
+    answering: Arc<AtomicBool>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.of.0.taken.lock().remove(&self.id);
+    }
+}
+
+impl Places {
+    /// A place, if need be that of the oldest connection that waits for its client. Waits only while all are being answered.
+    async fn take(&self) -> Place {
+        let permit = match self.0.free.clone().try_acquire_owned() {
+            Ok(permit) => Some(permit),
+            Err(_) => {
+                let waits = |taken: &Taken| {
+                    let answering = taken.answering.load(Ordering::Relaxed);
+                    taken.task.clone().filter(|task| !answering && !task.is_finished())
+                };
+                let oldest = self.0.taken.lock().values().find_map(waits);
+                if let Some(task) = oldest {
+                    task.abort();
+                    tracing::debug!("a request over HTTP was cut short for another one");
+                }
+                self.0.free.clone().acquire_owned().await.ok()
+            }
+        };
+        let (answering, mut taken) = (Arc::new(AtomicBool::new(false)), self.0.taken.lock());
+        let id = taken.last_key_value().map_or(0, |(last, _)| last + 1);
+        taken.insert(id, Taken { answering: answering.clone(), task: None });
+        Place { of: self.clone(), id, answering, _permit: permit }
+    }
+}
+
+/// A request is being answered, until this is dropped.
+struct Answering(Arc<AtomicBool>);
+
+impl Answering {
+    fn begin(flag: &Arc<AtomicBool>) -> Answering {
+        flag.store(true, Ordering::Relaxed);
+        Answering(flag.clone())
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }

@@ -1,16 +1,24 @@
 //! What one network may do before it has shown who it is.
 //!
 //! Connections at once, new connections and failed logins per network (an IPv4 address, or the /64 of an IPv6 address, which is
-//! what one customer gets), and how many connections may be there without having logged in.
+//! what one customer gets at least), and how many connections may be there without having logged in. Some customers get a /56 or a
+//! /48, so those are counted as well: a /56 may do four times, and a /48 sixteen times what a /64 may ([`Network::levels`]).
+//!
+//! When too many log in at once the next ones wait in a room ([`Room`]), from which those go first whose network has least
+//! under way; of equals, those whose network has logged in before.
 //!
 //! Pure: the clock is an argument, the time since any fixed moment, never going back. The caller closes the sockets.
 //!
-//! Limits: all of [`Settings`], and `MAX_NETWORKS`, `MAX_PAIRS` and `MAX_ACCOUNTS` remembered buckets
-//! Not:    networks wider than a /64; who owns many is held by the limits "in all" only
+//! Limits: all of [`Settings`]; `MAX_NETWORKS` and `MAX_WIDE_NETWORKS` buckets, `MAX_KNOWN` networks, and what
+//! [`Logins`], [`Lines`] and [`Room`] remember
+//! Not:    networks wider than a /48; who owns many is held by the limits "in all" only
 
 mod bucket;
 mod gate;
+mod lines;
 mod logins;
+mod network;
+mod room;
 #[cfg(test)]
 mod tests;
 mod throttle;
@@ -26,16 +34,32 @@ use std::{
 };
 
 pub use bucket::Rate;
-pub use gate::{Entered, Gate, Guard, Trial, Try};
+pub use gate::{Admitted, Entered, Gate, Guard, Trial, Try};
+pub use lines::{LeftOut, Line, Lines};
 pub use logins::{Attempt, Logins, Pending};
+pub use network::Network;
+pub use room::{Room, WaitId};
 pub use throttle::Throttle;
 pub use traffic::{Meter, Traffic};
 pub use turns::{Arrivals, Asked, Class, LONGEST, Turns, UnderWay};
 
-use bucket::Buckets;
+use bucket::{Buckets, Levels};
+use network::score;
 
-/// How many networks without a connection are remembered, with about 50 bytes each.
+/// How many networks without a connection are remembered for their new connections, with about 50 bytes each: addresses of IPv4 and
+/// /64s.
 const MAX_NETWORKS: usize = 32_768;
+/// The same for /56s, and for /48s.
+const MAX_WIDE_NETWORKS: usize = 8_192;
+/// How many networks are remembered from which somebody has logged in, with about 50 bytes each.
+const MAX_KNOWN: usize = 65_536;
+
+/// A connection that waits is let in for one of a network that has at least so many times as many connections under way as
+/// its own would have, once that one has had [`Settings::unequal_grace`].
+const UNEQUAL: usize = 4;
+
+/// A network from which somebody has logged in before counts as if it had this part of its connections, when one is to be dropped.
+const KNOWN_SHARE: usize = 4;
 
 /// What an operator sets. `None` for a rate means that it is not limited.
 #[derive(Clone, Copy, Debug)]
@@ -51,14 +75,19 @@ pub struct Settings {
     /// Connections of one network that have not logged in; 0 counts as 1.
     pub half_open_per_network: usize,
     /// So long a connection has to log in before it may be dropped because there are too many in all: the next one waits for
-    /// that, in the queue of the system.
+    /// that.
     pub grace: Duration,
+    /// The same for a connection of a network that has far more of them than that of the next one.
+    pub unequal_grace: Duration,
+    /// How many connections may wait because too many log in. Each is a socket, and about 500 bytes beside it.
+    pub waiting: usize,
     /// Failed logins from one network. Attempts under way count until they succeed: what is beyond the burst by them alone
     /// may come a little later ([`Try::Later`]).
     pub failed_logins: Option<Rate>,
     /// Failed logins from one network to one account.
     pub failed_logins_to_account: Option<Rate>,
-    /// Failed logins to one account from everywhere; beyond it every attempt waits.
+    /// Failed logins to one account from everywhere; beyond it every attempt waits, but those of networks that logged in to it
+    /// before.
     pub failed_logins_anywhere: Option<Rate>,
     /// The longest that an attempt is made to wait for the sake of its account.
     pub longest_delay: Duration,
@@ -82,31 +111,12 @@ impl Default for Settings {
             half_open_per_network: 30,
             // Some round trips of a distant client, and the time its password takes.
             grace: Duration::from_secs(2),
+            unequal_grace: Duration::from_millis(500),
+            waiting: 1_024,
             failed_logins: rate(60, 20),
             failed_logins_to_account: rate(10, 5),
             failed_logins_anywhere: rate(100, 30),
             longest_delay: Duration::from_secs(5),
-        }
-    }
-}
-
-/// Who is counted together: an IPv4 address, or 64 bits of an IPv6 address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Network {
-    /// A single address, whether it came as IPv4 or as IPv4 mapped into IPv6.
-    V4(u32),
-    /// A /64.
-    V6(u64),
-}
-
-impl From<IpAddr> for Network {
-    fn from(address: IpAddr) -> Network {
-        match address.to_canonical() {
-            IpAddr::V4(address) => Network::V4(address.to_bits()),
-            IpAddr::V6(address) => {
-                let [a, b, c, d, ..] = address.segments();
-                Network::V6([a, b, c, d].into_iter().fold(0, |bits, part| bits << 16 | u64::from(part)))
-            }
         }
     }
 }
@@ -146,7 +156,10 @@ pub enum Admission {
     Accepted(Ticket),
     /// It may, and this other connection, which never logged in, has to be closed. It is no longer counted.
     AcceptedDropping(Ticket, ConnectionId),
-    /// Not now: too many log in, all of whom have just come. It is not counted, and may ask again in a moment.
+    /// It waits until [`Limits::let_in`] has its number: too many log in, all of whom have just come. The other one, if any, waits no
+    /// longer, and has to be closed.
+    Waits(WaitId, Option<WaitId>),
+    /// Not now: too many wait as well, each from another network. It is not counted, and may ask again in a moment.
     Later,
     /// It has to be closed without a word.
     Refused(Refusal),
@@ -165,6 +178,9 @@ pub enum Refusal {
     /// [`Settings::new_connections`].
     #[error("the network opens connections too fast")]
     TooFast,
+    /// [`Settings::waiting`], and others of the network wait.
+    #[error("too many connections wait, and others of the network are among them")]
+    Crowded,
 }
 
 /// The connections of a server, counted. See [`Gate`] for the same behind a lock, with guards.
@@ -173,21 +189,50 @@ pub struct Limits {
     settings: Settings,
     last: u64,
     total: usize,
-    /// Networks that have a connection.
+    /// Connections that have not logged in.
+    strangers: usize,
+    /// Networks that have a connection, and the wider ones around them.
     networks: BTreeMap<Network, Presence>,
-    /// Connections that have not logged in, the oldest of a network first, and since when they could have.
-    half_open: BTreeMap<(Network, ConnectionId), Duration>,
-    /// Networks that have such connections: the one with most of them last, and of equals the one with the oldest.
-    busiest: BTreeSet<(usize, Reverse<ConnectionId>, Network)>,
-    arrivals: Buckets<Network>,
+    /// Connections that have not logged in, the oldest of a network first, and since when they could have: once in each of the
+    /// networks that they belong to.
+    half_open: BTreeMap<(Network, ConnectionId), HalfOpen>,
+    /// Networks that have such connections: the one with most of them for its size last, and of equals the one with the oldest.
+    busiest: BTreeSet<Rank>,
+    arrivals: Levels<Network>,
+    /// Networks from which somebody has logged in.
+    known: Buckets<Network>,
+    room: Room,
+    /// Those that waited for nothing: their network has all it may have meanwhile.
+    in_vain: Vec<WaitId>,
 }
+
+/// A connection that has not logged in.
+#[derive(Clone, Copy, Debug)]
+struct HalfOpen {
+    since: Duration,
+    /// its own network, where it is listed for a wider one
+    home: Network,
+}
+
+/// The place of a network among the busiest.
+type Rank = (usize, Reverse<ConnectionId>, Network);
 
 /// The connections of one network.
 #[derive(Clone, Copy, Debug, Default)]
 struct Presence {
     connections: usize,
     half_open: usize,
-    oldest: Option<ConnectionId>,
+    rank: Option<Rank>,
+}
+
+/// Who goes if another comes.
+enum Victim {
+    /// Nobody has to.
+    Nobody,
+    /// The oldest of the network itself, which has too many.
+    Own(Network, ConnectionId),
+    /// There are too many in all.
+    Busiest(Rank),
 }
 
 impl Limits {
@@ -197,10 +242,14 @@ impl Limits {
             settings,
             last: 0,
             total: 0,
+            strangers: 0,
             networks: BTreeMap::new(),
             half_open: BTreeMap::new(),
             busiest: BTreeSet::new(),
-            arrivals: Buckets::new(MAX_NETWORKS),
+            arrivals: Levels::new(MAX_NETWORKS, MAX_WIDE_NETWORKS),
+            known: Buckets::new(MAX_KNOWN),
+            room: Room::default(),
+            in_vain: Vec::new(),
         }
     }
 
@@ -213,41 +262,92 @@ impl Limits {
     /// A connection arrives. What is refused does not count against the rate.
     pub fn admit(&mut self, now: Duration, address: IpAddr) -> Admission {
         let network = Network::from(address);
-        let here = self.networks.get(&network).copied().unwrap_or_default();
-        // Who has not logged in makes room for others rather than keep them out.
-        if self.total >= self.settings.connections && self.half_open.is_empty() {
-            return Admission::Refused(Refusal::Full);
+        if let Some(refusal) = self.refusal(network) {
+            return Admission::Refused(refusal);
         }
-        if here.connections >= self.settings.connections_per_network && here.half_open == 0 {
-            return Admission::Refused(Refusal::NetworkFull);
-        }
-        let victim = self.victim(network, here);
-        if let Some((network, id, true)) = victim
-            && self.half_open.get(&(network, id)).is_some_and(|since| now.saturating_sub(*since) < self.settings.grace)
-        {
-            return Admission::Later;
+        let victim = self.victim(network);
+        let waits = match victim {
+            Victim::Nobody => !self.room.is_empty(),
+            Victim::Own(..) => false,
+            Victim::Busiest(rank) => !self.room.is_empty() || !self.may_drop(now, network, rank),
+        };
+        let place = if waits {
+            self.room.place(network, self.is_known(network), self.settings.waiting)
+        } else {
+            room::Place::Free
+        };
+        match place {
+            room::Place::Crowded => return Admission::Refused(Refusal::Crowded),
+            room::Place::Full => return Admission::Later,
+            room::Place::Free | room::Place::Of(_) => {}
         }
         if let Some(rate) = self.settings.new_connections
-            && self.arrivals.touch(network).take(now, rate).is_err()
+            && !self.arrivals.take(now, network, rate)
         {
             return Admission::Refused(Refusal::TooFast);
         }
-        let dropped = victim.map(|(network, id, _)| {
-            self.drop_half_open(network, id);
-            id
-        });
+        if waits {
+            let known = self.is_known(network);
+            let gone = if let room::Place::Of(other) = place { self.room.leave(other).then_some(other) } else { None };
+            return Admission::Waits(self.room.enter(now, network, known), gone);
+        }
+        match self.enter(now, network, victim) {
+            (ticket, Some(dropped)) => Admission::AcceptedDropping(ticket, dropped),
+            (ticket, None) => Admission::Accepted(ticket),
+        }
+    }
+
+    /// The next of those that wait, if it may come in now, and whom it drops. To be asked again until there is none.
+    pub fn let_in(&mut self, now: Duration) -> Option<(WaitId, Ticket, Option<ConnectionId>)> {
+        if !self.may_have_room(now) {
+            return None;
+        }
+        let (id, network) = loop {
+            let (id, network) = self.room.next(|network| self.crowd(network))?;
+            if self.refusal(network).is_none() {
+                break (id, network);
+            }
+            self.room.leave(id);
+            self.in_vain.push(id);
+        };
+        let victim = self.victim(network);
+        if let Victim::Busiest(rank) = victim
+            && !self.may_drop(now, network, rank)
+        {
+            return None;
+        }
+        self.room.leave(id);
+        let (ticket, dropped) = self.enter(now, network, victim);
+        Some((id, ticket, dropped))
+    }
+
+    /// Those that have waited for longer than [`LONGEST`], or for nothing: they have to be closed.
+    pub fn tired(&mut self, now: Duration) -> Vec<WaitId> {
+        let mut tired = std::mem::take(&mut self.in_vain);
+        tired.extend(self.room.tired(now));
+        tired
+    }
+
+    /// Connections that wait to come in.
+    pub fn waiting(&self) -> usize {
+        self.room.len()
+    }
+
+    fn enter(&mut self, now: Duration, network: Network, victim: Victim) -> (Ticket, Option<ConnectionId>) {
+        let dropped = match victim {
+            Victim::Nobody => None,
+            Victim::Own(_, id) | Victim::Busiest((_, Reverse(id), _)) => Some(id),
+        };
+        if let Victim::Own(of, id) | Victim::Busiest((_, Reverse(id), of)) = victim {
+            let home = self.half_open.get(&(of, id)).map_or(of, |listed| listed.home);
+            self.drop_half_open(home, id);
+        }
         self.last += 1;
         let ticket = Ticket { id: ConnectionId(self.last), network, logged_in: false, waits: false };
         self.total += 1;
-        self.half_open.insert((network, ticket.id), now);
-        self.change(network, |here| {
-            here.connections += 1;
-            here.half_open += 1;
-        });
-        match dropped {
-            Some(id) => Admission::AcceptedDropping(ticket, id),
-            None => Admission::Accepted(ticket),
-        }
+        self.change(network, |here| here.connections += 1);
+        self.begin(now, &ticket);
+        (ticket, dropped)
     }
 
     /// The connection has logged in. `false`: it had been dropped before, is not counted, and has to be closed.
@@ -256,9 +356,9 @@ impl Limits {
         if ticket.logged_in {
             return true;
         }
-        ticket.logged_in = self.half_open.remove(&(ticket.network, ticket.id)).is_some();
+        ticket.logged_in = self.end(ticket.network, ticket.id);
         if ticket.logged_in {
-            self.change(ticket.network, |here| here.half_open -= 1);
+            self.known.touch(ticket.network);
         }
         ticket.logged_in
     }
@@ -269,18 +369,14 @@ impl Limits {
         if ticket.logged_in || ticket.waits {
             return true;
         }
-        ticket.waits = self.half_open.remove(&(ticket.network, ticket.id)).is_some();
-        if ticket.waits {
-            self.change(ticket.network, |here| here.half_open -= 1);
-        }
+        ticket.waits = self.end(ticket.network, ticket.id);
         ticket.waits
     }
 
     /// Its turn has come: it goes on logging in.
     pub fn goes_on(&mut self, now: Duration, ticket: &mut Ticket) {
         if std::mem::take(&mut ticket.waits) {
-            self.half_open.insert((ticket.network, ticket.id), now);
-            self.change(ticket.network, |here| here.half_open += 1);
+            self.begin(now, ticket);
         }
     }
 
@@ -301,55 +397,124 @@ impl Limits {
 
     /// Those of them that have not logged in, and do not wait for the server.
     pub fn half_open(&self) -> usize {
-        self.half_open.len()
+        self.strangers
     }
 
-    /// Entries held in memory; at most three per connection allowed, and `MAX_NETWORKS`.
+    /// Entries held in memory for connections that are there or wait, and for the rates; at most seven per connection allowed (three
+    /// for one of IPv4), one for each that waits, `MAX_NETWORKS` and twice `MAX_WIDE_NETWORKS`.
     pub fn entries(&self) -> usize {
-        self.networks.len() + self.half_open.len() + self.busiest.len() + self.arrivals.len()
+        self.networks.len() + self.half_open.len() + self.busiest.len() + self.arrivals.len() + self.room.len()
+    }
+
+    /// Whether somebody has logged in from there before.
+    fn is_known(&self, network: Network) -> bool {
+        self.known.contains(network)
+    }
+
+    /// Who has not logged in makes room for others rather than keep them out.
+    fn refusal(&self, network: Network) -> Option<Refusal> {
+        if self.total >= self.settings.connections && self.strangers == 0 {
+            return Some(Refusal::Full);
+        }
+        let full = network.levels().any(|(level, size)| {
+            let here = self.networks.get(&level).copied().unwrap_or_default();
+            here.connections >= self.settings.connections_per_network.saturating_mul(size) && here.half_open == 0
+        });
+        full.then_some(Refusal::NetworkFull)
     }
 
     /// Who goes if another comes: the oldest half-open connection of a network that has too many or, if there are too many in
-    /// all (`true`), of the network that has most: a flood from one network pushes out itself and nobody else.
-    fn victim(&self, network: Network, here: Presence) -> Option<(Network, ConnectionId, bool)> {
+    /// all, of the network that has most: a flood from one network pushes out itself and nobody else.
+    fn victim(&self, network: Network) -> Victim {
         let Settings { connections, connections_per_network, half_open, half_open_per_network, .. } = self.settings;
-        if here.half_open >= half_open_per_network || here.connections >= connections_per_network {
-            return Some((network, here.oldest?, false));
+        for (level, size) in network.levels() {
+            let here = self.networks.get(&level).copied().unwrap_or_default();
+            let full = here.half_open >= half_open_per_network.saturating_mul(size)
+                || here.connections >= connections_per_network.saturating_mul(size);
+            if let Some((_, Reverse(oldest), _)) = here.rank.filter(|_| full) {
+                return Victim::Own(level, oldest);
+            }
         }
-        if self.half_open.len() < half_open && self.total < connections {
-            return None;
+        if self.strangers < half_open && self.total < connections {
+            return Victim::Nobody;
         }
-        let (_, Reverse(oldest), busiest) = *self.busiest.last()?;
-        Some((busiest, oldest, true))
+        self.busiest.last().map_or(Victim::Nobody, |rank| Victim::Busiest(*rank))
+    }
+
+    /// Whether the oldest of the busiest network has had its time. It is shorter for the sake of a network that has far less, but
+    /// not where people have logged in before.
+    fn may_drop(&self, now: Duration, network: Network, (busy, Reverse(id), of): Rank) -> bool {
+        let Some(HalfOpen { since, home }) = self.half_open.get(&(of, id)).copied() else { return true };
+        let unequal = busy >= UNEQUAL * self.crowd(network);
+        let spared = self.is_known(home) && !self.is_known(network);
+        let grace =
+            if unequal && !spared { self.settings.unequal_grace.min(self.settings.grace) } else { self.settings.grace };
+        now.saturating_sub(since) >= grace
+    }
+
+    /// Whether anybody at all might come in: whom, is more to find out.
+    fn may_have_room(&self, now: Duration) -> bool {
+        if self.room.is_empty() {
+            return false;
+        }
+        let Settings { connections, half_open, grace, unequal_grace, .. } = self.settings;
+        let Some((_, Reverse(id), of)) = self.busiest.last() else { return true };
+        let old = |listed: &HalfOpen| now.saturating_sub(listed.since) >= grace.min(unequal_grace);
+        self.strangers < half_open && self.total < connections || self.half_open.get(&(*of, *id)).is_none_or(old)
+    }
+
+    /// How crowded a network would be with one more connection, for its size.
+    fn crowd(&self, network: Network) -> usize {
+        let of = |(level, size)| score(self.networks.get(&level).map_or(0, |here| here.half_open) + 1, size);
+        network.levels().map(of).max().unwrap_or_default()
+    }
+
+    fn begin(&mut self, now: Duration, ticket: &Ticket) {
+        for (level, _) in ticket.network.levels() {
+            self.half_open.insert((level, ticket.id), HalfOpen { since: now, home: ticket.network });
+        }
+        self.strangers += 1;
+        self.change(ticket.network, |here| here.half_open += 1);
+    }
+
+    /// Whether it was half open until now.
+    fn end(&mut self, network: Network, id: ConnectionId) -> bool {
+        if !self.half_open.contains_key(&(network, id)) {
+            return false;
+        }
+        for (level, _) in network.levels() {
+            self.half_open.remove(&(level, id));
+        }
+        self.strangers -= 1;
+        self.change(network, |here| here.half_open -= 1);
+        true
     }
 
     fn drop_half_open(&mut self, network: Network, id: ConnectionId) {
-        if self.half_open.remove(&(network, id)).is_some() {
+        if self.end(network, id) {
             self.total -= 1;
-            self.change(network, |here| {
-                here.connections -= 1;
-                here.half_open -= 1;
-            });
+            self.change(network, |here| here.connections -= 1);
         }
     }
 
-    /// Changes the numbers of a network after `half_open` was changed, and keeps `busiest` in step.
-    fn change(&mut self, network: Network, change: impl FnOnce(&mut Presence)) {
-        let here = self.networks.entry(network).or_default();
-        if let Some(oldest) = here.oldest {
-            self.busiest.remove(&(here.half_open, Reverse(oldest), network));
-        }
-        change(here);
-        here.oldest = self
-            .half_open
-            .range((network, ConnectionId(0))..=(network, ConnectionId(u64::MAX)))
-            .next()
-            .map(|((_, id), _)| *id);
-        if let Some(oldest) = here.oldest {
-            self.busiest.insert((here.half_open, Reverse(oldest), network));
-        }
-        if here.connections == 0 {
-            self.networks.remove(&network);
+    /// Changes the numbers of a network and of those around it after `half_open` was changed, and keeps `busiest` in step.
+    fn change(&mut self, network: Network, change: impl Fn(&mut Presence)) {
+        for (level, size) in network.levels() {
+            let share = if self.known.contains(level) { KNOWN_SHARE } else { 1 };
+            let here = self.networks.entry(level).or_default();
+            if let Some(rank) = here.rank.take() {
+                self.busiest.remove(&rank);
+            }
+            change(here);
+            let mut oldest = self.half_open.range((level, ConnectionId(0))..=(level, ConnectionId(u64::MAX)));
+            if let Some(((_, id), _)) = oldest.next() {
+                let rank = (score(here.half_open, size) / share, Reverse(*id), level);
+                here.rank = Some(rank);
+                self.busiest.insert(rank);
+            }
+            if here.connections == 0 {
+                self.networks.remove(&level);
+            }
         }
     }
 }

@@ -3,8 +3,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -12,18 +14,24 @@ use vorpal_config::Change;
 use vorpal_core::account::AccountRef;
 use vorpal_core::store::Kind;
 use vorpal_core::trace::MAX_TRACERS;
+use vorpal_net::accept::Setbacks;
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::sasl::{Credentials, Hash, Iterations};
 use vorpal_runtime::{Runtime, Waker, now};
 
 use crate::Reload;
+use crate::audit::{Caller, Subject};
+use crate::descriptors::{self, Reserve};
 use crate::gauges::Gauges;
 
 /// The longest order or answer, in bytes.
 const MAX_LINE: u64 = 64 * 1024 * 1024;
 
-/// What can be ordered.
-#[derive(Debug, Serialize, Deserialize)]
+/// How long the descriptor of the reserve is offered to a connection that was there a moment ago.
+const SECOND_ACCEPT: Duration = Duration::from_millis(10);
+
+/// What can be ordered. Prints nothing: it may hold passwords and what is kept of them.
+#[derive(Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub enum Order {
     /// Creates an account.
@@ -103,17 +111,47 @@ pub fn listen(path: &Path, runtime: Arc<Runtime>, reload: Arc<Reload>, gauges: A
     let _ = std::fs::remove_file(path);
     let listener = UnixListener::bind(path).with_context(|| format!("the socket {} cannot be made", path.display()))?;
     crate::run::protect(path)?;
+    let reserve = Arc::new(Mutex::new(Reserve::default()));
+    reserve.lock().restore();
     tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let (runtime, reload, gauges) = (runtime.clone(), reload.clone(), gauges.clone());
+        let mut setbacks = Setbacks::new("an order");
+        loop {
+            reserve.lock().restore();
+            let stream = match accept(&listener, &reserve).await {
+                Ok(stream) => stream,
+                Err(error) => {
+                    setbacks.pass(&error).await;
+                    continue;
+                }
+            };
+            let (runtime, reload, gauges, reserve) = (runtime.clone(), reload.clone(), gauges.clone(), reserve.clone());
             tokio::spawn(async move {
                 if let Err(error) = answer(stream, &runtime, &reload, gauges).await {
                     tracing::debug!(%error, "an order was cut short");
                 }
+                // It may have had the descriptor of the reserve.
+                reserve.lock().restore();
             });
         }
     });
     Ok(())
+}
+
+/// The next connection. If there is no descriptor for it, it gets that of the reserve: a server whose clients have taken all of
+/// them still takes orders.
+async fn accept(listener: &UnixListener, reserve: &Mutex<Reserve>) -> std::io::Result<UnixStream> {
+    let error = match listener.accept().await {
+        Ok((stream, _)) => return Ok(stream),
+        Err(error) => error,
+    };
+    if !descriptors::are_used_up(&error) || !reserve.lock().lend() {
+        return Err(error);
+    }
+    match tokio::time::timeout(SECOND_ACCEPT, listener.accept()).await {
+        Ok(accepted) => accepted.map(|(stream, _)| stream),
+        // Whoever asked has gone.
+        Err(_) => Err(error),
+    }
 }
 
 async fn answer(
@@ -122,17 +160,24 @@ async fn answer(
     reload: &Arc<Reload>,
     gauges: Arc<Gauges>,
 ) -> Result<()> {
+    let caller = Caller::of(&stream);
     let (read, mut write) = stream.split();
     let mut line = String::new();
     let mut read = BufReader::new(read.take(MAX_LINE));
     read.read_line(&mut line).await?;
-    let answer = match serde_json::from_str(&line) {
+    let order = serde_json::from_str(&line);
+    let subject = order.as_ref().ok().and_then(Subject::of);
+    let answer = match order {
         Ok(Order::Reload) => reloaded(reload.apply().await),
         Ok(Order::Top) => top(gauges).await,
-        Ok(Order::Trace { jid }) => return trace(&jid, runtime, read, write).await,
+        Ok(Order::Trace { jid }) => {
+            caller.gave(subject, None);
+            return trace(&jid, runtime, read, write).await;
+        }
         Ok(order) => execute(runtime, order).await,
         Err(error) => Answer::Error(format!("not an order: {error}")),
     };
+    caller.gave(subject, Some(&answer));
     say(&mut write, &answer).await
 }
 

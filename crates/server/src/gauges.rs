@@ -45,6 +45,8 @@ pub struct Sample {
     pub restored: u64,
     /// connections that have not logged in
     pub logging_in: u64,
+    /// connections that wait to come in, as too many log in
+    pub connections_waiting: u64,
     /// logins that wait until they are looked at
     pub logins_waiting: u64,
     /// logins that wait until they may have a new session
@@ -165,6 +167,7 @@ impl Gauges {
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_seconds: now().since(core.started).as_secs(),
             logging_in: self.shared.gate.connections().1 as u64,
+            connections_waiting: self.shared.gate.waiting() as u64,
             logins_waiting: rush.logins as u64,
             binds_waiting: rush.sessions as u64,
             backlog_batches: backlog.batches as u64,

@@ -1,7 +1,9 @@
 //! The server as one program: how it starts, and its commands.
 
+mod audit;
 pub mod cli;
 pub mod control;
+mod descriptors;
 mod gauges;
 mod log;
 mod metrics;

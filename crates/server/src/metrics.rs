@@ -90,6 +90,12 @@ fn text(sample: &Sample) -> String {
         ),
         ("vorpal_connections_logging_in", "gauge", "Connections that have not logged in yet.", some(sample.logging_in)),
         (
+            "vorpal_connections_waiting",
+            "gauge",
+            "Connections that wait to come in: too many have not logged in yet.",
+            some(sample.connections_waiting),
+        ),
+        (
             "vorpal_logins_waiting",
             "gauge",
             "Logins that wait behind others until they are looked at.",

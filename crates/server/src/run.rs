@@ -25,7 +25,7 @@ use vorpal_store::sqlite::{Durability, Options, Sqlite};
 use crate::gauges::Gauges;
 use crate::reload::Reload;
 use crate::sockets::{Key, Sockets};
-use crate::{Program, control, log, metrics, terms};
+use crate::{Program, control, descriptors, log, metrics, terms};
 
 /// How long a stopping server waits for what it has promised.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -127,6 +127,7 @@ pub(crate) fn registries(
 pub async fn serve(config: Config, path: Option<PathBuf>, program: Program) -> Result<()> {
     let began = Instant::now();
     let level = log::begin(&config.log);
+    descriptors::raise();
     let server = Server::open(config, program.modules)?;
     let config = &server.config;
     let shared = Arc::new(Shared {
@@ -134,6 +135,8 @@ pub async fn serve(config: Config, path: Option<PathBuf>, program: Program) -> R
         terms: RwLock::new(terms::terms(config)),
         tls: Arc::new(TlsHosts::new(terms::certificates(config, &server.data)?, terms::policy(config))?),
         gate: Gate::new(terms::gate(config)),
+        hall: c2s::Hall::default(),
+        audit: c2s::Audit::default(),
         traffic: Traffic::default(),
         rush: c2s::Rush::before(&server.runtime),
         began,
@@ -145,7 +148,8 @@ pub async fn serve(config: Config, path: Option<PathBuf>, program: Program) -> R
     for (key, entrance) in entrances {
         for (address, listener) in sockets.listeners(key, config)? {
             tracing::info!(%address, ?entrance, "listening for clients");
-            listening.spawn(c2s::listen(shared.clone(), listener, entrance));
+            let proxied = entrance == Entrance::Plain && config.listen.c2s_plain_proxy;
+            listening.spawn(c2s::listen(shared.clone(), listener, entrance, proxied));
         }
     }
     count_panics(&server.runtime);

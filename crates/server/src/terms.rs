@@ -14,6 +14,7 @@ use vorpal_net::tls::{Certificate, Policy, TlsVersion};
 use vorpal_proto::sasl::Mechanism;
 use vorpal_runtime::now;
 
+use crate::descriptors;
 use crate::run::under;
 
 /// What holds for new connections.
@@ -62,9 +63,25 @@ pub(crate) fn gate(config: &Config) -> GateSettings {
     };
     let own = GateSettings::default();
     let connections = config.limits.connections.get() as usize;
+    let total = connections.max(config.limits.connections_total.get() as usize);
+    let files = descriptors::for_connections();
+    // Those that wait to come in have descriptors as well.
+    let waiting = own.waiting.min(files / 8);
+    let fit = (files - waiting).max(1);
+    if fit < total {
+        let spare = descriptors::SPARE;
+        tracing::warn!(
+            connections = fit,
+            wanted = total,
+            spare,
+            "fewer connections than limits.connections_total: the system allows no more file descriptors (LimitNOFILE)"
+        );
+    }
     GateSettings {
-        connections: own.connections.max(connections),
+        connections: total.min(fit),
+        waiting,
         connections_per_network: connections,
+        half_open: config.limits.logging_in_total.get() as usize,
         // All that may come at once may be logging in at once: after a restart they do. In all there are no more than ever.
         half_open_per_network: own.half_open_per_network.max(config.limits.connection_rate.amount() as usize),
         new_connections: rate(config.limits.connection_rate),

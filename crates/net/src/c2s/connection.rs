@@ -22,6 +22,7 @@ use vorpal_proto::parse::{Limits, StreamContext, StreamHeader, XmlError, parse_o
 use vorpal_proto::sasl::{self, ChannelBindings, Mechanism, PasswordCheck, Verdict};
 use vorpal_proto::write::escape_attr;
 
+use super::audit::Trail;
 use super::login::Login;
 use crate::limits::Class;
 
@@ -137,6 +138,13 @@ impl Connection {
             opened: false,
             choked: false,
             out: Vec::new(),
+        }
+    }
+
+    /// What becomes of its logins is told to the log, as that of a client there.
+    pub(super) fn leave_trail(&mut self, trail: Trail) {
+        if let State::Login(login) = &mut self.state {
+            login.trail = trail;
         }
     }
 
@@ -270,12 +278,11 @@ impl Connection {
     pub fn secured(&mut self, bindings: ChannelBindings) {
         self.secure = true;
         self.restart();
-        let sent = match &self.state {
-            State::Login(login) => login.sent,
-            _ => 0,
-        };
         let mut login = Box::new(Login::new(&self.core, bindings));
-        login.sent = sent;
+        if let State::Login(before) = &mut self.state {
+            login.sent = before.sent;
+            login.trail = std::mem::take(&mut before.trail);
+        }
         self.state = State::Login(login);
     }
 

@@ -1,20 +1,36 @@
 //! The listeners of clients.
+//!
+//! A listener never waits for one network: a connection that cannot come in yet waits in the hall, and one whose proxy has not said
+//! whose it is in a task of its own.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::net::TcpListener;
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tracing::Instrument;
 
 use vorpal_core::counts::Count;
 
 use super::task::{Shared, serve};
-use crate::limits::{ConnectionId, Refusal};
+use crate::accept::Setbacks;
+use crate::limits::{Admitted, ConnectionId, Entered, Refusal, WaitId};
+use crate::proxy::{self, Header};
 
-/// How soon a connection asks again that could not come in yet.
-const AGAIN: std::time::Duration = std::time::Duration::from_millis(5);
+/// How often it is looked whether somebody who waits may come in, while anybody waits.
+const AGAIN: Duration = Duration::from_millis(5);
+
+/// How long a proxy may take to say whose connection it is.
+const PROXY_TIME: Duration = Duration::from_secs(5);
+
+/// How many connections may be there whose proxy has not said where they come from, for each listener. Each is a socket and a task of
+/// about 3 KiB; beyond it the next ones wait to be accepted, for no longer than `PROXY_TIME`.
+const MAX_UNNAMED: usize = 256;
 
 /// How a connection begins that comes to a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,68 +43,179 @@ pub enum Entrance {
     Plain,
 }
 
-/// Connections that have not logged in: one may be closed for another.
-type Waiting = Arc<Mutex<HashMap<ConnectionId, AbortHandle>>>;
+/// Connections that have not logged in, whichever listener they came to. Clones are the same.
+#[derive(Clone, Default)]
+pub struct Hall(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    /// The tasks of those that came in: one may be closed for another. Nothing yet, for one that is being started.
+    tasks: Mutex<HashMap<ConnectionId, Option<AbortHandle>>>,
+    /// Those that wait to come in. Locked before the gate.
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    callers: HashMap<WaitId, Caller>,
+    /// Somebody looks after them.
+    looked_after: bool,
+}
+
+/// A connection that was accepted.
+struct Caller {
+    socket: TcpStream,
+    peer: SocketAddr,
+    entrance: Entrance,
+}
 
 /// The place of a connection among those that have not logged in, until it is dropped.
 pub(super) struct Place {
-    waiting: Waiting,
+    hall: Hall,
     id: ConnectionId,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.waiting.lock().remove(&self.id);
+        self.hall.0.tasks.lock().remove(&self.id);
     }
 }
 
-/// Accepts connections until the task is dropped.
-pub async fn listen(shared: Arc<Shared>, listener: TcpListener, entrance: Entrance) {
-    let waiting = Waiting::default();
+/// Accepts connections until the task is dropped. `proxied`: each begins with a header of the PROXY protocol.
+pub async fn listen(shared: Arc<Shared>, listener: TcpListener, entrance: Entrance, proxied: bool) {
+    let mut setbacks = Setbacks::new("a connection");
+    let unnamed = Arc::new(Semaphore::new(MAX_UNNAMED));
     loop {
         let (socket, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of files: somebody has to close one first.
-                tracing::warn!(%error, "a connection cannot be accepted");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                setbacks.pass(&error).await;
                 continue;
             }
         };
-        // While too many log in who have just come, others wait in the queue of the system.
-        let admitted = loop {
-            match shared.gate.admit(shared.began.elapsed(), peer.ip()) {
-                Ok(Some(entered)) => break Ok(entered),
-                Ok(None) => tokio::time::sleep(AGAIN).await,
-                Err(refusal) => break Err(refusal),
-            }
-        };
-        let entered = match admitted {
-            Ok(entered) => entered,
-            Err(refusal) => {
-                shared.runtime.core.counts.one(match refusal {
-                    Refusal::Full => Count::RefusedFull,
-                    Refusal::NetworkFull => Count::RefusedNetworkFull,
-                    Refusal::TooFast => Count::RefusedTooFast,
-                });
-                tracing::debug!(%peer, ?refusal, "connection refused");
-                continue;
-            }
-        };
-        if entered.dropped.is_some() {
-            shared.runtime.core.counts.one(Count::RefusedForOther);
+        let caller = Caller { socket, peer, entrance };
+        if proxied {
+            let Ok(permit) = unnamed.clone().acquire_owned().await else { return };
+            let shared = shared.clone();
+            tokio::spawn(async move {
+                if let Some(caller) = named(caller).await {
+                    admit(&shared, caller).await;
+                }
+                drop(permit);
+            });
+        } else {
+            admit(&shared, caller).await;
         }
-        if let Some(dropped) = entered.dropped
-            && let Some(task) = waiting.lock().remove(&dropped)
-        {
+    }
+}
+
+/// Learns of the proxy where the client came from. Nothing if it does not say.
+async fn named(mut caller: Caller) -> Option<Caller> {
+    let proxy = caller.peer;
+    let read = async {
+        let mut bytes = [0; proxy::MAX_HEADER];
+        let (mut have, mut wanted) = (0, 1);
+        loop {
+            // No byte more than belongs to the header: what follows is the client's.
+            let room = bytes.get_mut(have..wanted)?;
+            let more = caller.socket.read(room).await.ok().filter(|more| *more > 0)?;
+            have += more;
+            match proxy::read(bytes.get(..have)?) {
+                Ok(Header::Part(length)) => wanted = length,
+                Ok(Header::Whole { client, .. }) => return Some(client),
+                Err(error) => {
+                    tracing::warn!(%proxy, %error, "a connection is closed: c2s_plain_proxy wants a header from the proxy");
+                    return None;
+                }
+            }
+        }
+    };
+    let client = tokio::time::timeout(PROXY_TIME, read).await.ok()??;
+    caller.peer = client.unwrap_or(proxy);
+    Some(caller)
+}
+
+/// Lets a connection in, has it wait, or closes it. Takes time only where too many wait, each from another network.
+async fn admit(shared: &Arc<Shared>, caller: Caller) {
+    let (caller, refusal) = loop {
+        let mut waiting = shared.hall.0.waiting.lock();
+        match shared.gate.admit(shared.began.elapsed(), caller.peer.ip()) {
+            Ok(Admitted::In(entered)) => {
+                drop(waiting);
+                return come_in(shared, caller, entered);
+            }
+            Ok(Admitted::Waits(id, gone)) => {
+                if let Some(gone) = gone.and_then(|id| waiting.callers.remove(&id)) {
+                    refused(shared, &gone, Refusal::Crowded);
+                }
+                waiting.callers.insert(id, caller);
+                if !std::mem::replace(&mut waiting.looked_after, true) {
+                    tokio::spawn(look_after(shared.clone()));
+                }
+                return;
+            }
+            Ok(Admitted::Later) => drop(waiting),
+            Err(refusal) => break (caller, refusal),
+        }
+        tokio::time::sleep(AGAIN).await;
+    };
+    refused(shared, &caller, refusal);
+}
+
+/// Lets in those that wait, as soon as they may, until nobody waits.
+async fn look_after(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(AGAIN).await;
+        let mut waiting = shared.hall.0.waiting.lock();
+        let now = shared.began.elapsed();
+        while let Some((id, entered)) = shared.gate.let_in(now) {
+            if let Some(caller) = waiting.callers.remove(&id) {
+                come_in(&shared, caller, entered);
+            }
+        }
+        for id in shared.gate.tired(now) {
+            if let Some(caller) = waiting.callers.remove(&id) {
+                refused(&shared, &caller, Refusal::Crowded);
+            }
+        }
+        if waiting.callers.is_empty() {
+            waiting.looked_after = false;
+            return;
+        }
+    }
+}
+
+fn refused(shared: &Shared, caller: &Caller, refusal: Refusal) {
+    shared.runtime.core.counts.one(match refusal {
+        Refusal::Full => Count::RefusedFull,
+        Refusal::NetworkFull => Count::RefusedNetworkFull,
+        Refusal::TooFast => Count::RefusedTooFast,
+        Refusal::Crowded => Count::RefusedCrowded,
+    });
+    tracing::debug!(peer = %caller.peer, ?refusal, "connection refused");
+}
+
+/// Serves a connection in a task of its own, and closes the one that has to make room.
+fn come_in(shared: &Arc<Shared>, caller: Caller, entered: Entered) {
+    let hall = &shared.hall;
+    if let Some(dropped) = entered.dropped {
+        shared.runtime.core.counts.one(Count::RefusedForOther);
+        let task = hall.0.tasks.lock().remove(&dropped);
+        if let Some(Some(task)) = task {
             task.abort();
         }
-        let id = entered.guard.id();
-        let place = Place { waiting: waiting.clone(), id };
-        let mut table = waiting.lock();
-        let span = tracing::debug_span!("c2s", conn = ?id, %peer);
-        let serving = serve(shared.clone(), socket, peer, entrance, entered.guard, place);
-        let task = tokio::spawn(serving.instrument(span));
-        table.insert(id, task.abort_handle());
+    }
+    let Caller { socket, peer, entrance } = caller;
+    let id = entered.guard.id();
+    let place = Place { hall: hall.clone(), id };
+    hall.0.tasks.lock().insert(id, None);
+    let span = tracing::debug_span!("c2s", conn = ?id, %peer);
+    let serving = serve(shared.clone(), socket, peer, entrance, entered.guard, place);
+    // Not locked: where the runtime ends, the task is dropped at once, and its place with it.
+    let task = tokio::spawn(serving.instrument(span)).abort_handle();
+    match hall.0.tasks.lock().get_mut(&id) {
+        Some(listed) => *listed = Some(task),
+        // It is over already, or has to make room already.
+        None => task.abort(),
     }
 }

@@ -21,6 +21,7 @@ use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::limits::Class;
 
+use super::audit::Trail;
 use super::connection::{Bound, Connection, Need, State, names_account, nonce};
 
 /// A connection that is on its way to a session.
@@ -39,6 +40,8 @@ pub(super) struct Login {
     /// an account that nobody holds may be let go of: this one not before its client has proven itself
     held: Option<AccountRef>,
     pub account: Option<AccountRef>,
+    /// what the log is told of attempts
+    pub trail: Trail,
 }
 
 impl Login {
@@ -53,6 +56,7 @@ impl Login {
             binding: None,
             held: None,
             account: None,
+            trail: Trail::default(),
         }
     }
 }
@@ -155,6 +159,7 @@ impl Connection {
         let plus_offered = all.iter().any(|m| m.is_plus());
         let State::Login(login) = &mut self.state else { return None };
         let settings = Settings { bindings: login.bindings.clone(), plus_offered, names_account, offered: None };
+        login.trail.begins(mechanism.name());
         login.exchange = Some(Exchange::new(mechanism, settings, nonce(&self.core)));
         self.receive(now, element)
     }
@@ -184,7 +189,9 @@ impl Connection {
             Step::NeedDerivation(check) => Some(Need::Derive(Box::new(check))),
             Step::Success(authenticated) => self.authenticated(now, &authenticated),
             Step::Failure(Refusal { condition, reason }) => {
-                tracing::debug!(?condition, reason, "login refused");
+                if let State::Login(login) = &mut self.state {
+                    login.trail.because(reason);
+                }
                 self.refuse(now, condition)
             }
         }
@@ -194,6 +201,7 @@ impl Connection {
         let host = self.host.as_ref()?.domain().to_owned();
         let jid = BareJid::new(&query.username, &host).ok();
         let State::Login(login) = &mut self.state else { return None };
+        login.trail.names(&query.username, jid.as_ref());
         let name = jid.as_ref().map_or_else(|| query.username.clone(), |jid| jid.to_string());
         login.query = Some((query, jid));
         Some(Need::Admit(name))
@@ -218,6 +226,7 @@ impl Connection {
     pub(super) fn login_admitted(&mut self, now: Timestamp, may: bool) -> Option<Need> {
         let State::Login(login) = &mut self.state else { return None };
         if !may {
+            login.trail.because("too many failed before");
             return self.refuse(now, SaslError::TemporaryAuthFailure);
         }
         match login.query.as_ref().and_then(|(_, jid)| jid.clone()) {
@@ -230,10 +239,16 @@ impl Connection {
         let State::Login(login) = &mut self.state else { return None };
         let (query, jid) = login.query.take()?;
         if found.is_err() {
+            login.trail.because("the account cannot be read");
             return self.refuse(now, SaslError::TemporaryAuthFailure);
         }
         let account = jid.as_ref().and_then(|jid| self.core.loaded(jid.as_str()));
         login.held.clone_from(&account);
+        match &account {
+            None => login.trail.because("no such account"),
+            Some(account) if account.lock().disabled => login.trail.because("the account is disabled"),
+            Some(_) => {}
+        }
         let address = jid.map_or_else(|| query.username.clone(), |jid| jid.to_string());
         let credentials = self.core.credentials(account.as_ref(), &address, query.hash);
         let step = match login.exchange.as_mut()?.account(Account { address, credentials }) {
@@ -271,7 +286,7 @@ impl Connection {
         let Some(account) = self.core.loaded(authenticated.account()) else {
             return self.refuse(now, SaslError::TemporaryAuthFailure);
         };
-        tracing::debug!(account = authenticated.account(), mechanism = authenticated.mechanism().name(), "logged in");
+        login.trail.succeeded(authenticated.account(), authenticated.mechanism().name());
         login.account = Some(account);
         login.held = None;
         login.exchange = None;
@@ -296,6 +311,9 @@ impl Connection {
     }
 
     fn refuse(&mut self, now: Timestamp, error: SaslError) -> Option<Need> {
+        if let State::Login(login) = &mut self.state {
+            login.trail.failed(error);
+        }
         self.say_failure(error);
         self.count_try(now)
     }

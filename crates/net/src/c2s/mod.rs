@@ -3,6 +3,7 @@
 //! [`Connection`] is a machine without a socket: bytes in, bytes out, and a word on what it needs. The task around it, and
 //! the simulator, do the rest.
 
+mod audit;
 mod bound;
 mod connection;
 mod io;
@@ -13,7 +14,8 @@ mod task;
 mod trying;
 mod vanished;
 
+pub use audit::Audit;
 pub use connection::{Connection, Need, Settings};
-pub use listen::{Entrance, listen};
+pub use listen::{Entrance, Hall, listen};
 pub use rush::{Rush, Scale, Waiting};
 pub use task::{Shared, Terms};

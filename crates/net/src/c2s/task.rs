@@ -25,10 +25,11 @@ use vorpal_proto::jid::BareJid;
 use vorpal_proto::sasl::ChannelBindings;
 use vorpal_runtime::{Runtime, now};
 
+use super::audit::{Audit, Trail};
 use super::io::Io;
 use super::listen::Place;
 use super::trying::{Admitted, Trying};
-use super::{Connection, Entrance, Need, Rush, Settings};
+use super::{Connection, Entrance, Hall, Need, Rush, Settings};
 use crate::limits::{Gate, Guard, Meter, Throttle, Traffic};
 use crate::tls::{Entry, TlsHosts};
 
@@ -55,6 +56,10 @@ pub struct Shared {
     pub tls: Arc<TlsHosts>,
     /// what one network may do
     pub gate: Gate,
+    /// connections that have not logged in, and those that wait to come in, of all listeners
+    pub hall: Hall,
+    /// what the log is told of logins
+    pub audit: Audit,
     /// who goes first when many log in at once
     pub rush: Rush,
     /// what the clients of one account may send
@@ -264,6 +269,7 @@ async fn log_in(
         let bindings = tokio::time::timeout_at(deadline, task.handshake(&shared, peer, Entry::Direct)).await.ok()??;
         task.connection = Connection::new(core, settings, Some(bindings), bell);
     }
+    task.connection.leave_trail(Trail::new(shared.audit.clone(), peer));
     let mut trying = Trying::default();
     loop {
         let mut reads = true;

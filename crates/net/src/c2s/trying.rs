@@ -89,7 +89,6 @@ impl Trying {
                 Try::Later | Try::Refused => {
                     (self.turn, self.login) = (None, None);
                     shared.runtime.core.counts.one(Count::Throttled);
-                    tracing::info!(%peer, "a login is refused: too many failed before");
                     return Admitted::Refused;
                 }
             }

@@ -6,6 +6,8 @@
 
 use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
+use super::Network;
+
 /// How often something may happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
@@ -23,6 +25,12 @@ impl Rate {
     pub fn each(burst: NonZeroU32, period: Duration) -> Rate {
         let (burst, period) = (u64::from(burst.get()), u64::try_from(period.as_nanos()).unwrap_or(u64::MAX));
         Rate { burst, period: period.div_ceil(burst) }
+    }
+
+    /// So many times as much.
+    pub(super) fn times(self, factor: usize) -> Rate {
+        let factor = u64::try_from(factor).unwrap_or(u64::MAX).max(1);
+        Rate { burst: self.burst.saturating_mul(factor), period: self.period.div_ceil(factor) }
     }
 
     /// How far ahead a bucket may be full again so that one more event fits, in nanoseconds.
@@ -99,6 +107,11 @@ impl<K: Ord + Copy> Buckets<K> {
         self.young.get(&key).or_else(|| self.old.get(&key)).copied().unwrap_or_default()
     }
 
+    /// Whether anything is known of a key.
+    pub(super) fn contains(&self, key: K) -> bool {
+        self.young.contains_key(&key) || self.old.contains_key(&key)
+    }
+
     /// The bucket of a key, made if there is none.
     pub(super) fn touch(&mut self, key: K) -> &mut Bucket {
         if !self.young.contains_key(&key) && self.young.len() >= self.generation {
@@ -116,6 +129,73 @@ impl<K: Ord + Copy> Buckets<K> {
     pub(super) fn forget(&mut self, key: K) {
         self.young.remove(&key);
         self.old.remove(&key);
+    }
+}
+
+/// What a bucket is kept for, as part of a wider one: the network of a pair, and those around it.
+pub(super) trait Wider: Ord + Copy {
+    /// The key and the wider ones around it, each with how many times as much it may have; three at most.
+    fn wider(self) -> impl Iterator<Item = (Self, usize)>;
+}
+
+impl Wider for Network {
+    fn wider(self) -> impl Iterator<Item = (Network, usize)> {
+        self.levels()
+    }
+}
+
+/// Buckets of networks, of /56s and of /48s, in maps of their own: a flood of small networks does not make the wide ones forgotten.
+#[derive(Debug)]
+pub(super) struct Levels<K>([Buckets<K>; 3]);
+
+impl<K: Wider> Levels<K> {
+    /// At most so many of the first, and so many of each other.
+    pub(super) fn new(bound: usize, wide: usize) -> Levels<K> {
+        Levels([Buckets::new(bound), Buckets::new(wide), Buckets::new(wide)])
+    }
+
+    /// Takes an event out of the key's bucket and of those around it, or out of none: then `false`.
+    pub(super) fn take(&mut self, now: Duration, key: K, rate: Rate) -> bool {
+        let free = self.wait(now, key, rate).is_zero();
+        if free {
+            for (buckets, (key, size)) in self.0.iter_mut().zip(key.wider()) {
+                let _ = buckets.touch(key).take(now, rate.times(size));
+            }
+        }
+        free
+    }
+
+    /// How long until one more event fits.
+    pub(super) fn wait(&self, now: Duration, key: K, rate: Rate) -> Duration {
+        self.waits(now, key, rate).map(|(_, wait)| wait).max().unwrap_or_default()
+    }
+
+    /// The same for each level.
+    pub(super) fn waits(&self, now: Duration, key: K, rate: Rate) -> impl Iterator<Item = (K, Duration)> {
+        let levels = self.0.iter().zip(key.wider());
+        levels.map(move |(buckets, (key, size))| (key, buckets.peek(key).wait(now, rate.times(size))))
+    }
+
+    /// Puts back what an event took that turned out not to count.
+    pub(super) fn put_back(&mut self, key: K, rate: Rate) {
+        for (buckets, (key, size)) in self.0.iter_mut().zip(key.wider()) {
+            buckets.touch(key).put_back(rate.times(size));
+        }
+    }
+
+    /// As if the key had never been seen; those around it only get back one event.
+    pub(super) fn forget(&mut self, key: K, rate: Rate) {
+        for (buckets, (key, size)) in self.0.iter_mut().zip(key.wider()) {
+            if size == 1 {
+                buckets.forget(key);
+            } else {
+                buckets.touch(key).put_back(rate.times(size));
+            }
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.iter().map(Buckets::len).sum()
     }
 }
 

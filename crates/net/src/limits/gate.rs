@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Admission, Attempt, ConnectionId, Limits, Logins, Network, Pending, Refusal, Settings, Ticket};
+use super::{Admission, Attempt, ConnectionId, Limits, Logins, Network, Pending, Refusal, Settings, Ticket, WaitId};
 
 /// The door of a server: clones share one set of limits. The lock is held for a few comparisons, never while waiting.
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ pub struct Gate(Arc<Mutex<Both>>);
 struct Both {
     limits: Limits,
     logins: Logins,
-    /// Attempts under way by network: not more than connections.
+    /// Attempts under way by network, and by the wider ones around it: not more than three for each connection.
     trying: BTreeMap<Network, usize>,
 }
 
@@ -27,7 +27,7 @@ struct Both {
 pub enum Try {
     /// After this time.
     After(Duration, Trial),
-    /// Others of the network are trying, and if they succeed it may.
+    /// Others of the network are trying, and if they succeed it may; or too many are trying at this account.
     Later,
     /// The peer should hear that the failure is temporary, whatever its password.
     Refused,
@@ -39,6 +39,18 @@ pub struct Trial {
     gate: Gate,
     network: Network,
     pending: Option<Pending>,
+}
+
+/// Whether a connection may come in; see [`Admission`].
+#[derive(Debug)]
+#[must_use]
+pub enum Admitted {
+    /// It may.
+    In(Entered),
+    /// It waits until [`Gate::let_in`] has its number. The other one waits no longer, and has to be closed.
+    Waits(WaitId, Option<WaitId>),
+    /// It has to ask again in a moment.
+    Later,
 }
 
 /// A connection that was let in.
@@ -77,16 +89,35 @@ impl Gate {
         both.logins.set(settings);
     }
 
-    /// A connection arrives; see [`Limits::admit`]. Nothing: it has to ask again in a moment.
-    pub fn admit(&self, now: Duration, address: IpAddr) -> Result<Option<Entered>, Refusal> {
+    /// A connection arrives; see [`Limits::admit`].
+    ///
+    /// # Errors
+    /// It has to be closed.
+    pub fn admit(&self, now: Duration, address: IpAddr) -> Result<Admitted, Refusal> {
         let (ticket, dropped) = match self.lock().limits.admit(now, address) {
             Admission::Accepted(ticket) => (ticket, None),
             Admission::AcceptedDropping(ticket, id) => (ticket, Some(id)),
-            Admission::Later => return Ok(None),
+            Admission::Waits(id, gone) => return Ok(Admitted::Waits(id, gone)),
+            Admission::Later => return Ok(Admitted::Later),
             Admission::Refused(refusal) => return Err(refusal),
         };
+        Ok(Admitted::In(self.entered(ticket, dropped)))
+    }
+
+    /// The next of those that wait, if it may come in now; see [`Limits::let_in`].
+    pub fn let_in(&self, now: Duration) -> Option<(WaitId, Entered)> {
+        let (id, ticket, dropped) = self.lock().limits.let_in(now)?;
+        Some((id, self.entered(ticket, dropped)))
+    }
+
+    /// Those that have waited for too long: they have to be closed.
+    pub fn tired(&self, now: Duration) -> Vec<WaitId> {
+        self.lock().limits.tired(now)
+    }
+
+    fn entered(&self, ticket: Ticket, dropped: Option<ConnectionId>) -> Entered {
         let (id, network) = (ticket.id(), ticket.network());
-        Ok(Some(Entered { guard: Guard { gate: self.clone(), ticket: Some(ticket), id, network }, dropped }))
+        Entered { guard: Guard { gate: self.clone(), ticket: Some(ticket), id, network }, dropped }
     }
 
     /// Asks before a password is looked at; see [`Logins::attempt`].
@@ -94,21 +125,31 @@ impl Gate {
         let (mut both, network) = (self.lock(), Network::from(address));
         match both.logins.attempt(now, address, account) {
             Attempt::After(delay, pending) => {
-                *both.trying.entry(network).or_default() += 1;
+                for (level, _) in network.levels() {
+                    *both.trying.entry(level).or_default() += 1;
+                }
                 Try::After(delay, Trial { gate: self.clone(), network, pending: Some(pending) })
             }
-            Attempt::Refused(_)
-                if both.trying.contains_key(&network) && !both.logins.refuses_account(now, address, account) =>
-            {
-                Try::Later
+            Attempt::Busy => Try::Later,
+            Attempt::Refused(_) => {
+                let for_others = both.logins.refusing(now, address).all(|network| both.trying.contains_key(&network));
+                if for_others && !both.logins.refuses_account(now, address, account) {
+                    Try::Later
+                } else {
+                    Try::Refused
+                }
             }
-            Attempt::Refused(_) => Try::Refused,
         }
     }
 
     /// Whether an attempt would be refused now; see [`Logins::attempt`].
     pub fn refuses(&self, now: Duration, address: IpAddr, account: &str) -> bool {
         self.lock().logins.refuses(now, address, account)
+    }
+
+    /// Connections that wait to be let in.
+    pub fn waiting(&self) -> usize {
+        self.lock().limits.waiting()
     }
 
     /// Connections that are there, and those of them that have not logged in.
@@ -135,10 +176,15 @@ impl Trial {
 impl Drop for Trial {
     fn drop(&mut self) {
         let mut both = self.gate.lock();
-        if let Some(trying) = both.trying.get_mut(&self.network) {
-            *trying -= 1;
-            if *trying == 0 {
-                both.trying.remove(&self.network);
+        if let Some(pending) = self.pending.take() {
+            both.logins.failed(pending);
+        }
+        for (level, _) in self.network.levels() {
+            if let Some(trying) = both.trying.get_mut(&level) {
+                *trying -= 1;
+                if *trying == 0 {
+                    both.trying.remove(&level);
+                }
             }
         }
     }

@@ -1,39 +1,71 @@
 //! Guessing passwords: how often, and without locking out the owner.
 
-use std::{net::IpAddr, time::Duration};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::{Network, Settings, bucket::Buckets};
+use super::bucket::{Buckets, Levels, Wider};
+use super::{Network, Settings};
 
-/// How many networks are remembered for their failed logins.
+/// How many networks are remembered for their failed logins, with about 50 bytes each: addresses of IPv4 and /64s.
 const MAX_NETWORKS: usize = 32_768;
-/// How many pairs of a network and an account.
+/// The same for /56s, and for /48s.
+const MAX_WIDE_NETWORKS: usize = 8_192;
+/// How many pairs of a network and an account, with about 70 bytes each.
 const MAX_PAIRS: usize = 65_536;
-/// How many accounts.
+/// How many pairs of a /56 and an account, and of a /48 and an account.
+const MAX_WIDE_PAIRS: usize = 16_384;
+/// How many accounts, with about 60 bytes each.
 const MAX_ACCOUNTS: usize = 32_768;
+/// How many pairs of a network and an account are remembered because somebody logged in, with about 70 bytes each.
+const MAX_KNOWN: usize = 65_536;
+
+/// How many attempts to log in to one account may be under way at once, from networks that never logged in to it.
+const MAX_UNDER_WAY: usize = 16;
+/// So long an attempt counts as under way: whoever asks for a challenge and says no more does not keep the owner out.
+const UNDER_WAY: Duration = Duration::from_secs(10);
 
 /// 128 bits of the hash of a name: names are as long as the peer likes, and what is unknown counts like what exists.
 type AccountKey = [u8; 16];
 
+/// A network and an account.
+type Pair = (Network, AccountKey);
+
+impl Wider for Pair {
+    fn wider(self) -> impl Iterator<Item = (Pair, usize)> {
+        self.0.levels().map(move |(level, size)| ((level, self.1), size))
+    }
+}
+
 /// Failed logins by network, by network and account, and by account.
 ///
 /// The first two refuse. An account as such is never refused, or anybody could lock out its owner: there an attempt is only
-/// delayed, by no more than [`Settings::longest_delay`].
+/// delayed, by no more than [`Settings::longest_delay`], and waits while many others are under way. Neither is done to networks from
+/// which somebody has logged in to the account before.
+///
+/// The first does not count attempts that come from this machine: they are those of a proxy or a tunnel, and thus of everybody.
 #[derive(Debug)]
 pub struct Logins {
-    networks: Buckets<Network>,
-    pairs: Buckets<(Network, AccountKey)>,
+    networks: Levels<Network>,
+    pairs: Levels<Pair>,
     accounts: Buckets<AccountKey>,
+    known: Buckets<Pair>,
+    last: u64,
+    /// Attempts by account, the oldest first: no account without one, no more than [`MAX_UNDER_WAY`] of each.
+    under_way: BTreeMap<AccountKey, VecDeque<(u64, Duration)>>,
     settings: Settings,
 }
 
-/// Whether a password may be tried. To be given back to [`Logins::succeeded`] if it was right.
+/// Whether a password may be tried. To be given back to [`Logins::succeeded`] or [`Logins::failed`].
 #[derive(Debug)]
 #[must_use]
 pub enum Attempt {
     /// After this time; it counts as failed until it is said to have succeeded.
     After(Duration, Pending),
+    /// Not before others at the same account have come to an end.
+    Busy,
     /// Not before this time. The peer should hear that the failure is temporary, whatever its password.
     Refused(Duration),
 }
@@ -43,15 +75,22 @@ pub enum Attempt {
 pub struct Pending {
     network: Network,
     account: AccountKey,
+    /// it counts against its network
+    counts: bool,
+    /// its number among those under way, if it is counted there
+    number: Option<u64>,
 }
 
 impl Logins {
     /// Nobody has failed.
     pub fn new(settings: Settings) -> Logins {
         Logins {
-            networks: Buckets::new(MAX_NETWORKS),
-            pairs: Buckets::new(MAX_PAIRS),
+            networks: Levels::new(MAX_NETWORKS, MAX_WIDE_NETWORKS),
+            pairs: Levels::new(MAX_PAIRS, MAX_WIDE_PAIRS),
             accounts: Buckets::new(MAX_ACCOUNTS),
+            known: Buckets::new(MAX_KNOWN),
+            last: 0,
+            under_way: BTreeMap::new(),
             settings,
         }
     }
@@ -64,61 +103,108 @@ impl Logins {
     /// Asks before a password is looked at. `account` is the bare address after enforcement, so that all spellings of a name
     /// are one; whether there is such an account must not matter.
     pub fn attempt(&mut self, now: Duration, address: IpAddr, account: &str) -> Attempt {
-        let pending = Pending { network: Network::from(address), account: key(account) };
-        let pair = (pending.network, pending.account);
+        let pair = (Network::from(address), key(account));
+        let counts = !is_of_everybody(address);
         let Settings { failed_logins, failed_logins_to_account, failed_logins_anywhere, longest_delay, .. } =
             self.settings;
-        // First look at both, then take from both: what is refused must cost nothing.
-        let wait = self.wait(now, pair);
+        // First look at all, then take from all: what is refused must cost nothing.
+        let wait = self.wait(now, address, pair);
         if wait > Duration::ZERO {
             return Attempt::Refused(wait);
         }
-        if let Some(rate) = failed_logins {
-            let _ = self.networks.touch(pending.network).take(now, rate);
+        let known = self.known.contains(pair);
+        if !known && self.is_busy(now, pair.1) {
+            return Attempt::Busy;
+        }
+        if let Some(rate) = failed_logins.filter(|_| counts) {
+            self.networks.take(now, pair.0, rate);
         }
         if let Some(rate) = failed_logins_to_account {
-            let _ = self.pairs.touch(pair).take(now, rate);
+            self.pairs.take(now, pair, rate);
         }
         let delay = failed_logins_anywhere
-            .map(|rate| self.accounts.touch(pending.account).borrow(now, rate, longest_delay))
+            .map(|rate| self.accounts.touch(pair.1).borrow(now, rate, longest_delay))
             .unwrap_or_default();
-        Attempt::After(delay, pending)
+        self.last += 1;
+        let number = (!known).then_some(self.last);
+        if let Some(number) = number {
+            self.under_way.entry(pair.1).or_default().push_back((number, now));
+        }
+        let delay = if known { Duration::ZERO } else { delay };
+        Attempt::After(delay, Pending { network: pair.0, account: pair.1, counts, number })
+    }
+
+    /// Whether as many attempts at the account are under way as may be.
+    fn is_busy(&mut self, now: Duration, account: AccountKey) -> bool {
+        let Some(attempts) = self.under_way.get_mut(&account) else { return false };
+        while attempts.front().is_some_and(|(_, since)| now.saturating_sub(*since) >= UNDER_WAY) {
+            attempts.pop_front();
+        }
+        attempts.len() >= MAX_UNDER_WAY
     }
 
     /// Whether it is by this account that an attempt of this network would be refused now.
     pub fn refuses_account(&self, now: Duration, address: IpAddr, account: &str) -> bool {
         let pair = (Network::from(address), key(account));
-        self.settings.failed_logins_to_account.is_some_and(|rate| !self.pairs.peek(pair).wait(now, rate).is_zero())
+        self.settings.failed_logins_to_account.is_some_and(|rate| !self.pairs.wait(now, pair, rate).is_zero())
+    }
+
+    /// The networks by which an attempt of this address would be refused now: its own, and those around it.
+    pub fn refusing(&self, now: Duration, address: IpAddr) -> impl Iterator<Item = Network> {
+        let rate = self.settings.failed_logins.filter(|_| !is_of_everybody(address));
+        let waits = rate.map(|rate| self.networks.waits(now, address.into(), rate));
+        waits.into_iter().flatten().filter(|(_, wait)| !wait.is_zero()).map(|(network, _)| network)
     }
 
     /// Whether an attempt would be refused now. Costs nothing: for whoever has to wait before he may try.
     pub fn refuses(&self, now: Duration, address: IpAddr, account: &str) -> bool {
-        self.wait(now, (Network::from(address), key(account))) > Duration::ZERO
+        self.wait(now, address, (Network::from(address), key(account))) > Duration::ZERO
     }
 
-    fn wait(&self, now: Duration, pair: (Network, AccountKey)) -> Duration {
+    fn wait(&self, now: Duration, address: IpAddr, pair: Pair) -> Duration {
+        let of_network = self.settings.failed_logins.filter(|_| !is_of_everybody(address));
         let waits = [
-            self.settings.failed_logins.map(|rate| self.networks.peek(pair.0).wait(now, rate)),
-            self.settings.failed_logins_to_account.map(|rate| self.pairs.peek(pair).wait(now, rate)),
+            of_network.map(|rate| self.networks.wait(now, pair.0, rate)),
+            self.settings.failed_logins_to_account.map(|rate| self.pairs.wait(now, pair, rate)),
         ];
         waits.into_iter().flatten().max().unwrap_or_default()
     }
 
     /// The password was right: the attempt does not count, and what the network failed at this account before is forgiven.
     pub fn succeeded(&mut self, attempt: Pending) {
-        if let Some(rate) = self.settings.failed_logins {
-            self.networks.touch(attempt.network).put_back(rate);
+        let pair = (attempt.network, attempt.account);
+        if let Some(rate) = self.settings.failed_logins.filter(|_| attempt.counts) {
+            self.networks.put_back(attempt.network, rate);
         }
         if let Some(rate) = self.settings.failed_logins_anywhere {
             self.accounts.touch(attempt.account).put_back(rate);
         }
-        self.pairs.forget((attempt.network, attempt.account));
+        if let Some(rate) = self.settings.failed_logins_to_account {
+            self.pairs.forget(pair, rate);
+        }
+        self.known.touch(pair);
+        self.failed(attempt);
     }
 
-    /// Entries held in memory: at most `MAX_NETWORKS`, `MAX_PAIRS` and `MAX_ACCOUNTS`.
-    pub fn entries(&self) -> usize {
-        self.networks.len() + self.pairs.len() + self.accounts.len()
+    /// The attempt is over, and counts.
+    pub fn failed(&mut self, attempt: Pending) {
+        let Some(attempts) = self.under_way.get_mut(&attempt.account) else { return };
+        attempts.retain(|(number, _)| Some(*number) != attempt.number);
+        if attempts.is_empty() {
+            self.under_way.remove(&attempt.account);
+        }
     }
+
+    /// Entries held in memory: at most `MAX_NETWORKS`, `MAX_PAIRS`, twice `MAX_WIDE_NETWORKS` and `MAX_WIDE_PAIRS`, `MAX_ACCOUNTS`,
+    /// `MAX_KNOWN`, and one for each attempt under way.
+    pub fn entries(&self) -> usize {
+        self.networks.len() + self.pairs.len() + self.accounts.len() + self.known.len() + self.under_way.len()
+    }
+}
+
+/// An address of this machine stands for whomever a proxy or a tunnel lets through.
+fn is_of_everybody(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
 }
 
 fn key(account: &str) -> AccountKey {

@@ -27,6 +27,8 @@ fn small() -> Settings {
         half_open: 5,
         half_open_per_network: 3,
         grace: Duration::ZERO,
+        unequal_grace: Duration::ZERO,
+        waiting: 3,
         failed_logins: rate(6, 6),
         failed_logins_to_account: rate(2, 2),
         failed_logins_anywhere: rate(10, 60),
@@ -161,13 +163,13 @@ fn a_network_that_opens_connections_too_fast_is_refused_alone_and_for_a_while() 
 }
 
 #[test]
-fn a_million_addresses_do_not_grow_the_memory() {
+fn no_number_of_addresses_grows_the_memory() {
     let settings = Settings { new_connections: rate(3, 6), grace: Duration::ZERO, ..Settings::default() };
     let mut limits = Limits::new(settings);
-    let most = limits.arrivals.bound() + 3 * settings.half_open;
+    let most = MAX_NETWORKS + 2 * MAX_WIDE_NETWORKS + 7 * settings.half_open;
     let mut held = Vec::new();
-    for n in 0..1_000_000 {
-        let address = if n % 2 == 0 { v4(n) } else { v6(u64::from(n), 1) };
+    for n in 0..200_000 {
+        let address = if n % 2 == 0 { v4(n) } else { v6(u64::from(n) << 16, 1) };
         let (ticket, _) = accept(&mut limits, address);
         held.push(ticket);
         if held.len() > 10_000 {
@@ -216,8 +218,12 @@ fn a_bucket_that_goes_on_being_used_is_not_forgotten() {
 
 fn fail(logins: &mut Logins, now: Duration, address: IpAddr, account: &str) -> Result<Duration, Duration> {
     match logins.attempt(now, address, account) {
-        Attempt::After(delay, _) => Ok(delay),
+        Attempt::After(delay, pending) => {
+            logins.failed(pending);
+            Ok(delay)
+        }
         Attempt::Refused(wait) => Err(wait),
+        Attempt::Busy => panic!("nobody else tries"),
     }
 }
 
@@ -268,7 +274,7 @@ fn a_right_password_does_not_count() {
                 assert_eq!(delay, Duration::ZERO);
                 logins.succeeded(pending);
             }
-            Attempt::Refused(_) => panic!("refused"),
+            other => panic!("not admitted: {other:?}"),
         }
     }
 }
@@ -291,7 +297,7 @@ fn an_account_of_ones_own_does_not_buy_guesses_at_others() {
 #[test]
 fn a_guard_counts_until_it_is_dropped() {
     let gate = Gate::new(small());
-    let mut entered = gate.admit(START, v4(1)).expect("room").expect("now");
+    let Ok(Admitted::In(mut entered)) = gate.admit(START, v4(1)) else { panic!("there is room") };
     assert_eq!(gate.connections(), (1, 1));
     assert!(entered.guard.logged_in());
     assert_eq!(gate.connections(), (1, 0));
@@ -353,10 +359,16 @@ proptest! {
                 match logins.attempt(now, v4(1), "romeo@example.org") {
                     Attempt::After(_, attempt) => pending.push(attempt),
                     Attempt::Refused(wait) => prop_assert!(wait > Duration::ZERO),
+                    Attempt::Busy => prop_assert!(pending.len() >= 16),
                 }
             }
             if let Some(attempt) = pending.pop() {
-                if succeed { logins.succeeded(attempt) } else { failed += 1 }
+                if succeed {
+                    logins.succeeded(attempt);
+                } else {
+                    logins.failed(attempt);
+                    failed += 1;
+                }
             }
             let most = 6.0 + (now - START).as_secs_f64() / 10.0;
             prop_assert!(f64::from(failed) <= most + 1e-6, "{} failed, {} allowed", failed, most);
@@ -406,7 +418,7 @@ proptest! {
                         prop_assert!(!victim.1 && dropped.insert(id));
                         held.push((ticket, false));
                     }
-                    Admission::Later => unreachable!("nobody has time here"),
+                    Admission::Later | Admission::Waits(..) => unreachable!("nobody has time here"),
                     Admission::Refused(_) => {}
                 },
                 (2, Some(i)) => {
@@ -503,22 +515,286 @@ fn many_who_try_at_once_behind_one_address_wait_for_each_other_and_only_failures
 
 #[test]
 fn who_has_just_come_is_not_dropped_for_the_next_and_that_one_waits() {
-    let mut limits = Limits::new(Settings { grace: Duration::from_secs(2), ..small() });
+    let grace = Duration::from_secs(2);
+    let mut limits = Limits::new(Settings { grace, unequal_grace: grace, ..small() });
     let later = |millis| START + Duration::from_millis(millis);
     let tickets: Vec<_> = (0..5).map(|n| accept(&mut limits, v4(n)).0).collect();
-    assert!(matches!(limits.admit(later(1999), v4(9)), Admission::Later));
-    assert_eq!(limits.connections(), 5);
-    let Admission::AcceptedDropping(newest, dropped) = limits.admit(later(2000), v4(9)) else { panic!("it waits") };
-    assert_eq!(dropped, tickets[0].id());
+    let Admission::Waits(waits, None) = limits.admit(later(1000), v4(9)) else { panic!("it does not wait") };
+    assert!(limits.let_in(later(1999)).is_none());
+    assert_eq!((limits.connections(), limits.waiting()), (5, 1));
+    let Some((next, newest, Some(dropped))) = limits.let_in(later(2000)) else { panic!("it still waits") };
+    assert_eq!((next, dropped), (waits, tickets[0].id()));
     // The next victim is the next oldest, and as old; one that waited for the server has its time again.
     let mut waited = tickets;
     for ticket in &mut waited[1..] {
         assert!(limits.waits(ticket));
         limits.goes_on(later(2000), ticket);
     }
-    assert!(matches!(limits.admit(later(3999), v4(10)), Admission::Later));
-    // A network that has too many drops its own at once, whoever else waits.
-    let own: Vec<_> = (0..3).map(|_| limits.admit(later(4000), v4(9))).collect();
-    assert!(own.iter().all(|admission| !matches!(admission, Admission::Refused(_))));
+    assert!(matches!(limits.admit(later(3999), v4(10)), Admission::Waits(_, None)));
+    assert!(limits.let_in(later(3999)).is_none());
     drop(newest);
+}
+
+/// Of the networks of a /48 the n-th, each from another /56 as long as there are any.
+fn spread(n: u64) -> u64 {
+    n << 8 & 0xff00 | n >> 8
+}
+
+#[test]
+fn a_56_counts_for_four_networks_and_a_48_for_sixteen() {
+    let settings = Settings { connections: 10_000, half_open: 10_000, half_open_per_network: 3, ..small() };
+    // A customer with a /48 who comes from each of its 65,536 networks once.
+    let mut limits = Limits::new(settings);
+    let tickets: Vec<_> = (0..1_000).map(|n| accept(&mut limits, v6(0x2001_0db8_0001_0000 | n, 1))).collect();
+    assert_eq!(limits.half_open(), 3 * 16, "three for each of sixteen");
+    assert_eq!(tickets.iter().filter(|(_, dropped)| dropped.is_some()).count(), 1_000 - 3 * 16);
+    // One with a /56.
+    let before = limits.half_open();
+    let more: Vec<_> = (0..100).map(|n| accept(&mut limits, v6(0x2001_0db8_0002_0000 | n, 1))).collect();
+    assert_eq!(limits.half_open() - before, 3 * 4);
+    // Its neighbour is not affected, and none is refused who has just come.
+    let (mut neighbour, dropped) = accept(&mut limits, v6(0x2001_0db8_0003_0000, 1));
+    assert!(dropped.is_none() && limits.logged_in(&mut neighbour));
+    tickets.into_iter().chain(more).for_each(|(ticket, _)| limits.closed(ticket));
+    limits.closed(neighbour);
+    assert_eq!((limits.connections(), limits.half_open(), limits.entries()), (0, 0, 0));
+}
+
+#[test]
+fn wide_networks_have_bounds_for_connections_and_for_new_ones_too() {
+    let settings = Settings { connections: 10_000, half_open: 10_000, half_open_per_network: 10_000, ..small() };
+    let mut limits = Limits::new(settings);
+    let subnet = |n: u64| v6(0x2001_0db8_0001_0000 | n, 1);
+    // Four for each network, logged in, from sixteen /56s.
+    let tickets: Vec<_> = (0..64).map(|n| enter(&mut limits, subnet(n << 8 & 0xf00 | n))).collect();
+    assert_eq!(refused(limits.admit(START, subnet(0xffff))), Refusal::NetworkFull);
+    tickets.into_iter().for_each(|ticket| limits.closed(ticket));
+
+    let mut limits =
+        Limits::new(Settings { new_connections: rate(5, 60), connections_per_network: 10_000, ..settings });
+    let came = (0..1_000).filter(|n| !matches!(limits.admit(START, subnet(spread(*n))), Admission::Refused(_))).count();
+    assert_eq!(came, 5 * 16);
+    let second = START + Duration::from_secs(1);
+    let came =
+        (0..1_000).filter(|n| !matches!(limits.admit(second, subnet(spread(*n))), Admission::Refused(_))).count();
+    assert_eq!(came, 16, "sixteen times one a second");
+    assert!(matches!(limits.admit(START, v6(7, 1)), Admission::Accepted(_)));
+}
+
+#[test]
+fn guessing_from_all_networks_of_a_48_is_refused_to_it_alone() {
+    let subnet = |n: u64| v6(0x2001_0db8_0001_0000 | n, 1);
+    let mut logins = Logins::new(small());
+    let guessed = |logins: &mut Logins, account: &dyn Fn(u64) -> String| {
+        (0..2_000).filter(|n| fail(logins, START, subnet(spread(*n)), &account(*n)).is_ok()).count()
+    };
+    // Two at one account, six at all, for each network; sixteen times as many for the whole.
+    assert_eq!(guessed(&mut logins, &|_| "romeo@example.org".into()), 2 * 16);
+    assert_eq!(guessed(&mut logins, &|n| format!("{n}@example.org")), (6 - 2) * 16);
+    let mut logins = Logins::new(small());
+    let own = (0..2_000).filter(|n| fail(&mut logins, START, subnet(*n & 0xff), "romeo@example.org").is_ok()).count();
+    assert_eq!(own, 2 * 4, "those of one /56");
+    assert!(fail(&mut logins, START, v6(0x2001_0db8_0002_0000, 1), "romeo@example.org").is_ok());
+}
+
+#[test]
+fn a_right_password_is_given_back_to_wide_networks_too() {
+    let mut logins = Logins::new(small());
+    for n in 0..1_000 {
+        let Attempt::After(_, pending) = logins.attempt(START, v6(0x2001_0db8_0001_0000 | n, 1), "romeo@example.org")
+        else {
+            panic!("{n} is refused");
+        };
+        logins.succeeded(pending);
+    }
+}
+
+#[test]
+fn no_flood_makes_more_be_remembered_than_the_bounds() {
+    let mut limits = Limits::new(Settings { new_connections: rate(5, 60), ..Settings::default() });
+    let mut logins = Logins::new(Settings::default());
+    let (mut lines, mut most) = (Lines::default(), (0, 0));
+    for n in 0..100_000u64 {
+        let address = v6(n << 16 | n, 1);
+        match limits.admit(START, address) {
+            Admission::Accepted(mut ticket) | Admission::AcceptedDropping(mut ticket, _) => {
+                let _ = limits.logged_in(&mut ticket);
+                limits.closed(ticket);
+            }
+            other => panic!("{n}: {other:?}"),
+        }
+        if let Attempt::After(_, pending) = logins.attempt(START, address, &format!("{n}@x")) {
+            logins.succeeded(pending);
+        }
+        let _ = fail(&mut logins, START, address, &format!("{n}@x"));
+        let _ = lines.line(START, address);
+        most = (most.0.max(limits.entries()), most.1.max(logins.entries()));
+    }
+    assert!(most.0 <= 32_768 + 2 * 8_192, "{most:?}");
+    assert!(most.1 <= 32_768 + 65_536 + 2 * (8_192 + 16_384) + 32_768 + 65_536, "{most:?}");
+    assert!(most.0 > 32_768 && most.1 > 150_000, "the bounds are reached: {most:?}");
+    let left_out = lines.left_out();
+    assert_eq!(left_out.networks.len(), 256);
+    assert_eq!(left_out.networks.values().sum::<u64>() + left_out.others, 100_000 - 1_000, "of lines in all");
+}
+
+#[test]
+fn a_flood_of_many_networks_does_not_keep_others_waiting() {
+    // 80 networks open ten connections each second and say nothing, as many as the defaults let them.
+    let mut limits =
+        Limits::new(Settings { new_connections: rate(600, 600), half_open_per_network: 600, ..Settings::default() });
+    let (mut inside, mut others, mut longest) = (BTreeMap::new(), BTreeMap::new(), Duration::ZERO);
+    let mut came = 0;
+    for tick in 0..4_000u64 {
+        let now = START + Duration::from_millis(5 * tick);
+        let arrive = |limits: &mut Limits, address: IpAddr| match limits.admit(now, address) {
+            Admission::Accepted(ticket) => Some(Ok(ticket)),
+            Admission::AcceptedDropping(ticket, _) => Some(Ok(ticket)),
+            Admission::Waits(id, _) => Some(Err(id)),
+            Admission::Later => panic!("the listener has to wait"),
+            Admission::Refused(_) => None,
+        };
+        // Four of the flood in each tick: 800 in a second.
+        for n in 0..4 {
+            let network = u32::try_from((4 * tick + n) % 80).expect("small");
+            if let Some(Ok(ticket)) = arrive(&mut limits, v4(network)) {
+                inside.insert(ticket.id(), ticket);
+            }
+        }
+        // Ten others in a second, each once.
+        if tick % 20 == 0 {
+            match arrive(&mut limits, v4(1_000 + u32::try_from(tick).expect("small"))) {
+                Some(Err(id)) => drop(others.insert(id, now)),
+                Some(Ok(mut ticket)) => {
+                    came += 1;
+                    assert!(limits.logged_in(&mut ticket));
+                    limits.closed(ticket);
+                }
+                None => panic!("refused"),
+            }
+        }
+        while let Some((id, mut ticket, dropped)) = limits.let_in(now) {
+            if let Some(dropped) = dropped.and_then(|id| inside.remove(&id)) {
+                limits.closed(dropped);
+            }
+            if let Some(since) = others.remove(&id) {
+                longest = longest.max(now - since);
+                came += 1;
+                assert!(limits.logged_in(&mut ticket));
+                limits.closed(ticket);
+            } else {
+                inside.insert(ticket.id(), ticket);
+            }
+        }
+        assert!(limits.tired(now).iter().all(|id| !others.contains_key(id)));
+        assert!(limits.half_open() <= 1_000 && limits.waiting() <= 1_024);
+    }
+    assert_eq!((came, others.len()), (200, 0));
+    assert!(longest <= Duration::from_millis(100), "{longest:?}");
+}
+
+#[test]
+fn those_of_known_networks_go_first_and_take_the_places_of_strangers() {
+    let grace = Duration::from_secs(2);
+    let mut limits = Limits::new(Settings { grace, unequal_grace: grace, ..small() });
+    let known = enter(&mut limits, v4(77));
+    limits.closed(known);
+    let _full: Vec<_> = (0..5).map(|n| accept(&mut limits, v4(n)).0).collect();
+    let waits = |limits: &mut Limits, n| match limits.admit(START, v4(n)) {
+        Admission::Waits(id, gone) => (id, gone),
+        other => panic!("{n} does not wait: {other:?}"),
+    };
+    let strangers: Vec<_> = (10..13).map(|n| waits(&mut limits, n)).collect();
+    // The room is full: for one more stranger the listener waits, one of a network that is there already is refused.
+    assert!(matches!(limits.admit(START, v4(13)), Admission::Later));
+    assert_eq!(refused(limits.admit(START, v4(12))), Refusal::Crowded);
+    let (welcome, gone) = waits(&mut limits, 77);
+    assert_eq!(gone, Some(strangers[2].0), "the newest of the strangers");
+    let order: Vec<_> = std::iter::from_fn(|| limits.let_in(START + grace)).map(|(id, ..)| id).collect();
+    assert_eq!(order, [welcome, strangers[0].0, strangers[1].0]);
+}
+
+#[test]
+fn the_network_with_most_in_the_room_gives_up_a_place() {
+    let grace = Duration::from_secs(2);
+    let mut limits = Limits::new(Settings { grace, unequal_grace: grace, ..small() });
+    let _full: Vec<_> = (0..5).map(|n| accept(&mut limits, v4(n)).0).collect();
+    let flood: Vec<_> = (0..3).map(|_| limits.admit(START, v4(9))).collect();
+    let Some(Admission::Waits(newest, None)) = flood.last() else { panic!("{flood:?}") };
+    let Admission::Waits(_, Some(gone)) = limits.admit(START, v4(10)) else { panic!("it is kept out") };
+    assert_eq!(gone, *newest);
+    // Who waits for too long is closed, and the room is free again.
+    assert!(limits.tired(START + LONGEST - Duration::from_millis(1)).is_empty());
+    assert_eq!((limits.tired(START + LONGEST).len(), limits.waiting()), (3, 0));
+}
+
+#[test]
+fn at_one_account_so_many_try_at_once_and_those_who_were_there_before_try_all_the_same() {
+    let mut logins = Logins::new(Settings { failed_logins_anywhere: None, ..small() });
+    let after = |attempt| match attempt {
+        Attempt::After(delay, pending) => (delay, pending),
+        other => panic!("not admitted: {other:?}"),
+    };
+    let owner = after(logins.attempt(START, v4(1), "romeo@example.org")).1;
+    logins.succeeded(owner);
+    let mut trying: Vec<_> = (100..116).map(|n| after(logins.attempt(START, v4(n), "romeo@example.org")).1).collect();
+    assert!(matches!(logins.attempt(START, v4(200), "romeo@example.org"), Attempt::Busy));
+    assert!(matches!(logins.attempt(START, v4(200), "juliet@example.org"), Attempt::After(..)));
+    let owner = after(logins.attempt(START, v4(1), "romeo@example.org")).1;
+    logins.failed(owner);
+    logins.failed(trying.remove(0));
+    let late = after(logins.attempt(START, v4(200), "romeo@example.org")).1;
+    assert!(matches!(logins.attempt(START, v4(201), "romeo@example.org"), Attempt::Busy));
+    // Who asks and then says nothing does not keep others out for long.
+    let later = START + Duration::from_secs(10);
+    assert!(matches!(logins.attempt(later, v4(201), "romeo@example.org"), Attempt::After(..)));
+    trying.into_iter().chain([late]).for_each(|pending| logins.failed(pending));
+}
+
+#[test]
+fn the_owner_is_not_delayed_where_he_has_logged_in_before() {
+    let mut logins = Logins::new(small());
+    let Attempt::After(_, pending) = logins.attempt(START, v4(1_000_000), "romeo@example.org") else {
+        panic!("refused")
+    };
+    logins.succeeded(pending);
+    (0..1_000).for_each(|n| drop(fail(&mut logins, START, v4(n), "romeo@example.org")));
+    assert_eq!(fail(&mut logins, START, v4(1_000), "romeo@example.org"), Ok(Duration::from_secs(5)));
+    assert_eq!(fail(&mut logins, START, v4(1_000_000), "romeo@example.org"), Ok(Duration::ZERO));
+}
+
+#[test]
+fn behind_a_proxy_that_names_nobody_failures_at_some_accounts_refuse_no_others() {
+    for address in
+        [IpAddr::from([127, 0, 0, 1]), Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.to_ipv6_mapped().into()]
+    {
+        let mut logins = Logins::new(small());
+        for n in 0..1_000 {
+            assert!(fail(&mut logins, START, address, &format!("{n}@example.org")).is_ok());
+        }
+        assert!(!logins.refuses(START, address, "romeo@example.org"));
+        assert!(fail(&mut logins, START, address, "romeo@example.org").is_ok());
+        assert!(fail(&mut logins, START, address, "romeo@example.org").is_ok());
+        assert!(fail(&mut logins, START, address, "romeo@example.org").is_err(), "too many at one account");
+    }
+}
+
+#[test]
+fn a_network_has_so_many_lines_in_the_log_and_the_others_are_counted() {
+    let mut lines = Lines::default();
+    assert!((0..10).all(|_| lines.line(START, v6(7, 1)) == Line::Write));
+    assert_eq!(lines.line(START, v6(7, 2)), Line::Count(true));
+    assert_eq!(lines.line(START, v6(7, 3)), Line::Count(false));
+    assert_eq!(lines.line(START, v4(1)), Line::Write);
+    assert_eq!(lines.left_out(), LeftOut { networks: [(v6(7, 1).into(), 2)].into(), others: 0 });
+    assert_eq!(lines.left_out(), LeftOut::default());
+    assert_eq!(lines.line(START + Duration::from_secs(6), v6(7, 1)), Line::Write, "ten a minute");
+    assert_eq!(lines.line(START + Duration::from_secs(6), v6(7, 1)), Line::Count(true));
+}
+
+#[test]
+fn a_network_is_written_as_operators_write_it() {
+    let levels: Vec<_> = Network::from(v6(0x2001_0db8_0001_0203, 9)).levels().map(|(n, _)| n.to_string()).collect();
+    assert_eq!(levels, ["2001:db8:1:203::/64", "2001:db8:1:200::/56", "2001:db8:1::/48"]);
+    assert_eq!(Network::from(IpAddr::from([192, 0, 2, 1])).to_string(), "192.0.2.1");
 }

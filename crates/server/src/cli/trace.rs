@@ -1,5 +1,7 @@
 //! `vorpal trace`: one account's stanzas on their way, decision by decision.
 
+use std::fmt::Write as _;
+
 use anyhow::Result;
 use serde_json::Value;
 use vorpal_config::Config;
@@ -13,14 +15,31 @@ pub(super) async fn run(config: &Config, jid: &str, json: bool) -> Result<()> {
         use std::io::Write;
         let mut out = std::io::stdout().lock();
         if json {
-            writeln!(out, "{line}")?;
+            writeln!(out, "{}", printable(line))?;
         } else {
-            writeln!(out, "{}", told(&serde_json::from_str(line)?))?;
+            writeln!(out, "{}", printable(&told(&serde_json::from_str(line)?)))?;
         }
         out.flush()?;
         Ok(())
     })
     .await
+}
+
+/// What does not print, such as the control characters of a terminal, as JSON escapes it: an id is whatever a client wrote.
+fn printable(line: &str) -> String {
+    let mut text = String::with_capacity(line.len());
+    for c in line.chars() {
+        // All of ASCII that does not print is escaped in JSON already, but for DEL.
+        if c.is_ascii_graphic() || c == ' ' || !c.is_control() && c.escape_debug().len() == 1 {
+            text.push(c);
+        } else {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                let _ = write!(text, "\\u{unit:04x}");
+            }
+        }
+    }
+    text
 }
 
 /// A step in one line: the time, what, the stanza, then what was decided and where.
@@ -31,7 +50,7 @@ fn told(step: &Value) -> String {
     let mut words = vec![format!("{time:12}"), format!("{:9}", text("step").unwrap_or("?"))];
     if let Some(kind) = text("kind") {
         let type_ = text("type").map(|type_| format!(" {type_}")).unwrap_or_default();
-        let id = text("id").map(|id| format!(" {id:?}")).unwrap_or_default();
+        let id = text("id").map(|_| format!(" {}", step["id"])).unwrap_or_default();
         words.push(format!("{kind}{type_}{id}"));
     }
     for (name, word) in [
@@ -62,6 +81,23 @@ fn told(step: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_reaches_the_terminal_that_does_not_print() {
+        let id = "a\u{9b}31m\u{7f}\u{202e}\u{200b}\u{1b}[2J\n\u{e0001}\u{feff} \u{e9}\u{4e2d}\u{1f600}";
+        let line = serde_json::json!({ "step": "home", "kind": "message", "id": id }).to_string();
+        let shown = printable(&line);
+        assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), serde_json::from_str::<Value>(&line).unwrap());
+        let text = printable(&told(&serde_json::from_str(&line).unwrap()));
+        for shown in [shown, text] {
+            let raw = |c: &char| c.is_control() || "\u{202e}\u{200b}\u{e0001}\u{feff}".contains(*c);
+            assert_eq!(shown.chars().find(raw), None, "{shown:?}");
+            assert!(
+                shown.contains("a\\u009b31m\\u007f\\u202e\\u200b") && shown.contains("\u{e9}\u{4e2d}\u{1f600}"),
+                "{shown}"
+            );
+        }
+    }
 
     #[test]
     fn a_step_is_a_line() {

@@ -1,0 +1,77 @@
+//! Accepting connections, whatever goes wrong: an accept that fails ends no listener, keeps no processor busy, and fills no log.
+
+use std::io::{Error, ErrorKind};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+/// How long a listener pauses after a failed accept: somebody has to close a descriptor first.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The shortest time between two log lines of one listener about failed accepts.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// What a listener does about accepts that fail.
+#[derive(Debug)]
+pub struct Setbacks {
+    what: &'static str,
+    logged: Option<Instant>,
+    /// failures since the last log line
+    more: u64,
+}
+
+impl Setbacks {
+    /// Nothing has failed. `what` says in the log what cannot be accepted: "a connection".
+    pub fn new(what: &'static str) -> Setbacks {
+        Setbacks { what, logged: None, more: 0 }
+    }
+
+    /// Logs the error unless that was done less than a minute ago, and pauses. A connection that its peer gave up before it was
+    /// accepted is no failure. Cancel-safe.
+    pub async fn pass(&mut self, error: &Error) {
+        if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted) {
+            return;
+        }
+        if let Some(failures) = self.due(Instant::now()) {
+            tracing::warn!(%error, failures, "{} cannot be accepted", self.what);
+        }
+        sleep(PAUSE).await;
+    }
+
+    /// Counts a failure. The number of failures to log, if a line is due.
+    fn due(&mut self, now: Instant) -> Option<u64> {
+        self.more += 1;
+        if self.logged.is_some_and(|logged| now.saturating_duration_since(logged) < QUIET) {
+            return None;
+        }
+        self.logged = Some(now);
+        Some(std::mem::take(&mut self.more))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_are_logged_once_a_minute_with_their_number() {
+        let mut setbacks = Setbacks::new("a connection");
+        assert_eq!(setbacks.due(Instant::now()), Some(1));
+        for _ in 0..100 {
+            assert_eq!(setbacks.due(Instant::now()), None);
+        }
+        tokio::time::advance(QUIET).await;
+        assert_eq!(setbacks.due(Instant::now()), Some(101));
+        assert_eq!(setbacks.due(Instant::now()), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listener_pauses_for_want_of_descriptors_and_not_for_a_peer_that_gave_up() {
+        let mut setbacks = Setbacks::new("a connection");
+        let began = Instant::now();
+        setbacks.pass(&ErrorKind::ConnectionAborted.into()).await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        setbacks.pass(&Error::other("out of descriptors")).await;
+        assert!(began.elapsed() >= PAUSE);
+    }
+}

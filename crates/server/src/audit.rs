@@ -1,0 +1,61 @@
+//! The trail that operators leave in the log: a line for each order that changes something or looks at what one account does, with who
+//! gave it. The words and the fields of these lines are part of the interface (docs/handbook/monitoring.md).
+
+use tokio::net::UnixStream;
+
+use crate::control::{Answer, Order};
+
+/// Who gives an order, as the system says.
+pub(crate) struct Caller {
+    uid: Option<u32>,
+    pid: Option<i32>,
+}
+
+/// What an order is about.
+pub(crate) struct Subject {
+    order: &'static str,
+    on: String,
+}
+
+impl Caller {
+    /// At the other end of the socket.
+    pub fn of(stream: &UnixStream) -> Caller {
+        let peer = stream.peer_cred().ok();
+        Caller { uid: peer.map(|peer| peer.uid()), pid: peer.and_then(|peer| peer.pid()) }
+    }
+
+    /// Logs that the order was given, and what came of it; nothing for one that changes nothing.
+    pub fn gave(&self, subject: Option<Subject>, answer: Option<&Answer>) {
+        let Some(Subject { order, on }) = subject else { return };
+        let (uid, pid) = (self.uid, self.pid);
+        let error = match answer {
+            Some(Answer::Error(error)) => Some(error.as_str()),
+            _ => None,
+        };
+        let outcome = match answer {
+            Some(Answer::Error(_)) => "refused",
+            Some(_) => "done",
+            None => "begun",
+        };
+        tracing::info!(order, on, uid, pid, outcome, error, "order");
+    }
+}
+
+impl Subject {
+    /// None of an order that only looks at the server as a whole.
+    pub fn of(order: &Order) -> Option<Subject> {
+        let (order, on) = match order {
+            Order::UserAdd { jid, .. } => ("user add", jid.clone()),
+            Order::UserImport { users } => ("user import", format!("{} accounts", users.len())),
+            Order::UserPasswd { jid, .. } => ("user passwd", jid.clone()),
+            Order::UserRm { jid, .. } => ("user rm", jid.clone()),
+            Order::UserDisable { jid, disabled: true, .. } => ("user disable", jid.clone()),
+            Order::UserDisable { jid, .. } => ("user enable", jid.clone()),
+            Order::SessionKick { jid, .. } => ("session kick", jid.clone()),
+            Order::Reload => ("config apply", String::new()),
+            Order::Trace { jid } => ("trace", jid.clone()),
+            Order::UserList { .. } | Order::Status | Order::Top | Order::SessionList => return None,
+        };
+        Some(Subject { order, on })
+    }
+}
