@@ -1,23 +1,29 @@
 //! Accounts as an operator sees them, and what logging in needs of them.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use smallvec::SmallVec;
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::{StreamCondition, StreamError};
 use vorpal_proto::jid::BareJid;
-use vorpal_proto::sasl::{Credentials, Hash, Iterations};
+use vorpal_proto::sasl::{Credentials, Hash, Renewal};
 
 use crate::account::{Account, AccountRef};
 use crate::commit::{Flight, Notice, Part, Say, Words};
+use crate::host::{Host, KeyPolicy};
 use crate::server::{Core, Todo};
 use crate::session::Closing;
 use crate::store::{Batch, Kind, OwnerRow, Row, Write};
 
 impl Core {
-    /// What a password is checked against, by the hash that a mechanism needs, if it needs one. For a name without an account, or one that is disabled, something that looks the
-    /// same and never fits (RFC 5802 §7: the exchange goes to its end).
-    pub fn credentials(&self, account: Option<&AccountRef>, jid: &str, hash: Option<Hash>) -> Credentials {
-        let fake = || Credentials::fake(&self.secret, jid, hash.unwrap_or(Hash::Sha256), Iterations::DEFAULT);
+    /// What a password is checked against, by the hash that a mechanism needs, if it needs one. For a name of this host
+    /// without an account, or one that is disabled, something that looks the same and never fits (RFC 5802 §7: the exchange
+    /// goes to its end).
+    pub fn credentials(&self, host: &Host, account: Option<&AccountRef>, jid: &str, hash: Option<Hash>) -> Credentials {
+        let policy = host.key_policy();
+        let cheapest = policy.by_cost().next().unwrap_or(Hash::Sha256);
+        let fake = || Credentials::fake(&self.secret, jid, hash.unwrap_or(cheapest), policy.iterations);
         let Some(account) = account else { return fake() };
         let account = account.lock();
         if account.disabled {
@@ -25,11 +31,10 @@ impl Core {
         }
         let stored = account.states.rows(self.tables.credentials);
         // Without a wish: what new passwords have, else whatever was imported.
-        let mut wanted = match hash {
-            Some(hash) => vec![hash],
-            None => [Hash::Sha256].into_iter().chain(Hash::ALL).collect(),
+        let found = match hash {
+            Some(hash) => stored.get(hash.scheme()),
+            None => policy.by_cost().find_map(|hash| stored.get(hash.scheme())),
         };
-        let found = wanted.drain(..).find_map(|hash| stored.get(hash.scheme()));
         found.and_then(|text| Credentials::from_text(text).ok()).unwrap_or_else(fake)
     }
 
@@ -66,34 +71,61 @@ impl Core {
         }
     }
 
-    /// Replaces what the password is checked against; the account's sessions go on. `done` hears whether it is stored.
+    /// Replaces what the password is checked against, for all hashes; the account's sessions go on. `done` hears whether it
+    /// is stored.
     pub fn set_credentials(&self, now: Timestamp, lock: &AccountRef, credentials: &[Credentials], done: Notice) {
         let mut account = lock.lock();
         for c in credentials {
             account.states.stage(self.tables.credentials, c.hash().scheme().into(), Some(c.to_text()));
         }
+        // What else there is was made of the old password.
+        self.remove_keys(&mut account, |hash| credentials.iter().all(|c| c.hash() != hash));
         self.finish_user(now, lock, &mut account, Vec::new(), done);
     }
 
-    /// The hashes for which nothing is stored of the account's password.
-    pub fn missing_hashes(&self, account: &AccountRef) -> Vec<Hash> {
+    /// The hashes for which the account has no keys and its host wants them, or has keys of fewer rounds than new ones
+    /// get; with the policy of the host.
+    pub fn keys_to_make(&self, account: &AccountRef) -> (Vec<Hash>, Arc<KeyPolicy>) {
         let account = account.lock();
-        let has = |hash: &Hash| account.states.newest(self.tables.credentials, &hash.scheme().to_owned()).is_some();
-        Hash::ALL.into_iter().filter(|hash| !has(hash)).collect()
+        let policy = account.host.key_policy();
+        let good = |hash: &Hash| {
+            let text = account.states.newest(self.tables.credentials, &hash.scheme().to_owned());
+            let credentials = text.and_then(|text| Credentials::from_text(text).ok());
+            credentials.is_some_and(|c| c.iterations() >= policy.iterations)
+        };
+        let wanted = policy.hashes.iter().copied().filter(|hash| !good(hash)).collect();
+        (wanted, policy)
     }
 
-    /// Stores what was made of the account's password for further hashes. What is there stays: it may be that of a newer
-    /// password by now. Nobody hears of it: if it fails, it is made again.
-    pub fn add_credentials(&self, now: Timestamp, lock: &AccountRef, credentials: &[Credentials]) {
+    /// Stores what was made of the account's password when it was seen, and removes keys that its host does not want, once
+    /// those that it wants are there. Nothing happens if the password is another one by now. Nobody hears of it: if it
+    /// fails, it is made again.
+    pub fn renew_credentials(&self, now: Timestamp, lock: &AccountRef, renewal: &Renewal) {
         let mut account = lock.lock();
-        let table = self.tables.credentials;
-        for c in credentials {
-            let key = c.hash().scheme().to_owned();
-            if account.states.newest(table, &key).is_none() {
-                account.states.stage(table, key, Some(c.to_text()));
+        let (table, policy) = (self.tables.credentials, account.host.key_policy());
+        let of = |account: &Account, hash: Hash| account.states.newest(table, &hash.scheme().to_owned()).cloned();
+        if of(&account, renewal.checked.hash()) != Some(renewal.checked.to_text()) {
+            return;
+        }
+        for c in &renewal.made {
+            account.states.stage(table, c.hash().scheme().to_owned(), Some(c.to_text()));
+        }
+        if policy.hashes.iter().all(|hash| of(&account, *hash).is_some()) {
+            self.remove_keys(&mut account, |hash| !policy.keeps(hash));
+        }
+        if account.states.is_staged() {
+            self.finish_user(now, lock, &mut account, Vec::new(), Box::new(|_| ()));
+        }
+    }
+
+    /// Stages the removal of the keys of these hashes.
+    fn remove_keys(&self, account: &mut Account, which: impl Fn(Hash) -> bool) {
+        for hash in Hash::ALL.into_iter().filter(|hash| which(*hash)) {
+            let key = hash.scheme().to_owned();
+            if account.states.newest(self.tables.credentials, &key).is_some() {
+                account.states.stage(self.tables.credentials, key, None);
             }
         }
-        self.finish_user(now, lock, &mut account, Vec::new(), Box::new(|_| ()));
     }
 
     /// Lets nobody log in to the account any more, or lets them again. Its sessions end.

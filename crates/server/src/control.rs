@@ -10,10 +10,11 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWr
 use tokio::net::{UnixListener, UnixStream};
 use vorpal_config::Change;
 use vorpal_core::account::AccountRef;
+use vorpal_core::host::KeyPolicy;
 use vorpal_core::store::Kind;
 use vorpal_core::trace::MAX_TRACERS;
 use vorpal_proto::jid::BareJid;
-use vorpal_proto::sasl::{Credentials, Hash, Iterations};
+use vorpal_proto::sasl::Credentials;
 use vorpal_runtime::{Runtime, Waker, now};
 
 use crate::Reload;
@@ -262,14 +263,14 @@ async fn carry_out(runtime: &Arc<Runtime>, order: Order) -> Result<Answer> {
                 bail!("{jid} exists already");
             }
             has_room(runtime)?;
-            let credentials = derive(password).await?;
+            let credentials = derive(password, key_policy(runtime, &jid)).await?;
             stored(|done| core.create_user(now(), &jid, &credentials, done)).await?;
             core.forget(&jid);
         }
         Order::UserImport { users } => return import(runtime, users).await,
         Order::UserPasswd { jid, password } => {
             let lock = account(runtime, &jid).await?;
-            let credentials = derive(password).await?;
+            let credentials = derive(password, key_policy(runtime, &lock.jid)).await?;
             stored(|done| core.set_credentials(now(), &lock, &credentials, done)).await?;
         }
         Order::UserRm { jid } => {
@@ -334,6 +335,7 @@ async fn import(runtime: &Arc<Runtime>, users: Vec<(String, Vec<String>)>) -> Re
             let jid = address(runtime, &jid)?;
             let credentials = credentials.iter().map(|text| Credentials::from_text(text));
             let credentials: Vec<Credentials> = credentials.collect::<Result<_, _>>().context("the credentials")?;
+            let credentials = key_policy(runtime, &jid).of_import(credentials);
             stored(|done| runtime.core.create_user(now(), &jid, &credentials, done)).await?;
             runtime.core.forget(&jid);
             anyhow::Ok(())
@@ -393,15 +395,20 @@ async fn account(runtime: &Arc<Runtime>, jid: &str) -> Result<AccountRef> {
     runtime.core.loaded(jid.as_str()).ok_or_else(|| anyhow!("there is no account {jid}"))
 }
 
-/// What is stored of a password: enough to check it by any mechanism, and not to know it.
-async fn derive(password: String) -> Result<Vec<Credentials>> {
+fn key_policy(runtime: &Runtime, jid: &BareJid) -> Arc<KeyPolicy> {
+    runtime.core.host(jid.domain()).map(|host| host.key_policy()).unwrap_or_default()
+}
+
+/// What is stored of a password: enough to check it by any mechanism that its host offers, and not to know it.
+async fn derive(password: String, policy: Arc<KeyPolicy>) -> Result<Vec<Credentials>> {
     tokio::task::spawn_blocking(move || {
-        Hash::ALL
-            .into_iter()
+        policy
+            .hashes
+            .iter()
             .map(|hash| {
                 let mut salt = [0; vorpal_proto::sasl::SALT_BYTES];
                 getrandom::fill(&mut salt).map_err(|e| anyhow!("{e}"))?;
-                Credentials::derive(hash, &password, &salt, Iterations::DEFAULT).context("this password cannot be used")
+                Credentials::derive(*hash, &password, &salt, policy.iterations).context("this password cannot be used")
             })
             .collect()
     })

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use vorpal_config::{Config, Limits, Measure};
+use vorpal_core::host::{Host, KeyPolicy};
 use vorpal_core::server::Bounds;
 use vorpal_net::c2s::{Settings, Terms};
 use vorpal_net::limits::{Rate, Settings as GateSettings};
 use vorpal_net::tls::{Certificate, Policy, TlsVersion};
-use vorpal_proto::sasl::Mechanism;
+use vorpal_proto::sasl::{Hash, Iterations, Mechanism};
 use vorpal_runtime::now;
 
 use crate::run::under;
@@ -44,6 +45,26 @@ fn mechanisms(config: &Config) -> HashMap<String, Vec<Mechanism>> {
         (host.name.as_str().to_owned(), host.mechanisms.iter().filter_map(known).collect())
     };
     config.hosts.iter().map(of_host).collect()
+}
+
+/// Tells the hosts what to keep of passwords.
+pub(crate) fn set_key_policies<'a>(config: &Config, hosts: impl IntoIterator<Item = &'a Arc<Host>>) {
+    for host in hosts {
+        if let Some(configured) = config.hosts.iter().find(|one| one.name.as_str() == host.domain()) {
+            host.set_key_policy(key_policy(config, configured));
+        }
+    }
+}
+
+/// Keys are kept for what clients may log in with. While a host offers PLAIN alone, to see passwords and make keys of them,
+/// they are those of the hashes that hosts offer otherwise.
+fn key_policy(config: &Config, host: &vorpal_config::Host) -> KeyPolicy {
+    let hashes_of = |mechanisms: &[vorpal_config::Mechanism]| -> Vec<Hash> {
+        Hash::ALL.into_iter().filter(|hash| mechanisms.iter().any(|m| m.as_str() == hash.scheme())).collect()
+    };
+    let offered = [hashes_of(&host.mechanisms), hashes_of(&config.login.mechanisms), vec![Hash::Sha512]];
+    let hashes = offered.into_iter().find(|hashes| !hashes.is_empty()).unwrap_or_default();
+    KeyPolicy { hashes, iterations: Iterations::new(config.login.iterations.get()).unwrap_or(Iterations::DEFAULT) }
 }
 
 /// How fast one account is read: bytes in a second, and at once.

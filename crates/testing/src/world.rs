@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use vorpal_core::host::Host;
+use vorpal_core::host::{Host, KeyPolicy};
 use vorpal_core::join::Fetch;
 use vorpal_core::module::{Module, Section};
 use vorpal_core::registry::Registry;
@@ -40,6 +40,9 @@ pub const BEGINNING: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 /// What the disk keeps free, in bytes.
 const RESERVE: u64 = 100 << 20;
 
+/// The rounds of keys that the server makes: the fewest there may be, as a scene waits for them.
+pub const ITERATIONS: Iterations = Iterations::MIN;
+
 /// So often everything is asked whether there is something to do, before the world is said to run in circles.
 const ROUNDS: usize = 10_000;
 
@@ -65,10 +68,10 @@ impl Secrets {
     /// Derives them.
     pub fn derive() -> Secrets {
         let salt = [7; 16];
-        let derive = |hash| Credentials::derive(hash, PASSWORD, &salt, Iterations::MIN).expect("a good password");
+        let derive = |hash| Credentials::derive(hash, PASSWORD, &salt, ITERATIONS).expect("a good password");
         Secrets {
             credentials: [Hash::Sha1, Hash::Sha256].map(derive).to_vec(),
-            keys: Keys::derive(Hash::Sha1, PASSWORD, &salt, Iterations::MIN).expect("a good password"),
+            keys: Keys::derive(Hash::Sha1, PASSWORD, &salt, ITERATIONS).expect("a good password"),
         }
     }
 }
@@ -171,7 +174,9 @@ impl World {
         let section = |name: &str| self.sections.iter().find(|(of, _)| *of == name).map(|(_, section)| section.clone());
         let host = |domain: &&str| {
             let registry = Registry::build(self.modules.iter().copied(), names.clone(), section).expect("the modules");
-            Arc::new(Host::new(&BareJid::of_domain(domain).expect("a host"), registry))
+            let host = Host::new(&BareJid::of_domain(domain).expect("a host"), registry);
+            host.set_key_policy(KeyPolicy { iterations: ITERATIONS, ..KeyPolicy::default() });
+            Arc::new(host)
         };
         let hosts: Vec<Arc<Host>> = self.hosts.iter().map(host).collect();
         names.bind(|name| writer.map(name, Loading::WithOwner)).expect("the store's tables");

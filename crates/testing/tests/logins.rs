@@ -4,13 +4,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use vorpal_net::c2s::{Connection, Settings};
-use vorpal_proto::jid::BareJid;
+use vorpal_core::account::AccountRef;
+use vorpal_core::host::KeyPolicy;
+use vorpal_net::c2s::{Connection, Need, Settings};
 use vorpal_proto::parse::Limits;
-use vorpal_proto::sasl::{ChannelBindings, Credentials, Hash, Iterations, Mechanism, SALT_BYTES, encode_payload};
+use vorpal_proto::sasl::{
+    ChannelBindings, Credentials, Hash, Iterations, Mechanism, Renewal, SALT_BYTES, decode_payload, encode_payload,
+};
 use vorpal_testing::disk::Store;
 use vorpal_testing::link::Bell;
 use vorpal_testing::world::{HOST, PASSWORD, World};
+
+const OPEN: &str = "<stream:stream to='localhost' version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>";
 
 fn world() -> World {
     let mut world = World::new(1, Store::Memory, true, vorpal_modules::ALL);
@@ -37,10 +42,7 @@ fn settings(mechanisms: &[&str]) -> Settings {
 /// What the server says to this, on a stream of its own.
 fn answer(world: &World, settings: Settings, tls: Option<ChannelBindings>, said: &str) -> String {
     let mut connection = Connection::new(world.core().clone(), Arc::new(settings), tls, Arc::new(Bell::default()));
-    let open = format!(
-        "<stream:stream to='{HOST}' version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>"
-    );
-    let mut input = BytesMut::from(format!("{open}{said}").as_bytes());
+    let mut input = BytesMut::from(format!("{OPEN}{said}").as_bytes());
     connection.input(world.now, &mut input);
     let mut out = Vec::new();
     connection.output(&mut out, usize::MAX);
@@ -116,31 +118,107 @@ fn log_in(world: &mut World, password: &str) -> bool {
     heard.contains("success")
 }
 
+fn romeo(world: &World) -> AccountRef {
+    world.core().loaded(&format!("romeo@{HOST}")).expect("it was looked at")
+}
+
+fn keep(world: &World, hashes: &[Hash], iterations: u32) {
+    let iterations = Iterations::new(iterations).expect("a number of iterations");
+    let host = world.core().host(HOST).expect("the host");
+    host.set_key_policy(KeyPolicy { hashes: hashes.to_vec(), iterations });
+}
+
+/// What is stored of Romeo's password for a hash.
+fn stored(world: &World, hash: Hash) -> Option<Credentials> {
+    let lock = romeo(world);
+    let host = world.core().host(HOST).expect("the host");
+    let credentials = world.core().credentials(&host, Some(&lock), lock.jid.as_str(), Some(hash));
+    credentials.matches(PASSWORD).then_some(credentials)
+}
+
+fn texts(world: &World) -> Vec<Option<String>> {
+    Hash::ALL.into_iter().map(|hash| stored(world, hash).map(|credentials| credentials.to_text())).collect()
+}
+
 #[test]
 fn keys_of_other_hashes_are_made_when_the_right_password_is_seen() {
     let mut world = world();
-    let jid = BareJid::new("romeo", HOST).expect("an address");
     assert!(!log_in(&mut world, "wrong"));
-    let lock = world.core().loaded(jid.as_str()).expect("it was looked at");
-    assert_eq!(world.core().missing_hashes(&lock), [Hash::Sha512], "as the world creates accounts");
-    let before = world.core().credentials(Some(&lock), jid.as_str(), Some(Hash::Sha1)).to_text();
+    assert_eq!(world.core().keys_to_make(&romeo(&world)).0, [Hash::Sha512], "as the world creates accounts");
+    let before = stored(&world, Hash::Sha1).expect("it is there").to_text();
 
     assert!(log_in(&mut world, PASSWORD));
-    assert_eq!(world.core().missing_hashes(&lock), []);
-    let of = |world: &World, hash| world.core().credentials(Some(&lock), jid.as_str(), Some(hash));
-    assert!(of(&world, Hash::Sha512).matches(PASSWORD));
-    assert_eq!(of(&world, Hash::Sha1).to_text(), before, "what is there stays");
-    let made = of(&world, Hash::Sha512).to_text();
+    assert_eq!(world.core().keys_to_make(&romeo(&world)).0, []);
+    let made = texts(&world);
+    assert!(made.iter().all(Option::is_some), "{made:?}");
+    assert_eq!(made[2], Some(before), "what is good stays");
     assert!(log_in(&mut world, PASSWORD));
-    assert_eq!(of(&world, Hash::Sha512).to_text(), made, "once");
-
-    // They are stored, and keys of an old password never replace those of a new one.
-    let derive = |hash, password| Credentials::derive(hash, password, &[1; SALT_BYTES], Iterations::MIN).expect("keys");
-    world.core().add_credentials(world.now, &lock, &[derive(Hash::Sha512, "old")]);
-    drop(lock);
+    assert_eq!(texts(&world), made, "once");
     world.restart();
-    let core = world.core().clone();
     assert!(log_in(&mut world, PASSWORD));
-    let lock = core.loaded(jid.as_str()).expect("it was looked at");
-    assert_eq!(core.credentials(Some(&lock), jid.as_str(), Some(Hash::Sha512)).to_text(), made);
+    assert_eq!(texts(&world), made, "they are stored");
+}
+
+#[test]
+fn keys_that_the_host_does_not_want_go_when_the_wanted_ones_are_there() {
+    let mut world = world();
+    keep(&world, &[Hash::Sha512], 4_096);
+    assert!(!log_in(&mut world, "wrong"));
+    assert!(stored(&world, Hash::Sha1).is_some() && stored(&world, Hash::Sha512).is_none(), "it is not seen yet");
+    assert!(log_in(&mut world, PASSWORD));
+    let left = texts(&world);
+    assert!(matches!(left.as_slice(), [Some(_), None, None]), "{left:?}");
+    world.restart();
+    keep(&world, &[Hash::Sha512], 4_096);
+    assert!(log_in(&mut world, PASSWORD), "SHA-512 is enough for PLAIN");
+    assert_eq!(texts(&world), left);
+}
+
+#[test]
+fn keys_of_fewer_iterations_are_made_anew_and_those_of_more_stay() {
+    let mut world = world();
+    keep(&world, &[Hash::Sha256], 6_000);
+    assert!(log_in(&mut world, PASSWORD));
+    let rounds = |world: &World| stored(world, Hash::Sha256).map(|credentials| credentials.iterations().count());
+    assert_eq!(rounds(&world), Some(6_000));
+    keep(&world, &[Hash::Sha256], 5_000);
+    assert!(log_in(&mut world, PASSWORD));
+    assert_eq!(rounds(&world), Some(6_000));
+}
+
+#[test]
+fn what_was_made_of_an_old_password_changes_nothing() {
+    let mut world = world();
+    assert!(log_in(&mut world, PASSWORD));
+    let checked = stored(&world, Hash::Sha256).expect("it is there");
+    let derive = |hash, password| Credentials::derive(hash, password, &[1; SALT_BYTES], Iterations::MIN).expect("keys");
+    let lock = romeo(&world);
+    let done = Box::new(|stored| assert!(stored));
+    world.core().set_credentials(world.now, &lock, &[derive(Hash::Sha256, "new")], done);
+    let late = Renewal { checked, made: vec![derive(Hash::Sha512, PASSWORD), derive(Hash::Sha256, PASSWORD)] };
+    world.core().renew_credentials(world.now, &lock, &late);
+    world.settle();
+    assert_eq!(texts(&world), [None, None, None], "neither that, nor keys of the old password for other hashes");
+    assert!(!log_in(&mut world, PASSWORD));
+    assert!(log_in(&mut world, "new"));
+}
+
+#[test]
+fn a_name_without_an_account_is_asked_for_as_many_iterations_as_a_new_one() {
+    let world = world();
+    keep(&world, &[Hash::Sha512], 7_000);
+    let payload = encode_payload(Some(b"n,,n=nobody,r=abcdefgh"));
+    let auth = format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='SCRAM-SHA-512'>{payload}</auth>");
+    let mut connection =
+        Connection::new(world.core().clone(), Arc::new(settings(&[])), tls(), Arc::new(Bell::default()));
+    let mut input = BytesMut::from(format!("{OPEN}{auth}").as_bytes());
+    assert!(matches!(connection.input(world.now, &mut input), Need::Admit(_)));
+    assert!(matches!(connection.admitted(world.now, true), Some(Need::Load(_))));
+    connection.loaded(world.now, Ok(()));
+    let mut out = Vec::new();
+    connection.output(&mut out, usize::MAX);
+    let said = String::from_utf8(out).expect("UTF-8");
+    let challenge = said.split("<challenge xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>").nth(1).expect("a challenge");
+    let challenge = decode_payload(challenge.split('<').next().unwrap_or_default()).expect("base64").expect("data");
+    assert!(String::from_utf8_lossy(&challenge).contains(",i=7000"), "{said}");
 }

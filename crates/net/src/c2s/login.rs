@@ -235,17 +235,17 @@ impl Connection {
         let account = jid.as_ref().and_then(|jid| self.core.loaded(jid.as_str()));
         login.held.clone_from(&account);
         let address = jid.map_or_else(|| query.username.clone(), |jid| jid.to_string());
-        let credentials = self.core.credentials(account.as_ref(), &address, query.hash);
+        let credentials = self.core.credentials(self.host.as_ref()?, account.as_ref(), &address, query.hash);
         let step = match login.exchange.as_mut()?.account(Account { address, credentials }) {
             // Here the password is seen, for once: what is missing can be made of it.
             Step::NeedDerivation(check) => {
-                let missing = account.map(|account| self.core.missing_hashes(&account)).unwrap_or_default();
-                let salted = missing.into_iter().map(|hash| {
+                let (wanted, policy) = account.map(|account| self.core.keys_to_make(&account)).unwrap_or_default();
+                let salted = wanted.into_iter().map(|hash| {
                     let mut salt = [0; SALT_BYTES];
                     self.core.fill_random(&mut salt);
                     (hash, salt)
                 });
-                Step::NeedDerivation(check.adding(salted.collect()))
+                Step::NeedDerivation(check.making(salted.collect(), policy.iterations))
             }
             step => step,
         };
@@ -254,13 +254,13 @@ impl Connection {
 
     pub(super) fn login_derived(&mut self, now: Timestamp, mut verdict: Verdict) -> Option<Need> {
         let State::Login(login) = &mut self.state else { return None };
-        let added = verdict.take_added();
+        let renewal = verdict.take_renewal();
         let step = login.exchange.as_mut()?.verdict(verdict);
         if let Step::Success(authenticated) = &step
-            && !added.is_empty()
+            && let Some(renewal) = renewal
             && let Some(lock) = self.core.loaded(authenticated.account())
         {
-            self.core.add_credentials(now, &lock, &added);
+            self.core.renew_credentials(now, &lock, &renewal);
         }
         self.step(now, step)
     }

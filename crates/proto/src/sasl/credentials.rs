@@ -26,9 +26,14 @@ pub struct Iterations(u32);
 impl Iterations {
     /// The fewest: RFC 5802 §5.1 and RFC 7677 §4.
     pub const MIN: Iterations = Iterations(4_096);
-    /// The default for new passwords: 1.2 ms with SHA-1 or SHA-256, 4.1 ms with SHA-512 on the machine of reference.
-    pub const DEFAULT: Iterations = Iterations(10_000);
-    /// The most: seconds of CPU, so a typing error in the configuration or an import cannot stop the server.
+    /// The default for new passwords: 6 ms with SHA-1 or SHA-256, 20 ms with SHA-512 on the machine of reference, paid by
+    /// the client at each login with SCRAM and by the server at each login with PLAIN.
+    pub const DEFAULT: Iterations = Iterations(50_000);
+    /// The most for new passwords. The client pays for each login: with more, phones take seconds, and clients that bound
+    /// what a server may ask of them refuse it.
+    pub const MAX_NEW: Iterations = Iterations(1_000_000);
+    /// The most that is accepted of what another server made: seconds of CPU, so a typing error in an import cannot stop
+    /// the server.
     pub const MAX: Iterations = Iterations(10_000_000);
 
     /// `None` outside of [`MIN`](Iterations::MIN)..=[`MAX`](Iterations::MAX).

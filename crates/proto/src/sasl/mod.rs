@@ -48,7 +48,7 @@ pub use error::{Refusal, SaslError};
 pub use mechanism::{Hash, Mechanism};
 pub use nonce::Nonce;
 pub use payload::{decode_payload, encode_payload};
-pub use plain::{PasswordCheck, Verdict};
+pub use plain::{PasswordCheck, Renewal, Verdict};
 
 /// The longest message of a client, in bytes after base64.
 pub const MAX_INPUT_BYTES: usize = 4096;
@@ -212,7 +212,8 @@ impl Exchange {
                 self.state = State::PlainVerdict { authzid: message.authzid };
                 let ticket = self.nonce.clone();
                 let password = message.password;
-                Ok(Step::NeedDerivation(PasswordCheck { account, password, ticket, missing: Vec::new() }))
+                let (wanted, iterations) = (Vec::new(), Iterations::DEFAULT);
+                Ok(Step::NeedDerivation(PasswordCheck { account, password, ticket, wanted, iterations }))
             }
             State::ScramAccount(first) => {
                 let (challenge, pending) = first.challenge(account, &self.nonce, self.settings.offered.as_ref());

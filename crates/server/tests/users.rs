@@ -1,0 +1,64 @@
+//! The commands about accounts, on the data of a stopped server and of one that runs.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn vorpal(folder: &Path, arguments: &[&str], input: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vorpal"));
+    command.arg("--config").arg(folder.join("vorpal.toml")).env_remove("VORPAL_CONFIG").args(arguments);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the command runs");
+    // A command that reads nothing may be gone by now.
+    let _ = child.stdin.take().expect("its input").write_all(input.as_bytes());
+    child.wait_with_output().expect("it ends")
+}
+
+fn folder(config: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("vorpal.toml"), config).expect("the configuration");
+    folder
+}
+
+/// How often the files of the data hold this text.
+fn found(folder: &Path, text: &str) -> usize {
+    let files = std::fs::read_dir(folder.join("data")).expect("the data");
+    let count = |path: &Path| {
+        let bytes = std::fs::read(path).unwrap_or_default();
+        bytes.windows(text.len()).filter(|window| *window == text.as_bytes()).count()
+    };
+    files.filter_map(Result::ok).map(|file| count(&file.path())).sum()
+}
+
+const OFFERS_SHA_512: &str = "[login]\nmechanisms = [\"SCRAM-SHA-512\"]\niterations = 4096\n";
+
+#[test]
+fn keys_are_kept_for_what_the_host_offers_and_nothing_else() {
+    let folder = folder(OFFERS_SHA_512);
+    let added = vorpal(folder.path(), &["user", "add", "juliet@localhost"], "secret\n");
+    assert!(added.status.success(), "{added:?}");
+    assert_ne!(found(folder.path(), "SCRAM-SHA-512$4096:"), 0);
+    for other in ["SCRAM-SHA-1$", "SCRAM-SHA-256$"] {
+        assert_eq!(found(folder.path(), other), 0, "{other}");
+    }
+}
+
+#[test]
+fn an_import_keeps_what_the_host_offers_or_else_all_there_is() {
+    const SHA1: &str = "SCRAM-SHA-1$4097:QSXCR+Q6sek8bf92$6dlGYMOdZcOPutkcNY8U2g7vK9Y=:D+CSWLOshSulAsxiupA+qs2/fTE=";
+    const SHA256: &str = "SCRAM-SHA-256$4098:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:\
+                          wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+    for (mechanisms, sha1, sha256) in [
+        ("[\"SCRAM-SHA-256\", \"PLAIN\"]", false, true),
+        ("[\"SCRAM-SHA-1\"]", true, false),
+        ("[\"SCRAM-SHA-512\", \"PLAIN\"]", true, true),
+    ] {
+        let folder = folder(&format!("[login]\nmechanisms = {mechanisms}\n"));
+        std::fs::write(folder.path().join("users"), format!("juliet@localhost {SHA1} {SHA256}\n")).expect("a file");
+        let file = folder.path().join("users");
+        let imported = vorpal(folder.path(), &["user", "import", file.to_str().expect("UTF-8")], "");
+        assert!(imported.status.success(), "{imported:?}");
+        assert_eq!(found(folder.path(), "SCRAM-SHA-1$4097") > 0, sha1, "{mechanisms}");
+        assert_eq!(found(folder.path(), "SCRAM-SHA-256$4098") > 0, sha256, "{mechanisms}");
+    }
+}
