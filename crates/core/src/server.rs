@@ -392,6 +392,7 @@ impl Core {
             doomed: None,
             troubled: false,
             unsaved: false,
+            revocations: 0,
             gone: Vec::new(),
         };
         for row in reader.load(row.owner, MAX_ROWS)? {

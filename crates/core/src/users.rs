@@ -16,6 +16,15 @@ use crate::server::{Core, Todo};
 use crate::session::Closing;
 use crate::store::{Batch, Kind, OwnerRow, Row, Write};
 
+/// What becomes of an account's sessions when it gets another password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sessions {
+    /// They go on.
+    Keep,
+    /// They end, and what was begun with the old password comes to nothing.
+    End,
+}
+
 impl Core {
     /// What a password is checked against, by the hash that a mechanism needs, if it needs one. For a name of this host
     /// without an account, or one that is disabled, something that looks the same and never fits (RFC 5802 §7: the exchange
@@ -71,10 +80,28 @@ impl Core {
         }
     }
 
-    /// Replaces what the password is checked against, for all hashes; the account's sessions go on. `done` hears whether it
-    /// is stored.
-    pub fn set_credentials(&self, now: Timestamp, lock: &AccountRef, credentials: &[Credentials], done: Notice) {
+    /// Replaces what the password is checked against, for all hashes. The account's sessions go on, or all of them end:
+    /// then no login that was proven with the old password comes to a session any more, and no session of before is
+    /// resumed. `done` hears whether it is stored.
+    ///
+    /// The sessions are deleted by batches before that of the password: after a crash either both are as they were, or the
+    /// sessions are gone.
+    pub fn set_credentials(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        credentials: &[Credentials],
+        sessions: Sessions,
+        done: Notice,
+    ) {
         let mut account = lock.lock();
+        if sessions == Sessions::End {
+            account.revocations += 1;
+            self.end_all(now, lock, &mut account, "the password was changed");
+            for token in account.states.newest_keys(self.tables.ended) {
+                account.states.stage(self.tables.ended, token, None);
+            }
+        }
         for c in credentials {
             account.states.stage(self.tables.credentials, c.hash().scheme().into(), Some(c.to_text()));
         }
@@ -132,6 +159,7 @@ impl Core {
     pub fn disable_user(&self, now: Timestamp, lock: &AccountRef, disabled: bool, done: Notice) {
         let mut account = lock.lock();
         account.disabled = disabled;
+        account.revocations += u32::from(disabled);
         let write = Write::Disable { owner: account.owner, disabled };
         if disabled {
             self.end_all(now, lock, &mut account, "the account is disabled");
@@ -143,6 +171,7 @@ impl Core {
     pub fn delete_user(&self, now: Timestamp, lock: &AccountRef, done: Notice) {
         let mut account = lock.lock();
         account.disabled = true;
+        account.revocations += 1;
         self.end_all(now, lock, &mut account, "the account is deleted");
         let write = Write::Delete { owner: account.owner };
         self.finish_user(now, lock, &mut account, vec![write], done);
@@ -157,6 +186,19 @@ impl Core {
         let error = StreamError::from(StreamCondition::PolicyViolation).with_text(reason);
         self.close(now, lock, &session, Some(error));
         true
+    }
+
+    /// Ends all sessions of the account; says how many there were.
+    pub fn kick_all(&self, now: Timestamp, lock: &AccountRef, reason: &str) -> usize {
+        let mut account = lock.lock();
+        let count = account.sessions.len();
+        self.end_all(now, lock, &mut account, reason);
+        count
+    }
+
+    /// A number that changes when logins that have not come to a session yet may not any more.
+    pub fn revocations(&self, lock: &AccountRef) -> u32 {
+        lock.lock().revocations
     }
 
     fn end_all(&self, now: Timestamp, lock: &AccountRef, account: &mut Account, reason: &str) {

@@ -13,6 +13,7 @@ use vorpal_core::account::AccountRef;
 use vorpal_core::host::KeyPolicy;
 use vorpal_core::store::Kind;
 use vorpal_core::trace::MAX_TRACERS;
+use vorpal_core::users::Sessions;
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::sasl::Credentials;
 use vorpal_runtime::{Runtime, Waker, now};
@@ -45,6 +46,9 @@ pub enum Order {
         jid: String,
         /// the password
         password: String,
+        /// whether the account's sessions end
+        #[serde(default)]
+        end_sessions: bool,
     },
     /// Deletes an account with everything it has.
     UserRm {
@@ -76,9 +80,9 @@ pub enum Order {
     },
     /// All sessions.
     SessionList,
-    /// Ends a session.
+    /// Ends a session, or all of an account.
     SessionKick {
-        /// its full address
+        /// its full address, or that of the account
         jid: String,
     },
 }
@@ -89,6 +93,8 @@ pub enum Order {
 pub enum Answer {
     /// It is done and stored.
     Done,
+    /// The same, and there is something to be said about it.
+    Noted(Vec<String>),
     /// What was asked for.
     Rows(Vec<serde_json::Value>),
     /// It could not be done, in the operator's words.
@@ -268,10 +274,18 @@ async fn carry_out(runtime: &Arc<Runtime>, order: Order) -> Result<Answer> {
             core.forget(&jid);
         }
         Order::UserImport { users } => return import(runtime, users).await,
-        Order::UserPasswd { jid, password } => {
+        Order::UserPasswd { jid, password, end_sessions } => {
             let lock = account(runtime, &jid).await?;
             let credentials = derive(password, key_policy(runtime, &lock.jid)).await?;
-            stored(|done| core.set_credentials(now(), &lock, &credentials, done)).await?;
+            let sessions = if end_sessions { Sessions::End } else { Sessions::Keep };
+            stored(|done| core.set_credentials(now(), &lock, &credentials, sessions, done)).await?;
+            let left = lock.lock().sessions.len();
+            if left > 0 {
+                let jid = &lock.jid;
+                return Ok(Answer::Noted(vec![format!(
+                    "{left} sessions of {jid} go on: `vorpal session kick {jid}` ends them, and so does --end-sessions                      with a new password"
+                )]));
+            }
         }
         Order::UserRm { jid } => {
             let lock = account(runtime, &jid).await?;
@@ -316,9 +330,12 @@ async fn carry_out(runtime: &Arc<Runtime>, order: Order) -> Result<Answer> {
         }
         Order::SessionKick { jid } => {
             let full = vorpal_proto::jid::Jid::parse(&jid)?;
-            let resource = full.resource().ok_or_else(|| anyhow!("{jid} names no session: it has no resource"))?;
             let lock = core.loaded(full.bare_str()).ok_or_else(|| anyhow!("there is no session {jid}"))?;
-            if !core.kick(now(), &lock, resource, "ended by the operator") {
+            let ended = match full.resource() {
+                Some(resource) => usize::from(core.kick(now(), &lock, resource, "ended by the operator")),
+                None => core.kick_all(now(), &lock, "ended by the operator"),
+            };
+            if ended == 0 {
                 bail!("there is no session {jid}");
             }
         }

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 fn vorpal(folder: &Path, arguments: &[&str], input: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vorpal"));
@@ -28,6 +29,30 @@ fn found(folder: &Path, text: &str) -> usize {
         bytes.windows(text.len()).filter(|window| *window == text.as_bytes()).count()
     };
     files.filter_map(Result::ok).map(|file| count(&file.path())).sum()
+}
+
+/// Runs the server in a folder until the end of the test.
+struct Serving(std::process::Child);
+
+impl Serving {
+    fn start(folder: &Path) -> Serving {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vorpal"));
+        command.arg("--config").arg(folder.join("vorpal.toml")).env_remove("VORPAL_CONFIG").arg("serve");
+        let serving = Serving(command.stderr(Stdio::null()).spawn().expect("the server starts"));
+        let end = Instant::now() + Duration::from_secs(60);
+        while !vorpal(folder, &["status"], "").status.success() {
+            assert!(Instant::now() < end, "the server does not answer");
+            std::thread::yield_now();
+        }
+        serving
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 const OFFERS_SHA_512: &str = "[login]\nmechanisms = [\"SCRAM-SHA-512\"]\niterations = 4096\n";

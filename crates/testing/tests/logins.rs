@@ -6,11 +6,13 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use vorpal_core::account::AccountRef;
 use vorpal_core::host::KeyPolicy;
+use vorpal_core::users::Sessions;
 use vorpal_net::c2s::{Connection, Need, Settings};
 use vorpal_proto::parse::Limits;
 use vorpal_proto::sasl::{
     ChannelBindings, Credentials, Hash, Iterations, Mechanism, Renewal, SALT_BYTES, decode_payload, encode_payload,
 };
+use vorpal_testing::client::Heard;
 use vorpal_testing::disk::Store;
 use vorpal_testing::link::Bell;
 use vorpal_testing::world::{HOST, PASSWORD, World};
@@ -194,7 +196,7 @@ fn what_was_made_of_an_old_password_changes_nothing() {
     let derive = |hash, password| Credentials::derive(hash, password, &[1; SALT_BYTES], Iterations::MIN).expect("keys");
     let lock = romeo(&world);
     let done = Box::new(|stored| assert!(stored));
-    world.core().set_credentials(world.now, &lock, &[derive(Hash::Sha256, "new")], done);
+    world.core().set_credentials(world.now, &lock, &[derive(Hash::Sha256, "new")], Sessions::Keep, done);
     let late = Renewal { checked, made: vec![derive(Hash::Sha512, PASSWORD), derive(Hash::Sha256, PASSWORD)] };
     world.core().renew_credentials(world.now, &lock, &late);
     world.settle();
@@ -221,4 +223,108 @@ fn a_name_without_an_account_is_asked_for_as_many_iterations_as_a_new_one() {
     let challenge = said.split("<challenge xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>").nth(1).expect("a challenge");
     let challenge = decode_payload(challenge.split('<').next().unwrap_or_default()).expect("base64").expect("data");
     assert!(String::from_utf8_lossy(&challenge).contains(",i=7000"), "{said}");
+}
+
+/// Romeo's keys for SHA-1 as they are, with which his clients log in, and those of another password for SHA-256.
+fn another_password(world: &World) -> [Credentials; 2] {
+    let other = Credentials::derive(Hash::Sha256, "new", &[1; SALT_BYTES], Iterations::MIN).expect("keys");
+    [stored(world, Hash::Sha1).expect("it is there"), other]
+}
+
+#[test]
+fn a_new_password_may_end_the_sessions_and_their_tokens_wherever_the_server_crashes() {
+    let mut changed = 0;
+    for commits in 0..8 {
+        let mut world = world();
+        let ids = ["orchard", "balcony"].map(|resource| world.client("romeo", resource));
+        for id in ids {
+            world.bind(id);
+            world.enable(id);
+        }
+        world.cut(ids[1]);
+        let (lock, credentials) = (romeo(&world), another_password(&world));
+        world.core().set_credentials(world.now, &lock, &credentials, Sessions::End, Box::new(|_| ()));
+        drop(lock);
+        for _ in 0..commits {
+            world.write_or_die();
+        }
+        world.crash();
+        let resumed = ids.map(|id| world.resume(id).is_ok());
+        let host = world.core().host(HOST).expect("the host");
+        let lock = romeo(&world);
+        let now = world.core().credentials(&host, Some(&lock), lock.jid.as_str(), Some(Hash::Sha256));
+        if now.matches("new") {
+            changed += 1;
+            assert_eq!(resumed, [false, false], "after {commits} commits");
+        }
+    }
+    assert!((1..8).contains(&changed), "it crashed before and after the change: {changed}");
+}
+
+#[test]
+fn sessions_end_with_a_new_password_only_if_they_are_told_to() {
+    let mut world = world();
+    let id = world.client("romeo", "orchard");
+    world.bind(id);
+    world.enable(id);
+    let (lock, credentials) = (romeo(&world), another_password(&world));
+    world.core().set_credentials(world.now, &lock, &credentials, Sessions::Keep, Box::new(|stored| assert!(stored)));
+    world.settle();
+    assert_eq!((lock.lock().sessions.len(), world.clients[id].is_connected()), (1, true));
+    world.cut(id);
+    assert!(world.resume(id).is_ok());
+    world.core().set_credentials(world.now, &lock, &credentials, Sessions::End, Box::new(|stored| assert!(stored)));
+    world.settle();
+    assert_eq!((lock.lock().sessions.len(), world.clients[id].is_connected()), (0, false));
+    let failed = world.resume(id).expect_err("the token counts no more");
+    assert!(failed.get("h").is_none(), "nothing is known of it: {failed:?}");
+}
+
+/// What the world does while a login is under way.
+fn revoke(world: &mut World, how: &str) {
+    let lock = romeo(world);
+    let done = Box::new(|stored| assert!(stored));
+    let core = world.core();
+    match how {
+        "passwd" => core.set_credentials(world.now, &lock, &another_password(world), Sessions::End, done),
+        "disable" => core.disable_user(world.now, &lock, true, done),
+        _ => core.delete_user(world.now, &lock, done),
+    }
+    world.settle();
+}
+
+#[test]
+fn a_login_that_is_proven_comes_to_no_session_when_it_is_revoked() {
+    for how in ["passwd", "disable", "rm"] {
+        let mut world = world();
+        let id = world.client("romeo", "orchard");
+        world.authenticate(id);
+        revoke(&mut world, how);
+        let bind = "<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>orchard</resource></bind>";
+        world.clients[id].send(&format!("<iq type='set' id='bind'>{bind}</iq>"));
+        world.settle();
+        let heard = format!("{:?}", world.clients[id].inbox);
+        assert!(heard.contains("not-authorized") && !heard.contains("result"), "{how}: {heard}");
+    }
+}
+
+#[test]
+fn a_login_that_is_not_proven_yet_fails_when_it_is_revoked() {
+    for how in ["passwd", "disable", "rm"] {
+        let mut world = world();
+        let id = world.client("romeo", "orchard");
+        world.open(id);
+        let (mut sasl, auth) = world.sasl(id);
+        world.clients[id].send(&auth);
+        world.settle();
+        let Some(Heard::Element(challenge)) = world.clients[id].inbox.pop_back() else { panic!("no challenge") };
+        let challenge = decode_payload(&challenge.content()).expect("base64").expect("data");
+        revoke(&mut world, how);
+        let response = encode_payload(Some(&sasl.respond(&challenge).expect("a challenge")));
+        world.clients[id].send(&format!("<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{response}</response>"));
+        world.settle();
+        let heard = format!("{:?}", world.clients[id].inbox);
+        assert!(!heard.contains("success"), "{how}: {heard}");
+        assert!(heard.contains("failure"), "{how}: {heard}");
+    }
 }

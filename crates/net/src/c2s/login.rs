@@ -1,6 +1,8 @@
 //! From the first stream header to a session: STARTTLS (RFC 6120 §5), SASL (§6), binding (§7) or resumption
 //! (XEP-0198 §5), with the kinds of channel binding that a login may use (XEP-0440).
 
+use std::sync::Arc;
+
 use vorpal_core::account::AccountRef;
 use vorpal_core::counts::Count;
 use vorpal_core::module::Stage;
@@ -9,7 +11,7 @@ use vorpal_core::server::Core;
 use vorpal_core::session::Carrier;
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::element::{Element, el};
-use vorpal_proto::error::{StanzaError, StreamCondition};
+use vorpal_proto::error::{StanzaError, StreamCondition, StreamError};
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::ns;
 use vorpal_proto::parse::{Limits, parse_element};
@@ -38,6 +40,8 @@ pub(super) struct Login {
     binding: Option<Box<Stanza>>,
     /// an account that nobody holds may be let go of: this one not before its client has proven itself
     held: Option<AccountRef>,
+    /// whether the login was revoked since the password was looked up: see [`Core::revocations`]
+    revocations: u32,
     pub account: Option<AccountRef>,
 }
 
@@ -52,9 +56,14 @@ impl Login {
             order: core.next_connection(),
             binding: None,
             held: None,
+            revocations: 0,
             account: None,
         }
     }
+}
+
+fn revoked() -> StreamError {
+    StreamError::from(StreamCondition::NotAuthorized).with_text("this login has been revoked")
 }
 
 impl Connection {
@@ -234,6 +243,7 @@ impl Connection {
         }
         let account = jid.as_ref().and_then(|jid| self.core.loaded(jid.as_str()));
         login.held.clone_from(&account);
+        login.revocations = account.as_ref().map_or(0, |account| self.core.revocations(account));
         let address = jid.map_or_else(|| query.username.clone(), |jid| jid.to_string());
         let credentials = self.core.credentials(self.host.as_ref()?, account.as_ref(), &address, query.hash);
         let step = match login.exchange.as_mut()?.account(Account { address, credentials }) {
@@ -271,6 +281,12 @@ impl Connection {
         let Some(account) = self.core.loaded(authenticated.account()) else {
             return self.refuse(now, SaslError::TemporaryAuthFailure);
         };
+        // What was proven may be the password of an account that was deleted, or one that counts no more.
+        let same = login.held.as_ref().is_some_and(|held| Arc::ptr_eq(held, &account));
+        if !same || self.core.revocations(&account) != login.revocations {
+            tracing::debug!(account = authenticated.account(), "the login was revoked while it was under way");
+            return self.refuse(now, SaslError::NotAuthorized);
+        }
         tracing::debug!(account = authenticated.account(), mechanism = authenticated.mechanism().name(), "logged in");
         login.account = Some(account);
         login.held = None;
@@ -308,7 +324,7 @@ impl Connection {
         // RFC 6120 §6.4.5: an end to guessing.
         (attempts >= self.settings.max_attempts).then(|| {
             let error = StreamCondition::PolicyViolation;
-            self.fail(now, vorpal_proto::error::StreamError::from(error).with_text("too many failed attempts"))
+            self.fail(now, StreamError::from(error).with_text("too many failed attempts"))
         })
     }
 
@@ -341,7 +357,7 @@ impl Connection {
         let wanted = bind.find(ns::BIND, "resource").map(Element::content);
         let mut answer = Stanza::new(Kind::Iq, Type::Result);
         answer.head.id.clone_from(&stanza.head.id);
-        let carrier = Carrier { wake: self.wake.clone(), order: login.order };
+        let carrier = Carrier { wake: self.wake.clone(), order: login.order, revocations: login.revocations };
         match self.core.bind(now, &lock, wanted.as_deref(), carrier) {
             Ok((session, epoch)) => {
                 let jid = el("jid", ns::BIND).text(session.jid.as_str());
@@ -353,6 +369,7 @@ impl Connection {
             }
             Err(error) => {
                 let error = match error {
+                    BindError::Revoked => return Some(self.fail(now, revoked())),
                     BindError::TooMany => StanzaError::resource_constraint(),
                     BindError::BadResource => StanzaError::bad_request("this cannot be a resource"),
                 };
@@ -371,7 +388,7 @@ impl Connection {
             self.say(&el("failed", ns::SM).child(el("bad-request", ns::STANZA_ERROR)));
             return self.count_try(now);
         };
-        let carrier = Carrier { wake: self.wake.clone(), order: login.order };
+        let carrier = Carrier { wake: self.wake.clone(), order: login.order, revocations: login.revocations };
         match self.core.resume(now, &lock, token, h, carrier) {
             Ok((session, epoch)) => {
                 self.state =

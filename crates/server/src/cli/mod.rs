@@ -82,9 +82,9 @@ enum Command {
 enum Session {
     /// Lists all sessions.
     List,
-    /// Ends a session.
+    /// Ends a session, or all sessions of an account.
     Kick {
-        /// Its full address.
+        /// The full address of the session, or the address of the account.
         jid: String,
     },
 }
@@ -154,6 +154,8 @@ fn show(answer: Answer, json: bool) -> Result<()> {
         Answer::Error(error) => bail!("{error}"),
         Answer::Done if json => println!("{{\"done\":true}}"),
         Answer::Done => {}
+        Answer::Noted(notes) if json => println!("{}", serde_json::json!({ "done": true, "notes": notes })),
+        Answer::Noted(notes) => notes.iter().for_each(|note| eprintln!("vorpal: {note}")),
         Answer::Rows(rows) if json => println!("{}", serde_json::to_string_pretty(&rows)?),
         Answer::Rows(rows) => rows.iter().for_each(print),
     }

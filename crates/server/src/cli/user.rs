@@ -27,10 +27,13 @@ pub(super) enum Command {
         /// The file.
         file: std::path::PathBuf,
     },
-    /// Sets another password.
+    /// Sets another password. The account's sessions go on unless --end-sessions is given.
     Passwd {
         /// Whose.
         jid: String,
+        /// Ends all sessions of the account, and lets none of them be resumed: for a password that somebody else knows.
+        #[arg(long)]
+        end_sessions: bool,
         /// The password; visible to others on this machine while the command runs.
         #[arg(long)]
         password: Option<String>,
@@ -72,7 +75,9 @@ impl Command {
                 });
                 Order::UserImport { users: users.collect() }
             }
-            Command::Passwd { jid, password } => Order::UserPasswd { jid, password: secret(password)? },
+            Command::Passwd { jid, end_sessions, password } => {
+                Order::UserPasswd { jid, password: secret(password)?, end_sessions }
+            }
             Command::List { host } => Order::UserList { host },
             Command::Rm { jid, yes } => {
                 if !yes && !sure(&jid)? {
