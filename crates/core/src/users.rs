@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
+use vorpal_proto::confusable::mixed_scripts;
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::{StreamCondition, StreamError};
 use vorpal_proto::jid::BareJid;
+use vorpal_proto::sasl::prep::{self, PrepError};
 use vorpal_proto::sasl::{Credentials, Hash, Renewal};
 
 use crate::account::{Account, AccountRef};
@@ -15,6 +17,69 @@ use crate::host::{Host, KeyPolicy};
 use crate::server::{Core, Todo};
 use crate::session::Closing;
 use crate::store::{Batch, Kind, OwnerRow, Row, Write};
+
+/// The address of an account to be created: one that a login reaches.
+///
+/// A login prepares the name by SASLprep (RFC 4616, RFC 5802), then by PRECIS; addresses are prepared by PRECIS alone.
+/// An account with a name that SASLprep changes or refuses would be another account's at each login, or nobody's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewUser(BareJid);
+
+/// Why an account cannot be created under an address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NameError {
+    /// It is a domain.
+    #[error("{0} has no name in front of the @")]
+    NoName(BareJid),
+    /// A login under this name is one to another account.
+    #[error("clients that log in as {wanted} reach {reached}: create {reached}")]
+    Other {
+        /// the address that was asked for
+        wanted: BareJid,
+        /// the one that clients log in to
+        reached: BareJid,
+    },
+    /// No login is possible under this name.
+    #[error("clients cannot log in as {wanted}")]
+    Refused {
+        /// the address that was asked for
+        wanted: BareJid,
+        /// what is wrong with it
+        #[source]
+        source: PrepError,
+    },
+}
+
+impl NewUser {
+    /// Checks an address.
+    ///
+    /// # Errors
+    /// See [`NameError`].
+    pub fn new(jid: BareJid) -> Result<NewUser, NameError> {
+        let Some(local) = jid.local() else { return Err(NameError::NoName(jid)) };
+        let prepared = match prep::query(local) {
+            Ok(prepared) if prepared == local => return Ok(NewUser(jid)),
+            Ok(prepared) => prepared,
+            Err(source) => return Err(NameError::Refused { wanted: jid, source }),
+        };
+        match BareJid::new(&prepared, jid.domain()) {
+            Ok(reached) if reached == jid => Ok(NewUser(jid)),
+            Ok(reached) => Err(NameError::Other { wanted: jid, reached }),
+            Err(_) => Err(NameError::Refused { wanted: jid, source: PrepError::Prohibited }),
+        }
+    }
+
+    /// The address.
+    pub fn jid(&self) -> &BareJid {
+        &self.0
+    }
+
+    /// The scripts of its letters, if they are mixed as in names that imitate others (UTS 39).
+    pub fn mixed_scripts(&self) -> Option<Vec<&'static str>> {
+        mixed_scripts(self.0.local().unwrap_or_default())
+    }
+}
 
 /// What becomes of an account's sessions when it gets another password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +113,8 @@ impl Core {
     }
 
     /// Creates an account. `done` hears whether it is stored; it is not if the name is taken.
-    pub fn create_user(&self, now: Timestamp, jid: &BareJid, credentials: &[Credentials], done: Notice) {
+    pub fn create_user(&self, now: Timestamp, user: &NewUser, credentials: &[Credentials], done: Notice) {
+        let jid = user.jid();
         let Some(local) = jid.local() else { return done(false) };
         let mut done = Some(done);
         let open = self.journal.submit(now.as_millis() * 1000, &mut |ids| {
@@ -217,5 +283,37 @@ impl Core {
         let words = Words { says, ..Words::default() };
         let mut todo = Todo::default();
         self.finish(now, &mut [Part { lock, account, words }], None, writes, &mut todo);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(local: &str) -> Result<NewUser, NameError> {
+        NewUser::new(BareJid::new(local, "a.example").expect("an address"))
+    }
+
+    #[test]
+    fn an_account_is_one_that_a_login_reaches() {
+        for name in ["juliet", "j\u{fc}rgen", "\u{5d0}\u{5d1}", "\u{430}\u{434}\u{43c}\u{438}\u{43d}", "a\u{1e9e}b"] {
+            assert!(checked(name).is_ok(), "{name}");
+        }
+        let joined = "\u{915}\u{94d}\u{200d}\u{937}";
+        let reached = BareJid::new("\u{915}\u{94d}\u{937}", "a.example").expect("an address");
+        let error = checked(joined).expect_err("SASLprep takes the joiner out");
+        assert_eq!(error, NameError::Other { wanted: BareJid::new(joined, "a.example").expect("one"), reached: reached.clone() });
+        assert!(error.to_string().ends_with("reach \u{915}\u{94d}\u{937}@a.example: create \u{915}\u{94d}\u{937}@a.example"));
+        assert!(NewUser::new(reached).is_ok());
+        assert!(matches!(checked("\u{5d0}1"), Err(NameError::Refused { source: PrepError::Bidirectional, .. })));
+        let domain = BareJid::of_domain("a.example").expect("a domain");
+        assert!(matches!(NewUser::new(domain), Err(NameError::NoName(_))));
+    }
+
+    #[test]
+    fn mixed_scripts_are_noticed() {
+        let mixed = checked("\u{430}dmin").expect("it can log in").mixed_scripts();
+        assert_eq!(mixed, Some(vec!["Cyrillic", "Latin"]));
+        assert_eq!(checked("admin").expect("it can log in").mixed_scripts(), None);
     }
 }

@@ -14,6 +14,7 @@ use vorpal_core::registry::Registry;
 use vorpal_core::server::{Core, core_names};
 use vorpal_core::session::Wake;
 use vorpal_core::store::{Loading, LogQuery, Reader};
+use vorpal_core::users::NewUser;
 use vorpal_net::c2s::{Connection, Need, Settings};
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::frame::{Frame, Framer};
@@ -337,7 +338,7 @@ impl World {
         // Bob has a password of his own, which nobody here knows.
         for (name, credentials) in [("alice", &derived.credentials[..]), ("bob", &[])] {
             let jid = BareJid::new(name, "example.net").unwrap();
-            world.core.create_user(now, &jid, credentials, Box::new(|stored| assert!(stored)));
+            world.core.create_user(now, &NewUser::new(jid).unwrap(), credentials, Box::new(|stored| assert!(stored)));
         }
         world.settle();
         world

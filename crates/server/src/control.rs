@@ -13,7 +13,7 @@ use vorpal_core::account::AccountRef;
 use vorpal_core::host::KeyPolicy;
 use vorpal_core::store::Kind;
 use vorpal_core::trace::MAX_TRACERS;
-use vorpal_core::users::Sessions;
+use vorpal_core::users::{NewUser, Sessions};
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::sasl::Credentials;
 use vorpal_runtime::{Runtime, Waker, now};
@@ -264,14 +264,17 @@ async fn carry_out(runtime: &Arc<Runtime>, order: Order) -> Result<Answer> {
     let core = &runtime.core;
     match order {
         Order::UserAdd { jid, password } => {
-            let jid = address(runtime, &jid)?;
-            if runtime.load(jid.clone()).await? {
-                bail!("{jid} exists already");
+            let user = NewUser::new(address(runtime, &jid)?)?;
+            if runtime.load(user.jid().clone()).await? {
+                bail!("{} exists already", user.jid());
             }
             has_room(runtime)?;
-            let credentials = derive(password, key_policy(runtime, &jid)).await?;
-            stored(|done| core.create_user(now(), &jid, &credentials, done)).await?;
-            core.forget(&jid);
+            let credentials = derive(password, key_policy(runtime, user.jid())).await?;
+            stored(|done| core.create_user(now(), &user, &credentials, done)).await?;
+            core.forget(user.jid());
+            if let Some(warning) = warning(&user) {
+                return Ok(Answer::Noted(vec![warning]));
+            }
         }
         Order::UserImport { users } => return import(runtime, users).await,
         Order::UserPasswd { jid, password, end_sessions } => {
@@ -343,22 +346,31 @@ async fn carry_out(runtime: &Arc<Runtime>, order: Order) -> Result<Answer> {
     Ok(Answer::Done)
 }
 
+/// What an operator should know of a name that was created.
+fn warning(user: &NewUser) -> Option<String> {
+    let scripts = user.mixed_scripts()?.join(" and ");
+    let jid = user.jid();
+    Some(format!("{jid} mixes letters of {scripts}: it may be taken for another name. `vorpal user rm {jid}` deletes it"))
+}
+
 /// All that can be: for each that cannot, a row says why.
 async fn import(runtime: &Arc<Runtime>, users: Vec<(String, Vec<String>)>) -> Result<Answer> {
     let mut rows = Vec::new();
     for (jid, credentials) in users {
         let add = async {
             has_room(runtime)?;
-            let jid = address(runtime, &jid)?;
+            let user = NewUser::new(address(runtime, &jid)?)?;
             let credentials = credentials.iter().map(|text| Credentials::from_text(text));
             let credentials: Vec<Credentials> = credentials.collect::<Result<_, _>>().context("the credentials")?;
-            let credentials = key_policy(runtime, &jid).of_import(credentials);
-            stored(|done| runtime.core.create_user(now(), &jid, &credentials, done)).await?;
-            runtime.core.forget(&jid);
-            anyhow::Ok(())
+            let credentials = key_policy(runtime, user.jid()).of_import(credentials);
+            stored(|done| runtime.core.create_user(now(), &user, &credentials, done)).await?;
+            runtime.core.forget(user.jid());
+            anyhow::Ok(warning(&user))
         };
-        if let Err(error) = add.await {
-            rows.push(serde_json::json!({ "jid": jid, "error": format!("{error:#}") }));
+        match add.await {
+            Ok(None) => {}
+            Ok(Some(warning)) => rows.push(serde_json::json!({ "jid": jid, "warning": warning })),
+            Err(error) => rows.push(serde_json::json!({ "jid": jid, "error": format!("{error:#}") })),
         }
     }
     Ok(Answer::Rows(rows))

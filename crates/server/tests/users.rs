@@ -87,3 +87,48 @@ fn an_import_keeps_what_the_host_offers_or_else_all_there_is() {
         assert_eq!(found(folder.path(), "SCRAM-SHA-256$4098") > 0, sha256, "{mechanisms}");
     }
 }
+
+#[test]
+fn a_name_that_no_login_reaches_is_not_created_and_one_of_mixed_scripts_is_warned_of() {
+    let folder = folder("[login]\niterations = 4096\n");
+    let add = |name: &str| vorpal(folder.path(), &["user", "add", &format!("{name}@localhost")], "secret\n");
+    let said = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let joined = add("\u{915}\u{94d}\u{200d}\u{937}");
+    assert!(!joined.status.success());
+    assert!(said(&joined).contains("create \u{915}\u{94d}\u{937}@localhost"), "{joined:?}");
+    let directions = add("\u{5d0}1");
+    assert!(!directions.status.success());
+    assert!(said(&directions).contains("left-to-right and right-to-left"), "{directions:?}");
+    let cyrillic = add("\u{430}dmin");
+    assert!(cyrillic.status.success());
+    assert!(said(&cyrillic).contains("mixes letters of Cyrillic and Latin"), "{cyrillic:?}");
+    let latin = add("admin");
+    assert!(latin.status.success() && said(&latin).is_empty(), "{latin:?}");
+
+    const KEYS: &str = "SCRAM-SHA-1$4097:QSXCR+Q6sek8bf92$6dlGYMOdZcOPutkcNY8U2g7vK9Y=:D+CSWLOshSulAsxiupA+qs2/fTE=";
+    let names = ["\u{5d0}1", "r\u{3bf}meo", "juliet"].map(|name| format!("{name}@localhost {KEYS}\n"));
+    let file = folder.path().join("users");
+    std::fs::write(&file, names.concat()).expect("a file");
+    let imported = vorpal(folder.path(), &["--json", "user", "import", file.to_str().expect("UTF-8")], "");
+    let rows: serde_json::Value = serde_json::from_slice(&imported.stdout).expect("JSON");
+    assert_eq!(rows.as_array().map(Vec::len), Some(2), "{rows}");
+    assert!(rows[0]["error"].to_string().contains("cannot log in") && rows[1]["warning"].is_string(), "{rows}");
+    let listed = vorpal(folder.path(), &["--json", "user", "list"], "");
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).expect("JSON");
+    assert_eq!(listed.as_array().map(Vec::len), Some(4), "{listed}");
+}
+
+#[test]
+fn a_new_password_says_which_sessions_go_on_and_a_kick_needs_one() {
+    let folder = folder("[listen]\nc2s = [\"127.0.0.1:0\"]\nc2s_tls = []\n[login]\niterations = 4096\n");
+    let _serving = Serving::start(folder.path());
+    let run = |arguments: &[&str]| vorpal(folder.path(), arguments, "secret\n");
+    assert!(run(&["user", "add", "juliet@localhost"]).status.success());
+    for arguments in [&["user", "passwd", "juliet@localhost"][..], &["user", "passwd", "--end-sessions", "juliet@localhost"]] {
+        let changed = run(arguments);
+        assert!(changed.status.success() && changed.stderr.is_empty(), "nobody is there: {changed:?}");
+    }
+    let kicked = run(&["session", "kick", "juliet@localhost"]);
+    assert!(!kicked.status.success());
+    assert!(String::from_utf8_lossy(&kicked.stderr).contains("there is no session"), "{kicked:?}");
+}

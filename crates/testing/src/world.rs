@@ -13,6 +13,7 @@ use vorpal_core::module::{Module, Section};
 use vorpal_core::registry::Registry;
 use vorpal_core::server::{Bounds, Core, core_names};
 use vorpal_core::store::{Batch, Entry, Ids, Journal, Loading, Reader, Write};
+use vorpal_core::users::NewUser;
 use vorpal_net::c2s::{Connection, Settings};
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::element::Element;
@@ -285,7 +286,8 @@ impl World {
         let done = Arc::new(AtomicBool::new(false));
         let told = done.clone();
         let notice = Box::new(move |stored| told.store(stored, Ordering::Release));
-        self.core().create_user(self.now, &jid, &self.secrets.credentials, notice);
+        let user = NewUser::new(jid.clone()).expect("a name that can log in");
+        self.core().create_user(self.now, &user, &self.secrets.credentials, notice);
         self.settle();
         let created = done.load(Ordering::Acquire);
         if created {
