@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
+use parking_lot::{Mutex, MutexGuard};
 use vorpal_proto::jid::{BareJid, Jid};
 use vorpal_proto::sasl::{Credentials, Hash, Iterations};
 
+use crate::profiles::Profiles;
 use crate::registry::Registry;
 
 /// What a domain that the server is responsible for is there for.
@@ -68,6 +70,7 @@ pub struct Host {
     pub serves: Serves,
     registry: ArcSwap<Registry>,
     keys: ArcSwap<KeyPolicy>,
+    profiles: Mutex<Profiles>,
 }
 
 impl Host {
@@ -79,7 +82,7 @@ impl Host {
     /// A host with its modules.
     pub fn serving(serves: Serves, domain: &BareJid, registry: Registry) -> Host {
         let (registry, keys) = (ArcSwap::from_pointee(registry), ArcSwap::default());
-        Host { jid: domain.as_jid().clone(), serves, registry, keys }
+        Host { jid: domain.as_jid().clone(), serves, registry, keys, profiles: Mutex::default() }
     }
 
     /// Its domain.
@@ -90,6 +93,11 @@ impl Host {
     /// The modules as they are now. A stanza keeps what it began with.
     pub fn registry(&self) -> Modules {
         self.registry.load()
+    }
+
+    /// What its accounts show of their keys.
+    pub(crate) fn profiles(&self) -> MutexGuard<'_, Profiles> {
+        self.profiles.lock()
     }
 
     /// What is kept of passwords.

@@ -705,6 +705,7 @@ impl Core {
                 stream.wake();
             }
         }
+        self.save_profiles(now);
         self.trim(now, &mut todo);
         self.run_todo(now, todo);
         self.evict();

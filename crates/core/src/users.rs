@@ -9,11 +9,12 @@ use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::{StreamCondition, StreamError};
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::sasl::prep::{self, PrepError};
-use vorpal_proto::sasl::{Credentials, Hash, Renewal};
+use vorpal_proto::sasl::{Credentials, Hash, Renewal, Shown};
 
 use crate::account::{Account, AccountRef};
 use crate::commit::{Flight, Notice, Part, Say, Words};
 use crate::host::{Host, KeyPolicy};
+use crate::profiles::Profile;
 use crate::server::{Core, Todo};
 use crate::session::Closing;
 use crate::store::{Batch, Kind, OwnerRow, Row, Write};
@@ -81,6 +82,17 @@ impl NewUser {
     }
 }
 
+/// Counts another profile of the account, once it is stored.
+fn counted(account: &Account, from: Option<Profile>, to: Option<Profile>, done: Notice) -> Notice {
+    let host = account.host.clone();
+    Box::new(move |stored| {
+        if stored {
+            host.profiles().changed(from, to);
+        }
+        done(stored);
+    })
+}
+
 /// What becomes of an account's sessions when it gets another password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sessions {
@@ -92,30 +104,46 @@ pub enum Sessions {
 
 impl Core {
     /// What a password is checked against, by the hash that a mechanism needs, if it needs one. For a name of this host
-    /// without an account, or one that is disabled, something that looks the same and never fits (RFC 5802 §7: the exchange
-    /// goes to its end).
+    /// without an account something that looks like one of its accounts and never fits, for one that is disabled what it
+    /// has, which does not fit either (RFC 5802 §7: the exchange goes to its end).
+    ///
+    /// Where an account has no keys for the hash, the answer looks as if it had new ones; where a name without an account
+    /// draws the profile of such an account, so does that.
     pub fn credentials(&self, host: &Host, account: Option<&AccountRef>, jid: &str, hash: Option<Hash>) -> Credentials {
         let policy = host.key_policy();
+        let profile = host.profiles().draw(&self.secret, jid);
+        let drawn = |hash: Hash| profile.and_then(|profile| profile.shown(hash));
         let cheapest = policy.by_cost().next().unwrap_or(Hash::Sha256);
-        let fake = || Credentials::fake(&self.secret, jid, hash.unwrap_or(cheapest), policy.iterations);
-        let Some(account) = account else { return fake() };
+        let of_fake = hash.or_else(|| policy.by_cost().find(|hash| drawn(*hash).is_some())).unwrap_or(cheapest);
+        let shown = if account.is_some() { None } else { drawn(of_fake) };
+        // Also for an account that has keys: it would be quicker than others.
+        let fake = Credentials::fake(&self.secret, jid, of_fake, shown.unwrap_or(Shown::new(policy.iterations)));
+        let Some(account) = account else { return fake };
         let account = account.lock();
-        if account.disabled {
-            return fake();
-        }
         let stored = account.states.rows(self.tables.credentials);
         // Without a wish: what new passwords have, else whatever was imported.
         let found = match hash {
             Some(hash) => stored.get(hash.scheme()),
             None => policy.by_cost().find_map(|hash| stored.get(hash.scheme())),
         };
-        found.and_then(|text| Credentials::from_text(text).ok()).unwrap_or_else(fake)
+        match found.and_then(|text| Credentials::from_text(text).ok()) {
+            Some(credentials) if account.disabled => credentials.barred(),
+            Some(credentials) => credentials,
+            None => fake,
+        }
     }
 
     /// Creates an account. `done` hears whether it is stored; it is not if the name is taken.
     pub fn create_user(&self, now: Timestamp, user: &NewUser, credentials: &[Credentials], done: Notice) {
         let jid = user.jid();
         let Some(local) = jid.local() else { return done(false) };
+        let (host, profile) = (self.host(jid.domain()), Profile::of(credentials));
+        let done: Notice = Box::new(move |stored| {
+            if let Some(host) = host.filter(|_| stored) {
+                host.profiles().changed(None, profile);
+            }
+            done(stored);
+        });
         let mut done = Some(done);
         let open = self.journal.submit(now.as_millis() * 1000, &mut |ids| {
             let owner = ids.owner();
@@ -161,6 +189,7 @@ impl Core {
         done: Notice,
     ) {
         let mut account = lock.lock();
+        let before = self.profile(&account);
         if sessions == Sessions::End {
             account.revocations += 1;
             self.end_all(now, lock, &mut account, "the password was changed");
@@ -173,6 +202,7 @@ impl Core {
         }
         // What else there is was made of the old password.
         self.remove_keys(&mut account, |hash| credentials.iter().all(|c| c.hash() != hash));
+        let done = counted(&account, before, self.profile(&account), done);
         self.finish_user(now, lock, &mut account, Vec::new(), done);
     }
 
@@ -200,6 +230,7 @@ impl Core {
         if of(&account, renewal.checked.hash()) != Some(renewal.checked.to_text()) {
             return;
         }
+        let before = self.profile(&account);
         for c in &renewal.made {
             account.states.stage(table, c.hash().scheme().to_owned(), Some(c.to_text()));
         }
@@ -207,8 +238,15 @@ impl Core {
             self.remove_keys(&mut account, |hash| !policy.keeps(hash));
         }
         if account.states.is_staged() {
-            self.finish_user(now, lock, &mut account, Vec::new(), Box::new(|_| ()));
+            let done = counted(&account, before, self.profile(&account), Box::new(|_| ()));
+            self.finish_user(now, lock, &mut account, Vec::new(), done);
         }
+    }
+
+    /// What its newest keys show.
+    fn profile(&self, account: &Account) -> Option<Profile> {
+        let rows = account.states.newest_rows(self.tables.credentials);
+        Profile::of(&rows.values().filter_map(|text| Credentials::from_text(text).ok()).collect::<Vec<_>>())
     }
 
     /// Stages the removal of the keys of these hashes.
@@ -240,6 +278,7 @@ impl Core {
         account.revocations += 1;
         self.end_all(now, lock, &mut account, "the account is deleted");
         let write = Write::Delete { owner: account.owner };
+        let done = counted(&account, self.profile(&account), None, done);
         self.finish_user(now, lock, &mut account, vec![write], done);
         drop(account);
         self.forget(&lock.jid);
@@ -302,8 +341,15 @@ mod tests {
         let joined = "\u{915}\u{94d}\u{200d}\u{937}";
         let reached = BareJid::new("\u{915}\u{94d}\u{937}", "a.example").expect("an address");
         let error = checked(joined).expect_err("SASLprep takes the joiner out");
-        assert_eq!(error, NameError::Other { wanted: BareJid::new(joined, "a.example").expect("one"), reached: reached.clone() });
-        assert!(error.to_string().ends_with("reach \u{915}\u{94d}\u{937}@a.example: create \u{915}\u{94d}\u{937}@a.example"));
+        assert_eq!(
+            error,
+            NameError::Other { wanted: BareJid::new(joined, "a.example").expect("one"), reached: reached.clone() }
+        );
+        assert!(
+            error
+                .to_string()
+                .ends_with("reach \u{915}\u{94d}\u{937}@a.example: create \u{915}\u{94d}\u{937}@a.example")
+        );
         assert!(NewUser::new(reached).is_ok());
         assert!(matches!(checked("\u{5d0}1"), Err(NameError::Refused { source: PrepError::Bidirectional, .. })));
         let domain = BareJid::of_domain("a.example").expect("a domain");

@@ -22,13 +22,13 @@ const MIXED_BY_NATURE: [&[Script]; 3] = [
 pub fn mixed_scripts(name: &str) -> Option<Vec<&'static str>> {
     let scripts = ScriptWithExtensions::new();
     let has = |c: char, script: Script| scripts.has_script(c, script);
-    let letters: Vec<char> =
-        name.chars().filter(|c| !has(*c, Script::Common) && !has(*c, Script::Inherited)).collect();
+    let letters: Vec<char> = name.chars().filter(|c| !has(*c, Script::Common) && !has(*c, Script::Inherited)).collect();
     // §5.1: one script that each letter belongs to, by its extensions.
     let of_one = letters.first().is_none_or(|first| {
         scripts.get_script_extensions_val(*first).iter().any(|script| letters.iter().all(|c| has(*c, script)))
     });
-    let by_nature = || MIXED_BY_NATURE.iter().any(|set| letters.iter().all(|c| set.iter().any(|script| has(*c, *script))));
+    let by_nature =
+        || MIXED_BY_NATURE.iter().any(|set| letters.iter().all(|c| set.iter().any(|script| has(*c, *script))));
     if of_one || by_nature() {
         return None;
     }
@@ -49,8 +49,17 @@ mod tests {
 
     #[test]
     fn a_name_of_one_script_is_not_mixed() {
-        for name in ["juliet", "juliet.capulet-7_x", "j\u{fc}rgen", "\u{430}\u{434}\u{43c}\u{438}\u{43d}", "2026", "",
-            "\u{5d0}\u{5d1}", "\u{3b1}\u{3b2}3", "e\u{301}a"] {
+        for name in [
+            "juliet",
+            "juliet.capulet-7_x",
+            "j\u{fc}rgen",
+            "\u{430}\u{434}\u{43c}\u{438}\u{43d}",
+            "2026",
+            "",
+            "\u{5d0}\u{5d1}",
+            "\u{3b1}\u{3b2}3",
+            "e\u{301}a",
+        ] {
             assert_eq!(mixed_scripts(name), None, "{name}");
         }
     }
@@ -65,7 +74,9 @@ mod tests {
 
     #[test]
     fn languages_that_mix_scripts_are_not_mixed() {
-        for name in ["\u{6771}\u{4eac}\u{30bf}\u{30ef}\u{30fc}\u{306e}tokyo", "\u{d55c}\u{56fd}korea", "\u{6f22}\u{3105}a"] {
+        for name in
+            ["\u{6771}\u{4eac}\u{30bf}\u{30ef}\u{30fc}\u{306e}tokyo", "\u{d55c}\u{56fd}korea", "\u{6f22}\u{3105}a"]
+        {
             assert_eq!(mixed_scripts(name), None, "{name}");
         }
         assert!(mixed_scripts("\u{d55c}\u{30ab}").is_some(), "Korean and Japanese");

@@ -350,7 +350,9 @@ async fn carry_out(runtime: &Arc<Runtime>, order: Order) -> Result<Answer> {
 fn warning(user: &NewUser) -> Option<String> {
     let scripts = user.mixed_scripts()?.join(" and ");
     let jid = user.jid();
-    Some(format!("{jid} mixes letters of {scripts}: it may be taken for another name. `vorpal user rm {jid}` deletes it"))
+    Some(format!(
+        "{jid} mixes letters of {scripts}: it may be taken for another name. `vorpal user rm {jid}` deletes it"
+    ))
 }
 
 /// All that can be: for each that cannot, a row says why.

@@ -124,7 +124,9 @@ fn a_new_password_says_which_sessions_go_on_and_a_kick_needs_one() {
     let _serving = Serving::start(folder.path());
     let run = |arguments: &[&str]| vorpal(folder.path(), arguments, "secret\n");
     assert!(run(&["user", "add", "juliet@localhost"]).status.success());
-    for arguments in [&["user", "passwd", "juliet@localhost"][..], &["user", "passwd", "--end-sessions", "juliet@localhost"]] {
+    for arguments in
+        [&["user", "passwd", "juliet@localhost"][..], &["user", "passwd", "--end-sessions", "juliet@localhost"]]
+    {
         let changed = run(arguments);
         assert!(changed.status.success() && changed.stderr.is_empty(), "nobody is there: {changed:?}");
     }

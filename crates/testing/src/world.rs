@@ -192,6 +192,7 @@ impl World {
         core.set_loader(loader.clone());
         let mut reader = writer.reader().expect("the store can be read");
         core.load_sessions(self.now, reader.as_mut()).expect("sessions come back");
+        core.load_profiles(reader.as_mut()).expect("what accounts look like");
         self.running = Some(Running { core: Arc::new(core), queue, writer, reader, loader });
     }
 

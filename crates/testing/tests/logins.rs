@@ -1,16 +1,19 @@
 //! What a stream offers to log in with, and what the server makes of a password when it sees one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use vorpal_core::account::AccountRef;
 use vorpal_core::host::KeyPolicy;
-use vorpal_core::users::Sessions;
+use vorpal_core::users::{NewUser, Sessions};
 use vorpal_net::c2s::{Connection, Need, Settings};
+use vorpal_proto::jid::BareJid;
 use vorpal_proto::parse::Limits;
 use vorpal_proto::sasl::{
-    ChannelBindings, Credentials, Hash, Iterations, Mechanism, Renewal, SALT_BYTES, decode_payload, encode_payload,
+    ChannelBindings, Credentials, Hash, Iterations, Mechanism, Renewal, SALT_BYTES, Shown, decode_payload,
+    encode_payload,
 };
 use vorpal_testing::client::Heard;
 use vorpal_testing::disk::Store;
@@ -327,4 +330,87 @@ fn a_login_that_is_not_proven_yet_fails_when_it_is_revoked() {
         assert!(!heard.contains("success"), "{how}: {heard}");
         assert!(heard.contains("failure"), "{how}: {heard}");
     }
+}
+
+/// What challenges for this name show, by hash.
+fn shown(world: &World, name: &str) -> Vec<Shown> {
+    let jid = BareJid::new(name, HOST).expect("an address");
+    let mut reader = world.reader();
+    world.core().load(world.now, reader.as_mut(), &jid).expect("the store can be read");
+    let (host, lock) = (world.core().host(HOST).expect("the host"), world.core().loaded(jid.as_str()));
+    let shown = |hash| world.core().credentials(&host, lock.as_ref(), jid.as_str(), Some(hash)).shown();
+    Hash::ALL.into_iter().map(shown).collect()
+}
+
+/// How many names show what.
+fn population(world: &World, prefix: &str, names: u32) -> BTreeMap<Vec<Shown>, u32> {
+    let mut counts = BTreeMap::new();
+    (0..names).for_each(|n| *counts.entry(shown(world, &format!("{prefix}{n}"))).or_default() += 1);
+    counts
+}
+
+#[test]
+fn names_without_an_account_look_like_the_accounts_of_the_host() {
+    let mut world = World::new(1, Store::Memory, true, vorpal_modules::ALL);
+    keep(&world, &Hash::ALL, 7_000);
+    let derive = |hash, salt: &[u8], count| {
+        Credentials::derive(hash, PASSWORD, salt, Iterations::new(count).expect("a count")).expect("keys")
+    };
+    let new: Vec<_> = Hash::ALL.into_iter().map(|hash| derive(hash, &[1; SALT_BYTES], 7_000)).collect();
+    let prosody = [derive(Hash::Sha1, b"2f6e0b7c-93d1-4c52-8a0e-5d1f7b9e3c44", 10_000)];
+    let ejabberd = [derive(Hash::Sha1, &[2; 12], 4_096), derive(Hash::Sha256, &[3; 12], 4_096)];
+    for n in 0..40 {
+        let credentials = [&prosody[..], &ejabberd, &new, &new][n % 4];
+        let user = NewUser::new(BareJid::new(&format!("user{n}"), HOST).expect("an address")).expect("a name");
+        world.core().create_user(world.now, &user, credentials, Box::new(|stored| assert!(stored)));
+    }
+    world.settle();
+    let there = population(&world, "user", 40);
+    assert_eq!(there.values().copied().collect::<BTreeSet<_>>(), BTreeSet::from([10, 20]), "three kinds: {there:?}");
+    let absent = population(&world, "nobody", 400);
+    assert!(absent.keys().eq(there.keys()), "{absent:?}");
+    for (kind, count) in &absent {
+        // Four standard deviations of 400 draws are at most 40.
+        assert!(count.abs_diff(there[kind] * 10) < 40, "{count} of {kind:?}");
+    }
+
+    // The same after a crash, whether the counts had been stored or not, and after a restart.
+    for pass in [0, 1, 2] {
+        world.pass(Duration::from_secs(pass));
+        world.crash();
+        keep(&world, &Hash::ALL, 7_000);
+        assert_eq!(population(&world, "nobody", 400), absent);
+    }
+
+    // Accounts that go, and passwords that change, are counted as well.
+    for n in 0..40 {
+        let jid = BareJid::new(&format!("user{n}"), HOST).expect("an address");
+        let lock = world.core().loaded(jid.as_str()).map_or_else(
+            || {
+                world.core().load(world.now, world.reader().as_mut(), &jid).expect("the store can be read");
+                world.core().loaded(jid.as_str()).expect("it is there")
+            },
+            |lock| lock,
+        );
+        let done = Box::new(|stored| assert!(stored));
+        match n % 4 {
+            0 => world.core().delete_user(world.now, &lock, done),
+            _ => world.core().set_credentials(world.now, &lock, &new, Sessions::Keep, done),
+        }
+    }
+    world.settle();
+    assert_eq!(population(&world, "nobody", 100).len(), 1);
+    assert!(population(&world, "nobody", 100).keys().eq(population(&world, "user", 40).keys()));
+}
+
+#[test]
+fn a_disabled_account_looks_as_it_did_and_lets_nobody_in() {
+    let mut world = world();
+    let before = shown(&world, "romeo");
+    let text = texts(&world);
+    world.core().disable_user(world.now, &romeo(&world), true, Box::new(|stored| assert!(stored)));
+    world.settle();
+    assert_eq!(shown(&world, "romeo"), before);
+    assert!(text.iter().any(Option::is_some) && texts(&world).iter().all(Option::is_none));
+    assert!(!log_in(&mut world, PASSWORD));
 }

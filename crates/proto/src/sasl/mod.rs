@@ -42,7 +42,9 @@ mod tests;
 use std::{fmt, mem};
 
 pub use binding::{ChannelBindings, TLS_EXPORTER, TLS_SERVER_END_POINT};
-pub use credentials::{Credentials, CredentialsError, Iterations, MAX_SALT_BYTES, MAX_TEXT_BYTES, SALT_BYTES};
+pub use credentials::{
+    Credentials, CredentialsError, Iterations, MAX_SALT_BYTES, MAX_TEXT_BYTES, SALT_BYTES, SaltForm, Shown, lot,
+};
 pub use downgrade::Offered;
 pub use error::{Refusal, SaslError};
 pub use mechanism::{Hash, Mechanism};
