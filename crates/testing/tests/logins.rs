@@ -208,24 +208,42 @@ fn what_was_made_of_an_old_password_changes_nothing() {
     assert!(log_in(&mut world, "new"));
 }
 
-#[test]
-fn a_name_without_an_account_is_asked_for_as_many_iterations_as_a_new_one() {
-    let world = world();
-    keep(&world, &[Hash::Sha512], 7_000);
-    let payload = encode_payload(Some(b"n,,n=nobody,r=abcdefgh"));
-    let auth = format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='SCRAM-SHA-512'>{payload}</auth>");
-    let mut connection =
-        Connection::new(world.core().clone(), Arc::new(settings(&[])), tls(), Arc::new(Bell::default()));
+/// The first message of the server to somebody who logs in with SCRAM.
+fn challenge(world: &World, settings: Settings, tls: Option<ChannelBindings>, mechanism: &str, name: &str) -> String {
+    let payload = encode_payload(Some(format!("n,,n={name},r=abcdefgh").as_bytes()));
+    let auth = format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='{mechanism}'>{payload}</auth>");
+    let mut connection = Connection::new(world.core().clone(), Arc::new(settings), tls, Arc::new(Bell::default()));
     let mut input = BytesMut::from(format!("{OPEN}{auth}").as_bytes());
     assert!(matches!(connection.input(world.now, &mut input), Need::Admit(_)));
-    assert!(matches!(connection.admitted(world.now, true), Some(Need::Load(_))));
-    connection.loaded(world.now, Ok(()));
+    if matches!(connection.admitted(world.now, true), Some(Need::Load(_))) {
+        connection.loaded(world.now, Ok(()));
+    }
     let mut out = Vec::new();
     connection.output(&mut out, usize::MAX);
     let said = String::from_utf8(out).expect("UTF-8");
     let challenge = said.split("<challenge xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>").nth(1).expect("a challenge");
     let challenge = decode_payload(challenge.split('<').next().unwrap_or_default()).expect("base64").expect("data");
-    assert!(String::from_utf8_lossy(&challenge).contains(",i=7000"), "{said}");
+    String::from_utf8(challenge.to_vec()).expect("UTF-8")
+}
+
+#[test]
+fn a_name_without_an_account_is_asked_for_as_many_iterations_as_a_new_one() {
+    let world = World::new(1, Store::Memory, true, vorpal_modules::ALL);
+    keep(&world, &[Hash::Sha512], 7_000);
+    let said = challenge(&world, settings(&[]), tls(), "SCRAM-SHA-512", "nobody");
+    assert!(said.contains(",i=7000"), "{said}");
+}
+
+#[test]
+fn a_challenge_signs_what_was_offered() {
+    let world = world();
+    let both = ChannelBindings { exporter: Some([7; 32]), server_end_point: Some(vec![8; 32]) };
+    // XEP-0474 §6.3: SCRAM-SHA-1 and its -PLUS, tls-exporter and tls-server-end-point.
+    let said = challenge(&world, settings(&["SCRAM-SHA-1"]), Some(both), "SCRAM-SHA-1", "romeo");
+    assert!(said.ends_with(",h=G6k/rBLDqgOhRRaCuuatSDFkJ08="), "{said}");
+    // SCRAM-SHA-1 alone, and no types were announced.
+    let said = challenge(&world, settings(&["SCRAM-SHA-1"]), None, "SCRAM-SHA-1", "romeo");
+    assert!(said.ends_with(",h=LrtFoCs8XsoI+diY4u3rG69UGN8="), "{said}");
 }
 
 /// Romeo's keys for SHA-1 as they are, with which his clients log in, and those of another password for SHA-256.

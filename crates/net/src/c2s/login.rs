@@ -16,7 +16,7 @@ use vorpal_proto::jid::BareJid;
 use vorpal_proto::ns;
 use vorpal_proto::parse::{Limits, parse_element};
 use vorpal_proto::sasl::{
-    Account, Authenticated, ChannelBindings, Exchange, Mechanism, Query, Refusal, SALT_BYTES, SaslError, Settings,
+    Account, Authenticated, ChannelBindings, Exchange, Mechanism, Offered, Query, Refusal, SALT_BYTES, SaslError, Settings,
     Step, Verdict, decode_payload, encode_payload,
 };
 use vorpal_proto::stanza::{Kind, Stanza, Type};
@@ -62,6 +62,11 @@ impl Login {
     }
 }
 
+/// XEP-0440 §3: the types of channel binding to announce, if a mechanism that is offered can be bound.
+fn announced(login: &Login, offered: &[Mechanism]) -> Option<Vec<&'static str>> {
+    offered.iter().any(|m| m.is_plus()).then(|| login.bindings.types().collect())
+}
+
 fn revoked() -> StreamError {
     StreamError::from(StreamCondition::NotAuthorized).with_text("this login has been revoked")
 }
@@ -100,9 +105,8 @@ impl Connection {
                 let offered = self.mechanisms(login);
                 let names = offered.iter().map(|m| el("mechanism", ns::SASL).text(m.name()));
                 features.push_child(el("mechanisms", ns::SASL).children(names));
-                if offered.iter().any(|m| m.is_plus()) {
-                    // XEP-0440 §3
-                    let types = login.bindings.types().map(|t| el("channel-binding", ns::SASL_CB).attr("type", t));
+                if let Some(types) = announced(login, &offered) {
+                    let types = types.into_iter().map(|t| el("channel-binding", ns::SASL_CB).attr("type", t));
                     features.push_child(el("sasl-channel-binding", ns::SASL_CB).children(types));
                 }
             }
@@ -162,8 +166,10 @@ impl Connection {
             return self.refuse(now, SaslError::InvalidMechanism);
         };
         let plus_offered = all.iter().any(|m| m.is_plus());
+        // XEP-0474 §6.1: as the features of this stream said it.
+        let offered = Some(Offered::new(all.iter().map(|m| m.name()), announced(login, &all).as_deref()));
         let State::Login(login) = &mut self.state else { return None };
-        let settings = Settings { bindings: login.bindings.clone(), plus_offered, names_account, offered: None };
+        let settings = Settings { bindings: login.bindings.clone(), plus_offered, names_account, offered };
         login.exchange = Some(Exchange::new(mechanism, settings, nonce(&self.core)));
         self.receive(now, element)
     }
