@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use vorpal_config::Change;
 use vorpal_core::account::AccountRef;
@@ -17,15 +17,17 @@ use vorpal_core::users::{NewUser, Sessions};
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::sasl::Credentials;
 use vorpal_runtime::{Runtime, Waker, now};
+use zeroize::Zeroizing;
 
 use crate::Reload;
 use crate::gauges::Gauges;
+use crate::secret::{self, Password};
 
 /// The longest order or answer, in bytes.
 const MAX_LINE: u64 = 64 * 1024 * 1024;
 
-/// What can be ordered.
-#[derive(Debug, Serialize, Deserialize)]
+/// What can be ordered. Prints nothing: it may hold passwords and what is kept of them.
+#[derive(Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub enum Order {
     /// Creates an account.
@@ -33,7 +35,7 @@ pub enum Order {
         /// its address
         jid: String,
         /// its password
-        password: String,
+        password: Password,
     },
     /// Creates many accounts from what another server keeps of their passwords.
     UserImport {
@@ -45,7 +47,7 @@ pub enum Order {
         /// whose
         jid: String,
         /// the password
-        password: String,
+        password: Password,
         /// whether the account's sessions end
         #[serde(default)]
         end_sessions: bool,
@@ -130,10 +132,12 @@ async fn answer(
     gauges: Arc<Gauges>,
 ) -> Result<()> {
     let (read, mut write) = stream.split();
-    let mut line = String::new();
-    let mut read = BufReader::new(read.take(MAX_LINE));
-    read.read_line(&mut line).await?;
-    let answer = match serde_json::from_str(&line) {
+    let mut read = read.take(MAX_LINE);
+    let line = line(&mut read).await?;
+    let read = BufReader::new(read);
+    let order = serde_json::from_slice(&line);
+    drop(line);
+    let answer = match order {
         Ok(Order::Reload) => reloaded(reload.apply().await),
         Ok(Order::Top) => top(gauges).await,
         Ok(Order::Trace { jid }) => return trace(&jid, runtime, read, write).await,
@@ -141,6 +145,21 @@ async fn answer(
         Err(error) => Answer::Error(format!("not an order: {error}")),
     };
     say(&mut write, &answer).await
+}
+
+/// The first line, or what there is without an end. It may hold a password, so nothing keeps a copy. Nothing is to come
+/// behind it.
+async fn line(read: &mut (impl AsyncRead + Unpin)) -> Result<Zeroizing<Vec<u8>>> {
+    let mut line = Zeroizing::new(Vec::new());
+    let mut piece = Zeroizing::new([0; 4096]);
+    loop {
+        let n = read.read(piece.as_mut_slice()).await?;
+        let read = piece.get(..n).unwrap_or_default();
+        secret::extend(&mut line, read);
+        if n == 0 || read.ends_with(b"\n") {
+            return Ok(line);
+        }
+    }
 }
 
 fn reloaded(outcome: Result<Vec<Change>, Vec<String>>) -> Answer {
@@ -244,9 +263,10 @@ pub async fn follow(path: &Path, jid: &str, mut line: impl FnMut(&str) -> Result
 pub async fn order(path: &Path, order: &Order) -> Result<Answer> {
     let mut stream = UnixStream::connect(path).await?;
     let (read, mut write) = stream.split();
-    let mut line = serde_json::to_vec(order)?;
-    line.push(b'\n');
+    let mut line = secret::to_json(order)?;
+    secret::extend(&mut line, b"\n");
     write.write_all(&line).await?;
+    drop(line);
     let mut answer = String::new();
     BufReader::new(read.take(MAX_LINE)).read_line(&mut answer).await?;
     serde_json::from_str(&answer).context("the server's answer")
@@ -431,7 +451,7 @@ fn key_policy(runtime: &Runtime, jid: &BareJid) -> Arc<KeyPolicy> {
 }
 
 /// What is stored of a password: enough to check it by any mechanism that its host offers, and not to know it.
-async fn derive(password: String, policy: Arc<KeyPolicy>) -> Result<Vec<Credentials>> {
+async fn derive(password: Password, policy: Arc<KeyPolicy>) -> Result<Vec<Credentials>> {
     tokio::task::spawn_blocking(move || {
         policy
             .hashes
@@ -439,7 +459,8 @@ async fn derive(password: String, policy: Arc<KeyPolicy>) -> Result<Vec<Credenti
             .map(|hash| {
                 let mut salt = [0; vorpal_proto::sasl::SALT_BYTES];
                 getrandom::fill(&mut salt).map_err(|e| anyhow!("{e}"))?;
-                Credentials::derive(*hash, &password, &salt, policy.iterations).context("this password cannot be used")
+                Credentials::derive(*hash, password.as_str(), &salt, policy.iterations)
+                    .context("this password cannot be used")
             })
             .collect()
     })

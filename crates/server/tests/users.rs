@@ -134,3 +134,12 @@ fn a_new_password_says_which_sessions_go_on_and_a_kick_needs_one() {
     assert!(!kicked.status.success());
     assert!(String::from_utf8_lossy(&kicked.stderr).contains("there is no session"), "{kicked:?}");
 }
+
+#[test]
+fn a_server_leaves_no_core_dump() {
+    let folder = folder("[listen]\nc2s = [\"127.0.0.1:0\"]\nc2s_tls = []\n");
+    let serving = Serving::start(folder.path());
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", serving.0.id())).expect("its limits");
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("the line");
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+}

@@ -1,8 +1,10 @@
 //! From the first stream header to a session: STARTTLS (RFC 6120 §5), SASL (§6), binding (§7) or resumption
 //! (XEP-0198 §5), with the kinds of channel binding that a login may use (XEP-0440).
 
+use std::ops::Deref;
 use std::sync::Arc;
 
+use bytes::{Bytes, BytesMut};
 use vorpal_core::account::AccountRef;
 use vorpal_core::counts::Count;
 use vorpal_core::module::Stage;
@@ -16,10 +18,11 @@ use vorpal_proto::jid::BareJid;
 use vorpal_proto::ns;
 use vorpal_proto::parse::{Limits, parse_element};
 use vorpal_proto::sasl::{
-    Account, Authenticated, ChannelBindings, Exchange, Mechanism, Offered, Query, Refusal, SALT_BYTES, SaslError, Settings,
-    Step, Verdict, decode_payload, encode_payload,
+    Account, Authenticated, ChannelBindings, Exchange, Mechanism, Offered, Query, Refusal, SALT_BYTES, SaslError,
+    Settings, Step, Verdict, decode_payload, encode_payload,
 };
 use vorpal_proto::stanza::{Kind, Stanza, Type};
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::limits::Class;
 
@@ -60,6 +63,32 @@ impl Login {
             account: None,
         }
     }
+}
+
+/// An element that may hold a password.
+struct Wiped(Element);
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        self.0.wipe();
+    }
+}
+
+impl Deref for Wiped {
+    type Target = Element;
+
+    fn deref(&self) -> &Element {
+        &self.0
+    }
+}
+
+/// Overwrites a frame that may hold a password. `rest` is what came behind it in the same memory; it gets memory of its
+/// own, and so the frame is nobody else's.
+pub(super) fn wipe(frame: Bytes, rest: &mut BytesMut) -> bool {
+    *rest = BytesMut::from(&rest[..]);
+    let Ok(mut frame) = frame.try_into_mut() else { return false };
+    frame.zeroize();
+    true
 }
 
 /// XEP-0440 §3: the types of channel binding to announce, if a mechanism that is offered can be bound.
@@ -125,7 +154,7 @@ impl Connection {
 
     pub(super) fn before_session(&mut self, now: Timestamp, frame: &[u8]) -> Option<Need> {
         let element = match parse_element(frame, &self.context, &Limits::BEFORE_LOGIN) {
-            Ok(element) => element,
+            Ok(element) => Wiped(element),
             Err(error) => {
                 let condition = StreamCondition::from_name(error.condition(), "");
                 return Some(self.fail(now, condition.into()));
@@ -179,8 +208,8 @@ impl Connection {
         let Some(exchange) = &mut login.exchange else {
             return self.refuse(now, SaslError::MalformedRequest);
         };
-        let step = match decode_payload(&element.content()) {
-            Ok(data) => exchange.receive(data.as_deref()),
+        let step = match decode_payload(&Zeroizing::new(element.content())) {
+            Ok(data) => exchange.receive(data.as_ref().map(|data| data.as_slice())),
             Err(refusal) => Step::Failure(refusal),
         };
         self.step(now, step)
@@ -408,5 +437,27 @@ impl Connection {
                 self.count_try(now)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_wiped_also_where_something_came_behind_it() {
+        for behind in ["", "<r/>", "<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/><iq"] {
+            let mut input = BytesMut::from(format!("<auth>secret</auth>{behind}").as_bytes());
+            let frame = input.split_to(19).freeze();
+            assert!(wipe(frame, &mut input), "{behind}");
+            assert_eq!(input, behind);
+        }
+    }
+
+    #[test]
+    fn a_frame_that_somebody_else_holds_stays() {
+        let frame = Bytes::from(b"<auth>secret</auth>".to_vec());
+        assert!(!wipe(frame.clone(), &mut BytesMut::new()));
+        assert_eq!(frame, "<auth>secret</auth>");
     }
 }

@@ -111,6 +111,9 @@ fn execute(cli: Cli, program: Program) -> Result<()> {
     let read = || program.read(path.as_deref()).map_err(|errors| anyhow::anyhow!("{errors}"));
     let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let running = |order| anyhow::Ok(runtime()?.block_on(give_running(&read()?, order))?);
+    if matches!(cli.command, Command::Serve | Command::User { .. }) {
+        crate::secret::protect_memory();
+    }
     match cli.command {
         Command::Serve => runtime()?.block_on(crate::run::serve(read()?, path.clone(), program)),
         Command::User { command } => {
