@@ -534,8 +534,8 @@ impl Peer {
                 here(&format!("error {condition}"));
             }
             ("urn:ietf:params:xml:ns:xmpp-sasl", "challenge") => {
-                self.challenge =
-                    Some(decode_payload(&element.content()).map_err(|e| e.to_string())?.unwrap_or_default());
+                let data = decode_payload(&element.content()).map_err(|e| e.to_string())?;
+                self.challenge = Some(data.unwrap_or_default().to_vec());
                 here("challenge");
             }
             ("urn:ietf:params:xml:ns:xmpp-sasl", "failure") => {
@@ -547,7 +547,7 @@ impl Peer {
                 }
                 let data = decode_payload(&element.content()).map_err(|e| e.to_string())?;
                 if let Some(client) = &mut self.client {
-                    client.finish(data.as_deref()).map_err(|e| format!("login: {e}"))?;
+                    client.finish(data.as_deref().map(Vec::as_slice)).map_err(|e| format!("login: {e}"))?;
                 }
                 self.success = true;
                 // What is said next is a stream of its own.
