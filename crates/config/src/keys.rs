@@ -126,9 +126,9 @@ section! {
         /// What clients may log in with, on hosts that do not say otherwise. SCRAM is offered with channel binding and
         /// without. A client picks the best it knows: an account that has no keys for it, as one that was imported with
         /// those of another hash, then cannot log in (see `vorpal user import`). Of passwords, keys are kept for the hashes
-        /// named here and no others; a host that offers PLAIN alone keeps those that `login.mechanisms` names, or SHA-512 if
-        /// that names none. Keys that are not kept any more are deleted at the account's next login with PLAIN, or with a
-        /// new password.
+        /// named here and no others. A host with mechanisms of its own keeps keys for these, and for stronger hashes named
+        /// here; without any, for SHA-512. Keys that are not kept any more are deleted at the account's next login with
+        /// PLAIN, or with a new password.
         mechanisms: Vec<Mechanism> = vec![Mechanism::ScramSha512, Mechanism::ScramSha256, Mechanism::ScramSha1, Mechanism::Plain], example ["SCRAM-SHA-1", "PLAIN"];
         /// The number of PBKDF2 iterations in the keys that are made of passwords: what one guess costs somebody who has
         /// stolen the data. The client computes them at each login with SCRAM (many keep the result), the server at each

@@ -306,7 +306,8 @@ async fn carry_out(runtime: &Arc<Runtime>, order: Order) -> Result<Answer> {
             if left > 0 {
                 let jid = &lock.jid;
                 return Ok(Answer::Noted(vec![format!(
-                    "{left} sessions of {jid} go on: `vorpal session kick {jid}` ends them, and so does --end-sessions                      with a new password"
+                    "sessions of {jid} that go on: {left}; `vorpal session kick {jid}` ends them, and so does a new password \
+                     with --end-sessions"
                 )]));
             }
         }

@@ -56,14 +56,18 @@ pub(crate) fn set_key_policies<'a>(config: &Config, hosts: impl IntoIterator<Ite
     }
 }
 
-/// Keys are kept for what clients may log in with. While a host offers PLAIN alone, to see passwords and make keys of them,
-/// they are those of the hashes that hosts offer otherwise.
+/// Keys are kept for what clients may log in with, and for stronger hashes that hosts offer otherwise: a host that offers
+/// less for a while, as after an import, gets the keys with which it can offer them again.
 fn key_policy(config: &Config, host: &vorpal_config::Host) -> KeyPolicy {
     let hashes_of = |mechanisms: &[vorpal_config::Mechanism]| -> Vec<Hash> {
         Hash::ALL.into_iter().filter(|hash| mechanisms.iter().any(|m| m.as_str() == hash.scheme())).collect()
     };
-    let offered = [hashes_of(&host.mechanisms), hashes_of(&config.login.mechanisms), vec![Hash::Sha512]];
-    let hashes = offered.into_iter().find(|hashes| !hashes.is_empty()).unwrap_or_default();
+    let (offered, general) = (hashes_of(&host.mechanisms), hashes_of(&config.login.mechanisms));
+    let stronger = |hash: &Hash| general.contains(hash) && offered.iter().all(|offered| offered < hash);
+    let mut hashes: Vec<Hash> = Hash::ALL.into_iter().filter(|hash| offered.contains(hash) || stronger(hash)).collect();
+    if hashes.is_empty() {
+        hashes.push(Hash::Sha512);
+    }
     KeyPolicy { hashes, iterations: Iterations::new(config.login.iterations.get()).unwrap_or(Iterations::DEFAULT) }
 }
 
@@ -144,4 +148,34 @@ pub(crate) fn check_certificates(config: &Config) -> Vec<anyhow::Error> {
             .with_context(|| format!("the certificate of {name}"))
     });
     loaded.filter_map(Result::err).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(text: &str) -> KeyPolicy {
+        let config = Config::read(Path::new("v.toml"), text.into(), [], &[]).expect("a configuration");
+        key_policy(&config, config.hosts.first().expect("a host"))
+    }
+
+    #[test]
+    fn keys_are_kept_for_what_a_host_offers_and_for_what_is_stronger_and_general() {
+        use Hash::{Sha1, Sha256, Sha512};
+        assert_eq!(policy(""), KeyPolicy { hashes: vec![Sha512, Sha256, Sha1], iterations: Iterations::DEFAULT });
+        let general = |mechanisms: &str| policy(&format!("[login]\nmechanisms = [{mechanisms}]\n")).hashes;
+        assert_eq!(general("\"SCRAM-SHA-512\""), [Sha512]);
+        assert_eq!(general("\"SCRAM-SHA-1\", \"PLAIN\""), [Sha1]);
+        assert_eq!(general("\"PLAIN\""), [Sha512], "something has to be kept");
+        let own = |mechanisms: &str, general: &str| {
+            let login = format!("[login]\nmechanisms = [{general}]\niterations = 70000\n");
+            policy(&format!("{login}[host.\"a.example\"]\nmechanisms = [{mechanisms}]\n"))
+        };
+        let safe = "\"SCRAM-SHA-512\", \"SCRAM-SHA-256\"";
+        assert_eq!(own("\"SCRAM-SHA-1\", \"PLAIN\"", safe).hashes, [Sha512, Sha256, Sha1]);
+        assert_eq!(own("\"PLAIN\"", safe).hashes, [Sha512, Sha256]);
+        assert_eq!(own("\"SCRAM-SHA-256\"", "\"SCRAM-SHA-1\"").hashes, [Sha256]);
+        assert_eq!(own("\"SCRAM-SHA-512\"", safe).hashes, [Sha512]);
+        assert_eq!(own("\"PLAIN\"", safe).iterations.count(), 70_000);
+    }
 }
