@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use vorpal_core::host::Host;
+use vorpal_core::host::{Host, KeyPolicy};
 use vorpal_core::registry::Registry;
 use vorpal_core::server::{Core, core_names};
 use vorpal_core::session::Wake;
@@ -320,7 +320,10 @@ impl World {
         let mut bytes = Random(seed);
         let random = move |out: &mut [u8]| out.iter_mut().for_each(|b| *b = bytes.below(256) as u8);
         let core = Core::new(Arc::new(queue), names, progress, [7; 32], Box::new(random), now);
-        core.set_hosts([Arc::new(Host::new(&domain, registry))]);
+        let host = Host::new(&domain, registry);
+        // As the accounts have: a password is checked a thousand times here.
+        host.set_key_policy(KeyPolicy { iterations: Iterations::MIN, ..KeyPolicy::default() });
+        core.set_hosts([Arc::new(host)]);
         let reader = writer.reader().unwrap();
         let settings = Settings {
             max_attempts: 5,
