@@ -44,3 +44,17 @@ async def test_the_same_resource_replaces_the_older_session(server, connect):
     new = await connect(server, user, "one").online()
     await until(lambda: old.times("stream_error") and old.times("disconnected"), "the end of the old stream")
     assert await new["xep_0199"].ping("localhost") < 10
+
+
+async def test_a_new_password_ends_sessions_when_it_is_told_to(server, connect):
+    user = server.add_user()
+    client = await connect(server, user, "one").online()
+    said = server.json("user", "passwd", user.jid, "--password", "another")
+    assert said["done"] and said["notes"][0].startswith(f"sessions of {user} that go on: 1; ")
+    assert await client["xep_0199"].ping("localhost") < 10
+    assert server.json("user", "passwd", user.jid, "--password", "a third", "--end-sessions") == {"done": True}
+    await until(lambda: client.times("disconnected"), "the end of the session")
+    user.password = "a third"
+    again = [await connect(server, user, resource).online() for resource in ("two", "three")]
+    assert server.json("session", "kick", user.jid) == {"done": True}
+    await until(lambda: all(client.times("stream_error") for client in again), "the end of both")

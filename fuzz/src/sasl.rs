@@ -13,7 +13,7 @@ use vorpal_proto::jid::BareJid;
 use vorpal_proto::sasl::client::{Binding, Client, Keys, Secret};
 use vorpal_proto::sasl::{
     Account, Authenticated, ChannelBindings, Credentials, Exchange, Hash, Iterations, Mechanism, Nonce, Offered,
-    Settings, Step, TLS_EXPORTER, TLS_SERVER_END_POINT, decode_payload, encode_payload, prep,
+    Settings, Shown, Step, TLS_EXPORTER, TLS_SERVER_END_POINT, decode_payload, encode_payload, prep,
 };
 
 use crate::make::mutate;
@@ -170,7 +170,7 @@ impl Logins {
             if data.as_ref().is_some_and(|data| encode_payload(Some(data)) != *line) {
                 return Err(format!("two texts are one payload: {line}"));
             }
-            let mut step = exchange.receive(data.as_deref());
+            let mut step = exchange.receive(data.as_deref().map(Vec::as_slice));
             loop {
                 match step {
                     _ if over && !matches!(step, Step::Failure(_)) => {
@@ -223,7 +223,7 @@ impl Logins {
             reached.here("no such account");
         }
         let credentials = stored
-            .map_or_else(|| Credentials::fake(&[1; 32], &address, hash, Iterations::MIN), |(_, stored)| stored.clone());
+            .map_or_else(|| Credentials::fake(&[1; 32], &address, hash, Shown::new(Iterations::MIN)), |(_, stored)| stored.clone());
         Account { address, credentials }
     }
 }
@@ -242,7 +242,7 @@ fn may<'a>(cases: &'a [Case], case: &'a Case, lines: &[String], reached: &mut Re
     if case.mechanism != Mechanism::Plain {
         return None;
     }
-    let text = String::from_utf8(decode_payload(lines.first()?).ok()??).ok()?;
+    let text = String::from_utf8(decode_payload(lines.first()?).ok()??.to_vec()).ok()?;
     let [authzid, username, password] = text.split('\0').collect::<Vec<_>>()[..] else { return None };
     let alice = |jid: Result<BareJid, _>| jid.is_ok_and(|jid| jid.as_str() == "alice@example.net");
     let same = (authzid.is_empty() || alice(BareJid::parse(authzid)))

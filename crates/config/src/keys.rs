@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use vorpal_proto::sasl::Iterations;
+
 use crate::units::{Bounded, Bytes, GIB, HOUR, KIB, MIB, Per, Period, Rate, SECOND, TIB};
 use crate::{Address, FilePath, HostName, LoopbackAddress, choice, section};
 
@@ -127,8 +129,17 @@ section! {
     pub struct Login in "login" {
         /// What clients may log in with, on hosts that do not say otherwise. SCRAM is offered with channel binding and
         /// without. A client picks the best it knows: an account that has no keys for it, as one that was imported with
-        /// those of another hash, then cannot log in (see `vorpal user import`).
+        /// those of another hash, then cannot log in (see `vorpal user import`). Of passwords, keys are kept for the hashes
+        /// named here and no others. A host with mechanisms of its own keeps keys for these, and for stronger hashes named
+        /// here; without any, for SHA-512. Keys that are not kept any more are deleted at the account's next login with
+        /// PLAIN, or with a new password.
         mechanisms: Vec<Mechanism> = vec![Mechanism::ScramSha512, Mechanism::ScramSha256, Mechanism::ScramSha1, Mechanism::Plain], example ["SCRAM-SHA-1", "PLAIN"];
+        /// The number of PBKDF2 iterations in the keys that are made of passwords: what one guess costs somebody who has
+        /// stolen the data. The client computes them at each login with SCRAM (many keep the result), the server at each
+        /// login with PLAIN and for each new password. The default takes a core 6 ms with SHA-1 or SHA-256 and 20 ms with
+        /// SHA-512, and a phone about ten times as long; more than 200,000 is noticed there. Accounts with fewer iterations
+        /// get new keys at their next login with PLAIN, or with a new password.
+        iterations: Bounded<u32, {Iterations::MIN.count() as u64}, {Iterations::MAX_NEW.count() as u64}> = Bounded::clamp(Iterations::DEFAULT.count()), example 100000;
         /// Whether PLAIN is offered, if it is at all, to what comes to `listen.c2s_plain`: the password then stands
         /// readable between the proxy and the server.
         plain_without_tls: bool = false, example true;

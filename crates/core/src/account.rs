@@ -61,6 +61,9 @@ pub struct Account {
     pub(crate) troubled: bool,
     /// rows of its sessions may differ from what is stored: they are written anew
     pub(crate) unsaved: bool,
+    /// how often the logins of before were revoked: the account was disabled or deleted, or its sessions were ended with a
+    /// new password. Who proved the old one, and has no session yet, gets none.
+    pub(crate) revocations: u32,
     /// sessions that ended, and whose rows could not be deleted yet
     pub(crate) gone: Vec<SessionId>,
 }

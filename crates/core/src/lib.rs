@@ -21,6 +21,7 @@ mod message;
 pub mod module;
 pub mod plan;
 pub mod presence;
+mod profiles;
 pub mod reading;
 pub mod registry;
 pub mod reserve;

@@ -46,6 +46,8 @@ pub enum BindError {
     TooMany,
     /// The resource cannot be one (§7.7.2.2).
     BadResource,
+    /// The login was revoked before it came to a session.
+    Revoked,
 }
 
 /// Why a session cannot be resumed, with the count to tell the client if it is known (XEP-0198 §5).
@@ -77,6 +79,9 @@ impl Core {
         let mut todo = Todo::default();
         let bound = {
             let mut account = lock.lock();
+            if account.revocations != carrier.revocations {
+                return Err(BindError::Revoked);
+            }
             let old = jid.resource().and_then(|resource| account.by_resource(resource)).cloned();
             if let Some(old) = &old {
                 let error = StreamError::from(StreamCondition::Conflict).with_text("replaced by a new connection");
@@ -400,8 +405,10 @@ impl Core {
             let found = found.filter(|s| s.stream().can_have(h));
             // What its client wrote on a connection that it has given up since: it counts on the newer one by now.
             let found = found.filter(|s| s.stream().carried_by < carrier.order);
+            let found = found.filter(|_| account.revocations == carrier.revocations);
             let Some(session) = found.cloned() else {
-                let ended = account.states.rows(self.tables.ended).get(token);
+                // Newest: what is being deleted is not told any more.
+                let ended = account.states.newest(self.tables.ended, &token.to_owned());
                 self.counts.one(Count::NotResumed);
                 return Err(NoSuchSession { h: ended.map(|ended| ended.h) });
             };
@@ -698,6 +705,7 @@ impl Core {
                 stream.wake();
             }
         }
+        self.save_profiles(now);
         self.trim(now, &mut todo);
         self.run_todo(now, todo);
         self.evict();

@@ -1,6 +1,6 @@
 //! The kernel: what every host, account and session hangs on. It does no I/O and asks no clock.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -141,6 +141,8 @@ pub(crate) struct Tables {
     pub cursor: Cell<u64>,
     pub credentials: Map<CredentialKey, String>,
     pub last_activity: Cell<crate::presence::LastActivity>,
+    /// of the store itself, by host: how many accounts have each profile
+    pub profiles: Map<String, BTreeMap<String, u64>>,
 }
 
 /// The reverse key of all stored sessions.
@@ -215,6 +217,7 @@ impl Tables {
             cursor: map(names, "cursor"),
             credentials: map(names, "credentials"),
             last_activity: map(names, "last_activity"),
+            profiles: map(names, "key_profiles"),
         }
     }
 }
@@ -392,6 +395,7 @@ impl Core {
             doomed: None,
             troubled: false,
             unsaved: false,
+            revocations: 0,
             gone: Vec::new(),
         };
         for row in reader.load(row.owner, MAX_ROWS)? {

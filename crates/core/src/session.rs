@@ -63,6 +63,8 @@ pub struct Carrier {
     pub wake: Arc<dyn Wake>,
     /// its number among all connections: [`crate::server::Core::next_connection`]
     pub order: u64,
+    /// what [`crate::server::Core::revocations`] said when its client's password was looked up
+    pub revocations: u32,
 }
 
 /// A bit in every session: `m.session_flag("carbons")`.

@@ -56,6 +56,7 @@ impl Core {
     /// # Errors
     /// The store cannot be read; the same accounts are tried again.
     pub fn sweep(&self, now: Timestamp, reader: &mut dyn Reader) -> store::Result<()> {
+        self.load_profiles(reader)?;
         let (host, past) = {
             let mut progress = self.sweeping.lock();
             if progress.rests_until > now {
@@ -100,7 +101,7 @@ impl Core {
     }
 
     /// Writes on which nothing that is in memory depends: if they fail they are made again some time.
-    fn submit_alone(&self, now: Timestamp, writes: Vec<Write>) {
+    pub(crate) fn submit_alone(&self, now: Timestamp, writes: Vec<Write>) {
         let mut writes = Some(writes);
         self.journal.submit(now.as_millis() * 1000, &mut |ids| Batch {
             id: ids.batch(),

@@ -1,41 +1,149 @@
 //! Accounts as an operator sees them, and what logging in needs of them.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use smallvec::SmallVec;
+use vorpal_proto::confusable::mixed_scripts;
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::{StreamCondition, StreamError};
 use vorpal_proto::jid::BareJid;
-use vorpal_proto::sasl::{Credentials, Hash, Iterations};
+use vorpal_proto::sasl::prep::{self, PrepError};
+use vorpal_proto::sasl::{Credentials, Hash, Renewal, Shown};
 
 use crate::account::{Account, AccountRef};
 use crate::commit::{Flight, Notice, Part, Say, Words};
+use crate::host::{Host, KeyPolicy};
+use crate::profiles::Profile;
 use crate::server::{Core, Todo};
 use crate::session::Closing;
 use crate::store::{Batch, Kind, OwnerRow, Row, Write};
 
-impl Core {
-    /// What a password is checked against, by the hash that a mechanism needs, if it needs one. For a name without an account, or one that is disabled, something that looks the
-    /// same and never fits (RFC 5802 §7: the exchange goes to its end).
-    pub fn credentials(&self, account: Option<&AccountRef>, jid: &str, hash: Option<Hash>) -> Credentials {
-        let fake = || Credentials::fake(&self.secret, jid, hash.unwrap_or(Hash::Sha256), Iterations::DEFAULT);
-        let Some(account) = account else { return fake() };
-        let account = account.lock();
-        if account.disabled {
-            return fake();
+/// The address of an account to be created: one that a login reaches.
+///
+/// A login prepares the name by SASLprep (RFC 4616, RFC 5802), then by PRECIS; addresses are prepared by PRECIS alone.
+/// An account with a name that SASLprep changes or refuses would be another account's at each login, or nobody's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewUser(BareJid);
+
+/// Why an account cannot be created under an address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NameError {
+    /// It is a domain.
+    #[error("{0} has no name in front of the @")]
+    NoName(BareJid),
+    /// A login under this name is one to another account.
+    #[error("clients that log in as {wanted} reach {reached}: create {reached}")]
+    Other {
+        /// the address that was asked for
+        wanted: BareJid,
+        /// the one that clients log in to
+        reached: BareJid,
+    },
+    /// No login is possible under this name.
+    #[error("clients cannot log in as {wanted}")]
+    Refused {
+        /// the address that was asked for
+        wanted: BareJid,
+        /// what is wrong with it
+        #[source]
+        source: PrepError,
+    },
+}
+
+impl NewUser {
+    /// Checks an address.
+    ///
+    /// # Errors
+    /// See [`NameError`].
+    pub fn new(jid: BareJid) -> Result<NewUser, NameError> {
+        let Some(local) = jid.local() else { return Err(NameError::NoName(jid)) };
+        let prepared = match prep::query(local) {
+            Ok(prepared) if prepared == local => return Ok(NewUser(jid)),
+            Ok(prepared) => prepared,
+            Err(source) => return Err(NameError::Refused { wanted: jid, source }),
+        };
+        match BareJid::new(&prepared, jid.domain()) {
+            Ok(reached) if reached == jid => Ok(NewUser(jid)),
+            Ok(reached) => Err(NameError::Other { wanted: jid, reached }),
+            Err(_) => Err(NameError::Refused { wanted: jid, source: PrepError::Prohibited }),
         }
+    }
+
+    /// The address.
+    pub fn jid(&self) -> &BareJid {
+        &self.0
+    }
+
+    /// The scripts of its letters, if they are mixed as in names that imitate others (UTS 39).
+    pub fn mixed_scripts(&self) -> Option<Vec<&'static str>> {
+        mixed_scripts(self.0.local().unwrap_or_default())
+    }
+}
+
+/// Counts another profile of the account, once it is stored.
+fn counted(account: &Account, from: Option<Profile>, to: Option<Profile>, done: Notice) -> Notice {
+    let host = account.host.clone();
+    Box::new(move |stored| {
+        if stored {
+            host.profiles().changed(from, to);
+        }
+        done(stored);
+    })
+}
+
+/// What becomes of an account's sessions when it gets another password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sessions {
+    /// They go on.
+    Keep,
+    /// They end, and what was begun with the old password comes to nothing.
+    End,
+}
+
+impl Core {
+    /// What a password is checked against, by the hash that a mechanism needs, if it needs one. For a name of this host
+    /// without an account something that looks like one of its accounts and never fits, for one that is disabled what it
+    /// has, which does not fit either (RFC 5802 §7: the exchange goes to its end).
+    ///
+    /// Where an account has no keys for the hash, the answer looks as if it had new ones; where a name without an account
+    /// draws the profile of such an account, so does that.
+    pub fn credentials(&self, host: &Host, account: Option<&AccountRef>, jid: &str, hash: Option<Hash>) -> Credentials {
+        let policy = host.key_policy();
+        let profile = host.profiles().draw(&self.secret, jid);
+        let drawn = |hash: Hash| profile.and_then(|profile| profile.shown(hash));
+        let cheapest = policy.by_cost().next().unwrap_or(Hash::Sha256);
+        let of_fake = hash.or_else(|| policy.by_cost().find(|hash| drawn(*hash).is_some())).unwrap_or(cheapest);
+        let shown = if account.is_some() { None } else { drawn(of_fake) };
+        // Also for an account that has keys: it would be quicker than others.
+        let fake = Credentials::fake(&self.secret, jid, of_fake, shown.unwrap_or(Shown::new(policy.iterations)));
+        let Some(account) = account else { return fake };
+        let account = account.lock();
         let stored = account.states.rows(self.tables.credentials);
         // Without a wish: what new passwords have, else whatever was imported.
-        let mut wanted = match hash {
-            Some(hash) => vec![hash],
-            None => [Hash::Sha256].into_iter().chain(Hash::ALL).collect(),
+        let found = match hash {
+            Some(hash) => stored.get(hash.scheme()),
+            None => policy.by_cost().find_map(|hash| stored.get(hash.scheme())),
         };
-        let found = wanted.drain(..).find_map(|hash| stored.get(hash.scheme()));
-        found.and_then(|text| Credentials::from_text(text).ok()).unwrap_or_else(fake)
+        match found.and_then(|text| Credentials::from_text(text).ok()) {
+            Some(credentials) if account.disabled => credentials.barred(),
+            Some(credentials) => credentials,
+            None => fake,
+        }
     }
 
     /// Creates an account. `done` hears whether it is stored; it is not if the name is taken.
-    pub fn create_user(&self, now: Timestamp, jid: &BareJid, credentials: &[Credentials], done: Notice) {
+    pub fn create_user(&self, now: Timestamp, user: &NewUser, credentials: &[Credentials], done: Notice) {
+        let jid = user.jid();
         let Some(local) = jid.local() else { return done(false) };
+        let (host, profile) = (self.host(jid.domain()), Profile::of(credentials));
+        let done: Notice = Box::new(move |stored| {
+            if let Some(host) = host.filter(|_| stored) {
+                host.profiles().changed(None, profile);
+            }
+            done(stored);
+        });
         let mut done = Some(done);
         let open = self.journal.submit(now.as_millis() * 1000, &mut |ids| {
             let owner = ids.owner();
@@ -66,40 +174,96 @@ impl Core {
         }
     }
 
-    /// Replaces what the password is checked against; the account's sessions go on. `done` hears whether it is stored.
-    pub fn set_credentials(&self, now: Timestamp, lock: &AccountRef, credentials: &[Credentials], done: Notice) {
+    /// Replaces what the password is checked against, for all hashes. The account's sessions go on, or all of them end:
+    /// then no login that was proven with the old password comes to a session any more, and no session of before is
+    /// resumed. `done` hears whether it is stored.
+    ///
+    /// The sessions are deleted by batches before that of the password: after a crash either both are as they were, or the
+    /// sessions are gone.
+    pub fn set_credentials(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        credentials: &[Credentials],
+        sessions: Sessions,
+        done: Notice,
+    ) {
         let mut account = lock.lock();
+        let before = self.profile(&account);
+        if sessions == Sessions::End {
+            account.revocations += 1;
+            self.end_all(now, lock, &mut account, "the password was changed");
+            for token in account.states.newest_keys(self.tables.ended) {
+                account.states.stage(self.tables.ended, token, None);
+            }
+        }
         for c in credentials {
             account.states.stage(self.tables.credentials, c.hash().scheme().into(), Some(c.to_text()));
         }
+        // What else there is was made of the old password.
+        self.remove_keys(&mut account, |hash| credentials.iter().all(|c| c.hash() != hash));
+        let done = counted(&account, before, self.profile(&account), done);
         self.finish_user(now, lock, &mut account, Vec::new(), done);
     }
 
-    /// The hashes for which nothing is stored of the account's password.
-    pub fn missing_hashes(&self, account: &AccountRef) -> Vec<Hash> {
+    /// The hashes for which the account has no keys and its host wants them, or has keys of fewer rounds than new ones
+    /// get; with the policy of the host.
+    pub fn keys_to_make(&self, account: &AccountRef) -> (Vec<Hash>, Arc<KeyPolicy>) {
         let account = account.lock();
-        let has = |hash: &Hash| account.states.newest(self.tables.credentials, &hash.scheme().to_owned()).is_some();
-        Hash::ALL.into_iter().filter(|hash| !has(hash)).collect()
+        let policy = account.host.key_policy();
+        let good = |hash: &Hash| {
+            let text = account.states.newest(self.tables.credentials, &hash.scheme().to_owned());
+            let credentials = text.and_then(|text| Credentials::from_text(text).ok());
+            credentials.is_some_and(|c| c.iterations() >= policy.iterations)
+        };
+        let wanted = policy.hashes.iter().copied().filter(|hash| !good(hash)).collect();
+        (wanted, policy)
     }
 
-    /// Stores what was made of the account's password for further hashes. What is there stays: it may be that of a newer
-    /// password by now. Nobody hears of it: if it fails, it is made again.
-    pub fn add_credentials(&self, now: Timestamp, lock: &AccountRef, credentials: &[Credentials]) {
+    /// Stores what was made of the account's password when it was seen, and removes keys that its host does not want, once
+    /// those that it wants are there. Nothing happens if the password is another one by now. Nobody hears of it: if it
+    /// fails, it is made again.
+    pub fn renew_credentials(&self, now: Timestamp, lock: &AccountRef, renewal: &Renewal) {
         let mut account = lock.lock();
-        let table = self.tables.credentials;
-        for c in credentials {
-            let key = c.hash().scheme().to_owned();
-            if account.states.newest(table, &key).is_none() {
-                account.states.stage(table, key, Some(c.to_text()));
+        let (table, policy) = (self.tables.credentials, account.host.key_policy());
+        let of = |account: &Account, hash: Hash| account.states.newest(table, &hash.scheme().to_owned()).cloned();
+        if of(&account, renewal.checked.hash()) != Some(renewal.checked.to_text()) {
+            return;
+        }
+        let before = self.profile(&account);
+        for c in &renewal.made {
+            account.states.stage(table, c.hash().scheme().to_owned(), Some(c.to_text()));
+        }
+        if policy.hashes.iter().all(|hash| of(&account, *hash).is_some()) {
+            self.remove_keys(&mut account, |hash| !policy.keeps(hash));
+        }
+        if account.states.is_staged() {
+            let done = counted(&account, before, self.profile(&account), Box::new(|_| ()));
+            self.finish_user(now, lock, &mut account, Vec::new(), done);
+        }
+    }
+
+    /// What its newest keys show.
+    fn profile(&self, account: &Account) -> Option<Profile> {
+        let rows = account.states.newest_rows(self.tables.credentials);
+        Profile::of(&rows.values().filter_map(|text| Credentials::from_text(text).ok()).collect::<Vec<_>>())
+    }
+
+    /// Stages the removal of the keys of these hashes.
+    fn remove_keys(&self, account: &mut Account, which: impl Fn(Hash) -> bool) {
+        for hash in Hash::ALL.into_iter().filter(|hash| which(*hash)) {
+            let key = hash.scheme().to_owned();
+            if account.states.newest(self.tables.credentials, &key).is_some() {
+                account.states.stage(self.tables.credentials, key, None);
             }
         }
-        self.finish_user(now, lock, &mut account, Vec::new(), Box::new(|_| ()));
     }
 
     /// Lets nobody log in to the account any more, or lets them again. Its sessions end.
     pub fn disable_user(&self, now: Timestamp, lock: &AccountRef, disabled: bool, done: Notice) {
         let mut account = lock.lock();
         account.disabled = disabled;
+        account.revocations += u32::from(disabled);
         let write = Write::Disable { owner: account.owner, disabled };
         if disabled {
             self.end_all(now, lock, &mut account, "the account is disabled");
@@ -111,8 +275,10 @@ impl Core {
     pub fn delete_user(&self, now: Timestamp, lock: &AccountRef, done: Notice) {
         let mut account = lock.lock();
         account.disabled = true;
+        account.revocations += 1;
         self.end_all(now, lock, &mut account, "the account is deleted");
         let write = Write::Delete { owner: account.owner };
+        let done = counted(&account, self.profile(&account), None, done);
         self.finish_user(now, lock, &mut account, vec![write], done);
         drop(account);
         self.forget(&lock.jid);
@@ -125,6 +291,19 @@ impl Core {
         let error = StreamError::from(StreamCondition::PolicyViolation).with_text(reason);
         self.close(now, lock, &session, Some(error));
         true
+    }
+
+    /// Ends all sessions of the account; says how many there were.
+    pub fn kick_all(&self, now: Timestamp, lock: &AccountRef, reason: &str) -> usize {
+        let mut account = lock.lock();
+        let count = account.sessions.len();
+        self.end_all(now, lock, &mut account, reason);
+        count
+    }
+
+    /// A number that changes when logins that have not come to a session yet may not any more.
+    pub fn revocations(&self, lock: &AccountRef) -> u32 {
+        lock.lock().revocations
     }
 
     fn end_all(&self, now: Timestamp, lock: &AccountRef, account: &mut Account, reason: &str) {
@@ -143,5 +322,44 @@ impl Core {
         let words = Words { says, ..Words::default() };
         let mut todo = Todo::default();
         self.finish(now, &mut [Part { lock, account, words }], None, writes, &mut todo);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(local: &str) -> Result<NewUser, NameError> {
+        NewUser::new(BareJid::new(local, "a.example").expect("an address"))
+    }
+
+    #[test]
+    fn an_account_is_one_that_a_login_reaches() {
+        for name in ["juliet", "j\u{fc}rgen", "\u{5d0}\u{5d1}", "\u{430}\u{434}\u{43c}\u{438}\u{43d}", "a\u{1e9e}b"] {
+            assert!(checked(name).is_ok(), "{name}");
+        }
+        let joined = "\u{915}\u{94d}\u{200d}\u{937}";
+        let reached = BareJid::new("\u{915}\u{94d}\u{937}", "a.example").expect("an address");
+        let error = checked(joined).expect_err("SASLprep takes the joiner out");
+        assert_eq!(
+            error,
+            NameError::Other { wanted: BareJid::new(joined, "a.example").expect("one"), reached: reached.clone() }
+        );
+        assert!(
+            error
+                .to_string()
+                .ends_with("reach \u{915}\u{94d}\u{937}@a.example: create \u{915}\u{94d}\u{937}@a.example")
+        );
+        assert!(NewUser::new(reached).is_ok());
+        assert!(matches!(checked("\u{5d0}1"), Err(NameError::Refused { source: PrepError::Bidirectional, .. })));
+        let domain = BareJid::of_domain("a.example").expect("a domain");
+        assert!(matches!(NewUser::new(domain), Err(NameError::NoName(_))));
+    }
+
+    #[test]
+    fn mixed_scripts_are_noticed() {
+        let mixed = checked("\u{430}dmin").expect("it can log in").mixed_scripts();
+        assert_eq!(mixed, Some(vec!["Cyrillic", "Latin"]));
+        assert_eq!(checked("admin").expect("it can log in").mixed_scripts(), None);
     }
 }

@@ -9,11 +9,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use vorpal_core::host::Host;
+use vorpal_core::host::{Host, KeyPolicy};
 use vorpal_core::registry::Registry;
 use vorpal_core::server::{Core, core_names};
 use vorpal_core::session::Wake;
 use vorpal_core::store::{Loading, LogQuery, Reader};
+use vorpal_core::users::NewUser;
 use vorpal_net::c2s::{Connection, Need, Settings};
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::frame::{Frame, Framer};
@@ -319,7 +320,10 @@ impl World {
         let mut bytes = Random(seed);
         let random = move |out: &mut [u8]| out.iter_mut().for_each(|b| *b = bytes.below(256) as u8);
         let core = Core::new(Arc::new(queue), names, progress, [7; 32], Box::new(random), now);
-        core.set_hosts([Arc::new(Host::new(&domain, registry))]);
+        let host = Host::new(&domain, registry);
+        // As the accounts have: a password is checked a thousand times here.
+        host.set_key_policy(KeyPolicy { iterations: Iterations::MIN, ..KeyPolicy::default() });
+        core.set_hosts([Arc::new(host)]);
         let reader = writer.reader().unwrap();
         let settings = Settings {
             max_attempts: 5,
@@ -337,7 +341,7 @@ impl World {
         // Bob has a password of his own, which nobody here knows.
         for (name, credentials) in [("alice", &derived.credentials[..]), ("bob", &[])] {
             let jid = BareJid::new(name, "example.net").unwrap();
-            world.core.create_user(now, &jid, credentials, Box::new(|stored| assert!(stored)));
+            world.core.create_user(now, &NewUser::new(jid).unwrap(), credentials, Box::new(|stored| assert!(stored)));
         }
         world.settle();
         world
@@ -533,8 +537,8 @@ impl Peer {
                 here(&format!("error {condition}"));
             }
             ("urn:ietf:params:xml:ns:xmpp-sasl", "challenge") => {
-                self.challenge =
-                    Some(decode_payload(&element.content()).map_err(|e| e.to_string())?.unwrap_or_default());
+                let data = decode_payload(&element.content()).map_err(|e| e.to_string())?;
+                self.challenge = Some(data.unwrap_or_default().to_vec());
                 here("challenge");
             }
             ("urn:ietf:params:xml:ns:xmpp-sasl", "failure") => {
@@ -546,7 +550,7 @@ impl Peer {
                 }
                 let data = decode_payload(&element.content()).map_err(|e| e.to_string())?;
                 if let Some(client) = &mut self.client {
-                    client.finish(data.as_deref()).map_err(|e| format!("login: {e}"))?;
+                    client.finish(data.as_deref().map(Vec::as_slice)).map_err(|e| format!("login: {e}"))?;
                 }
                 self.success = true;
                 // What is said next is a stream of its own.

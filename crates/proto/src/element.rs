@@ -10,6 +10,7 @@ use std::fmt::{self, Display};
 
 use compact_str::{CompactString, ToCompactString};
 use smallvec::SmallVec;
+use zeroize::Zeroize;
 
 use crate::budget::OverBudget;
 use crate::chars::is_ncname;
@@ -428,6 +429,18 @@ impl Element {
             space: self.space.clone(),
             attrs: self.attrs.clone(),
             nodes: Vec::with_capacity(self.nodes.len()),
+        }
+    }
+}
+
+impl Element {
+    /// Overwrites the text between its tags, which was a secret.
+    pub fn wipe(&mut self) {
+        for node in &mut self.nodes {
+            match node {
+                Node::Text(text) => text.zeroize(),
+                Node::Element(child) => child.wipe(),
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 pub mod archive;
 pub mod budget;
 mod chars;
+pub mod confusable;
 pub mod datetime;
 pub mod element;
 pub mod error;

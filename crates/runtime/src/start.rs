@@ -58,6 +58,7 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
 
     let readers = store_readers::Readers::open(READERS, || writer.reader()).context("opening the store for reading")?;
     let restored = readers.ask(|reader| core.load_sessions(now(), reader)).context("bringing sessions back")?;
+    readers.ask(|reader| core.load_profiles(reader)).context("reading what accounts look like")?;
     if restored > 0 {
         tracing::info!(sessions = restored, "sessions are back and wait for their clients");
     }

@@ -8,21 +8,25 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use vorpal_config::Change;
 use vorpal_core::account::AccountRef;
+use vorpal_core::host::KeyPolicy;
 use vorpal_core::store::Kind;
 use vorpal_core::trace::MAX_TRACERS;
 use vorpal_net::accept::Setbacks;
+use vorpal_core::users::{NewUser, Sessions};
 use vorpal_proto::jid::BareJid;
-use vorpal_proto::sasl::{Credentials, Hash, Iterations};
+use vorpal_proto::sasl::Credentials;
 use vorpal_runtime::{Runtime, Waker, now};
+use zeroize::Zeroizing;
 
 use crate::Reload;
 use crate::audit::{Caller, Subject};
 use crate::descriptors::{self, Reserve};
 use crate::gauges::Gauges;
+use crate::secret::{self, Password};
 
 /// The longest order or answer, in bytes.
 const MAX_LINE: u64 = 64 * 1024 * 1024;
@@ -39,7 +43,7 @@ pub enum Order {
         /// its address
         jid: String,
         /// its password
-        password: String,
+        password: Password,
     },
     /// Creates many accounts from what another server keeps of their passwords.
     UserImport {
@@ -51,7 +55,10 @@ pub enum Order {
         /// whose
         jid: String,
         /// the password
-        password: String,
+        password: Password,
+        /// whether the account's sessions end
+        #[serde(default)]
+        end_sessions: bool,
     },
     /// Deletes an account with everything it has.
     UserRm {
@@ -83,9 +90,9 @@ pub enum Order {
     },
     /// All sessions.
     SessionList,
-    /// Ends a session.
+    /// Ends a session, or all of an account.
     SessionKick {
-        /// its full address
+        /// its full address, or that of the account
         jid: String,
     },
 }
@@ -96,6 +103,8 @@ pub enum Order {
 pub enum Answer {
     /// It is done and stored.
     Done,
+    /// The same, and there is something to be said about it.
+    Noted(Vec<String>),
     /// What was asked for.
     Rows(Vec<serde_json::Value>),
     /// It could not be done, in the operator's words.
@@ -162,10 +171,11 @@ async fn answer(
 ) -> Result<()> {
     let caller = Caller::of(&stream);
     let (read, mut write) = stream.split();
-    let mut line = String::new();
-    let mut read = BufReader::new(read.take(MAX_LINE));
-    read.read_line(&mut line).await?;
-    let order = serde_json::from_str(&line);
+    let mut read = read.take(MAX_LINE);
+    let line = line(&mut read).await?;
+    let read = BufReader::new(read);
+    let order = serde_json::from_slice(&line);
+    drop(line);
     let subject = order.as_ref().ok().and_then(Subject::of);
     let answer = match order {
         Ok(Order::Reload) => reloaded(reload.apply().await),
@@ -179,6 +189,21 @@ async fn answer(
     };
     caller.gave(subject, Some(&answer));
     say(&mut write, &answer).await
+}
+
+/// The first line, or what there is without an end. It may hold a password, so nothing keeps a copy. Nothing is to come
+/// behind it.
+async fn line(read: &mut (impl AsyncRead + Unpin)) -> Result<Zeroizing<Vec<u8>>> {
+    let mut line = Zeroizing::new(Vec::new());
+    let mut piece = Zeroizing::new([0; 4096]);
+    loop {
+        let n = read.read(piece.as_mut_slice()).await?;
+        let read = piece.get(..n).unwrap_or_default();
+        secret::extend(&mut line, read);
+        if n == 0 || read.ends_with(b"\n") {
+            return Ok(line);
+        }
+    }
 }
 
 fn reloaded(outcome: Result<Vec<Change>, Vec<String>>) -> Answer {
@@ -282,9 +307,10 @@ pub async fn follow(path: &Path, jid: &str, mut line: impl FnMut(&str) -> Result
 pub async fn order(path: &Path, order: &Order) -> Result<Answer> {
     let mut stream = UnixStream::connect(path).await?;
     let (read, mut write) = stream.split();
-    let mut line = serde_json::to_vec(order)?;
-    line.push(b'\n');
+    let mut line = secret::to_json(order)?;
+    secret::extend(&mut line, b"\n");
     write.write_all(&line).await?;
+    drop(line);
     let mut answer = String::new();
     BufReader::new(read.take(MAX_LINE)).read_line(&mut answer).await?;
     serde_json::from_str(&answer).context("the server's answer")
@@ -302,20 +328,32 @@ async fn carry_out(runtime: &Arc<Runtime>, order: Order) -> Result<Answer> {
     let core = &runtime.core;
     match order {
         Order::UserAdd { jid, password } => {
-            let jid = address(runtime, &jid)?;
-            if runtime.load(jid.clone()).await? {
-                bail!("{jid} exists already");
+            let user = NewUser::new(address(runtime, &jid)?)?;
+            if runtime.load(user.jid().clone()).await? {
+                bail!("{} exists already", user.jid());
             }
             has_room(runtime)?;
-            let credentials = derive(password).await?;
-            stored(|done| core.create_user(now(), &jid, &credentials, done)).await?;
-            core.forget(&jid);
+            let credentials = derive(password, key_policy(runtime, user.jid())).await?;
+            stored(|done| core.create_user(now(), &user, &credentials, done)).await?;
+            core.forget(user.jid());
+            if let Some(warning) = warning(&user) {
+                return Ok(Answer::Noted(vec![warning]));
+            }
         }
         Order::UserImport { users } => return import(runtime, users).await,
-        Order::UserPasswd { jid, password } => {
+        Order::UserPasswd { jid, password, end_sessions } => {
             let lock = account(runtime, &jid).await?;
-            let credentials = derive(password).await?;
-            stored(|done| core.set_credentials(now(), &lock, &credentials, done)).await?;
+            let credentials = derive(password, key_policy(runtime, &lock.jid)).await?;
+            let sessions = if end_sessions { Sessions::End } else { Sessions::Keep };
+            stored(|done| core.set_credentials(now(), &lock, &credentials, sessions, done)).await?;
+            let left = lock.lock().sessions.len();
+            if left > 0 {
+                let jid = &lock.jid;
+                return Ok(Answer::Noted(vec![format!(
+                    "sessions of {jid} that go on: {left}; `vorpal session kick {jid}` ends them, and so does a new password \
+                     with --end-sessions"
+                )]));
+            }
         }
         Order::UserRm { jid } => {
             let lock = account(runtime, &jid).await?;
@@ -360,14 +398,26 @@ async fn carry_out(runtime: &Arc<Runtime>, order: Order) -> Result<Answer> {
         }
         Order::SessionKick { jid } => {
             let full = vorpal_proto::jid::Jid::parse(&jid)?;
-            let resource = full.resource().ok_or_else(|| anyhow!("{jid} names no session: it has no resource"))?;
             let lock = core.loaded(full.bare_str()).ok_or_else(|| anyhow!("there is no session {jid}"))?;
-            if !core.kick(now(), &lock, resource, "ended by the operator") {
+            let ended = match full.resource() {
+                Some(resource) => usize::from(core.kick(now(), &lock, resource, "ended by the operator")),
+                None => core.kick_all(now(), &lock, "ended by the operator"),
+            };
+            if ended == 0 {
                 bail!("there is no session {jid}");
             }
         }
     }
     Ok(Answer::Done)
+}
+
+/// What an operator should know of a name that was created.
+fn warning(user: &NewUser) -> Option<String> {
+    let scripts = user.mixed_scripts()?.join(" and ");
+    let jid = user.jid();
+    Some(format!(
+        "{jid} mixes letters of {scripts}: it may be taken for another name. `vorpal user rm {jid}` deletes it"
+    ))
 }
 
 /// All that can be: for each that cannot, a row says why.
@@ -376,15 +426,18 @@ async fn import(runtime: &Arc<Runtime>, users: Vec<(String, Vec<String>)>) -> Re
     for (jid, credentials) in users {
         let add = async {
             has_room(runtime)?;
-            let jid = address(runtime, &jid)?;
+            let user = NewUser::new(address(runtime, &jid)?)?;
             let credentials = credentials.iter().map(|text| Credentials::from_text(text));
             let credentials: Vec<Credentials> = credentials.collect::<Result<_, _>>().context("the credentials")?;
-            stored(|done| runtime.core.create_user(now(), &jid, &credentials, done)).await?;
-            runtime.core.forget(&jid);
-            anyhow::Ok(())
+            let credentials = key_policy(runtime, user.jid()).of_import(credentials);
+            stored(|done| runtime.core.create_user(now(), &user, &credentials, done)).await?;
+            runtime.core.forget(user.jid());
+            anyhow::Ok(warning(&user))
         };
-        if let Err(error) = add.await {
-            rows.push(serde_json::json!({ "jid": jid, "error": format!("{error:#}") }));
+        match add.await {
+            Ok(None) => {}
+            Ok(Some(warning)) => rows.push(serde_json::json!({ "jid": jid, "warning": warning })),
+            Err(error) => rows.push(serde_json::json!({ "jid": jid, "error": format!("{error:#}") })),
         }
     }
     Ok(Answer::Rows(rows))
@@ -438,15 +491,21 @@ async fn account(runtime: &Arc<Runtime>, jid: &str) -> Result<AccountRef> {
     runtime.core.loaded(jid.as_str()).ok_or_else(|| anyhow!("there is no account {jid}"))
 }
 
-/// What is stored of a password: enough to check it by any mechanism, and not to know it.
-async fn derive(password: String) -> Result<Vec<Credentials>> {
+fn key_policy(runtime: &Runtime, jid: &BareJid) -> Arc<KeyPolicy> {
+    runtime.core.host(jid.domain()).map(|host| host.key_policy()).unwrap_or_default()
+}
+
+/// What is stored of a password: enough to check it by any mechanism that its host offers, and not to know it.
+async fn derive(password: Password, policy: Arc<KeyPolicy>) -> Result<Vec<Credentials>> {
     tokio::task::spawn_blocking(move || {
-        Hash::ALL
-            .into_iter()
+        policy
+            .hashes
+            .iter()
             .map(|hash| {
                 let mut salt = [0; vorpal_proto::sasl::SALT_BYTES];
                 getrandom::fill(&mut salt).map_err(|e| anyhow!("{e}"))?;
-                Credentials::derive(hash, &password, &salt, Iterations::DEFAULT).context("this password cannot be used")
+                Credentials::derive(*hash, password.as_str(), &salt, policy.iterations)
+                    .context("this password cannot be used")
             })
             .collect()
     })

@@ -10,6 +10,7 @@ mod metrics;
 mod program;
 mod reload;
 mod run;
+pub mod secret;
 mod sockets;
 mod terms;
 

@@ -114,6 +114,7 @@ impl Reload {
                 }
             })
             .collect();
+        terms::set_key_policies(&config, &hosts);
         core.set_hosts(hosts);
         for gone in before.iter().filter(|host| core.host(host.domain()).is_none()) {
             self.end_sessions(gone);

@@ -63,7 +63,9 @@ impl Server {
         let names = core_names();
         let registries = registries(&config, modules, &names)
             .map_err(|errors| errors.into_iter().next().unwrap_or_else(|| anyhow!("no host")));
-        let hosts = registries?.into_iter().map(|(domain, registry)| Arc::new(Host::new(&domain, registry))).collect();
+        let hosts = registries?.into_iter().map(|(domain, registry)| Arc::new(Host::new(&domain, registry)));
+        let hosts: Vec<Arc<Host>> = hosts.collect();
+        terms::set_key_policies(&config, &hosts);
         let runtime = start(Backing { backend: Box::new(backend) }, Setup { names, hosts })?;
         runtime.core.set_bounds(terms::bounds(&config));
         runtime.core.reserve.set_least(config.storage.reserve.get().get());

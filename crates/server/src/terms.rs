@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use vorpal_config::{Config, Limits, Measure};
+use vorpal_core::host::{Host, KeyPolicy};
 use vorpal_core::server::Bounds;
 use vorpal_net::c2s::{Settings, Terms};
 use vorpal_net::limits::{Rate, Settings as GateSettings};
 use vorpal_net::tls::{Certificate, Policy, TlsVersion};
-use vorpal_proto::sasl::Mechanism;
+use vorpal_proto::sasl::{Hash, Iterations, Mechanism};
 use vorpal_runtime::now;
 
 use crate::descriptors;
@@ -45,6 +46,30 @@ fn mechanisms(config: &Config) -> HashMap<String, Vec<Mechanism>> {
         (host.name.as_str().to_owned(), host.mechanisms.iter().filter_map(known).collect())
     };
     config.hosts.iter().map(of_host).collect()
+}
+
+/// Tells the hosts what to keep of passwords.
+pub(crate) fn set_key_policies<'a>(config: &Config, hosts: impl IntoIterator<Item = &'a Arc<Host>>) {
+    for host in hosts {
+        if let Some(configured) = config.hosts.iter().find(|one| one.name.as_str() == host.domain()) {
+            host.set_key_policy(key_policy(config, configured));
+        }
+    }
+}
+
+/// Keys are kept for what clients may log in with, and for stronger hashes that hosts offer otherwise: a host that offers
+/// less for a while, as after an import, gets the keys with which it can offer them again.
+fn key_policy(config: &Config, host: &vorpal_config::Host) -> KeyPolicy {
+    let hashes_of = |mechanisms: &[vorpal_config::Mechanism]| -> Vec<Hash> {
+        Hash::ALL.into_iter().filter(|hash| mechanisms.iter().any(|m| m.as_str() == hash.scheme())).collect()
+    };
+    let (offered, general) = (hashes_of(&host.mechanisms), hashes_of(&config.login.mechanisms));
+    let stronger = |hash: &Hash| general.contains(hash) && offered.iter().all(|offered| offered < hash);
+    let mut hashes: Vec<Hash> = Hash::ALL.into_iter().filter(|hash| offered.contains(hash) || stronger(hash)).collect();
+    if hashes.is_empty() {
+        hashes.push(Hash::Sha512);
+    }
+    KeyPolicy { hashes, iterations: Iterations::new(config.login.iterations.get()).unwrap_or(Iterations::DEFAULT) }
 }
 
 /// How fast one account is read: bytes in a second, and at once.
@@ -140,4 +165,34 @@ pub(crate) fn check_certificates(config: &Config) -> Vec<anyhow::Error> {
             .with_context(|| format!("the certificate of {name}"))
     });
     loaded.filter_map(Result::err).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(text: &str) -> KeyPolicy {
+        let config = Config::read(Path::new("v.toml"), text.into(), [], &[]).expect("a configuration");
+        key_policy(&config, config.hosts.first().expect("a host"))
+    }
+
+    #[test]
+    fn keys_are_kept_for_what_a_host_offers_and_for_what_is_stronger_and_general() {
+        use Hash::{Sha1, Sha256, Sha512};
+        assert_eq!(policy(""), KeyPolicy { hashes: vec![Sha512, Sha256, Sha1], iterations: Iterations::DEFAULT });
+        let general = |mechanisms: &str| policy(&format!("[login]\nmechanisms = [{mechanisms}]\n")).hashes;
+        assert_eq!(general("\"SCRAM-SHA-512\""), [Sha512]);
+        assert_eq!(general("\"SCRAM-SHA-1\", \"PLAIN\""), [Sha1]);
+        assert_eq!(general("\"PLAIN\""), [Sha512], "something has to be kept");
+        let own = |mechanisms: &str, general: &str| {
+            let login = format!("[login]\nmechanisms = [{general}]\niterations = 70000\n");
+            policy(&format!("{login}[host.\"a.example\"]\nmechanisms = [{mechanisms}]\n"))
+        };
+        let safe = "\"SCRAM-SHA-512\", \"SCRAM-SHA-256\"";
+        assert_eq!(own("\"SCRAM-SHA-1\", \"PLAIN\"", safe).hashes, [Sha512, Sha256, Sha1]);
+        assert_eq!(own("\"PLAIN\"", safe).hashes, [Sha512, Sha256]);
+        assert_eq!(own("\"SCRAM-SHA-256\"", "\"SCRAM-SHA-1\"").hashes, [Sha256]);
+        assert_eq!(own("\"SCRAM-SHA-512\"", safe).hashes, [Sha512]);
+        assert_eq!(own("\"PLAIN\"", safe).iterations.count(), 70_000);
+    }
 }

@@ -122,7 +122,7 @@ fn a_panic_ends_one_session_at_most() {
     runtime.block_on(async {
         let server = Server::open(config.clone(), program().modules).expect("a server");
         for name in ["a", "b"] {
-            let order = Order::UserAdd { jid: format!("{name}@localhost"), password: "secret".into() };
+            let order = Order::UserAdd { jid: format!("{name}@localhost"), password: "secret".to_owned().into() };
             assert!(matches!(control::execute(&server.runtime, order).await, Answer::Done));
         }
         server.close().await;

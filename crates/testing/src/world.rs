@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use vorpal_core::host::Host;
+use vorpal_core::host::{Host, KeyPolicy};
 use vorpal_core::join::Fetch;
 use vorpal_core::module::{Module, Section};
 use vorpal_core::registry::Registry;
 use vorpal_core::server::{Bounds, Core, core_names};
 use vorpal_core::store::{Batch, Entry, Ids, Journal, Loading, Reader, Write};
+use vorpal_core::users::NewUser;
 use vorpal_net::c2s::{Connection, Settings};
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::element::Element;
@@ -40,6 +41,9 @@ pub const BEGINNING: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 /// What the disk keeps free, in bytes.
 const RESERVE: u64 = 100 << 20;
 
+/// The rounds of keys that the server makes: the fewest there may be, as a scene waits for them.
+pub const ITERATIONS: Iterations = Iterations::MIN;
+
 /// So often everything is asked whether there is something to do, before the world is said to run in circles.
 const ROUNDS: usize = 10_000;
 
@@ -65,10 +69,10 @@ impl Secrets {
     /// Derives them.
     pub fn derive() -> Secrets {
         let salt = [7; 16];
-        let derive = |hash| Credentials::derive(hash, PASSWORD, &salt, Iterations::MIN).expect("a good password");
+        let derive = |hash| Credentials::derive(hash, PASSWORD, &salt, ITERATIONS).expect("a good password");
         Secrets {
             credentials: [Hash::Sha1, Hash::Sha256].map(derive).to_vec(),
-            keys: Keys::derive(Hash::Sha1, PASSWORD, &salt, Iterations::MIN).expect("a good password"),
+            keys: Keys::derive(Hash::Sha1, PASSWORD, &salt, ITERATIONS).expect("a good password"),
         }
     }
 }
@@ -171,7 +175,9 @@ impl World {
         let section = |name: &str| self.sections.iter().find(|(of, _)| *of == name).map(|(_, section)| section.clone());
         let host = |domain: &&str| {
             let registry = Registry::build(self.modules.iter().copied(), names.clone(), section).expect("the modules");
-            Arc::new(Host::new(&BareJid::of_domain(domain).expect("a host"), registry))
+            let host = Host::new(&BareJid::of_domain(domain).expect("a host"), registry);
+            host.set_key_policy(KeyPolicy { iterations: ITERATIONS, ..KeyPolicy::default() });
+            Arc::new(host)
         };
         let hosts: Vec<Arc<Host>> = self.hosts.iter().map(host).collect();
         names.bind(|name| writer.map(name, Loading::WithOwner)).expect("the store's tables");
@@ -186,6 +192,7 @@ impl World {
         core.set_loader(loader.clone());
         let mut reader = writer.reader().expect("the store can be read");
         core.load_sessions(self.now, reader.as_mut()).expect("sessions come back");
+        core.load_profiles(reader.as_mut()).expect("what accounts look like");
         self.running = Some(Running { core: Arc::new(core), queue, writer, reader, loader });
     }
 
@@ -280,7 +287,8 @@ impl World {
         let done = Arc::new(AtomicBool::new(false));
         let told = done.clone();
         let notice = Box::new(move |stored| told.store(stored, Ordering::Release));
-        self.core().create_user(self.now, &jid, &self.secrets.credentials, notice);
+        let user = NewUser::new(jid.clone()).expect("a name that can log in");
+        self.core().create_user(self.now, &user, &self.secrets.credentials, notice);
         self.settle();
         let created = done.load(Ordering::Acquire);
         if created {
@@ -330,7 +338,7 @@ impl World {
         self.settle();
         let success = self.expect(id, ns::SASL, "success");
         let data = decode_payload(&success.content()).expect("base64");
-        sasl.finish(data.as_deref()).expect("the server proves itself");
+        sasl.finish(data.as_deref().map(Vec::as_slice)).expect("the server proves itself");
         let host = self.clients[id].host;
         self.clients[id].open_stream(host);
         self.settle();

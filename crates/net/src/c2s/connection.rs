@@ -23,7 +23,7 @@ use vorpal_proto::sasl::{self, ChannelBindings, Mechanism, PasswordCheck, Verdic
 use vorpal_proto::write::escape_attr;
 
 use super::audit::Trail;
-use super::login::Login;
+use super::login::{Login, wipe};
 use crate::limits::Class;
 
 /// What all connections of a listener share.
@@ -175,7 +175,16 @@ impl Connection {
             match frame {
                 None => return Need::Input,
                 Some(frame) => {
-                    if let Some(need) = self.frame(now, frame) {
+                    // Whoever is not logged in may be sending a password.
+                    let secret = match &frame {
+                        Frame::Element(bytes) if !self.is_authenticated() => Some(bytes.clone()),
+                        _ => None,
+                    };
+                    let need = self.frame(now, frame);
+                    if let Some(frame) = secret {
+                        wipe(frame, buf);
+                    }
+                    if let Some(need) = need {
                         return need;
                     }
                 }

@@ -1,6 +1,10 @@
 //! From the first stream header to a session: STARTTLS (RFC 6120 §5), SASL (§6), binding (§7) or resumption
 //! (XEP-0198 §5), with the kinds of channel binding that a login may use (XEP-0440).
 
+use std::ops::Deref;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
 use vorpal_core::account::AccountRef;
 use vorpal_core::counts::Count;
 use vorpal_core::module::Stage;
@@ -9,15 +13,16 @@ use vorpal_core::server::Core;
 use vorpal_core::session::Carrier;
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::element::{Element, el};
-use vorpal_proto::error::{StanzaError, StreamCondition};
+use vorpal_proto::error::{StanzaError, StreamCondition, StreamError};
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::ns;
 use vorpal_proto::parse::{Limits, parse_element};
 use vorpal_proto::sasl::{
-    Account, Authenticated, ChannelBindings, Exchange, Mechanism, Query, Refusal, SALT_BYTES, SaslError, Settings,
-    Step, Verdict, decode_payload, encode_payload,
+    Account, Authenticated, ChannelBindings, Exchange, Mechanism, Offered, Query, Refusal, SALT_BYTES, SaslError,
+    Settings, Step, Verdict, decode_payload, encode_payload,
 };
 use vorpal_proto::stanza::{Kind, Stanza, Type};
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::limits::Class;
 
@@ -39,6 +44,8 @@ pub(super) struct Login {
     binding: Option<Box<Stanza>>,
     /// an account that nobody holds may be let go of: this one not before its client has proven itself
     held: Option<AccountRef>,
+    /// whether the login was revoked since the password was looked up: see [`Core::revocations`]
+    revocations: u32,
     pub account: Option<AccountRef>,
     /// what the log is told of attempts
     pub trail: Trail,
@@ -55,10 +62,46 @@ impl Login {
             order: core.next_connection(),
             binding: None,
             held: None,
+            revocations: 0,
             account: None,
             trail: Trail::default(),
         }
     }
+}
+
+/// An element that may hold a password.
+struct Wiped(Element);
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        self.0.wipe();
+    }
+}
+
+impl Deref for Wiped {
+    type Target = Element;
+
+    fn deref(&self) -> &Element {
+        &self.0
+    }
+}
+
+/// Overwrites a frame that may hold a password. `rest` is what came behind it in the same memory; it gets memory of its
+/// own, and so the frame is nobody else's.
+pub(super) fn wipe(frame: Bytes, rest: &mut BytesMut) -> bool {
+    *rest = BytesMut::from(&rest[..]);
+    let Ok(mut frame) = frame.try_into_mut() else { return false };
+    frame.zeroize();
+    true
+}
+
+/// XEP-0440 §3: the types of channel binding to announce, if a mechanism that is offered can be bound.
+fn announced(login: &Login, offered: &[Mechanism]) -> Option<Vec<&'static str>> {
+    offered.iter().any(|m| m.is_plus()).then(|| login.bindings.types().collect())
+}
+
+fn revoked() -> StreamError {
+    StreamError::from(StreamCondition::NotAuthorized).with_text("this login has been revoked")
 }
 
 impl Connection {
@@ -95,9 +138,8 @@ impl Connection {
                 let offered = self.mechanisms(login);
                 let names = offered.iter().map(|m| el("mechanism", ns::SASL).text(m.name()));
                 features.push_child(el("mechanisms", ns::SASL).children(names));
-                if offered.iter().any(|m| m.is_plus()) {
-                    // XEP-0440 §3
-                    let types = login.bindings.types().map(|t| el("channel-binding", ns::SASL_CB).attr("type", t));
+                if let Some(types) = announced(login, &offered) {
+                    let types = types.into_iter().map(|t| el("channel-binding", ns::SASL_CB).attr("type", t));
                     features.push_child(el("sasl-channel-binding", ns::SASL_CB).children(types));
                 }
             }
@@ -116,7 +158,7 @@ impl Connection {
 
     pub(super) fn before_session(&mut self, now: Timestamp, frame: &[u8]) -> Option<Need> {
         let element = match parse_element(frame, &self.context, &Limits::BEFORE_LOGIN) {
-            Ok(element) => element,
+            Ok(element) => Wiped(element),
             Err(error) => {
                 let condition = StreamCondition::from_name(error.condition(), "");
                 return Some(self.fail(now, condition.into()));
@@ -157,8 +199,10 @@ impl Connection {
             return self.refuse(now, SaslError::InvalidMechanism);
         };
         let plus_offered = all.iter().any(|m| m.is_plus());
+        // XEP-0474 §6.1: as the features of this stream said it.
+        let offered = Some(Offered::new(all.iter().map(|m| m.name()), announced(login, &all).as_deref()));
         let State::Login(login) = &mut self.state else { return None };
-        let settings = Settings { bindings: login.bindings.clone(), plus_offered, names_account, offered: None };
+        let settings = Settings { bindings: login.bindings.clone(), plus_offered, names_account, offered };
         login.trail.begins(mechanism.name());
         login.exchange = Some(Exchange::new(mechanism, settings, nonce(&self.core)));
         self.receive(now, element)
@@ -169,8 +213,8 @@ impl Connection {
         let Some(exchange) = &mut login.exchange else {
             return self.refuse(now, SaslError::MalformedRequest);
         };
-        let step = match decode_payload(&element.content()) {
-            Ok(data) => exchange.receive(data.as_deref()),
+        let step = match decode_payload(&Zeroizing::new(element.content())) {
+            Ok(data) => exchange.receive(data.as_ref().map(|data| data.as_slice())),
             Err(refusal) => Step::Failure(refusal),
         };
         self.step(now, step)
@@ -249,18 +293,19 @@ impl Connection {
             Some(account) if account.lock().disabled => login.trail.because("the account is disabled"),
             Some(_) => {}
         }
+        login.revocations = account.as_ref().map_or(0, |account| self.core.revocations(account));
         let address = jid.map_or_else(|| query.username.clone(), |jid| jid.to_string());
-        let credentials = self.core.credentials(account.as_ref(), &address, query.hash);
+        let credentials = self.core.credentials(self.host.as_ref()?, account.as_ref(), &address, query.hash);
         let step = match login.exchange.as_mut()?.account(Account { address, credentials }) {
             // Here the password is seen, for once: what is missing can be made of it.
             Step::NeedDerivation(check) => {
-                let missing = account.map(|account| self.core.missing_hashes(&account)).unwrap_or_default();
-                let salted = missing.into_iter().map(|hash| {
+                let (wanted, policy) = account.map(|account| self.core.keys_to_make(&account)).unwrap_or_default();
+                let salted = wanted.into_iter().map(|hash| {
                     let mut salt = [0; SALT_BYTES];
                     self.core.fill_random(&mut salt);
                     (hash, salt)
                 });
-                Step::NeedDerivation(check.adding(salted.collect()))
+                Step::NeedDerivation(check.making(salted.collect(), policy.iterations))
             }
             step => step,
         };
@@ -269,13 +314,13 @@ impl Connection {
 
     pub(super) fn login_derived(&mut self, now: Timestamp, mut verdict: Verdict) -> Option<Need> {
         let State::Login(login) = &mut self.state else { return None };
-        let added = verdict.take_added();
+        let renewal = verdict.take_renewal();
         let step = login.exchange.as_mut()?.verdict(verdict);
         if let Step::Success(authenticated) = &step
-            && !added.is_empty()
+            && let Some(renewal) = renewal
             && let Some(lock) = self.core.loaded(authenticated.account())
         {
-            self.core.add_credentials(now, &lock, &added);
+            self.core.renew_credentials(now, &lock, &renewal);
         }
         self.step(now, step)
     }
@@ -286,6 +331,12 @@ impl Connection {
         let Some(account) = self.core.loaded(authenticated.account()) else {
             return self.refuse(now, SaslError::TemporaryAuthFailure);
         };
+        // What was proven may be the password of an account that was deleted, or one that counts no more.
+        let same = login.held.as_ref().is_some_and(|held| Arc::ptr_eq(held, &account));
+        if !same || self.core.revocations(&account) != login.revocations {
+            login.trail.because("the login was revoked while it was under way");
+            return self.refuse(now, SaslError::NotAuthorized);
+        }
         login.trail.succeeded(authenticated.account(), authenticated.mechanism().name());
         login.account = Some(account);
         login.held = None;
@@ -326,7 +377,7 @@ impl Connection {
         // RFC 6120 §6.4.5: an end to guessing.
         (attempts >= self.settings.max_attempts).then(|| {
             let error = StreamCondition::PolicyViolation;
-            self.fail(now, vorpal_proto::error::StreamError::from(error).with_text("too many failed attempts"))
+            self.fail(now, StreamError::from(error).with_text("too many failed attempts"))
         })
     }
 
@@ -359,7 +410,7 @@ impl Connection {
         let wanted = bind.find(ns::BIND, "resource").map(Element::content);
         let mut answer = Stanza::new(Kind::Iq, Type::Result);
         answer.head.id.clone_from(&stanza.head.id);
-        let carrier = Carrier { wake: self.wake.clone(), order: login.order };
+        let carrier = Carrier { wake: self.wake.clone(), order: login.order, revocations: login.revocations };
         match self.core.bind(now, &lock, wanted.as_deref(), carrier) {
             Ok((session, epoch)) => {
                 let jid = el("jid", ns::BIND).text(session.jid.as_str());
@@ -371,6 +422,7 @@ impl Connection {
             }
             Err(error) => {
                 let error = match error {
+                    BindError::Revoked => return Some(self.fail(now, revoked())),
                     BindError::TooMany => StanzaError::resource_constraint(),
                     BindError::BadResource => StanzaError::bad_request("this cannot be a resource"),
                 };
@@ -389,7 +441,7 @@ impl Connection {
             self.say(&el("failed", ns::SM).child(el("bad-request", ns::STANZA_ERROR)));
             return self.count_try(now);
         };
-        let carrier = Carrier { wake: self.wake.clone(), order: login.order };
+        let carrier = Carrier { wake: self.wake.clone(), order: login.order, revocations: login.revocations };
         match self.core.resume(now, &lock, token, h, carrier) {
             Ok((session, epoch)) => {
                 self.state =
@@ -403,5 +455,27 @@ impl Connection {
                 self.count_try(now)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_wiped_also_where_something_came_behind_it() {
+        for behind in ["", "<r/>", "<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/><iq"] {
+            let mut input = BytesMut::from(format!("<auth>secret</auth>{behind}").as_bytes());
+            let frame = input.split_to(19).freeze();
+            assert!(wipe(frame, &mut input), "{behind}");
+            assert_eq!(input, behind);
+        }
+    }
+
+    #[test]
+    fn a_frame_that_somebody_else_holds_stays() {
+        let frame = Bytes::from(b"<auth>secret</auth>".to_vec());
+        assert!(!wipe(frame.clone(), &mut BytesMut::new()));
+        assert_eq!(frame, "<auth>secret</auth>");
     }
 }

@@ -26,9 +26,14 @@ pub struct Iterations(u32);
 impl Iterations {
     /// The fewest: RFC 5802 §5.1 and RFC 7677 §4.
     pub const MIN: Iterations = Iterations(4_096);
-    /// The default for new passwords: 1.2 ms with SHA-1 or SHA-256, 4.1 ms with SHA-512 on the machine of reference.
-    pub const DEFAULT: Iterations = Iterations(10_000);
-    /// The most: seconds of CPU, so a typing error in the configuration or an import cannot stop the server.
+    /// The default for new passwords: 6 ms with SHA-1 or SHA-256, 20 ms with SHA-512 on the machine of reference, paid by
+    /// the client at each login with SCRAM and by the server at each login with PLAIN.
+    pub const DEFAULT: Iterations = Iterations(50_000);
+    /// The most for new passwords. The client pays for each login: with more, phones take seconds, and clients that bound
+    /// what a server may ask of them refuse it.
+    pub const MAX_NEW: Iterations = Iterations(1_000_000);
+    /// The most that is accepted of what another server made: seconds of CPU, so a typing error in an import cannot stop
+    /// the server.
     pub const MAX: Iterations = Iterations(10_000_000);
 
     /// `None` outside of [`MIN`](Iterations::MIN)..=[`MAX`](Iterations::MAX).
@@ -40,6 +45,105 @@ impl Iterations {
     pub const fn count(self) -> u32 {
         self.0
     }
+}
+
+/// What a salt looks like, as far as its bytes tell who made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SaltForm {
+    /// So many random bytes.
+    Bytes(u8),
+    /// So many hexadecimal digits as text.
+    Hex(u8),
+    /// A random UUID as text (Prosody).
+    Uuid,
+}
+
+impl SaltForm {
+    const UUID: usize = 36;
+
+    /// The form of a salt.
+    pub fn of(salt: &[u8]) -> SaltForm {
+        let len = u8::try_from(salt.len()).unwrap_or(u8::MAX);
+        let hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let dashed = |(at, byte): (usize, &u8)| if SaltForm::is_dash(at) { *byte == b'-' } else { hex(byte) };
+        if salt.len() == SaltForm::UUID && salt.iter().enumerate().all(dashed) {
+            SaltForm::Uuid
+        } else if salt.len() > 8 && salt.iter().all(hex) {
+            SaltForm::Hex(len)
+        } else {
+            SaltForm::Bytes(len)
+        }
+    }
+
+    fn is_dash(at: usize) -> bool {
+        matches!(at, 8 | 13 | 18 | 23)
+    }
+
+    fn len(self) -> usize {
+        match self {
+            SaltForm::Bytes(len) | SaltForm::Hex(len) => usize::from(len).min(MAX_SALT_BYTES),
+            SaltForm::Uuid => SaltForm::UUID,
+        }
+    }
+
+    /// A salt of this form, of bytes that are random.
+    fn make(self, random: impl Iterator<Item = u8>) -> Vec<u8> {
+        let digit = |byte: u8| b"0123456789abcdef".get(usize::from(byte % 16)).copied().unwrap_or_default();
+        let make = |(at, byte): (usize, u8)| match self {
+            SaltForm::Bytes(_) => byte,
+            SaltForm::Uuid if SaltForm::is_dash(at) => b'-',
+            // RFC 9562 §5.4: the version, and the variant.
+            SaltForm::Uuid if at == 14 => b'4',
+            SaltForm::Uuid if at == 19 => digit(8 + byte % 4),
+            SaltForm::Uuid | SaltForm::Hex(_) => digit(byte),
+        };
+        random.take(self.len()).enumerate().map(make).collect()
+    }
+}
+
+/// What anybody is shown of an account's credentials in a challenge, whether or not they know the password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shown {
+    /// The rounds.
+    pub iterations: Iterations,
+    /// The form of the salt.
+    pub salt: SaltForm,
+}
+
+impl Shown {
+    /// That of new keys with these rounds.
+    pub fn new(iterations: Iterations) -> Shown {
+        Shown { iterations, salt: SaltForm::Bytes(u8::try_from(SALT_BYTES).unwrap_or_default()) }
+    }
+
+    /// A short text: `50000:b16`.
+    pub fn to_text(self) -> String {
+        let count = self.iterations.count();
+        match self.salt {
+            SaltForm::Bytes(len) => format!("{count}:b{len}"),
+            SaltForm::Hex(len) => format!("{count}:h{len}"),
+            SaltForm::Uuid => format!("{count}:u"),
+        }
+    }
+
+    /// What [`Shown::to_text`] wrote.
+    pub fn from_text(text: &str) -> Option<Shown> {
+        let (count, form) = text.split_once(':')?;
+        let salt = match form.split_at_checked(1)? {
+            ("b", len) => SaltForm::Bytes(len.parse().ok()?),
+            ("h", len) => SaltForm::Hex(len.parse().ok()?),
+            ("u", "") => SaltForm::Uuid,
+            _ => return None,
+        };
+        Some(Shown { iterations: Iterations::new(number(count)?)?, salt })
+    }
+}
+
+/// A number that is the same whenever it is asked for and that nobody can compute without the secret: by it is chosen what
+/// an account that does not exist looks like.
+pub fn lot(secret: &[u8; 32], account: &str, what: &str) -> u64 {
+    let mac = crypto::hmac(Hash::Sha256, secret, &[b"lot\0", what.as_bytes(), b"\0", account.as_bytes()]);
+    mac.bytes().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
 /// Why there are no [`Credentials`].
@@ -70,7 +174,7 @@ pub struct Credentials {
     iterations: Iterations,
     stored_key: Key,
     server_key: Key,
-    /// Made by [`Credentials::fake`]: no proof is ever right, whatever the arithmetic says.
+    /// Made by [`Credentials::fake`] or [`Credentials::barred`]: no proof is ever right, whatever the arithmetic says.
     fake: bool,
 }
 
@@ -116,22 +220,37 @@ impl Credentials {
     ///
     /// The exchange goes on as with a wrong password: the same messages, the same work, the same failure at the end,
     /// and the same salt whenever the name is tried again. `account` must be the normalised bare JID, or else `BOB` and
-    /// `bob` would differ here and not for an account that exists. `iterations` must be what new passwords get. An
-    /// account with other rounds, or a salt of another length, can still be told apart; imports should use ours.
-    /// Cheap: no derivation is done.
-    pub fn fake(secret: &[u8; 32], account: &str, hash: Hash, iterations: Iterations) -> Credentials {
-        let part = |what: &[u8], len: usize| {
-            let mac = crypto::hmac(Hash::Sha512, secret, &[what, hash.scheme().as_bytes(), b"\0", account.as_bytes()]);
-            Key::new(mac.bytes().get(..len).unwrap_or_default())
+    /// `bob` would differ here and not for an account that exists. `shown` should be what an account of the host may have;
+    /// with another one the salt is another, as after a new password. Cheap: no derivation is done.
+    pub fn fake(secret: &[u8; 32], account: &str, hash: Hash, shown: Shown) -> Credentials {
+        let mac = |what: &[u8], more: &[u8]| {
+            let parts = [what, hash.scheme().as_bytes(), b"\0", account.as_bytes(), more];
+            crypto::hmac(Hash::Sha512, secret, &parts)
         };
+        let part = |what: &[u8]| Key::new(mac(what, b"").bytes().get(..hash.output_len()).unwrap_or_default());
+        let random = (0..=u8::MAX).flat_map(|block| {
+            let more = format!("\0{}\0{block}", shown.to_text());
+            mac(b"salt\0", more.as_bytes()).bytes().to_vec()
+        });
         Credentials {
             hash,
-            salt: part(b"salt\0", SALT_BYTES).bytes().to_vec(),
-            iterations,
-            stored_key: part(b"stored\0", hash.output_len()),
-            server_key: part(b"server\0", hash.output_len()),
+            salt: shown.salt.make(random),
+            iterations: shown.iterations,
+            stored_key: part(b"stored\0"),
+            server_key: part(b"server\0"),
             fake: true,
         }
+    }
+
+    /// The same to look at, and no password and no proof is right.
+    #[must_use]
+    pub fn barred(self) -> Credentials {
+        Credentials { fake: true, ..self }
+    }
+
+    /// What a challenge shows of them.
+    pub fn shown(&self) -> Shown {
+        Shown { iterations: self.iterations, salt: SaltForm::of(&self.salt) }
     }
 
     /// Whether this is the password.
@@ -359,7 +478,7 @@ mod tests {
     #[test]
     fn fake_ones_are_stable_and_differ_by_account_and_hash() {
         let fake = |secret: u8, account, hash| {
-            let fake = Credentials::fake(&[secret; 32], account, hash, Iterations::DEFAULT);
+            let fake = Credentials::fake(&[secret; 32], account, hash, Shown::new(Iterations::DEFAULT));
             assert_eq!(fake.salt().len(), SALT_BYTES);
             fake.to_text()
         };
@@ -368,6 +487,39 @@ mod tests {
         assert_ne!(one, fake(2, "romeo@example.net", Hash::Sha256));
         assert_ne!(one, fake(1, "juliet@example.net", Hash::Sha256));
         assert_ne!(one, fake(1, "romeo@example.net", Hash::Sha512));
+    }
+
+    #[test]
+    fn a_fake_shows_what_it_is_told_to_and_differs_by_it() {
+        let mut salts = std::collections::BTreeSet::new();
+        for (count, salt, form) in [
+            (4_096, SaltForm::Bytes(12), "4096:b12"),
+            (4_096, SaltForm::Bytes(16), "4096:b16"),
+            (10_000, SaltForm::Bytes(128), "10000:b128"),
+            (10_000, SaltForm::Uuid, "10000:u"),
+            (10_000, SaltForm::Hex(32), "10000:h32"),
+        ] {
+            let shown = Shown { iterations: Iterations::new(count).unwrap(), salt };
+            assert_eq!((shown.to_text().as_str(), Shown::from_text(form)), (form, Some(shown)));
+            let fake = Credentials::fake(&[1; 32], "romeo@example.net", Hash::Sha1, shown);
+            assert_eq!(fake.shown(), shown, "{form}");
+            assert!(salts.insert(fake.salt().get(..9).unwrap().to_vec()), "{form}");
+        }
+        let uuid = Shown { iterations: Iterations::MIN, salt: SaltForm::Uuid };
+        let fake = Credentials::fake(&[1; 32], "romeo@example.net", Hash::Sha1, uuid);
+        let text = String::from_utf8(fake.salt().to_vec()).unwrap();
+        assert!(text.get(14..15) == Some("4") && "89ab".contains(text.get(19..20).unwrap()), "{text}");
+        for rubbish in ["", "4096", "4096:", "4096:x1", "1:b16", "4096:b", "4096:b300", "4096:u1", "4096:\u{e9}"] {
+            assert_eq!(Shown::from_text(rubbish), None, "{rubbish}");
+        }
+    }
+
+    #[test]
+    fn barred_ones_look_the_same_and_nothing_fits() {
+        let credentials = of(Hash::Sha256, "pencil");
+        let barred = credentials.clone().barred();
+        assert_eq!((barred.salt(), barred.iterations()), (credentials.salt(), credentials.iterations()));
+        assert!(credentials.matches("pencil") && !barred.matches("pencil"));
     }
 
     #[test]

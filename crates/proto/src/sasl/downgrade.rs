@@ -2,8 +2,6 @@
 //!
 //! The lists of mechanisms and channel-binding types are sent before anything is authenticated. Their hash travels in
 //! the server's first SCRAM message, which the proof covers, so a client sees when somebody shortened them.
-//!
-//! Not: in use unless [`Settings::offered`](super::Settings::offered) is given; the document is still Experimental.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 

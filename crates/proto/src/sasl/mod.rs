@@ -42,13 +42,15 @@ mod tests;
 use std::{fmt, mem};
 
 pub use binding::{ChannelBindings, TLS_EXPORTER, TLS_SERVER_END_POINT};
-pub use credentials::{Credentials, CredentialsError, Iterations, MAX_SALT_BYTES, MAX_TEXT_BYTES, SALT_BYTES};
+pub use credentials::{
+    Credentials, CredentialsError, Iterations, MAX_SALT_BYTES, MAX_TEXT_BYTES, SALT_BYTES, SaltForm, Shown, lot,
+};
 pub use downgrade::Offered;
 pub use error::{Refusal, SaslError};
 pub use mechanism::{Hash, Mechanism};
 pub use nonce::Nonce;
 pub use payload::{decode_payload, encode_payload};
-pub use plain::{PasswordCheck, Verdict};
+pub use plain::{PasswordCheck, Renewal, Verdict};
 
 /// The longest message of a client, in bytes after base64.
 pub const MAX_INPUT_BYTES: usize = 4096;
@@ -212,7 +214,8 @@ impl Exchange {
                 self.state = State::PlainVerdict { authzid: message.authzid };
                 let ticket = self.nonce.clone();
                 let password = message.password;
-                Ok(Step::NeedDerivation(PasswordCheck { account, password, ticket, missing: Vec::new() }))
+                let (wanted, iterations) = (Vec::new(), Iterations::DEFAULT);
+                Ok(Step::NeedDerivation(PasswordCheck { account, password, ticket, wanted, iterations }))
             }
             State::ScramAccount(first) => {
                 let (challenge, pending) = first.challenge(account, &self.nonce, self.settings.offered.as_ref());

@@ -1,27 +1,33 @@
 //! RFC 6120 §6.3.5 and §6.4.2: how SASL data stands in XML, as base64, with `=` for "present but empty".
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use zeroize::Zeroizing;
 
 use super::{MAX_INPUT_BYTES, Refusal, SaslError};
 
 /// Reads the character data of `<auth/>` or `<response/>`. `None`: there was none.
 ///
+/// What comes out may hold a password, and is wiped when dropped.
+///
 /// Strict: no white space, full padding, its bits zero (§6.3.5).
 ///
 /// # Errors
 /// `incorrect-encoding` if it is not base64, `malformed-request` if it is more than [`MAX_INPUT_BYTES`] decoded.
-pub fn decode_payload(text: &str) -> Result<Option<Vec<u8>>, Refusal> {
+pub fn decode_payload(text: &str) -> Result<Option<Zeroizing<Vec<u8>>>, Refusal> {
     if text.is_empty() {
         return Ok(None);
     }
     if text == "=" {
-        return Ok(Some(Vec::new()));
+        return Ok(Some(Zeroizing::default()));
     }
     if text.len() > MAX_INPUT_BYTES.div_ceil(3) * 4 {
         return Err(Refusal::malformed("message too long"));
     }
     let wrong = Refusal { condition: SaslError::IncorrectEncoding, reason: "payload is not base64" };
-    let data = STANDARD.decode(text).map_err(|_| wrong)?;
+    // In one piece: a buffer that grows leaves copies behind.
+    let mut data = Zeroizing::new(vec![0; base64::decoded_len_estimate(text.len())]);
+    let len = STANDARD.decode_slice(text, &mut data).map_err(|_| wrong)?;
+    data.truncate(len);
     if data.len() > MAX_INPUT_BYTES {
         return Err(Refusal::malformed("message too long"));
     }
@@ -46,7 +52,7 @@ mod tests {
     #[test]
     fn nothing_and_empty_are_not_the_same() {
         assert_eq!(decode_payload(""), Ok(None));
-        assert_eq!(decode_payload("="), Ok(Some(Vec::new())));
+        assert_eq!(decode_payload("="), Ok(Some(Zeroizing::default())));
         assert_eq!(encode_payload(None), "");
         assert_eq!(encode_payload(Some(b"")), "=");
         assert_eq!(encode_payload(Some(b"biws")), "Yml3cw==");

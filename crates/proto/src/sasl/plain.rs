@@ -46,30 +46,34 @@ pub struct PasswordCheck {
     pub(super) account: Account,
     pub(super) password: Zeroizing<String>,
     pub(super) ticket: Nonce,
-    pub(super) missing: Vec<(Hash, [u8; SALT_BYTES])>,
+    pub(super) wanted: Vec<(Hash, [u8; SALT_BYTES])>,
+    pub(super) iterations: Iterations,
 }
 
 impl PasswordCheck {
     /// The same, and if the password is right, credentials for these hashes, with a random salt for each: see
-    /// [`Verdict::take_added`].
+    /// [`Verdict::take_renewal`].
     #[must_use]
-    pub fn adding(mut self, missing: Vec<(Hash, [u8; SALT_BYTES])>) -> PasswordCheck {
-        self.missing = missing;
+    pub fn making(mut self, wanted: Vec<(Hash, [u8; SALT_BYTES])>, iterations: Iterations) -> PasswordCheck {
+        (self.wanted, self.iterations) = (wanted, iterations);
         self
     }
 
     /// Does the derivation: milliseconds of CPU (see [`Iterations`]), not for the reactor.
     ///
     /// Takes as long for a wrong password and a fake account as for the right one, but for what
-    /// [`PasswordCheck::adding`] adds to an account, once, when its password is right.
+    /// [`PasswordCheck::making`] makes for an account, once, when its password is right.
     pub fn run(self) -> Verdict {
         let right = self.account.credentials.matches_prepared(&self.password);
         let derive = |(hash, salt): &(Hash, [u8; SALT_BYTES])| {
             // One that may not be stored (RFC 5802 §2.2) goes on with what it has.
-            Credentials::derive(*hash, &self.password, salt, Iterations::DEFAULT).ok()
+            Credentials::derive(*hash, &self.password, salt, self.iterations).ok()
         };
-        let added = self.missing.iter().filter(|_| right).filter_map(derive).collect();
-        Verdict { account: self.account.address, right, added, ticket: self.ticket }
+        let renewal = right.then(|| Renewal {
+            made: self.wanted.iter().filter_map(derive).collect(),
+            checked: self.account.credentials,
+        });
+        Verdict { account: self.account.address, right, renewal, ticket: self.ticket }
     }
 }
 
@@ -79,19 +83,28 @@ impl std::fmt::Debug for PasswordCheck {
     }
 }
 
+/// What a [`PasswordCheck`] made of the right password.
+#[derive(Debug)]
+pub struct Renewal {
+    /// What the password was checked against.
+    pub checked: Credentials,
+    /// What was asked for with [`PasswordCheck::making`], as far as the password may be stored.
+    pub made: Vec<Credentials>,
+}
+
 /// What a [`PasswordCheck`] found. Made by nothing else.
 #[derive(Debug)]
 pub struct Verdict {
     account: String,
     right: bool,
-    added: Vec<Credentials>,
+    renewal: Option<Renewal>,
     ticket: Nonce,
 }
 
 impl Verdict {
-    /// What was made of the password beside the check. To be stored once the exchange has succeeded.
-    pub fn take_added(&mut self) -> Vec<Credentials> {
-        std::mem::take(&mut self.added)
+    /// What was made of the right password beside the check. To be stored once the exchange has succeeded.
+    pub fn take_renewal(&mut self) -> Option<Renewal> {
+        self.renewal.take()
     }
 
     /// What was proven, if this is the answer to the question with this ticket.

@@ -82,9 +82,9 @@ enum Command {
 enum Session {
     /// Lists all sessions.
     List,
-    /// Ends a session.
+    /// Ends a session, or all sessions of an account.
     Kick {
-        /// Its full address.
+        /// The full address of the session, or the address of the account.
         jid: String,
     },
 }
@@ -111,6 +111,9 @@ fn execute(cli: Cli, program: Program) -> Result<()> {
     let read = || program.read(path.as_deref()).map_err(|errors| anyhow::anyhow!("{errors}"));
     let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let running = |order| anyhow::Ok(runtime()?.block_on(give_running(&read()?, order))?);
+    if matches!(cli.command, Command::Serve | Command::User { .. }) {
+        crate::secret::protect_memory();
+    }
     match cli.command {
         Command::Serve => runtime()?.block_on(crate::run::serve(read()?, path.clone(), program)),
         Command::User { command } => {
@@ -154,6 +157,8 @@ fn show(answer: Answer, json: bool) -> Result<()> {
         Answer::Error(error) => bail!("{error}"),
         Answer::Done if json => println!("{{\"done\":true}}"),
         Answer::Done => {}
+        Answer::Noted(notes) if json => println!("{}", serde_json::json!({ "done": true, "notes": notes })),
+        Answer::Noted(notes) => notes.iter().for_each(|note| eprintln!("vorpal: {note}")),
         Answer::Rows(rows) if json => println!("{}", serde_json::to_string_pretty(&rows)?),
         Answer::Rows(rows) => rows.iter().for_each(print),
     }

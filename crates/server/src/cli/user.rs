@@ -7,8 +7,11 @@ use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use vorpal_config::{Config, Mechanism};
 use vorpal_proto::jid::BareJid;
+use vorpal_proto::sasl::MAX_INPUT_BYTES;
+use zeroize::Zeroizing;
 
 use crate::control::Order;
+use crate::secret::Password;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -27,10 +30,13 @@ pub(super) enum Command {
         /// The file.
         file: std::path::PathBuf,
     },
-    /// Sets another password.
+    /// Sets another password. The account's sessions go on unless --end-sessions is given.
     Passwd {
         /// Whose.
         jid: String,
+        /// Ends all sessions of the account, and lets none of them be resumed: for a password that somebody else knows.
+        #[arg(long)]
+        end_sessions: bool,
         /// The password; visible to others on this machine while the command runs.
         #[arg(long)]
         password: Option<String>,
@@ -72,7 +78,9 @@ impl Command {
                 });
                 Order::UserImport { users: users.collect() }
             }
-            Command::Passwd { jid, password } => Order::UserPasswd { jid, password: secret(password)? },
+            Command::Passwd { jid, end_sessions, password } => {
+                Order::UserPasswd { jid, password: secret(password)?, end_sessions }
+            }
             Command::List { host } => Order::UserList { host },
             Command::Rm { jid, yes } => {
                 if !yes && !sure(&jid)? {
@@ -122,17 +130,19 @@ pub(super) fn advice(config: &Config, order: &Order) -> Vec<String> {
     lines
 }
 
-fn secret(given: Option<String>) -> Result<String> {
+fn secret(given: Option<String>) -> Result<Password> {
     if let Some(password) = given {
-        return Ok(password);
+        return Ok(password.into());
     }
     if !std::io::stdin().is_terminal() {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("reading the password")?;
-        return Ok(text.trim_end_matches(['\r', '\n']).to_owned());
+        // With room for any password: a buffer that grows leaves copies behind.
+        let mut text = Zeroizing::new(String::with_capacity(2 * MAX_INPUT_BYTES));
+        std::io::stdin().take(2 * MAX_INPUT_BYTES as u64).read_to_string(&mut text).context("reading the password")?;
+        return Ok(text.trim_end_matches(['\r', '\n']).to_owned().into());
     }
-    let password = rpassword::prompt_password("Password: ")?;
-    if password != rpassword::prompt_password("Again: ")? {
+    let password = Password::from(rpassword::prompt_password("Password: ")?);
+    let again = Password::from(rpassword::prompt_password("Again: ")?);
+    if password.as_str() != again.as_str() {
         bail!("the two are not the same");
     }
     Ok(password)

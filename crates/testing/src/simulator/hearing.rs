@@ -82,7 +82,7 @@ impl Simulator {
             }
             Phase::Proven(mut sasl) if element.is(ns::SASL, "success") => {
                 let data = decode_payload(&element.content()).expect("base64");
-                sasl.finish(data.as_deref()).expect("the server proves itself");
+                sasl.finish(data.as_deref().map(Vec::as_slice)).expect("the server proves itself");
                 let host = self.world.clients[id].host;
                 self.world.clients[id].open_stream(host);
                 self.players[id].phase = Phase::Welcome;

@@ -86,7 +86,10 @@ impl Rng {
 
 /// Keys that fit no password, so that nothing needs to be derived.
 fn user(hash: Hash) -> Account {
-    Account { address: USER.to_owned(), credentials: Credentials::fake(&SECRET, USER, hash, Iterations::MIN) }
+    Account {
+        address: USER.to_owned(),
+        credentials: Credentials::fake(&SECRET, USER, hash, Shown::new(Iterations::MIN)),
+    }
 }
 
 #[test]

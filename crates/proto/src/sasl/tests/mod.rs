@@ -62,7 +62,7 @@ impl Host {
         let credentials = if address == USER {
             self.keys.iter().find(|keys| keys.hash() == hash).unwrap().clone()
         } else {
-            Credentials::fake(&SECRET, &address, hash, Iterations::MIN)
+            Credentials::fake(&SECRET, &address, hash, Shown::new(Iterations::MIN))
         };
         Account { address, credentials }
     }
