@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod control;
+mod files;
 mod gauges;
 mod log;
 mod metrics;

@@ -17,6 +17,9 @@ pub fn tight() -> Options {
         wal_busy: 10,
         wal_rest: 5,
         tidy: 4,
+        erase_rest: 0,
+        erase_busy: 10,
+        erase_pages: 3,
         ..Options::default()
     }
 }
