@@ -15,7 +15,7 @@
 //! [`Options::erase_busy`]: super::Options::erase_busy
 
 use super::write::set_meta;
-use super::{LOCK_WAIT, Sqlite, error};
+use super::{Durability, LOCK_WAIT, Sqlite, error};
 use crate::shape::{Millis, Result, StoreError};
 use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
@@ -184,11 +184,8 @@ impl Sqlite {
         // Whatever has expired is removed after the next start: it was not deleted by anybody.
         while self.tidy(0)? && Instant::now() < end {}
         let failed = |e| error::from("erasing deleted content", e);
-        loop {
-            self.note_written()?;
-            if !self.check_written().map_err(failed)? {
-                break;
-            }
+        self.note_written()?;
+        while self.check_written().map_err(failed)? {
             if Instant::now() >= end {
                 self.erasing.scan = 1;
                 break;
@@ -254,7 +251,10 @@ impl Sqlite {
             let file = OpenOptions::new().write(true).open(log_path(&self.path))?;
             let zeros = vec![0; usize::try_from(bytes).unwrap_or(0)];
             file.write_all_at(&zeros, 0)?;
-            file.sync_data()
+            match self.options.durability {
+                Durability::Power => file.sync_data(),
+                Durability::Crash => Ok(()),
+            }
         };
         // Without it everything works as well.
         let _ = fill();
@@ -262,7 +262,7 @@ impl Sqlite {
 
     // --- pages ------------------------------------------------------------------------------------------------------
 
-    /// Checks some of the pages that were written. Returns whether there were any: what was erased is in the log anew.
+    /// Checks some of the pages that were written. Returns whether there are more. What it writes itself needs no check.
     fn check_written(&mut self) -> Sql<bool> {
         let pages: Vec<u32> = self.erasing.written.iter().copied().take(self.options.erase_pages).collect();
         if pages.is_empty() {
@@ -274,8 +274,10 @@ impl Sqlite {
             self.wipe(*page, |bytes| unused(bytes, *page))?;
         }
         self.execute("COMMIT")?;
-        self.erasing.written.retain(|page| !pages.contains(page));
-        Ok(true)
+        pages.iter().for_each(|page| {
+            self.erasing.written.remove(page);
+        });
+        Ok(!self.erasing.written.is_empty())
     }
 
     /// Checks some pages of the whole file: also those of the free list. Returns whether there is more.
