@@ -202,7 +202,9 @@ fn a_store_that_was_not_closed_is_checked_as_a_whole_at_the_next_start() {
 #[test]
 fn a_file_that_was_written_without_erasing_is_cleaned_at_the_first_start() {
     let folder = Folder::new();
-    let mut store = Sqlite::open(folder.path(), Options { erase_rest: Millis::MAX, erase_busy: Millis::MAX, ..Options::default() }).unwrap();
+    let mut store =
+        Sqlite::open(folder.path(), Options { erase_rest: Millis::MAX, erase_busy: Millis::MAX, ..Options::default() })
+            .unwrap();
     store.sql.execute_batch("PRAGMA secure_delete = OFF").unwrap();
     store.erasing.scan = 0;
     fill(&mut store);
