@@ -156,7 +156,7 @@ async def test_what_an_archive_lets_expire_leaves_nothing(server):
     two_hours_pass(server.data / "vorpal.db")
     server.env["VORPAL_MODULES_MAM_KEEP"] = "1h"
     server.start()
-    # Some hundred messages of each archive go in a second; then it is quiet.
-    took = await gone(server.data, "|".join(person.said for person in people), 30 + PROMISED)
+    # 512 messages of one archive after the other go in a second; then it is quiet.
+    took = await gone(server.data, "|".join(person.said for person in people), 90 + PROMISED)
     print(f"gone after {took:.1f} s")
     assert all(there(server, person.known) == 3 * CONTACTS for person in people)
