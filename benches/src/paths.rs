@@ -77,6 +77,11 @@ pub const PATHS: &[Path] = &[
         make: store::managed,
     },
     Path {
+        name: "store-delivered",
+        text: "the writer: 20 managed messages in a commit, and 20 deleted that were delivered",
+        exists: always,
+        make: store::delivered,
+    },
         name: "attributes",
         text: "parse 32 KiB of elements with 62 attributes with prefixes each",
         exists: always,

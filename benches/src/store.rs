@@ -21,6 +21,8 @@ enum Sort {
     Archived,
     /// each with the row that says how far its sender's session is handled
     Managed,
+    /// the same, and those of the group before are deleted, which everybody has had
+    Delivered,
 }
 
 /// A group of messages, from the queue to the database.
@@ -30,6 +32,8 @@ struct Group {
     writer: Writer,
     progress: MapId,
     sent: u64,
+    /// the ids of the group before, with their owners
+    before: Vec<(u64, u64)>,
     // Last: the database is closed before its folder goes.
     _folder: tempfile::TempDir,
 }
@@ -42,7 +46,7 @@ impl Group {
         let backend = Sqlite::open(folder.path(), options).expect("a new database");
         let (queue, mut writer) = Writer::new(Box::new(backend));
         let progress = writer.map("progress", Loading::Cold).expect("a new map");
-        Box::new(Group { sort, queue, writer, progress, sent: 0, _folder: folder })
+        Box::new(Group { sort, queue, writer, progress, sent: 0, before: Vec::new(), _folder: folder })
     }
 
     fn message(&self, n: u64, ids: &mut IdSource) -> Batch {
@@ -75,12 +79,21 @@ impl Run for Group {
             let done = self.queue.submit_with(NOW + n * 1_000, |ids| self.message(n, ids));
             done.expect("the writer takes it");
         }
+        if self.sort == Sort::Delivered {
+            let gone = std::mem::take(&mut self.before);
+            let delete = |(owner, id)| Write::LogDelete { owner, ids: vec![id] };
+            let writes = gone.into_iter().map(delete).collect();
+            self.queue.submit(NOW, Batch { writes, ..Batch::default() }).expect("the writer takes it");
+            let ids = self.sent..self.sent + GROUP;
+            self.before.extend(ids.map(|n| (1 + (n + 1) % ACCOUNTS, NOW + n * 1_000)));
+        }
         self.sent += GROUP;
     }
 
     fn run(&mut self) {
         let Step::Committed(done) = self.writer.step() else { panic!("no commit") };
-        assert!(done.len() as u64 == GROUP && done.iter().all(|done| done.outcome.is_committed()));
+        let batches = GROUP + u64::from(self.sort == Sort::Delivered);
+        assert!(done.len() as u64 == batches && done.iter().all(|done| done.outcome.is_committed()));
         self.writer.idle(NOW / 1_000, true).expect("the index is filled");
     }
 }
@@ -93,4 +106,9 @@ pub fn archived() -> Box<dyn Run> {
 /// See the table of paths.
 pub fn managed() -> Box<dyn Run> {
     Group::boxed(Sort::Managed)
+}
+
+/// See the table of paths.
+pub fn delivered() -> Box<dyn Run> {
+    Group::boxed(Sort::Delivered)
 }

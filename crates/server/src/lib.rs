@@ -4,6 +4,7 @@ mod audit;
 pub mod cli;
 pub mod control;
 mod descriptors;
+mod files;
 mod gauges;
 mod log;
 mod metrics;

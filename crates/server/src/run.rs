@@ -25,7 +25,7 @@ use vorpal_store::sqlite::{Durability, Options, Sqlite};
 use crate::gauges::Gauges;
 use crate::reload::Reload;
 use crate::sockets::{Key, Sockets};
-use crate::{Program, control, descriptors, log, metrics, terms};
+use crate::{Program, control, descriptors, files, log, metrics, terms};
 
 /// How long a stopping server waits for what it has promised.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -49,6 +49,7 @@ impl Server {
     /// In the operator's words.
     pub fn open(config: Config, modules: &'static [&'static Module]) -> Result<Server> {
         let data = under(&config, &config.data);
+        files::claim(&data)?;
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)

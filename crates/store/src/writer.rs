@@ -31,8 +31,8 @@ pub const MAX_GROUP_BYTES: usize = 4 << 20;
 /// How long nothing must arrive before work that can wait is done.
 const QUIET: Duration = Duration::from_millis(250);
 
-/// How often a writer with nothing to do looks for rows that have expired.
-const LOOK: Duration = Duration::from_secs(10);
+/// How often a writer with nothing to do looks for rows that have expired, and for deleted content to erase.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// How often a writer that is never without work does what can wait all the same.
 const PATIENCE: Micros = 1_000_000;

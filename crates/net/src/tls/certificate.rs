@@ -2,9 +2,9 @@
 
 use std::{
     fmt,
-    fs::File,
+    fs::{File, Metadata},
     io::{self, Read},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -152,6 +152,9 @@ pub enum Warning {
     /// Every user of the machine can take the key.
     #[error("the key in {} can be read by every user of this machine", .0.display())]
     KeyForAll(PathBuf),
+    /// The members of a group can take the key, though the server does not need the group to read it.
+    #[error("the key in {} can be read by its group, which the server does not need: `chmod 600` it", .0.display())]
+    KeyForGroup(PathBuf),
     /// Logins cannot be bound to it.
     #[error("the certificate of {0} is signed in a way for which tls-server-end-point is not defined")]
     NoEndPoint(String),
@@ -173,7 +176,7 @@ impl Certificate {
         let Some(own) = parsed.first() else {
             return Err(CertificateError::NoCertificate(chain.to_owned()));
         };
-        let (private, for_all) = read_key(key)?;
+        let (private, found) = read_key(key)?;
         let certified = pair(&certificates, private, chain, key)?;
 
         let names = names_of(own).map_err(|reason| bad(chain, 1, reason))?;
@@ -189,9 +192,7 @@ impl Certificate {
                 lasting.push(Warning::BrokenChain { file: chain.to_owned(), number: index + 1 });
             }
         }
-        if for_all {
-            lasting.push(Warning::KeyForAll(key.to_owned()));
-        }
+        lasting.extend(exposed(key, &found, rustix::process::geteuid().as_raw()));
         if server_end_point.is_none() {
             lasting.push(Warning::NoEndPoint(host.clone()));
         }
@@ -259,18 +260,31 @@ impl Certificate {
     }
 }
 
-/// The whole of a file that is not unreasonably large, and whether every user can read it. Wiped when dropped.
-pub(super) fn read(file: &Path) -> Result<(Zeroizing<Vec<u8>>, bool), CertificateError> {
+/// Who else can take a key that this user has read.
+///
+/// A key of somebody else is read by its group, as it is meant where `root` owns all keys and a group shares them (`ssl-cert` in Debian).
+/// A key of one's own, or any key if one is root, can be read without the group.
+pub(super) fn exposed(key: &Path, found: &Metadata, user: u32) -> Option<Warning> {
+    let mode = found.permissions().mode();
+    if mode & 0o006 != 0 {
+        return Some(Warning::KeyForAll(key.to_owned()));
+    }
+    let needs_group = user != 0 && found.uid() != user;
+    (mode & 0o060 != 0 && !needs_group).then(|| Warning::KeyForGroup(key.to_owned()))
+}
+
+/// The whole of a file that is not unreasonably large, and what the system says of it. Wiped when dropped.
+pub(super) fn read(file: &Path) -> Result<(Zeroizing<Vec<u8>>, Metadata), CertificateError> {
     let failed = |error| CertificateError::Read(file.to_owned(), error);
     let opened = File::open(file).map_err(failed)?;
-    let mode = opened.metadata().map_err(failed)?.permissions().mode();
+    let found = opened.metadata().map_err(failed)?;
     // Reserved at once: a buffer that grows leaves copies of a key behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(64 * 1024));
     opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(CertificateError::TooLarge(file.to_owned()));
     }
-    Ok((bytes, mode & 0o004 != 0))
+    Ok((bytes, found))
 }
 
 fn read_chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
@@ -284,11 +298,11 @@ fn read_chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateEr
     }
 }
 
-/// The key in a file, and whether every user can read it.
-pub(super) fn read_key(file: &Path) -> Result<(PrivateKeyDer<'static>, bool), CertificateError> {
-    let (text, for_all) = read(file)?;
+/// The key in a file, and what the system says of the file.
+pub(super) fn read_key(file: &Path) -> Result<(PrivateKeyDer<'static>, Metadata), CertificateError> {
+    let (text, found) = read(file)?;
     match PrivateKeyDer::from_pem_slice(&text) {
-        Ok(key) => Ok((key, for_all)),
+        Ok(key) => Ok((key, found)),
         Err(pem::Error::NoItemsFound) => Err(CertificateError::NoKey(file.to_owned())),
         Err(fault) => Err(CertificateError::BadPem(file.to_owned(), fault)),
     }

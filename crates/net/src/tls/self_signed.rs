@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    fs::{DirBuilder, File, OpenOptions, Permissions, rename, set_permissions},
+    fs::{DirBuilder, File, OpenOptions, Permissions, remove_file, rename, set_permissions},
     io::{self, Write},
     net::{Ipv4Addr, Ipv6Addr},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
@@ -102,8 +102,13 @@ fn write(file: &Path, bytes: &[u8], mode: u32) -> Result<(), CertificateError> {
 }
 
 fn write_as(file: &Path, temporary: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let mut written = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(temporary)?;
-    // One left behind by a crash, or by somebody else, may have another mode.
+    // One left behind by a crash, or by somebody else, may have another mode, and somebody may have it open.
+    match remove_file(temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut written = OpenOptions::new().write(true).create_new(true).mode(mode).open(temporary)?;
+    // A certificate is public, whatever the umask.
     set_permissions(temporary, Permissions::from_mode(mode))?;
     written.write_all(bytes)?;
     written.sync_all()?;

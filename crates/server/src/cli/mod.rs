@@ -96,6 +96,7 @@ pub fn main() -> ExitCode {
 
 /// Runs the command with these modules: for a program with modules of its own.
 pub fn run(program: Program) -> ExitCode {
+    crate::files::keep_private();
     let cli = Cli::parse();
     match execute(cli, program) {
         Ok(()) => ExitCode::SUCCESS,

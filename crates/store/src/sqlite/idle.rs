@@ -31,7 +31,9 @@ impl Sqlite {
         if !busy {
             more |= self.tidy(now)?;
         }
-        self.checkpoint(busy).map_err(|e| error::from("copying the write-ahead log", e))?;
+        more |= self.erase(now, busy || more)?;
+        self.checkpoint(busy)?;
+        self.rested();
         Ok(more)
     }
 
@@ -95,12 +97,17 @@ impl Sqlite {
 
     /// Copies it to the database, so that the next commit can start it over. Readers that are in the middle of a question keep
     /// it from starting over; when it is very long the writer waits for them a moment.
-    fn checkpoint(&mut self, busy: bool) -> Sql<()> {
+    fn checkpoint(&mut self, busy: bool) -> Result<()> {
         let pages = self.wal.load(Ordering::Relaxed);
         let enough = if busy { self.options.wal_busy } else { self.options.wal_rest };
         if pages <= u64::from(enough) {
             return Ok(());
         }
+        self.note_written()?;
+        self.copy_log(pages).map_err(|e| error::from("copying the write-ahead log", e))
+    }
+
+    fn copy_log(&mut self, pages: u64) -> Sql<()> {
         let most = u64::from(self.options.wal_max).max(self.wal_retry);
         let (mode, wait) =
             if pages > most { (CheckpointMode::RESTART, READER_WAIT) } else { (CheckpointMode::PASSIVE, LOCK_WAIT) };
@@ -124,7 +131,7 @@ impl Sqlite {
     // --- what is gone -----------------------------------------------------------------------------------------------
 
     /// Removes some of what has expired, and of what deleted owners left.
-    fn tidy(&mut self, now: Millis) -> Result<bool> {
+    pub(super) fn tidy(&mut self, now: Millis) -> Result<bool> {
         let failed = |e| error::from("removing what is gone", e);
         let mut room = self.options.tidy;
         let due = self.due(now, room).map_err(failed)?;

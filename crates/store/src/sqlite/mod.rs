@@ -3,6 +3,7 @@
 //! A group is one transaction in the write-ahead log, synced at its commit. The owners' index of the log is filled in bulk
 //! (`docs/decisions/0001-commit-path.md`).
 
+mod erase;
 mod error;
 mod idle;
 mod migrate;
@@ -16,6 +17,7 @@ use crate::lock::Lock;
 use crate::shape::{
     Backend, Batch, EntryId, Loading, MapId, Millis, Outcome, Owner, Probe, Reader, Result, Room, Stale, StoreError,
 };
+use erase::Erasing;
 use read::SqliteReader;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
@@ -70,6 +72,12 @@ pub struct Options {
     pub wal_max: u32,
     /// Rows, entries or blobs removed in one step, of those that have expired or whose owner was deleted.
     pub tidy: usize,
+    /// How long after the last commit the write-ahead log is emptied, which holds content that has been deleted.
+    pub erase_rest: Millis,
+    /// How long after a commit it is emptied at the latest, though others follow.
+    pub erase_busy: Millis,
+    /// Pages checked in one step for copies of what has been deleted.
+    pub erase_pages: usize,
     /// Memory for pages of the connection that writes, in KiB.
     pub write_cache: u32,
     /// Memory for pages of each reader, in KiB.
@@ -88,6 +96,9 @@ impl Default for Options {
             wal_rest: 256,
             wal_max: 16_384,
             tidy: 1_000,
+            erase_rest: 5_000,
+            erase_busy: 60_000,
+            erase_pages: 64,
             write_cache: 32 << 10,
             read_cache: 4 << 10,
         }
@@ -112,6 +123,7 @@ pub struct Sqlite {
     /// Pages before which the writer does not wait for readers again.
     wal_retry: u64,
     broken: Option<StoreError>,
+    erasing: Erasing,
     /// A commit failed whose frames may be in the write-ahead log all the same.
     undone: bool,
     /// Last, so that it is let go of when everything else is closed.
@@ -131,6 +143,7 @@ impl Sqlite {
         let path = directory.join(DATABASE_FILE);
         make_file(&path).map_err(io)?;
         let failed = |e| error::from("opening the database", e);
+        let unclosed = erase::is_unclosed(&path);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut sql = Connection::open_with_flags(&path, flags).map_err(failed)?;
         configure(&sql, options.write_cache).map_err(failed)?;
@@ -139,7 +152,7 @@ impl Sqlite {
             Durability::Crash => "NORMAL",
         };
         sql.execute_batch(&format!(
-            "PRAGMA synchronous = {synchronous}; PRAGMA fullfsync = ON; \
+            "PRAGMA synchronous = {synchronous}; PRAGMA fullfsync = ON; PRAGMA secure_delete = ON; \
              PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = {}",
             u64::from(options.wal_max) * 4096,
         ))
@@ -150,6 +163,7 @@ impl Sqlite {
             return Err(StoreError::Io { doing: "starting a write-ahead log: is this a network file system?", source });
         }
         migrate::run(&mut sql, migrate::MIGRATIONS)?;
+        let erasing = Erasing::begin(&sql, unclosed)?;
         let wal = Arc::new(AtomicU64::new(0));
         let pages = wal.clone();
         let count = move |_: &mut rusqlite::hooks::Wal, n| {
@@ -170,6 +184,7 @@ impl Sqlite {
             wal,
             wal_retry: 0,
             broken: None,
+            erasing,
             undone: false,
             _lock: lock,
         };
@@ -333,6 +348,15 @@ impl Sqlite {
         self.sql.execute(sql, (id.0, name)).map_err(|e| error::from("naming a map", e))?;
         self.maps.push((id, name.into()));
         Ok(id)
+    }
+}
+
+impl Drop for Sqlite {
+    fn drop(&mut self) {
+        // If it fails, the next start finds a log with content, and does it.
+        if self.broken.is_none() && self.supersede().is_ok() && self.close().is_err() {
+            self.abandon();
+        }
     }
 }
 

@@ -6,10 +6,8 @@
 //! finds it. Any commit that follows is written in the same place, and as each frame's checksum is built on the one
 //! before, nothing behind it is valid any more. So after such a failure one is written at once that says nothing.
 
-use super::{LOCK_WAIT, Sqlite, error};
+use super::{Sqlite, error};
 use crate::shape::Result;
-use rusqlite::wal::CheckpointMode;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long the writer waits for readers when the log can only be emptied.
@@ -37,20 +35,12 @@ impl Sqlite {
         self.abandon();
         if let Some(e) = failed {
             // Else the log can be emptied, if no reader is in the middle of it.
-            self.empty().map_err(|_| error::from("taking back a failed commit", e))?;
+            self.note_written()?;
+            if !matches!(self.empty_log(READER_WAIT), Ok(true)) {
+                return Err(error::from("taking back a failed commit", e));
+            }
         }
         self.undone = false;
-        Ok(())
-    }
-
-    /// Copies the whole write-ahead log to the database, and makes an empty file of it.
-    fn empty(&mut self) -> rusqlite::Result<()> {
-        self.sql.busy_timeout(READER_WAIT)?;
-        let result = self.sql.wal_checkpoint_v2(None::<&str>, CheckpointMode::TRUNCATE);
-        self.sql.busy_timeout(LOCK_WAIT)?;
-        result?;
-        self.wal.store(0, Ordering::Relaxed);
-        self.wal_retry = 0;
         Ok(())
     }
 }

@@ -111,7 +111,7 @@ fn a_certificate_for_other_hosts_is_loaded_with_a_warning() {
 fn the_operator_is_told_in_time_of_the_end() {
     let authority = Authority::new();
     let (chain, key) = authority.issue("cert", &["example.org"]);
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).expect("set");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("set");
     let loaded = Certificate::load("example.org", &chain, &key).expect("loads");
     assert_eq!(loaded.not_before().to_string(), "2026-01-01T00:00:00Z");
     assert_eq!(loaded.not_after().to_string(), "2027-01-01T00:00:00Z");
@@ -138,6 +138,23 @@ fn a_key_that_everybody_can_read_is_told_of() {
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("set");
     let loaded = Certificate::load("example.org", &chain, &key).expect("loads");
     assert_eq!(loaded.warnings(NOW), [Warning::KeyForAll(key)]);
+}
+
+#[test]
+fn a_key_that_its_group_can_read_is_told_of_unless_the_server_needs_the_group() {
+    let authority = Authority::new();
+    let (chain, key) = authority.issue("cert", &["example.org"]);
+    for (mode, told) in [(0o600, false), (0o640, true), (0o620, true), (0o400, false)] {
+        fs::set_permissions(&key, fs::Permissions::from_mode(mode)).expect("set");
+        let loaded = Certificate::load("example.org", &chain, &key).expect("loads");
+        let expected: &[_] = if told { &[Warning::KeyForGroup(key.clone())] } else { &[] };
+        assert_eq!(loaded.warnings(NOW), expected, "{mode:o}");
+    }
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).expect("set");
+    let found = fs::metadata(&key).expect("there");
+    let other = std::os::unix::fs::MetadataExt::uid(&found) + 1;
+    assert_eq!(exposed(&key, &found, other), None, "of another owner: read by the group");
+    assert_eq!(exposed(&key, &found, 0), Some(Warning::KeyForGroup(key.clone())), "root needs no group");
 }
 
 fn mode(file: &Path) -> u32 {
