@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
 use super::*;
+use crate::tls::certificate::exposed;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
