@@ -199,6 +199,11 @@ section! {
         sessions: Bounded<u32, 1, 10_000> = Bounded::clamp(50), example 10;
         /// The most entries in the roster of one account.
         roster_entries: Bounded<u32, 1, 100_000> = Bounded::clamp(5_000), example 1000;
+        /// The most bytes of the roster of one account, as it is written to a client: addresses, names and groups. A
+        /// contact takes 64 bytes and what is said of it. A client asks for all of it with one short request, and as long
+        /// as an account is in use its roster is in memory: 10,000 accounts that use all of the default take 10 GiB. A
+        /// roster that is larger already stays as it is, and may only shrink.
+        roster_bytes: Bounded<Bytes, {64 * KIB}, {64 * MIB}> = Bounded::clamp(Bytes::new(MIB)), example "256 KiB";
     }
 }
 

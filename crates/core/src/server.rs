@@ -40,7 +40,7 @@ pub const MAX_ROWS: usize = 200_000;
 /// So often a stanza may be sent on by what it caused.
 pub(crate) const MAX_HOPS: u8 = 8;
 
-/// The bounds of an account, on all hosts: the first two are the operator's, the others are constants but in tests. What is
+/// The bounds of an account, on all hosts: the first three are the operator's, the others are constants but in tests. What is
 /// there already stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
@@ -48,6 +48,8 @@ pub struct Bounds {
     pub sessions: usize,
     /// the most contacts in the roster
     pub contacts: usize,
+    /// the most bytes of the roster, as it is written to a client
+    pub roster_bytes: usize,
     /// the most bytes that wait for one session
     pub queued: usize,
     /// the most stanzas that are held back for an inactive client
@@ -63,6 +65,7 @@ impl Default for Bounds {
         Bounds {
             sessions: crate::account::MAX_SESSIONS,
             contacts: crate::roster::MAX_CONTACTS,
+            roster_bytes: crate::roster::MAX_ROSTER_BYTES,
             queued: crate::session::MAX_QUEUED_BYTES,
             held: crate::session::MAX_HELD,
             page: crate::join::PAGE,
