@@ -120,7 +120,8 @@ pub(crate) fn bounds(config: &Config) -> Bounds {
     let sessions = config.limits.sessions.get() as usize;
     let contacts = config.limits.roster_entries.get() as usize;
     let roster_bytes = config.limits.roster_bytes.get().as_len();
-    Bounds { sessions, contacts, roster_bytes, ..Bounds::default() }
+    let offline_bytes = config.limits.offline_bytes.get().base();
+    Bounds { sessions, contacts, roster_bytes, offline_bytes, ..Bounds::default() }
 }
 
 /// The versions of TLS.
