@@ -3,8 +3,7 @@
 //! Keeps what a user sends and receives, and gives it back page by page to each of the user's clients, under the ids that
 //! were told when the messages came.
 //!
-//! Hooks:  message/Clean, message/Record
-//! Also:   each account
+//! Hooks:  message/Clean, message/Record, each account
 //! Stores: account state `mam_prefs`; its messages are the entries of the log that have the flag
 //! Config: `default`, `keep`, `max_bytes`, `full`, `max_page`
 //! Limits: 128 KiB and `max_page` messages in a page; 1,000 addresses in a list of preferences, 128 KiB in both; 8 questions at once
