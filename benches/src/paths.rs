@@ -89,6 +89,7 @@ pub const PATHS: &[Path] = &[
         make: attributes,
     },
     Path { name: "bomb", text: "refuse 32 KiB that would become 8 MiB", exists: always, make: bomb },
+    Path { name: "block", text: "block 500 addresses that are named 2,000 times", exists: always, make: block },
     Path { name: "entry", text: "ten entries of the log: their form for a session", exists: always, make: entry },
 ];
 
@@ -420,6 +421,38 @@ fn presence() -> Box<dyn Run> {
 
 fn presence_pull() -> Box<dyn Run> {
     Presence::boxed(true)
+}
+
+/// Romeo blocks many addresses with one request, which names each several times: as many items as one request may have.
+struct Block {
+    scene: Scene,
+    from: ClientId,
+    request: String,
+}
+
+impl Run for Block {
+    fn prepare(&mut self) {
+        self.scene.arrive(self.from, &self.request);
+    }
+
+    fn run(&mut self) {
+        self.scene.input(self.from);
+    }
+
+    fn clean(&mut self) {
+        self.scene.commit();
+        self.scene.output(self.from);
+        self.scene.written(self.from, "type='result'", 1);
+        self.scene.say(self.from, "<iq type='set' id='u'><unblock xmlns='urn:xmpp:blocking'/></iq>");
+    }
+}
+
+fn block() -> Box<dyn Run> {
+    let mut scene = Scene::new(false);
+    let from = scene.online("romeo", false);
+    let items: String = (0..2_000).map(|n| format!("<item jid='stranger{}@example.org'/>", n % 500)).collect();
+    let request = format!("<iq type='set' id='b'><block xmlns='urn:xmpp:blocking'>{items}</block></iq>");
+    Box::new(Block { scene, from, request })
 }
 
 /// Juliet comes back and reads what she missed.

@@ -199,6 +199,16 @@ section! {
         sessions: Bounded<u32, 1, 10_000> = Bounded::clamp(50), example 10;
         /// The most entries in the roster of one account.
         roster_entries: Bounded<u32, 1, 100_000> = Bounded::clamp(5_000), example 1000;
+        /// The most bytes of the roster of one account, as it is written to a client: addresses, names and groups. A
+        /// contact takes 64 bytes and what is said of it. A client asks for all of it with one short request, and as long
+        /// as an account is in use its roster is in memory: 10,000 accounts that use all of the default take 10 GiB. A
+        /// roster that is larger already stays as it is, and may only shrink.
+        roster_bytes: Bounded<Bytes, {64 * KIB}, {64 * MIB}> = Bounded::clamp(Bytes::new(MIB)), example "256 KiB";
+        /// The most bytes of messages that wait for one account until a client of it takes them. Beyond it, messages to it are
+        /// answered with the error `service-unavailable` (XEP-0160). One contact may take half of it, anybody else a
+        /// quarter; and when half is taken, only contacts may send more. This is what 50 clients of one account can
+        /// make somebody else store who is not there.
+        offline_bytes: Bounded<Bytes, {64 * KIB}, {64 * GIB}> = Bounded::clamp(Bytes::new(32 * MIB)), example "128 MiB";
     }
 }
 

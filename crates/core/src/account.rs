@@ -99,6 +99,16 @@ pub(crate) fn lock_pair<'a>(
 }
 
 impl Account {
+    /// What its archive takes in bytes, with what is submitted. Never less, but for what was being committed when it was measured.
+    pub fn archived_bytes(&self) -> u64 {
+        self.log.archived
+    }
+
+    /// What waits for it and nobody has taken, in bytes.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.log.waiting_bytes()
+    }
+
     /// The session with this number.
     pub fn session(&self, id: SessionId) -> Option<&Arc<Session>> {
         self.sessions.iter().find(|s| s.id == id)

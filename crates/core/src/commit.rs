@@ -17,6 +17,7 @@ use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::account::{Account, AccountRef};
 use crate::counts::Count;
+use crate::cursor::Load;
 use crate::debt::Debt;
 use crate::ledger::{Pending, Settled, never_promised};
 use crate::lists::{give_back, push_one};
@@ -25,7 +26,7 @@ use crate::plan::Targets;
 use crate::reading::Asked;
 use crate::server::{Arrival, Core, Mode, Todo, Work};
 use crate::session::{Management, Out, Pushed, Role, Session, SessionId, Shared};
-use crate::store::{Batch, BatchId, Direction, EntryId, NewEntry, Outcome, Row, Side, StoreError, Write, flags};
+use crate::store::{Batch, BatchId, EntryId, NewEntry, Outcome, Row, Side, StoreError, Write, flags};
 use crate::trace::Step;
 
 /// What waits for an account: unwritten, or behind something unwritten.
@@ -44,6 +45,11 @@ impl Waiting {
 
     pub(crate) fn in_flight(&self) -> Option<BatchId> {
         self.batch.filter(|_| self.outcome.is_none())
+    }
+
+    /// What it will add to the account's archive.
+    pub(crate) fn charges(&self) -> u64 {
+        if self.outcome.is_none() { self.words.charged } else { 0 }
     }
 
     pub(crate) fn is_of(&self, session: &Session) -> bool {
@@ -96,6 +102,8 @@ pub(crate) struct Words {
     pub says: SmallVec<[Say; 1]>,
     /// the account's archive keeps the entry: its messages say so (XEP-0359)
     pub archived: bool,
+    /// what the entry adds to the account's archive, in bytes
+    pub charged: u64,
     /// the session whose stanza it is
     pub of: Option<Arc<Session>>,
     /// the stanza that this settles
@@ -244,11 +252,12 @@ impl Core {
                 writes.push(stream.progress_row(self.progress, session.id, n));
             }
         }
-        let received = |owner| {
-            let sides = draft.as_ref().map_or([None, None], |d| d.sides.each_ref().map(Option::as_ref));
-            sides.into_iter().flatten().any(|side| side.owner == owner && side.dir != Direction::Sent)
+        let load = |owner| {
+            let draft = draft.as_ref()?;
+            let side = draft.sides.iter().flatten().find(|side| side.owner == owner)?;
+            Some(Load::of(side, draft.body.len()))
         };
-        let received: SmallVec<[bool; 2]> = parts.iter().map(|p| received(p.account.owner)).collect();
+        let loads: SmallVec<[Option<Load>; 2]> = parts.iter().map(|p| load(p.account.owner)).collect();
         let owners: SmallVec<[_; 2]> = parts.iter().map(|p| p.account.owner).collect();
         let accounts: SmallVec<[AccountRef; 2]> = parts.iter().map(|p| p.lock.clone()).collect();
         let updates = parts.iter().any(|p| p.account.states.is_staged());
@@ -296,12 +305,14 @@ impl Core {
             // The server is stopping: nothing is promised any more, and nothing is said of it.
             parts.iter_mut().for_each(|part| part.account.states.discard());
         }
-        for (part, received) in parts.iter_mut().zip(received) {
-            for entry in part.words.debts.iter().filter_map(|debt| debt.entry) {
-                part.account.log.submitted(entry, true);
+        for (part, load) in parts.iter_mut().zip(loads) {
+            for (entry, load) in part.words.debts.iter().filter_map(|debt| Some((debt.entry?, debt.load))) {
+                part.account.log.submitted(entry, load);
             }
             if let Some(entry) = given.1 {
-                part.account.log.submitted(entry, received);
+                let load = load.unwrap_or_default();
+                part.words.charged = load.archived();
+                part.account.log.submitted(entry, load);
             }
         }
         given

@@ -76,6 +76,9 @@ counts! {
     Counter "vorpal_reserve_refusals_total" "Stanzas answered with resource-constraint because free space was below storage.reserve." {
         Reserved,
     }
+    Counter "vorpal_quota_refusals_total" "Messages refused because too much waited for their receivers, or too much was in an archive." {
+        OverQuota,
+    }
     Counter "vorpal_sessions_bound_total" "Sessions that began." { Bound }
     Counter "vorpal_sessions_ended_total" "Sessions that ended for good." { Ended }
     Counter "vorpal_sessions_detached_total" "Connections that went and left a session behind that can be resumed." { Detached }

@@ -18,6 +18,7 @@ use vorpal_proto::stanza::{Kind, Stanza};
 use crate::account::{Account, AccountRef};
 use crate::commit::{Draft, Failure, OrElse, Part, Say, Words};
 use crate::counts::Count;
+use crate::cursor::Load;
 use crate::ledger::{Pending, Settled};
 use crate::log::LogMeta;
 use crate::server::{Core, Todo};
@@ -33,6 +34,8 @@ pub(crate) struct Debt {
     error: Option<(Stanza, Arc<Shared>)>,
     /// where the error will stand in the log
     pub entry: Option<EntryId>,
+    /// what it takes there
+    pub load: Load,
 }
 
 impl Debt {
@@ -63,6 +66,7 @@ impl Part<'_> {
             let Draft { sides, body } = Draft::new(error, [Some(meta.received(self.account, &from)), None]);
             let id = ids.entry();
             debt.entry = Some(id);
+            debt.load = sides.iter().flatten().next().map_or_else(Load::default, |side| Load::of(side, body.len()));
             self.account.log.loose = true;
             writes.push(Write::Log(Box::new(NewEntry { id, time: now.as_millis(), sides, body })));
         }
@@ -121,6 +125,7 @@ impl Core {
     ) {
         if let Some(entry) = entry {
             account.never_was(entry);
+            account.log.uncharge(words.charged);
         }
         let same = matches!(words.or_else, OrElse::Same);
         for say in words.says {
@@ -178,7 +183,7 @@ impl Core {
             return;
         }
         let mut stream = session.stream();
-        stream.debts.push(Debt { n, error: owed, entry: None });
+        stream.debts.push(Debt { n, error: owed, entry: None, load: Load::default() });
         stream.dealt_with(n);
         drop(stream);
         self.mark_dirty(lock, account);

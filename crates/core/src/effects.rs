@@ -12,6 +12,8 @@ use crate::session::{Flag, SessionId};
 pub struct Effects {
     pub(crate) keep: bool,
     pub(crate) archive: bool,
+    pub(crate) look_after: bool,
+    pub(crate) over_quota: bool,
     pub(crate) copies: SmallVec<[Flag; 1]>,
     pub(crate) excluded: SmallVec<[SessionId; 1]>,
     pub(crate) sends: SmallVec<[(SessionId, Stanza); 1]>,
@@ -50,6 +52,16 @@ impl Effects {
     /// Record: the archive keeps it, with an id that stays (XEP-0359).
     pub fn archive(&mut self) {
         self.archive = true;
+    }
+
+    /// Record: the message is refused because the account keeps too much; for the operator's figures.
+    pub fn over_quota(&mut self) {
+        self.over_quota = true;
+    }
+
+    /// Record: the account is looked after ([`crate::module::Setup::each_account`]) with the next tick.
+    pub fn look_after(&mut self) {
+        self.look_after = true;
     }
 
     /// Copy: every session with the flag that does not get, and did not send, the message itself gets a wrapped copy

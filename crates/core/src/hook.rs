@@ -3,6 +3,8 @@
 //! Handlers do not act: they judge, edit the stanza, and push effects. The core commits the writes, then carries out
 //! the rest, then settles (see `commit.rs`).
 
+use std::collections::HashSet;
+
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::element::Element;
 use vorpal_proto::error::StanzaError;
@@ -171,14 +173,19 @@ impl IqCx<'_> {
         self.fx.behind.push((session.id, push.child(payload)));
     }
 
-    /// The contacts that an address stands for and that may see the account's presence: one, or all of a domain.
-    pub fn contacts_within(&mut self, jid: &Jid) -> Result<Vec<BareJid>, StanzaError> {
+    /// The contacts that some of these addresses stand for and that may see the account's presence: an address stands for
+    /// one, or for all of a domain. Each once, whatever the number of addresses.
+    pub fn contacts_within<'j>(
+        &mut self,
+        jids: impl IntoIterator<Item = &'j Jid>,
+    ) -> Result<Vec<BareJid>, StanzaError> {
         let roster = self.server.tables.roster;
         let rows = self.account()?.states.rows(roster);
-        let within = |contact: &BareJid| match jid.is_domain() || jid.local().is_none() {
-            true => contact.domain() == jid.domain(),
-            false => contact.as_str() == jid.bare_str(),
-        };
+        let named: HashSet<&str> = jids
+            .into_iter()
+            .map(|jid| if jid.is_domain() || jid.local().is_none() { jid.domain() } else { jid.bare_str() })
+            .collect();
+        let within = |contact: &BareJid| named.contains(contact.as_str()) || named.contains(contact.domain());
         let seen = rows.iter().filter(|(contact, item)| within(contact) && item.state().shows_presence());
         Ok(seen.map(|(contact, _)| contact.clone()).collect())
     }

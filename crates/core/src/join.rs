@@ -8,6 +8,7 @@ use std::sync::Arc;
 use vorpal_proto::datetime::Timestamp;
 
 use crate::account::{Account, AccountRef};
+use crate::cursor::Load;
 use crate::log::{form, stanza_of, was_given};
 use crate::server::Core;
 use crate::session::{Out, Reading, Role, Session};
@@ -85,7 +86,8 @@ impl Core {
             Some(last) if entries.len() >= fetch.limit => fetch.end.min(last.id + 1),
             _ => fetch.end,
         };
-        let received = entries.iter().filter(|entry| entry.dir != Direction::Sent).map(|entry| entry.id);
+        let received = entries.iter().filter(|entry| entry.dir != Direction::Sent);
+        let received = received.map(|entry| (entry.id, Load::of_entry(entry)));
         account.log.read(fetch.from, end, received);
         for entry in entries.iter().filter(|entry| entry.id >= pos && entry.id < fetch.end) {
             if stream.had.contains(&entry.id) {

@@ -168,7 +168,8 @@ impl Ledger {
     }
 }
 
-/// Why a stanza carries no promise, whatever its sender's stream and the archive say. This list is the only one.
+/// Why a stanza carries no promise, whatever its sender's stream and the archive say. This list is the only one. (An error for
+/// a session that is away is dropped as well if there is no room for it: nobody can be told. See `quota.rs`.)
 pub fn never_promised(stanza: &Stanza) -> Option<&'static str> {
     match (stanza.kind(), stanza.type_()) {
         (Kind::Presence, Type::None | Type::Unavailable | Type::Probe | Type::Error) => Some("presence"),

@@ -22,6 +22,7 @@ pub mod module;
 pub mod plan;
 pub mod presence;
 mod profiles;
+pub mod quota;
 pub mod reading;
 pub mod registry;
 pub mod reserve;

@@ -63,7 +63,7 @@ impl<'a> SideState<'a> {
 }
 
 /// How a stretch ends.
-enum End {
+pub(crate) enum End {
     /// nobody hears of it
     Silence,
     /// the sender gets an error
@@ -72,12 +72,12 @@ enum End {
     Goes(Box<Goes>),
 }
 
-struct Goes {
+pub(crate) struct Goes {
     to: Targets,
     received: Option<Stanza>,
     receiver_copies: Targets,
     sender_copies: Targets,
-    draft: Option<Draft>,
+    pub(crate) draft: Option<Draft>,
     routes: SmallVec<[Stanza; 1]>,
 }
 
@@ -103,6 +103,7 @@ impl Core {
             let received = receiver.and_then(|_| b.as_deref().or(a.as_deref()));
             let end = self.decide(now, sender, sent, received, refusal, to, &stanza);
             let end = self.within_reserve(end, sender, &stanza);
+            let end = self.within_quota(end, sender, received, &stanza);
             self.count_end(&end, sender);
             if self.is_traced() {
                 self.step_end(now, &end, sent, received, &stanza);
@@ -227,7 +228,14 @@ impl Core {
             (None, None) => Plan::Ignore,
         };
         for side in [&mut out, &mut inn].into_iter().flatten() {
-            if let Some(end) = self.phase(now, Phase::Record, side, origin, &plan, &mut stanza) {
+            let end = self.phase(now, Phase::Record, side, origin, &plan, &mut stanza);
+            if side.fx.look_after {
+                self.look_after(side.account.jid.clone());
+            }
+            if side.fx.over_quota {
+                self.counts.one(Count::OverQuota);
+            }
+            if let Some(end) = end {
                 return end;
             }
         }

@@ -33,6 +33,17 @@ pub struct LastActivity {
 /// So many addresses a session may have sent presence to directly.
 pub const MAX_DIRECTED: usize = 1_000;
 
+/// Maximum size of these addresses in bytes: of 1,000 of 128 bytes. With [`crate::account::MAX_SESSIONS`] that is 6.4 MiB
+/// for an account that does its worst.
+pub const MAX_DIRECTED_BYTES: usize = 128 << 10;
+
+/// Largest presence that a session may broadcast, in bytes. The server keeps it, in memory and with the session's row, for
+/// as long as the session is available, and sends it to everybody who asks. What clients send is below 2 KiB.
+pub const MAX_PRESENCE: usize = 16 << 10;
+
+/// Longest text of a last `unavailable` that is kept (XEP-0012 §4), in bytes. A longer one is cut.
+pub const MAX_LAST_STATUS: usize = 1_023;
+
 impl Core {
     /// Presence without `to`, from a session of ours (§4.2, §4.4, §4.5).
     pub(crate) fn broadcast(
@@ -48,7 +59,7 @@ impl Core {
         // Presence carries no promise; the session's row is written when it can be.
         let mut words = Words { or_else: OrElse::Same, ..Words::settling(session, pending) };
         match stanza.type_() {
-            Type::None => match priority(&stanza) {
+            Type::None => match priority(&stanza).and_then(|priority| fits(&stanza).map(|()| priority)) {
                 Ok(priority) => self.available(now, &mut account, session, stanza, priority, &mut words),
                 Err(error) => {
                     let answer = stanza.error(&error).from(lock.jid.as_jid().clone()).to(session.jid.clone());
@@ -123,7 +134,8 @@ impl Core {
         account.leaves_unread(session);
         account.save_session(self, session);
         if account.available().next().is_none() {
-            let status = stanza.get(ns::CLIENT, "status").map(|s| s.content()).unwrap_or_default();
+            let mut status = stanza.get(ns::CLIENT, "status").map(|s| s.content()).unwrap_or_default();
+            status.truncate(status.floor_char_boundary(MAX_LAST_STATUS));
             let last = LastActivity { time: now.as_millis(), status };
             account.states.stage(self.tables.last_activity, (), Some(last));
         }
@@ -273,18 +285,31 @@ impl Core {
 fn note_directed(session: &Session, to: &Jid, stanza: &Stanza) -> Option<StanzaError> {
     let mut stream = session.stream();
     let stream = &mut *stream;
-    if stream.is_resumable() {
-        stream.directed_changes.insert(to.clone());
-    }
     let directed = &mut stream.directed;
-    match stanza.type_() {
-        Type::None if directed.len() < MAX_DIRECTED || directed.contains(to) => directed.insert(to.clone()),
+    let changed = match stanza.type_() {
+        Type::None if directed.contains(to) => false,
         Type::None => {
-            return Some(StanzaError::resource_constraint().with_text("presence sent directly to too many"));
+            let bytes = to.as_str().len() + directed.iter().map(|jid| jid.as_str().len()).sum::<usize>();
+            if directed.len() >= MAX_DIRECTED || bytes > MAX_DIRECTED_BYTES {
+                return Some(StanzaError::resource_constraint().with_text("presence sent directly to too many"));
+            }
+            directed.insert(to.clone())
         }
         _ => directed.remove(to),
     };
+    // Written with the next tick: by then it has grown by no more than the client has sent meanwhile.
+    if changed && stream.is_resumable() {
+        stream.directed_changes.insert(to.clone());
+    }
     None
+}
+
+/// Whether a presence may be kept.
+fn fits(stanza: &Stanza) -> Result<(), StanzaError> {
+    if stanza.weight() <= MAX_PRESENCE {
+        return Ok(());
+    }
+    Err(StanzaError::policy_violation("a presence for everybody is at most 16 KiB"))
 }
 
 impl Account {

@@ -18,6 +18,7 @@ use vorpal_proto::stanza::Stanza;
 
 use crate::account::{Account, AccountRef};
 use crate::commit::{Part, Say, Words};
+use crate::cursor::PIECE;
 use crate::ledger::Ledger;
 use crate::roster;
 use crate::server::{Arrival, Core, Todo};
@@ -65,8 +66,8 @@ impl Key for DirectedKey {
     }
 }
 
-/// So many entries of an account are let go of at a time.
-const TRIM: u32 = 100_000;
+/// So many entries of an account are let go of at a time, at most: a piece, and what a failed attempt left before it.
+const TRIM: u32 = 2 * PIECE;
 
 /// How often entries that everybody has taken are let go of: of all accounts at once, so that each page of the log is written
 /// once for all of them.
@@ -95,9 +96,17 @@ impl Core {
             if floor <= account.log.trimmed {
                 continue;
             }
-            let from = std::mem::replace(&mut account.log.trimmed, floor);
-            account.log.loose = floor < account.log.last;
-            let (owner, before) = (account.owner, floor + 1);
+            let end = account.log.next_piece(floor);
+            let from = std::mem::replace(&mut account.log.trimmed, end);
+            account.log.loose = end < account.log.last;
+            if end < floor {
+                // There is more of it: with the next tick.
+                account.log.to_trim = true;
+                let mut to_trim = self.to_trim.lock();
+                to_trim.0 = now;
+                to_trim.1.push(lock.clone());
+            }
+            let (owner, before) = (account.owner, end + 1);
             let trim = Write::LogTrim { owner, after: from, before, keep: store::flags::ARCHIVED, limit: TRIM };
             let words = Words::of_says([Say::Trimmed { from }]);
             self.finish(now, &mut [Part { lock: &lock, account: &mut account, words }], None, vec![trim], todo);
@@ -131,6 +140,9 @@ impl Core {
         if account.log.loose && cursor > account.log.trimmed && !account.log.to_trim {
             account.log.to_trim = true;
             self.to_trim.lock().1.push(lock.clone());
+        }
+        if account.log.to_trim && account.log.has_piece(cursor) {
+            self.to_trim.lock().0 = now;
         }
         let unsaved = std::mem::take(&mut account.unsaved);
         for session in account.sessions.clone() {

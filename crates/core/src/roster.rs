@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 use vorpal_proto::element::{Element, el};
+use vorpal_proto::error::StanzaError;
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::ns;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
@@ -23,11 +24,44 @@ use crate::subscription::{State, Subscription};
 /// So many contacts an account may have, unless the operator says otherwise.
 pub const MAX_CONTACTS: usize = 5_000;
 
+/// Maximum size of a roster in bytes, unless the operator says otherwise: that of all its items as they are written to a
+/// client. This is what one short question makes the server answer, and about what it keeps in memory.
+pub const MAX_ROSTER_BYTES: usize = 1 << 20;
+
+/// Longest name of a contact, in bytes (RFC 6121 §2.3.3 leaves it to the server).
+pub const MAX_NAME: usize = 1_023;
+
+/// Longest name of a group, in bytes.
+pub const MAX_GROUP: usize = 255;
+
+/// Maximum number of groups of one contact. Clients that people use give a contact one or two.
+pub const MAX_GROUPS: usize = 16;
+
+/// Bytes of an `<item/>` besides its address, name and groups: the element and the attributes of the subscription.
+const ITEM_BYTES: usize = 64;
+
+/// Bytes of a `<group/>` besides its name.
+const GROUP_BYTES: usize = 15;
+
 /// So many requests of strangers are kept for an account.
 pub const MAX_REQUESTS: usize = 500;
 
+/// So many of them may come from one domain other than the account's own, so that one server cannot use up all.
+pub const MAX_REQUESTS_OF_DOMAIN: usize = 100;
+
+/// Largest request that is kept as it came, in bytes. Of a larger one only what a person reads is kept, if it fits.
+pub const MAX_REQUEST: usize = 4 << 10;
+
+/// Maximum size of all requests of an account in bytes, with their addresses. They are in memory with the account, and each
+/// of its sessions is sent all of them. Beyond it a request is kept without what it says, up to twice as much in all;
+/// then it is dropped.
+pub const MAX_REQUEST_BYTES: usize = 256 << 10;
+
 /// So many removed contacts are remembered.
 pub const MAX_TOMBSTONES: usize = 500;
+
+/// Maximum size in bytes of the addresses of removed contacts; beyond it the older half is forgotten.
+pub const MAX_TOMBSTONE_BYTES: usize = 64 << 10;
 
 /// A contact, or a stranger who asks to be one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +117,15 @@ impl RosterItem {
         !self.listed && self.request.is_none() && self.state() == State::default()
     }
 
+    /// Size of the item in bytes as it is written to a client; never less. What is not in the roster has none.
+    pub fn size(&self, contact: &BareJid) -> usize {
+        if !self.listed {
+            return 0;
+        }
+        let groups = self.groups.iter().map(|group| GROUP_BYTES + written_len(group)).sum::<usize>();
+        ITEM_BYTES + written_len(contact.as_str()) + written_len(&self.name) + groups
+    }
+
     /// `<item/>` (§2.1.2); of what is not listed it says `remove`.
     pub fn element(&self, contact: &BareJid) -> Element {
         let item = el("item", ns::ROSTER).attr("jid", contact);
@@ -117,6 +160,30 @@ pub fn lists(roster: Map<BareJid, RosterItem>, account: &Account, bare: &str) ->
     account.jid.as_str() == bare || account.states.rows(roster).get(bare).is_some_and(|item| item.listed)
 }
 
+/// Length of a text that is written as an attribute or as text; never less than it will be.
+fn written_len(text: &str) -> usize {
+    let longer = |byte: &&u8| matches!(byte, b'&' | b'<' | b'>' | b'\'' | b'"' | b'\t' | b'\n' | b'\r');
+    // `&quot;` and `&apos;` are the longest.
+    text.len() + 5 * text.as_bytes().iter().filter(longer).count()
+}
+
+/// Size of the whole roster in bytes, with everything that is submitted.
+pub fn size(core: &Core, account: &Account) -> usize {
+    account.states.newest_sum(core.tables.roster, |contact, item| item.size(contact))
+}
+
+/// Whether the roster has room for an item in the place of what it has of the contact. A roster beyond its bound, from
+/// before there was one, may shrink and not grow.
+pub fn has_room(core: &Core, account: &Account, contact: &BareJid, item: &RosterItem) -> bool {
+    let (new, old) = (item.size(contact), newest(core, account, contact).size(contact));
+    new <= old || size(core, account) - old + new <= core.bounds().roster_bytes
+}
+
+/// What is answered if it has not.
+pub fn full() -> StanzaError {
+    StanzaError::resource_constraint().with_text("the roster is full")
+}
+
 /// Stages a changed item with the next version, and gives the pushes to the sessions that asked for the roster (§2.1.6).
 /// An item that is neither listed nor remembered for another reason becomes a tombstone.
 pub(crate) fn store(
@@ -136,7 +203,7 @@ pub(crate) fn store(
     if item.listed || was_listed {
         meta.ver += 1;
         item.ver = meta.ver;
-        prune(core, account, &mut meta);
+        prune(core, account, &mut meta, !item.listed);
         account.states.stage(tables.roster_meta, (), Some(meta));
     }
     let says = if push { pushes(core, account, contact, &item) } else { Vec::new() };
@@ -144,17 +211,19 @@ pub(crate) fn store(
     says
 }
 
-/// At the bound the older half of the tombstones goes.
-fn prune(core: &Core, account: &mut Account, meta: &mut RosterMeta) {
-    if !meta.ver.is_multiple_of(MAX_TOMBSTONES as u64 / 2) {
+/// At a bound the older half of the tombstones goes.
+fn prune(core: &Core, account: &mut Account, meta: &mut RosterMeta, removes: bool) {
+    let due = meta.ver.is_multiple_of(MAX_TOMBSTONES as u64 / 2);
+    if !due && !removes {
         return;
     }
     let rows = account.states.rows(core.tables.roster);
-    let mut gone: Vec<(u64, BareJid)> =
-        rows.iter().filter(|(_, item)| item.is_tombstone()).map(|(jid, item)| (item.ver, jid.clone())).collect();
-    if gone.len() < MAX_TOMBSTONES / 2 {
+    let tombstones = || rows.iter().filter(|(_, item)| item.is_tombstone());
+    let bytes: usize = tombstones().map(|(jid, _)| jid.as_str().len()).sum();
+    if bytes <= MAX_TOMBSTONE_BYTES && !(due && tombstones().count() >= MAX_TOMBSTONES / 2) {
         return;
     }
+    let mut gone: Vec<(u64, BareJid)> = tombstones().map(|(jid, item)| (item.ver, jid.clone())).collect();
     gone.sort();
     gone.truncate(gone.len() / 2);
     if let Some((newest, _)) = gone.last() {

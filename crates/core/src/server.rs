@@ -15,7 +15,7 @@ use vorpal_proto::stanza::Stanza;
 use crate::account::{Account, AccountLock, AccountRef};
 use crate::commit::Flight;
 use crate::counts::Counts;
-use crate::cursor::LogState;
+use crate::cursor::{Load, LogState};
 use crate::host::{Host, Serves};
 use crate::registry::Names;
 use crate::reserve::Reserve;
@@ -40,7 +40,7 @@ pub const MAX_ROWS: usize = 200_000;
 /// So often a stanza may be sent on by what it caused.
 pub(crate) const MAX_HOPS: u8 = 8;
 
-/// The bounds of an account, on all hosts: the first two are the operator's, the others are constants but in tests. What is
+/// The bounds of an account, on all hosts: the first four are the operator's, the others are constants but in tests. What is
 /// there already stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
@@ -48,6 +48,10 @@ pub struct Bounds {
     pub sessions: usize,
     /// the most contacts in the roster
     pub contacts: usize,
+    /// the most bytes of the roster, as it is written to a client
+    pub roster_bytes: usize,
+    /// the most bytes of messages that wait for the account and nobody has taken
+    pub offline_bytes: u64,
     /// the most bytes that wait for one session
     pub queued: usize,
     /// the most stanzas that are held back for an inactive client
@@ -63,6 +67,8 @@ impl Default for Bounds {
         Bounds {
             sessions: crate::account::MAX_SESSIONS,
             contacts: crate::roster::MAX_CONTACTS,
+            roster_bytes: crate::roster::MAX_ROSTER_BYTES,
+            offline_bytes: crate::quota::MAX_OFFLINE_BYTES,
             queued: crate::session::MAX_QUEUED_BYTES,
             held: crate::session::MAX_HELD,
             page: crate::join::PAGE,
@@ -172,6 +178,8 @@ pub struct Core {
     pub(crate) progress: MapId,
     interested: Flag,
     bounds: RwLock<Bounds>,
+    /// of these, what each message is measured by
+    offline_bytes: AtomicU64,
     connections: AtomicU64,
     /// from which fake salts are made: the same at each start
     pub(crate) secret: [u8; 32],
@@ -180,6 +188,8 @@ pub struct Core {
     pub(crate) to_trim: Mutex<(Timestamp, Vec<AccountRef>)>,
     pub(crate) deadlines: Mutex<BTreeSet<(Timestamp, BareJid, SessionId)>>,
     pub(crate) sweeping: Mutex<crate::sweep::Progress>,
+    /// accounts that are to be looked after with the next tick: of those that are loaded
+    pub(crate) urgent: Mutex<BTreeSet<BareJid>>,
     spilled: Mutex<VecDeque<Cold>>,
     loader: Mutex<Option<Arc<dyn Wake>>>,
     random: Mutex<Random>,
@@ -247,12 +257,14 @@ impl Core {
             progress,
             interested,
             bounds: RwLock::default(),
+            offline_bytes: AtomicU64::new(Bounds::default().offline_bytes),
             connections: AtomicU64::new(1),
             secret,
             dirty: Mutex::default(),
             to_trim: Mutex::new((now, Vec::new())),
             deadlines: Mutex::default(),
             sweeping: Mutex::default(),
+            urgent: Mutex::default(),
             spilled: Mutex::default(),
             loader: Mutex::default(),
             random: Mutex::new(random),
@@ -282,6 +294,12 @@ impl Core {
     /// Sets what one account may have, from now on.
     pub fn set_bounds(&self, bounds: Bounds) {
         *self.bounds.write() = bounds;
+        self.offline_bytes.store(bounds.offline_bytes, Ordering::Relaxed);
+    }
+
+    /// What may wait for one account, in bytes.
+    pub(crate) fn offline_bytes(&self) -> u64 {
+        self.offline_bytes.load(Ordering::Relaxed)
     }
 
     /// The host of this domain.
@@ -414,6 +432,8 @@ impl Core {
             reader.log_range(row.owner, store::LogQuery { newest_first: true, limit: 1, ..Default::default() })?;
         let cursor = account.states.get(self.tables.cursor).copied().unwrap_or(0);
         account.log = LogState::restored(newest.first().map_or(0, |entry| entry.id), cursor);
+        self.measure_waiting(&mut account, reader)?;
+        account.log.archived = reader.log_archived(row.owner)?;
         crate::revive::restore(self, &mut account, &progress, now);
         let deadlines: Vec<_> =
             account.sessions.iter().filter_map(|s| s.stream().deadline().map(|d| (d, s.id))).collect();
@@ -425,6 +445,25 @@ impl Core {
         self.deadlines.lock().extend(deadlines.into_iter().map(|(at, id)| (at, jid.clone(), id)));
         self.shard(jid.as_str()).lock().entry(jid.clone()).or_insert(account);
         Ok(true)
+    }
+
+    /// What nobody has taken, and by whom it was sent: from the log. Beyond what may wait it is not counted further.
+    fn measure_waiting(&self, account: &mut Account, reader: &mut dyn Reader) -> store::Result<()> {
+        const PAGE: usize = 1_024;
+        let mut after = account.log.cursor();
+        while account.log.has_open() && account.log.waiting_bytes() <= self.offline_bytes() {
+            let query = store::LogQuery { after, limit: PAGE, ..Default::default() };
+            let sizes = reader.log_sizes(account.owner, query)?;
+            for (id, load) in sizes.iter().map(|size| (size.id, Load::of_size(size))).filter(|(_, load)| load.received)
+            {
+                account.log.add_unknown(id, load);
+            }
+            match sizes.last() {
+                Some(last) if sizes.len() == PAGE => after = last.id,
+                _ => return Ok(()),
+            }
+        }
+        Ok(())
     }
 
     /// Loads every account that has a session which can be resumed: before anybody connects, so that nobody sees them go.

@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -105,6 +106,14 @@ struct Table<K, V> {
     committed: Rows<K, V>,
     pending: Vec<(BatchId, K, Option<V>)>,
     staged: Vec<(K, Option<V>)>,
+}
+
+impl<K: Key, V: Value> Table<K, V> {
+    /// What is submitted or staged and not committed: the newest value of each row that it changes.
+    fn changes(&self) -> BTreeMap<&K, Option<&V>> {
+        let pending = self.pending.iter().map(|(_, key, value)| (key, value.as_ref()));
+        pending.chain(self.staged.iter().map(|(key, value)| (key, value.as_ref()))).collect()
+    }
 }
 
 pub(crate) trait AnyTable: Send {
@@ -302,24 +311,28 @@ impl States {
     /// How many rows there will be when all that is staged and pending is committed; for limits.
     pub fn newest_len<K: Key, V: Value>(&self, map: Map<K, V>) -> usize {
         let Some(table) = self.table(map) else { return 0 };
-        let mut touched: Vec<&K> =
-            table.pending.iter().map(|(_, k, _)| k).chain(table.staged.iter().map(|(k, _)| k)).collect();
-        touched.sort();
-        touched.dedup();
-        let before = touched.iter().filter(|k| table.committed.contains_key(k)).count();
-        let after = touched.iter().filter(|k| self.newest(map, k).is_some()).count();
-        table.committed.len() - before + after
+        let changes = table.changes();
+        let before = changes.keys().filter(|k| table.committed.contains_key(**k)).count();
+        table.committed.len() - before + changes.values().flatten().count()
+    }
+
+    /// The sum of a measure over the newest rows; for limits in bytes.
+    pub fn newest_sum<K: Key, V: Value>(&self, map: Map<K, V>, measure: impl Fn(&K, &V) -> usize) -> usize {
+        let Some(table) = self.table(map) else { return 0 };
+        let changes = table.changes();
+        let same = table.committed.iter().filter(|(k, _)| !changes.contains_key(k));
+        let changed = changes.iter().filter_map(|(k, v)| Some((*k, (*v)?)));
+        same.chain(changed).map(|(k, v)| measure(k, v)).sum()
     }
 
     /// The keys of the newest rows.
     pub fn newest_keys<K: Key, V: Value>(&self, map: Map<K, V>) -> Vec<K> {
         let Some(table) = self.table(map) else { return Vec::new() };
-        let mut keys: Vec<K> = table.committed.keys().cloned().collect();
-        keys.extend(table.pending.iter().map(|(_, k, _)| k.clone()));
-        keys.extend(table.staged.iter().map(|(k, _)| k.clone()));
+        let changes = table.changes();
+        let same = table.committed.keys().filter(|k| !changes.contains_key(k));
+        let changed = changes.iter().filter(|(_, v)| v.is_some()).map(|(k, _)| *k);
+        let mut keys: Vec<K> = same.chain(changed).cloned().collect();
         keys.sort();
-        keys.dedup();
-        keys.retain(|key| self.newest(map, key).is_some());
         keys
     }
 

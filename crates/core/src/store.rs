@@ -150,6 +150,18 @@ pub struct Side {
     pub meta: Bytes,
 }
 
+/// Bytes that an entry is counted with besides its stanza, the peer and the opaque bytes: its row, and the owner's lines in
+/// the indexes.
+pub const ENTRY_BYTES: u64 = 96;
+
+impl Side {
+    /// How many bytes the entry takes of its owner's storage, with a stanza of this length. An entry of two owners is
+    /// counted in full for both: it stays as long as one of them keeps it.
+    pub fn size(&self, body: usize) -> u64 {
+        ENTRY_BYTES + (self.peer.len() + self.meta.len() + body) as u64
+    }
+}
+
 /// A log entry to be written. A message between two local accounts is one entry with two sides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEntry {
@@ -180,6 +192,21 @@ pub struct Entry {
     pub meta: Bytes,
     /// The stanza, or what [`Write::LogEdit`] put in its place for this owner.
     pub body: Bytes,
+}
+
+/// How much an entry takes of one owner's storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntrySize {
+    /// Its id.
+    pub id: EntryId,
+    /// Sent, received or both.
+    pub dir: Direction,
+    /// See [`flags`].
+    pub flags: u8,
+    /// The bare JID of the counterpart.
+    pub peer: Box<str>,
+    /// As [`Side::size`] counts it.
+    pub bytes: u64,
 }
 
 /// A row of a map.
@@ -650,6 +677,13 @@ pub trait Reader: Send {
 
     /// How many entries [`Reader::log_range`] would return; `limit` is where counting stops.
     fn log_count(&mut self, owner: Owner, query: LogQuery) -> Result<usize>;
+
+    /// The sizes of the entries that [`Reader::log_range`] would return. No stanza is read for it.
+    fn log_sizes(&mut self, owner: Owner, query: LogQuery) -> Result<Vec<EntrySize>>;
+
+    /// How many bytes the entries of one owner with the flag [`flags::ARCHIVED`] take, as [`Side::size`] counts them.
+    /// Costs about the same whatever the length of the log. Of a group that is being committed at this moment it may know a part.
+    fn log_archived(&mut self, owner: Owner) -> Result<u64>;
 
     /// One entry.
     fn log_get(&mut self, owner: Owner, id: EntryId) -> Result<Option<Entry>>;

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::StanzaError;
 use vorpal_proto::jid::BareJid;
+use vorpal_proto::ns::{self, Ns};
 use vorpal_proto::stanza::{Stanza, Type};
 
 use crate::account::{Account, AccountRef, lock_pair};
@@ -15,7 +16,7 @@ use crate::commit::{OrElse, Part, Say, Words};
 use crate::hook::Dir;
 use crate::ledger::Pending;
 use crate::reserve::no_room;
-use crate::roster::{self, MAX_REQUESTS};
+use crate::roster::{self, MAX_REQUEST, MAX_REQUEST_BYTES, MAX_REQUESTS, MAX_REQUESTS_OF_DOMAIN};
 use crate::server::{Core, Mode, Todo, Work};
 use crate::session::Session;
 use crate::subscription::{Direction, Forward, Kind, Presence, Push, Request, on_subscription};
@@ -98,7 +99,10 @@ impl Core {
         let outcome = on_subscription(Direction::Outbound, item.state(), kind);
         let adds = !item.listed && outcome.push == Push::Yes;
         if adds && account.states.newest_len(self.tables.roster) >= self.bounds().contacts {
-            return Err(StanzaError::resource_constraint().with_text("the roster is full"));
+            return Err(roster::full());
+        }
+        if adds && !roster::has_room(self, account, contact, &roster::RosterItem { listed: true, ..item.clone() }) {
+            return Err(roster::full());
         }
         self.apply(account, contact, &mut item, &outcome, None, words);
         self.follow(account, contact, outcome.presence, outcome.reply, words);
@@ -130,11 +134,17 @@ impl Core {
         }
         let mut item = roster::newest(self, account, &from);
         let outcome = on_subscription(Direction::Inbound, item.state(), kind);
-        if outcome.request == Request::Keep && item.request.is_none() && self.requests(account) >= MAX_REQUESTS {
-            tracing::warn!(account = %account.jid, "a subscription request is dropped: too many wait already");
-            return;
-        }
-        self.apply(account, &from, &mut item, &outcome, Some(&stanza), words);
+        let request = match outcome.request {
+            Request::Keep => match self.kept(account, &from, &stanza) {
+                Some(request) => Some(request),
+                None => {
+                    tracing::warn!(account = %account.jid, "a subscription request is dropped: too many wait already");
+                    return;
+                }
+            },
+            Request::Leave | Request::Forget => None,
+        };
+        self.apply(account, &from, &mut item, &outcome, request, words);
         let interested = self.interested();
         let to = account.sessions.iter().filter(|session| match outcome.forward {
             Forward::No | Forward::Contact => false,
@@ -147,8 +157,31 @@ impl Core {
         self.follow(account, &from, outcome.presence, outcome.reply, words);
     }
 
-    fn requests(&self, account: &Account) -> usize {
-        account.states.rows(self.tables.roster).values().filter(|item| item.request.is_some()).count()
+    /// A request in the form in which it is kept until it is answered (§3.1.3 rule 4), if there is room for it.
+    fn kept(&self, account: &Account, from: &BareJid, stanza: &Stanza) -> Option<String> {
+        let (mut all, mut of_domain, mut bytes) = (0, 0, 0);
+        let newest = account.states.newest_rows(self.tables.roster);
+        for (contact, item) in newest.iter().filter(|(contact, _)| *contact != from) {
+            let Some(request) = &item.request else { continue };
+            all += 1;
+            of_domain += usize::from(contact.domain() == from.domain());
+            bytes += contact.as_str().len() + request.len();
+        }
+        let crowded = of_domain >= MAX_REQUESTS_OF_DOMAIN && from.domain() != account.jid.domain();
+        if all >= MAX_REQUESTS || crowded {
+            return None;
+        }
+        let room = |most: usize| most.saturating_sub(bytes + from.as_str().len());
+        // A stanza is not written before it is known to be of about the right size.
+        let fits = |stanza: &Stanza, most| {
+            let near = stanza.weight() <= 2 * MAX_REQUEST;
+            near.then(|| stanza.to_xml()).filter(|text| text.len() <= most)
+        };
+        let most = MAX_REQUEST.min(room(MAX_REQUEST_BYTES));
+        let bare = reduced(stanza, &[]);
+        fits(stanza, most)
+            .or_else(|| fits(&reduced(stanza, READ), most))
+            .or_else(|| Some(bare.to_xml()).filter(|text| text.len() <= room(2 * MAX_REQUEST_BYTES)))
     }
 
     fn apply(
@@ -157,14 +190,14 @@ impl Core {
         contact: &BareJid,
         item: &mut roster::RosterItem,
         outcome: &crate::subscription::Outcome,
-        request: Option<&Stanza>,
+        request: Option<String>,
         words: &mut Words,
     ) {
         let before = item.clone();
         item.set_state(outcome.state);
         match outcome.request {
             Request::Leave => {}
-            Request::Keep => item.request = request.map(Stanza::to_xml),
+            Request::Keep => item.request = request,
             Request::Forget => item.request = None,
         }
         let push = match outcome.push {
@@ -202,6 +235,19 @@ impl Core {
         // What the contact gets goes before the pushes to the user, but for the presence that follows an approval.
         words.says.extend(says);
     }
+}
+
+/// XEP-0172.
+const NICK: Ns = Ns::private("http://jabber.org/protocol/nick");
+
+/// What a person reads of a request: who asks, by which name (XEP-0172), and why.
+const READ: &[(Ns, &str)] = &[(ns::CLIENT, "status"), (NICK, "nick")];
+
+/// A request with some of its children, and its addresses and id.
+fn reduced(stanza: &Stanza, children: &[(Ns, &str)]) -> Stanza {
+    let mut request = Stanza::presence(stanza.type_());
+    request.head = stanza.head.clone();
+    children.iter().filter_map(|(ns, name)| stanza.get(*ns, name)).fold(request, Stanza::child)
 }
 
 /// `unavailable` from each available session (§3.2.2).

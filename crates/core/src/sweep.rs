@@ -3,6 +3,7 @@
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::BareJid;
 
+use crate::host::Modules;
 use crate::server::Core;
 use crate::store::{self, Batch, EntryId, Kind, OwnerRow, Reader, Write};
 
@@ -33,6 +34,14 @@ impl SweepCx<'_> {
         self.writes.push(Write::LogTrim { owner: self.account.owner, after: 0, before, keep: 0, limit });
     }
 
+    /// What the account's archive takes in bytes.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn archived_bytes(&mut self) -> store::Result<u64> {
+        self.reader.log_archived(self.account.owner)
+    }
+
     /// There is more to do here: the account is looked at once more with the next tick.
     pub fn again(&mut self) {
         self.again = true;
@@ -57,6 +66,7 @@ impl Core {
     /// The store cannot be read; the same accounts are tried again.
     pub fn sweep(&self, now: Timestamp, reader: &mut dyn Reader) -> store::Result<()> {
         self.load_profiles(reader)?;
+        self.sweep_urgent(now, reader)?;
         let (host, past) = {
             let mut progress = self.sweeping.lock();
             if progress.rests_until > now {
@@ -77,16 +87,7 @@ impl Core {
         let all = accounts.len() < ACCOUNTS;
         let (mut done, mut finished) = (past, true);
         for account in accounts {
-            let floor = self.floor(&account, reader)?;
-            let mut cx = SweepCx { account: &account, floor, reader, now, writes: Vec::new(), again: false };
-            for (_, handler) in &registry.sweeps {
-                handler(&mut cx)?;
-            }
-            let SweepCx { writes, again, .. } = cx;
-            if !writes.is_empty() {
-                self.submit_alone(now, writes);
-            }
-            if again {
+            if self.sweep_one(now, &account, &registry, reader)? {
                 finished = false;
                 break;
             }
@@ -98,6 +99,63 @@ impl Core {
             false => progress.past = done,
         }
         Ok(())
+    }
+
+    /// The account is looked after with the next tick.
+    #[cold]
+    pub(crate) fn look_after(&self, jid: BareJid) {
+        self.urgent.lock().insert(jid);
+    }
+
+    /// Those that asked for it, a few with each tick. What is in memory of their archives is measured anew.
+    fn sweep_urgent(&self, now: Timestamp, reader: &mut dyn Reader) -> store::Result<()> {
+        let due: Vec<BareJid> = self.urgent.lock().iter().take(ACCOUNTS).cloned().collect();
+        for jid in due {
+            let Some(lock) = self.loaded(jid.as_str()) else {
+                self.urgent.lock().remove(jid.as_str());
+                continue;
+            };
+            let (owner, registry, charged) = {
+                let account = lock.lock();
+                let in_flight: u64 = account.waiting.iter().map(crate::commit::Waiting::charges).sum();
+                (account.owner, account.host.registry(), account.log.charged - in_flight)
+            };
+            let Some(row) = reader.owner(owner)? else {
+                self.urgent.lock().remove(jid.as_str());
+                continue;
+            };
+            let stored = reader.log_archived(owner)?;
+            let again = self.sweep_one(now, &row, &registry, reader)?;
+            {
+                // What was on its way meanwhile counts whether it was measured or not.
+                let mut account = lock.lock();
+                account.log.archived = stored + (account.log.charged - charged);
+            }
+            if !again {
+                self.urgent.lock().remove(jid.as_str());
+            }
+        }
+        Ok(())
+    }
+
+    /// One account's turn. Whether there is more to do.
+    fn sweep_one(
+        &self,
+        now: Timestamp,
+        account: &OwnerRow,
+        registry: &Modules,
+        reader: &mut dyn Reader,
+    ) -> store::Result<bool> {
+        let floor = self.floor(account, reader)?;
+        let mut cx = SweepCx { account, floor, reader, now, writes: Vec::new(), again: false };
+        for (_, handler) in &registry.sweeps {
+            handler(&mut cx)?;
+        }
+        let SweepCx { writes, again, .. } = cx;
+        if !writes.is_empty() {
+            self.submit_alone(now, writes);
+        }
+        Ok(again)
     }
 
     /// Writes on which nothing that is in memory depends: if they fail they are made again some time.
@@ -116,9 +174,13 @@ impl Core {
         let jid = BareJid::new(&account.name, &account.host);
         if let Some(lock) = jid.ok().and_then(|jid| self.loaded(jid.as_str())) {
             let account = lock.lock();
+            let horizon = account.horizon();
             let sessions = account.sessions.iter().map(|session| session.stream());
-            let cursors = sessions.filter(|stream| stream.is_resumable()).map(|stream| stream.cursor);
-            return Ok(cursors.fold(account.log.stored, EntryId::min));
+            // As they will be stored with the next tick: whoever only sends has stored none for long.
+            let cursors = sessions
+                .filter(|stream| stream.is_resumable())
+                .map(|stream| stream.cursor.max(stream.floor(horizon).saturating_sub(1)));
+            return Ok(cursors.fold(account.log.cursor(), EntryId::min));
         }
         // It has no session: those that can be resumed keep it loaded.
         let row = reader.map_get(self.names.map_id(self.tables.cursor.at), account.owner, &[])?;

@@ -5,8 +5,10 @@
 //! Hooks:  message/Gate, presence/Gate, iq/Gate, revive
 //! Stores: account list `blocklist`
 //! Config: none
-//! Limits: 2,000 addresses
+//! Limits: 2,000 addresses of 256 KiB in all
 //! Not:    privacy lists (XEP-0016)
+
+use std::collections::HashSet;
 
 use vorpal_core::hook::{Answer, SessionCx};
 use vorpal_core::rows::Rows;
@@ -19,8 +21,11 @@ use crate::prelude::*;
 /// The module.
 pub static MODULE: Module = Module { name: "blocking", xeps: &[Xep(191, "1.3")], setup };
 
-/// So many addresses may be blocked.
+/// So many addresses may be blocked, and named in one request, repetitions included.
 const MAX_ITEMS: usize = 2_000;
+
+/// Maximum size of the blocked addresses in bytes: 128 for each. They are in memory with the account, and sent whole to whoever asks.
+const MAX_BYTES: usize = 256 << 10;
 
 type Blocklist = Map<Jid, bool>;
 
@@ -57,19 +62,26 @@ fn add(cx: &mut IqCx<'_>, list: Blocklist, asked: Flag, block: &Element) -> Answ
     }
     let account = cx.account()?;
     let own = account.jid.clone();
-    let known = account.states.newest_len(list);
-    let fresh: Vec<Jid> = jids.iter().filter(|jid| account.states.newest(list, jid).is_none()).cloned().collect();
-    if known + fresh.len() > MAX_ITEMS {
+    let (known, fresh) = {
+        let blocked = account.states.newest_rows(list);
+        let fresh: Vec<Jid> = jids.iter().filter(|jid| !blocked.contains_key(*jid)).cloned().collect();
+        (blocked.len(), fresh)
+    };
+    let bytes = |jid: &Jid| jid.as_str().len();
+    let grown = account.states.newest_sum(list, |jid, _| bytes(jid)) + fresh.iter().map(bytes).sum::<usize>();
+    if !fresh.is_empty() && (known + fresh.len() > MAX_ITEMS || grown > MAX_BYTES) {
         return Err(StanzaError::resource_constraint().with_text("too many addresses are blocked"));
     }
     // A user who blocked themselves or the server would be locked out.
     if jids.iter().any(|jid| jid.bare_str() == own.as_str() || jid.as_str() == own.domain()) {
         return Err(StanzaError::not_allowed().with_text("this address cannot be blocked"));
     }
-    for jid in fresh {
-        hidden(cx, &jid)?;
-        cx.update(list, jid, |_| Ok(Some(true)))?;
+    // Every contact that the addresses stand for sees the user's sessions go.
+    for contact in cx.contacts_within(&fresh)? {
+        cx.fx.hide_from(contact);
     }
+    let states = &mut cx.account()?.states;
+    fresh.into_iter().for_each(|jid| states.stage(list, jid, Some(true)));
     cx.push(asked, element("block", &jids))?;
     ok()
 }
@@ -79,13 +91,13 @@ fn remove(cx: &mut IqCx<'_>, list: Blocklist, asked: Flag, unblock: &Element) ->
     let named = items(unblock)?;
     let account = cx.account()?;
     let blocked = account.states.newest_keys(list);
-    let gone: Vec<Jid> = blocked.into_iter().filter(|jid| named.is_empty() || named.contains(jid)).collect();
-    for jid in &gone {
-        for contact in cx.contacts_within(jid)? {
-            cx.fx.show_to(contact);
-        }
-        cx.update(list, jid.clone(), |_| Ok(None))?;
+    let wanted: HashSet<&Jid> = named.iter().collect();
+    let gone: Vec<Jid> = blocked.into_iter().filter(|jid| named.is_empty() || wanted.contains(jid)).collect();
+    for contact in cx.contacts_within(&gone)? {
+        cx.fx.show_to(contact);
     }
+    let states = &mut cx.account()?.states;
+    gone.into_iter().for_each(|jid| states.stage(list, jid, None));
     cx.push(asked, element("unblock", &named))?;
     ok()
 }
@@ -102,25 +114,18 @@ fn tell_again(cx: &mut SessionCx<'_>, list: Blocklist, asked: Flag) {
     }
 }
 
-/// Every contact that the address stands for sees the user's sessions go.
-fn hidden(cx: &mut IqCx<'_>, jid: &Jid) -> std::result::Result<(), StanzaError> {
-    for contact in cx.contacts_within(jid)? {
-        cx.fx.hide_from(contact);
-    }
-    Ok(())
-}
-
+/// The addresses that a request names, each once, in its order.
 fn items(parent: &Element) -> std::result::Result<Vec<Jid>, StanzaError> {
     let items = parent.elements().filter(|e| e.is(ns::BLOCKING, "item"));
-    let mut jids = Vec::new();
-    for item in items {
+    let (mut jids, mut seen) = (Vec::new(), HashSet::new());
+    for (at, item) in items.enumerate() {
+        if at >= MAX_ITEMS {
+            return Err(StanzaError::resource_constraint().with_text("too many addresses at once"));
+        }
         let jid = item.get("jid").ok_or_else(|| StanzaError::bad_request("an item has a jid"))?;
         let jid = Jid::parse(jid).map_err(|_| StanzaError::jid_malformed())?;
-        if !jids.contains(&jid) {
+        if seen.insert(jid.clone()) {
             jids.push(jid);
-        }
-        if jids.len() > MAX_ITEMS {
-            return Err(StanzaError::resource_constraint().with_text("too many addresses at once"));
         }
     }
     Ok(jids)

@@ -6,10 +6,10 @@
 //! Hooks:  stream features
 //! Stores: the kernel's `roster`
 //! Config: none
-//! Limits: `limits.roster_entries`, names and groups of 1,023 bytes, 50 groups for each contact
+//! Limits: `limits.roster_entries`, `limits.roster_bytes`, names of 1,023 bytes, 16 groups of 255 bytes for each contact
 
 use vorpal_core::hook::Answer;
-use vorpal_core::roster::{self, RosterItem};
+use vorpal_core::roster::{self, MAX_GROUP, MAX_GROUPS, MAX_NAME, RosterItem};
 use vorpal_core::subscription::{Kind, Presence, Request, on_remove};
 use vorpal_proto::jid::BareJid;
 
@@ -17,12 +17,6 @@ use crate::prelude::*;
 
 /// The module.
 pub static MODULE: Module = Module { name: "roster", xeps: &[Xep(237, "1.3")], setup };
-
-/// The longest name of a contact or of a group, in bytes.
-const MAX_NAME: usize = 1023;
-
-/// So many groups a contact may be in.
-const MAX_GROUPS: usize = 50;
 
 fn setup(m: &mut Setup<'_>) -> Result {
     m.stream_feature(Stage::Authenticated, || el("ver", ns::ROSTER_VERSIONING));
@@ -78,7 +72,7 @@ fn set(cx: &mut IqCx<'_>, contact: &BareJid, item: &Element) -> Answer {
     let name = item.get("name").unwrap_or_default().to_owned();
     let mut groups: Vec<String> = item.elements().filter(|e| e.is(ns::ROSTER, "group")).map(Element::content).collect();
     // §2.3.3: lengths, an empty group, a group named twice.
-    if name.len() > MAX_NAME || groups.len() > MAX_GROUPS || groups.iter().any(|g| g.len() > MAX_NAME) {
+    if name.len() > MAX_NAME || groups.len() > MAX_GROUPS || groups.iter().any(|g| g.len() > MAX_GROUP) {
         return Err(StanzaError::not_acceptable().with_text("a name is too long, or there are too many groups"));
     }
     if groups.iter().any(String::is_empty) {
@@ -92,10 +86,14 @@ fn set(cx: &mut IqCx<'_>, contact: &BareJid, item: &Element) -> Answer {
     }
     let stored = roster::newest(server, account, contact);
     if !stored.listed && roster::count(server, account) >= server.bounds().contacts {
-        return Err(StanzaError::resource_constraint().with_text("the roster is full"));
+        return Err(roster::full());
     }
     let subscription = if stored.subscription.is_empty() { "none".to_owned() } else { stored.subscription.clone() };
-    cx.store_contact(contact, RosterItem { listed: true, name, groups, subscription, ..stored })?;
+    let item = RosterItem { listed: true, name, groups, subscription, ..stored };
+    if !roster::has_room(server, account, contact, &item) {
+        return Err(roster::full());
+    }
+    cx.store_contact(contact, item)?;
     ok()
 }
 

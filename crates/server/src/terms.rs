@@ -119,7 +119,9 @@ pub(crate) fn gate(config: &Config) -> GateSettings {
 pub(crate) fn bounds(config: &Config) -> Bounds {
     let sessions = config.limits.sessions.get() as usize;
     let contacts = config.limits.roster_entries.get() as usize;
-    Bounds { sessions, contacts, ..Bounds::default() }
+    let roster_bytes = config.limits.roster_bytes.get().as_len();
+    let offline_bytes = config.limits.offline_bytes.get().base();
+    Bounds { sessions, contacts, roster_bytes, offline_bytes, ..Bounds::default() }
 }
 
 /// The versions of TLS.

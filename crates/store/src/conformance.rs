@@ -102,6 +102,7 @@ pub const CASES: &[Case] = &[
     ("an entry goes when both owners have let go of it", letting_go),
     ("trimming lets go of what has none of the flags, oldest first", trimming),
     ("an edited entry is seen by its editor alone, and the old text goes with the last who sees it", editing),
+    ("what an owner's entries take is known, and what its archive takes is known at once", sizes),
     ("ids never come again, whatever is deleted", ids_ascend),
     ("blobs are put, listed and deleted", blobs),
     ("a batch that is refused leaves nothing, and its neighbours stay", neighbours),
@@ -550,6 +551,88 @@ fn editing(s: &mut Store) {
     assert_eq!(seen(s, 2, 1).map(|e| e.2), Some("again".into()));
     let e = s.reader().log_range(1, LogQuery { peer: Some("c"), flags: 1, ..LogQuery::default() }).unwrap();
     assert_eq!(e.iter().map(|e| e.time).collect::<Vec<_>>(), [NOW + 2], "a tombstone keeps id, time and peer");
+}
+
+fn sizes(s: &mut Store) {
+    const ARCHIVED: u8 = flags::ARCHIVED;
+    // The sum over what is there must be what is said, also when the store was opened again or has rested.
+    let checked = |s: &mut Store, owner| -> u64 {
+        let mut said = None;
+        for _ in 0..3 {
+            let mut r = s.reader();
+            let query = LogQuery { flags: ARCHIVED, ..LogQuery::default() };
+            let entries = r.log_range(owner, query).unwrap();
+            let sizes = r.log_sizes(owner, query).unwrap();
+            let whole = |e: &Entry| ENTRY_BYTES + (e.peer.len() + e.meta.len() + e.body.len()) as u64;
+            assert_eq!(
+                sizes.iter().map(|e| e.bytes).collect::<Vec<_>>(),
+                entries.iter().map(whole).collect::<Vec<_>>()
+            );
+            let archived = r.log_archived(owner).unwrap();
+            assert_eq!(archived, sizes.iter().map(|e| e.bytes).sum::<u64>());
+            assert!(said.is_none_or(|said| said == archived));
+            drop(r);
+            match said.replace(archived) {
+                None => s.rest(NOW),
+                Some(_) => s.reopen(),
+            }
+        }
+        said.unwrap()
+    };
+    assert_eq!(checked(s, 1), 0);
+    s.commit([
+        entry(1, [side(1, Direction::Sent, ARCHIVED, "jülich"), side(2, Direction::Received, ARCHIVED | 2, "a")]),
+        received(2, 1, 0, "c"),
+        received(3, 1, ARCHIVED, "c"),
+        received(4, 2, 2, "c"),
+    ]);
+    let all = s.reader().log_sizes(1, LogQuery::default()).unwrap();
+    let (id, dir, flag, peer) = (1, Direction::Sent, ARCHIVED, "jülich".into());
+    assert_eq!(all.first(), Some(&EntrySize { id, dir, flags: flag, peer, bytes: ENTRY_BYTES + 7 + 9 + 6 }));
+    assert_eq!(all.iter().map(|e| e.id).collect::<Vec<_>>(), [1, 2, 3]);
+    let newest = LogQuery { after: 1, peer: Some("c"), newest_first: true, limit: 1, ..LogQuery::default() };
+    assert_eq!(s.reader().log_sizes(1, newest).unwrap().iter().map(|e| e.id).collect::<Vec<_>>(), [3]);
+    let (first, second) = (checked(s, 1), checked(s, 2));
+    assert!(first > second && second > 0);
+    // A flag is set or cleared, the text changes: before and after the entries are in the index, and in one batch with them.
+    let edit = |owner, id, set, clear, body: Option<&'static str>| {
+        let (meta, body) = (Some(Bytes::from("m")), body.map(Bytes::from));
+        Write::LogEdit { owner, id, set, clear, meta, body }
+    };
+    s.commit([edit(1, 2, ARCHIVED, 0, Some("a much longer text than it was")), edit(1, 3, 0, ARCHIVED, None)]);
+    s.commit([edit(2, 1, 0, 0, Some("short"))]);
+    checked(s, 1);
+    checked(s, 2);
+    s.commit([received(5, 1, 0, "c"), edit(1, 5, ARCHIVED, 0, None), received(6, 1, ARCHIVED, "c")]);
+    s.commit([edit(1, 6, 0, 0, Some("a text that is longer"))]);
+    checked(s, 1);
+    // What a batch that is refused would have changed is as it was.
+    let before = checked(s, 1);
+    let take =
+        Write::Require { map: s.map("m", Loading::WithOwner), owner: 1, key: "k".into(), expect: Expect::Present };
+    s.refused(3, [received(7, 1, ARCHIVED, "c"), edit(1, 7, 0, ARCHIVED, None), edit(1, 6, 0, 0, Some("")), take]);
+    assert_eq!(checked(s, 1), before);
+    // Let go of one by one, and from the oldest on; of those that are in no index as well.
+    s.commit([
+        Write::LogDelete { owner: 1, ids: vec![1] },
+        received(8, 1, ARCHIVED, "c"),
+        received(9, 1, ARCHIVED, "c"),
+    ]);
+    checked(s, 1);
+    checked(s, 2);
+    let trim = |owner, before| Write::LogTrim { owner, after: 0, before, keep: 0, limit: 100 };
+    s.commit([received(10, 1, ARCHIVED, "c"), trim(1, 9)]);
+    assert_eq!(s.ids(1, LogQuery::default()), [9, 10]);
+    checked(s, 1);
+    s.commit([trim(1, 99), trim(2, 99)]);
+    assert_eq!((checked(s, 1), checked(s, 2)), (0, 0));
+    // Nothing is left of an owner who was deleted.
+    s.commit([account(10, "romeo"), received(11, 10, ARCHIVED, "c")]);
+    s.rest(NOW);
+    assert!(checked(s, 10) > 0);
+    s.commit([Write::Delete { owner: 10 }]);
+    s.rest(NOW);
+    assert_eq!(checked(s, 10), 0);
 }
 
 fn ids_ascend(s: &mut Store) {

@@ -139,6 +139,40 @@ fn pages_end_by_their_weight_and_nothing_is_left_out_in_either_direction() {
 }
 
 #[test]
+fn a_page_is_bounded_by_what_is_written_whatever_the_query_is_called() {
+    let mut archive = Archive::of(Store::Memory, &[10; 250]);
+    // Each of these becomes six bytes.
+    for length in [0, 1, 254, 255] {
+        let called = "&apos;".repeat(length);
+        let client = &mut archive.world.clients[archive.romeo];
+        client.inbox.clear();
+        client.send(&format!("<iq type='set' id='q'><query xmlns='urn:xmpp:mam:2' queryid='{called}'/></iq>"));
+        archive.world.settle();
+        let inbox = archive.world.clients[archive.romeo].inbox.drain(..);
+        let heard: Vec<String> = inbox
+            .map(|heard| match heard {
+                Heard::Element(element) => element.to_string_in("jabber:client"),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let (last, results) = heard.split_last().expect("an answer");
+        let bytes: usize = results.iter().map(String::len).sum();
+        assert!(!results.is_empty() && last.contains("type='result'"), "{last}");
+        assert!(bytes <= MAX_FOUND, "{length}: {} results of {bytes} bytes", results.len());
+    }
+    for length in [256, 200_000] {
+        let called = "x".repeat(length);
+        let client = &mut archive.world.clients[archive.romeo];
+        client.send(&format!("<iq type='set' id='q'><query xmlns='urn:xmpp:mam:2' queryid='{called}'/></iq>"));
+        archive.world.settle();
+        let heard: Vec<Heard> = archive.world.clients[archive.romeo].inbox.drain(..).collect();
+        let [Heard::Element(answer)] = heard.as_slice() else { panic!("{heard:?}") };
+        let error = answer.find(ns::CLIENT, "error").expect("an error");
+        assert!(error.has(ns::STANZA_ERROR, "bad-request"), "{answer:?}");
+    }
+}
+
+#[test]
 fn of_a_message_deleted_from_the_middle_its_place_is_left() {
     for store in [Store::Memory, Store::Sqlite] {
         let mut archive = Archive::of(store, &[1, 1, 1]);

@@ -1,7 +1,7 @@
 //! What an operator says of archives.
 
 use serde::{Deserialize, Deserializer};
-use vorpal_config::{Bounded, DAY, HOUR, Period, Setting, Shape, choice, section};
+use vorpal_config::{Bounded, Bytes, DAY, HOUR, MIB, Period, Setting, Shape, TIB, choice, section};
 use vorpal_proto::archive;
 
 section! {
@@ -11,6 +11,13 @@ section! {
         default: Rule = Rule::Always, example "roster";
         /// How long messages stay in the archive; then they are deleted, within about an hour.
         keep: Keep = Keep::Forever, example "365d";
+        /// How many bytes the archive of one account may take. Each message counts for its sender and for its receiver with all
+        /// its bytes and about 200 more, though it is stored once. 512 MiB are about a million messages of text.
+        /// Somebody who sends 20 a day adds 4 MB in a year, so a disk of 100 GB has room for 10,000 of them for a year,
+        /// and for a hundred accounts that use up everything besides.
+        max_bytes: Bounded<Bytes, MIB, TIB> = Bounded::clamp(Bytes::new(512 * MIB)), example "2 GiB";
+        /// What happens when an archive is full: the oldest messages go, or new ones are refused with the error `resource-constraint`.
+        full: Full = Full::DropOldest, example "refuse";
         /// The most messages a client is given at once. It gets the rest by asking again.
         max_page: Bounded<u32, 1, 1_000> = Bounded::clamp(250), example 100;
     }
@@ -25,6 +32,16 @@ choice! {
         Never = "never",
         /// Those of the contacts in the roster.
         Roster = "roster",
+    }
+}
+
+choice! {
+    /// What happens when an archive is full.
+    pub(crate) enum Full {
+        /// The oldest messages are deleted, within seconds, until a sixteenth is free.
+        DropOldest = "drop-oldest",
+        /// New messages are refused, those that the account sends as well.
+        Refuse = "refuse",
     }
 }
 

@@ -3,11 +3,10 @@
 //! Keeps what a user sends and receives, and gives it back page by page to each of the user's clients, under the ids that
 //! were told when the messages came.
 //!
-//! Hooks:  message/Clean, message/Record
-//! Also:   each account, where `keep` is a time
+//! Hooks:  message/Clean, message/Record, each account
 //! Stores: account state `mam_prefs`; its messages are the entries of the log that have the flag
-//! Config: `default`, `keep`, `max_page`
-//! Limits: 128 KiB and `max_page` messages in a page; 1,000 addresses in a list of preferences; 8 questions at once
+//! Config: `default`, `keep`, `max_bytes`, `full`, `max_page`
+//! Limits: 128 KiB and `max_page` messages in a page; 1,000 addresses in a list of preferences, 128 KiB in both; 8 questions at once
 //! Not:    archives of rooms (§3.3.2), messages of rooms in archives of users (§4.1.4), search (XEP-0431)
 
 mod config;
@@ -16,6 +15,7 @@ mod keep;
 mod prefs;
 mod query;
 
+use vorpal_config::Measure;
 use vorpal_core::hook::Answer;
 use vorpal_core::plan::Plan;
 use vorpal_core::roster::{self, RosterItem};
@@ -26,7 +26,7 @@ use vorpal_proto::jid::BareJid;
 
 use crate::prelude::*;
 pub(crate) use config::Config;
-use config::Keep;
+use config::{Full, Keep};
 use prefs::Stored;
 
 /// The module.
@@ -42,6 +42,8 @@ fn setup(m: &mut Setup<'_>) -> Result {
         prefs: m.account_state::<Stored>("mam_prefs"),
         roster: m.account_map::<BareJid, RosterItem>("roster"),
         default: config.default.into(),
+        most: config.max_bytes.get().base(),
+        full: config.full,
     };
     // §7, XEP-0059 §4, XEP-0359 §5: said by what has the archive, which is the account.
     for feature in [ns::MAM, ns::MAM_EXTENDED, ns::MAM_GROUPCHAT, ns::RSM, ns::STANZA_ID] {
@@ -49,7 +51,7 @@ fn setup(m: &mut Setup<'_>) -> Result {
     }
     m.on_message(Phase::Clean, strip_ids);
     m.on_message(Phase::Record, move |cx, msg| recorder.record(cx, msg));
-    let Recorder { prefs, default, .. } = recorder;
+    let Recorder { prefs, default, most, .. } = recorder;
     m.iq_get(At::OwnAccount, ns::MAM, "prefs", move |cx, _| prefs::show(cx, prefs, default));
     m.iq_set(At::OwnAccount, ns::MAM, "prefs", move |cx, given| prefs::change(cx, prefs, given));
     m.iq_get(At::OwnAccount, ns::MAM, "query", |_, _| ok_with(archive::fields()));
@@ -64,6 +66,9 @@ fn setup(m: &mut Setup<'_>) -> Result {
     if let Keep::For(period) = config.keep {
         m.each_account(move |cx| expire::expire(cx, period.get().as_duration()));
     }
+    if config.full == Full::DropOldest {
+        m.each_account(move |cx| expire::shrink(cx, most));
+    }
     Ok(())
 }
 
@@ -77,11 +82,17 @@ fn strip_ids(cx: &mut MessageCx<'_>, msg: &mut Stanza) -> Flow {
     Flow::Next
 }
 
+/// By this part an archive may be larger than it may be, until the oldest messages have gone.
+const SLACK: u64 = 4;
+
 #[derive(Clone, Copy)]
 struct Recorder {
     prefs: Cell<Stored>,
     roster: Map<BareJid, RosterItem>,
     default: archive::Rule,
+    /// what the archive may take, in bytes
+    most: u64,
+    full: Full,
 }
 
 impl Recorder {
@@ -93,9 +104,25 @@ impl Recorder {
         };
         let kept = kept.and_then(|why| if self.wanted(cx) { Ok(why) } else { Err("preferences") });
         tracing::trace!(module = "mam", account = %cx.account.jid, dir = ?cx.dir, ?kept);
-        if kept.is_ok() {
-            cx.fx.archive();
+        if kept.is_err() {
+            return Flow::Next;
         }
+        let taken = cx.account.archived_bytes();
+        if taken > self.most {
+            // Its size is measured anew, and what is too much goes.
+            cx.fx.look_after();
+        }
+        let most = match self.full {
+            // Beyond this it grows faster than the oldest go.
+            Full::DropOldest => self.most + self.most / SLACK,
+            Full::Refuse => self.most,
+        };
+        if taken > most {
+            cx.fx.over_quota();
+            let whose = if cx.dir == Dir::Sent { "your archive is full" } else { "the receiver's archive is full" };
+            return Flow::Bounce("the archive is full", StanzaError::resource_constraint().with_text(whose));
+        }
+        cx.fx.archive();
         Flow::Next
     }
 

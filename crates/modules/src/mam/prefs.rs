@@ -10,6 +10,9 @@ use vorpal_proto::jid::Jid;
 
 use crate::prelude::*;
 
+/// Maximum size of the addresses of both lists in bytes. They are in memory with the account, and are told whole.
+const MAX_BYTES: usize = 128 << 10;
+
 /// The preferences of an account whose user has chosen.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
@@ -53,9 +56,19 @@ pub(super) fn show(cx: &mut IqCx<'_>, prefs: Cell<Stored>, default: Rule) -> Ans
 /// §2.1: for what comes from now on. What is in the archive stays there (XEP-0313 §3.2: no gaps).
 pub(super) fn change(cx: &mut IqCx<'_>, prefs: Cell<Stored>, given: &Element) -> Answer {
     let given = Prefs::read(given)?;
+    // What is there already may shrink, and not grow.
+    let most = cx.account()?.states.newest(prefs, &()).map_or(0, |Stored(stored)| size(stored)).max(MAX_BYTES);
+    if size(&given) > most {
+        return Err(StanzaError::resource_constraint().with_text("the addresses in the lists are too long in all"));
+    }
     let applied = given.element();
     cx.update_cell(prefs, |_| Ok(Some(Stored(given))))?;
     ok_with(applied)
+}
+
+/// Bytes of the addresses of both lists.
+fn size(prefs: &Prefs) -> usize {
+    [&prefs.always, &prefs.never].into_iter().flatten().map(|jid| jid.as_str().len()).sum()
 }
 
 #[cfg(test)]

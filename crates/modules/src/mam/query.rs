@@ -25,6 +25,12 @@ const MAX_SEARCHED: usize = 20_000;
 /// So many entries are read from the log at a time.
 const PIECE: usize = 64;
 
+/// Longest id of a query, in bytes. It is written into each of its results.
+const MAX_QUERYID: usize = 255;
+
+/// Room for what stands around the stored stanza in a result, if there is no long id of a query.
+const AROUND: usize = 384;
+
 type Read<T> = std::result::Result<T, ReadError>;
 
 /// Whose archive it is, and who asks.
@@ -69,6 +75,9 @@ pub(super) fn metadata(cx: &mut IqCx<'_>) -> std::result::Result<Job, StanzaErro
 /// §4.
 pub(super) fn ask(cx: &mut IqCx<'_>, asked: &Element, max_page: u32) -> std::result::Result<Job, StanzaError> {
     let query = Query::read(asked)?;
+    if query.queryid.as_ref().is_some_and(|id| id.len() > MAX_QUERYID) {
+        return Err(StanzaError::bad_request("a queryid is at most 255 bytes"));
+    }
     // §6.1.3: an account's archive has no nodes.
     if query.node.is_some() {
         return Err(StanzaError::not_found());
@@ -97,7 +106,7 @@ struct Span {
 
 /// The messages of a page, oldest first, and whether there are more in the direction in which it was looked for.
 struct Hits {
-    entries: Vec<Entry>,
+    found: Vec<(EntryId, Stanza)>,
     more: bool,
 }
 
@@ -114,7 +123,7 @@ impl Search {
             Place::Before(id) => span.before = span.before.min(self.archive.find(store, id)?.id),
             Place::First | Place::Last | Place::At(_) => {}
         }
-        let Hits { entries, more } = self.hits(store, span, backwards, chosen)?;
+        let Hits { found, more } = self.hits(store, span, backwards, chosen)?;
         // Where it costs nothing: the page begins with the first message of all, or it is the whole.
         let from_start = match self.query.page.place {
             Place::First | Place::At(_) => true,
@@ -122,13 +131,13 @@ impl Search {
             Place::After(_) => false,
         };
         let whole = from_start && !more && !matches!(self.query.page.place, Place::Before(_));
-        let ends = entries.first().zip(entries.last()).map(|(first, last)| Ends {
-            first: self.archive.ids.tell(first.id),
+        let ends = found.first().zip(found.last()).map(|((first, _), (last, _))| Ends {
+            first: self.archive.ids.tell(*first),
             index: from_start.then_some(0),
-            last: self.archive.ids.tell(last.id),
+            last: self.archive.ids.tell(*last),
         });
-        let page = Page { ends, count: whole.then_some(entries.len() as u64) };
-        let mut messages: Vec<Stanza> = entries.iter().map(|entry| self.result(entry)).collect();
+        let page = Page { ends, count: whole.then_some(found.len() as u64) };
+        let mut messages: Vec<Stanza> = found.into_iter().map(|(_, stanza)| stanza).collect();
         if self.query.flip {
             messages.reverse();
         }
@@ -196,7 +205,7 @@ impl Search {
 
     /// The first messages of a span from one of its ends, as many as the page may have.
     fn hits(&self, store: &mut Committed<'_>, span: Span, backwards: bool, chosen: Option<Vec<EntryId>>) -> Read<Hits> {
-        let mut page = PageOf { max: self.max, bytes: 0, entries: Vec::new(), more: false };
+        let mut page = PageOf { search: self, bytes: 0, found: Vec::new(), more: false };
         if let Some(mut chosen) = chosen {
             chosen.retain(|id| *id > span.after && *id < span.before);
             if backwards {
@@ -205,7 +214,7 @@ impl Search {
             for id in chosen {
                 // It may have gone since it was looked for.
                 let entry = store.reader.log_get(self.archive.owner, id)?;
-                if entry.is_some_and(|entry| !page.take(entry)) {
+                if entry.is_some_and(|entry| !page.take(&entry)) {
                     break;
                 }
             }
@@ -213,13 +222,13 @@ impl Search {
         }
         let (mut rest, mut searched) = (span, 0);
         loop {
-            let limit = (self.max + 1 - page.entries.len()).min(PIECE);
+            let limit = (self.max + 1 - page.found.len()).min(PIECE);
             let entries = store.reader.log_range(self.archive.owner, self.log_query(rest, backwards, limit))?;
             let Some(last) = entries.last().map(|entry| entry.id) else { return Ok(page.done(backwards)) };
             let ended = entries.len() < limit;
             searched += entries.len();
             for entry in entries {
-                if self.fits(&entry) && !page.take(entry) {
+                if self.fits(&entry) && !page.take(&entry) {
                     return Ok(page.done(backwards));
                 }
             }
@@ -227,7 +236,7 @@ impl Search {
                 return Ok(page.done(backwards));
             }
             if searched >= MAX_SEARCHED {
-                if page.entries.is_empty() {
+                if page.found.is_empty() {
                     return Err(busy("too many messages to search; ask without the resource").into());
                 }
                 page.more = true;
@@ -258,7 +267,7 @@ impl Search {
 
     /// §4.2. The stored bytes go in as they are.
     fn result(&self, entry: &Entry) -> Stanza {
-        let mut raw = Vec::with_capacity(entry.body.len() + 256);
+        let mut raw = Vec::with_capacity(entry.body.len() + AROUND);
         raw.extend_from_slice(b"<result xmlns='urn:xmpp:mam:2'");
         if let Some(queryid) = &self.query.queryid {
             raw.extend_from_slice(b" queryid='");
@@ -283,30 +292,45 @@ impl Search {
 }
 
 /// A page that is being filled.
-struct PageOf {
-    max: usize,
+struct PageOf<'a> {
+    search: &'a Search,
     bytes: usize,
-    entries: Vec<Entry>,
+    found: Vec<(EntryId, Stanza)>,
     more: bool,
 }
 
-impl PageOf {
+impl PageOf<'_> {
     /// False if it is full: the entry is one that the next page has.
-    fn take(&mut self, entry: Entry) -> bool {
-        let bytes = self.bytes + entry.body.len() + 256;
-        if self.entries.len() >= self.max || !self.entries.is_empty() && bytes > MAX_FOUND {
+    fn take(&mut self, entry: &Entry) -> bool {
+        // What will not fit is not built first.
+        let full = self.found.len() >= self.search.max;
+        if full || !self.found.is_empty() && self.bytes + entry.body.len() > MAX_FOUND {
+            self.more = true;
+            return false;
+        }
+        let stanza = self.search.result(entry);
+        let bytes = self.bytes + written_size(&stanza);
+        if !self.found.is_empty() && bytes > MAX_FOUND {
             self.more = true;
             return false;
         }
         self.bytes = bytes;
-        self.entries.push(entry);
+        self.found.push((entry.id, stanza));
         true
     }
 
     fn done(mut self, backwards: bool) -> Hits {
         if backwards {
-            self.entries.reverse();
+            self.found.reverse();
         }
-        Hits { entries: self.entries, more: self.more }
+        Hits { found: self.found, more: self.more }
     }
+}
+
+/// Size of a result as it is written to the client; never less.
+fn written_size(result: &Stanza) -> usize {
+    // An apostrophe in an address becomes six bytes.
+    let addresses = [&result.head.from, &result.head.to];
+    let apostrophes: usize = addresses.into_iter().flatten().map(|jid| jid.as_str().matches('\'').count()).sum();
+    result.weight() + 5 * apostrophes
 }

@@ -209,6 +209,8 @@ fn answers(w: &mut World, s: &mut Store, step: u64) -> String {
         };
         say("log", &(q, r.log_range(owner, q).unwrap()));
         say("log count", &r.log_count(owner, q).unwrap());
+        say("log sizes", &r.log_sizes(owner, q).unwrap());
+        say("archived", &r.log_archived(owner).unwrap());
         say("entry", &r.log_get(owner, after + 1).unwrap());
     }
     say("reverse", &r.map_reverse(map, key, past.map(|k| (1_000_002, k)), limit).unwrap());

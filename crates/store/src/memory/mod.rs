@@ -10,8 +10,8 @@ pub use faults::Fault;
 
 use crate::check;
 use crate::shape::{
-    Backend, Batch, Entry, EntryId, KeyedRow, Kind, Loading, LogQuery, MapId, MapQuery, Millis, Outcome, Owner,
-    OwnerRow, Probe, Reader, Result, Room, Row, Stale, StoreError,
+    Backend, Batch, ENTRY_BYTES, Entry, EntryId, EntrySize, KeyedRow, Kind, Loading, LogQuery, MapId, MapQuery, Millis,
+    Outcome, Owner, OwnerRow, Probe, Reader, Result, Room, Row, Stale, StoreError, flags,
 };
 use bytes::Bytes;
 use faults::Faults;
@@ -333,6 +333,15 @@ impl Reader for MemoryReader {
         self.read(|s| s.log(owner, query).len())
     }
 
+    fn log_sizes(&mut self, owner: Owner, query: LogQuery) -> Result<Vec<EntrySize>> {
+        self.read(|s| s.log(owner, query).into_iter().map(size).collect())
+    }
+
+    fn log_archived(&mut self, owner: Owner) -> Result<u64> {
+        let query = LogQuery { flags: flags::ARCHIVED, ..LogQuery::default() };
+        self.read(|s| s.log(owner, query).into_iter().map(|entry| size(entry).bytes).sum())
+    }
+
     fn log_get(&mut self, owner: Owner, id: EntryId) -> Result<Option<Entry>> {
         self.read(|s| s.entry(owner, id))
     }
@@ -352,6 +361,12 @@ impl Reader for MemoryReader {
             maps
         })
     }
+}
+
+fn size(entry: Entry) -> EntrySize {
+    let Entry { id, dir, flags, peer, meta, body, .. } = entry;
+    let bytes = ENTRY_BYTES + (peer.len() + meta.len() + body.len()) as u64;
+    EntrySize { id, dir, flags, peer, bytes }
 }
 
 #[cfg(test)]

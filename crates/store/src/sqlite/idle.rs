@@ -2,7 +2,7 @@
 
 use super::tail::Ref;
 use super::write::{Group, No, Pending, set_meta};
-use super::{LOCK_WAIT, Sqlite, error, int, lock, uint};
+use super::{LOCK_WAIT, Sqlite, error, int, lock, uint, usage};
 use crate::shape::{EntryId, MapId, Millis, Owner, Result, StoreError};
 use rusqlite::wal::CheckpointMode;
 use rusqlite::{params, params_from_iter};
@@ -49,6 +49,9 @@ impl Sqlite {
         let finished = count < limit;
         self.execute("BEGIN IMMEDIATE")?;
         self.index(&piece)?;
+        for (owner, refs) in &piece {
+            usage::count(&self.sql, *owner, refs)?;
+        }
         if finished {
             set_meta(&self.sql, "indexed", to)?;
         }
@@ -194,6 +197,7 @@ fn sweep(group: &mut Group<'_>, owner: Owner, phase: u8, mut room: usize) -> Res
     let limit = u32::try_from(room).unwrap_or(u32::MAX);
     room -= group.trim(owner, 0, EntryId::MAX, 0, limit)?;
     if room > 0 {
+        group.sql.prepare_cached("DELETE FROM usage WHERE owner = ?1")?.execute([int(owner)])?;
         let sql =
             if phase == 0 { "DELETE FROM dead WHERE owner = ?1" } else { "UPDATE dead SET phase = 2 WHERE owner = ?1" };
         group.sql.prepare_cached(sql)?.execute([int(owner)])?;

@@ -11,8 +11,10 @@ pub(super) struct Migration {
 }
 
 /// All steps; the version of a schema is the number of steps applied.
-pub(super) const MIGRATIONS: &[Migration] =
-    &[Migration { name: "shapes", sql: include_str!("../../migrations/0001_shapes.sql") }];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration { name: "shapes", sql: include_str!("../../migrations/0001_shapes.sql") },
+    Migration { name: "usage", sql: include_str!("../../migrations/0002_usage.sql") },
+];
 
 /// In the header of the file, so that nobody's other database is taken for ours: "VRPL".
 const APPLICATION_ID: i32 = 0x5652_504c;

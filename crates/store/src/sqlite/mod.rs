@@ -10,6 +10,7 @@ mod migrate;
 mod read;
 mod tail;
 mod undone;
+mod usage;
 mod write;
 
 use crate::check;
@@ -210,14 +211,18 @@ impl Sqlite {
         };
         let mut tail = Tail::default();
         tail.last = self.last;
-        let mut newer =
-            self.sql.prepare("SELECT id, owner_a, peer_a, owner_b, peer_b FROM log WHERE id > ?1 ORDER BY id")?;
+        let mut newer = self.sql.prepare(&format!(
+            "SELECT id, owner_a, peer_a, owner_b, peer_b, {}, {} FROM log l WHERE id > ?1 ORDER BY id",
+            usage::ARCHIVED_A,
+            usage::ARCHIVED_B
+        ))?;
         let mut rows = newer.query([int(self.indexed)])?;
         while let Some(row) = rows.next()? {
             let id = uint(row.get(0)?);
             for side in [1, 3] {
                 if let Some(owner) = row.get::<_, Option<i64>>(side)? {
-                    tail.push(uint(owner), Ref { id, peer: peer_hash(row.get_ref(side + 1)?.as_str()?) });
+                    let archived = usage::narrow(uint(row.get(5 + side / 2)?));
+                    tail.push(uint(owner), Ref { id, peer: peer_hash(row.get_ref(side + 1)?.as_str()?), archived });
                 }
             }
         }
@@ -318,6 +323,7 @@ impl Sqlite {
         self.next_owner = pending.next_owner;
         let mut tail = lock(&self.tail);
         pending.added.into_iter().for_each(|(owner, entry)| tail.push(owner, entry));
+        pending.resized.into_iter().for_each(|(owner, id, archived)| tail.resize(owner, id, archived));
         pending.gone.chunk_by(|a, b| a.0 == b.0).for_each(|gone| tail.remove(gone));
         tail.last = self.last;
     }

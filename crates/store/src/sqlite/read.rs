@@ -5,9 +5,10 @@
 //! index may grow meanwhile.
 
 use super::tail::{Tail, peer_hash};
-use super::{error, int, uint};
+use super::{error, int, uint, usage};
 use crate::shape::{
-    Direction, Entry, EntryId, KeyedRow, Kind, LogQuery, MapId, MapQuery, Owner, OwnerRow, Reader, Result, Row,
+    Direction, ENTRY_BYTES, Entry, EntryId, EntrySize, KeyedRow, Kind, LogQuery, MapId, MapQuery, Owner, OwnerRow,
+    Reader, Result, Row,
 };
 use crate::span;
 use bytes::Bytes;
@@ -87,11 +88,25 @@ impl Reader for SqliteReader {
     }
 
     fn log_range(&mut self, owner: Owner, query: LogQuery) -> Result<Vec<Entry>> {
-        self.scan(owner, query, entry)
+        self.scan(owner, query, ENTRY, entry)
     }
 
     fn log_count(&mut self, owner: Owner, query: LogQuery) -> Result<usize> {
-        self.scan(owner, query, |_| Ok(())).map(|found| found.len())
+        self.scan(owner, query, ENTRY, |_| Ok(())).map(|found| found.len())
+    }
+
+    fn log_sizes(&mut self, owner: Owner, query: LogQuery) -> Result<Vec<EntrySize>> {
+        self.scan(owner, query, SIZE, size)
+    }
+
+    fn log_archived(&mut self, owner: Owner) -> Result<u64> {
+        // An entry that moves from the tail to the table meanwhile is counted once: by where the table ends.
+        let tail: Vec<_> = {
+            let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+            tail.of(owner).iter().map(|r| (r.id, u64::from(r.archived))).collect()
+        };
+        let (counted, through) = usage::counted(&self.sql, owner).map_err(|e| error::from(READING, e))?;
+        Ok(counted + tail.iter().filter(|(id, _)| *id > through).map(|(_, bytes)| bytes).sum::<u64>())
     }
 
     fn log_get(&mut self, owner: Owner, id: EntryId) -> Result<Option<Entry>> {
@@ -128,7 +143,13 @@ impl SqliteReader {
     }
 
     /// The entries a query asks for, as `map` makes them.
-    fn scan<T>(&mut self, owner: Owner, query: LogQuery, map: fn(&rusqlite::Row) -> Sql<T>) -> Result<Vec<T>> {
+    fn scan<T>(
+        &mut self,
+        owner: Owner,
+        query: LogQuery,
+        columns: &'static str,
+        map: fn(&rusqlite::Row) -> Sql<T>,
+    ) -> Result<Vec<T>> {
         if query.limit == 0 || query.after.saturating_add(1) >= query.before {
             return Ok(Vec::new());
         }
@@ -141,7 +162,7 @@ impl SqliteReader {
         };
         // What is not in the copy but in the index has been committed since, and is found as such.
         let first = first.min(known.saturating_add(1));
-        let scan = Scan { sql: &self.sql, owner, query, peer, map };
+        let scan = Scan { sql: &self.sql, owner, query, peer, columns, map };
         let read = || {
             let state = self.sql.unchecked_transaction()?;
             let mut found = Vec::new();
@@ -167,6 +188,7 @@ struct Scan<'a, T> {
     owner: Owner,
     query: LogQuery<'a>,
     peer: Option<i64>,
+    columns: &'static str,
     map: fn(&rusqlite::Row) -> Sql<T>,
 }
 
@@ -178,9 +200,10 @@ impl<T> Scan<'_, T> {
             None => ("log_owner", "?7 IS NULL"),
         };
         let sql = format!(
-            "SELECT {ENTRY} FROM {index} i CROSS JOIN log l ON l.id = i.id \
+            "SELECT {} FROM {index} i CROSS JOIN log l ON l.id = i.id \
              WHERE i.owner = ?1 AND i.id > ?2 AND i.id < ?3 AND {hashed} \
              AND ?1 IN (l.owner_a, l.owner_b) AND {MATCH} ORDER BY i.id {} LIMIT ?6",
+            self.columns,
             self.order()
         );
         self.rows(&sql, self.query.after, self.query.before.min(first), self.peer, found)
@@ -189,8 +212,9 @@ impl<T> Scan<'_, T> {
     /// These entries of the tail.
     fn each<'i>(&self, ids: impl Iterator<Item = &'i EntryId>, found: &mut Vec<T>) -> Sql<()> {
         let sql = format!(
-            "SELECT {ENTRY} FROM log l \
-             WHERE id = ?7 AND id > ?2 AND id < ?3 AND ?1 IN (owner_a, owner_b) AND {MATCH} LIMIT ?6"
+            "SELECT {} FROM log l \
+             WHERE id = ?7 AND id > ?2 AND id < ?3 AND ?1 IN (owner_a, owner_b) AND {MATCH} LIMIT ?6",
+            self.columns
         );
         for id in ids.map(|id| int(*id)) {
             if found.len() >= self.query.limit {
@@ -207,8 +231,9 @@ impl<T> Scan<'_, T> {
             return Ok(());
         }
         let sql = format!(
-            "SELECT {ENTRY} FROM log l \
+            "SELECT {} FROM log l \
              WHERE id > ?2 AND id < ?3 AND ?7 IS NULL AND ?1 IN (owner_a, owner_b) AND {MATCH} ORDER BY id {} LIMIT ?6",
+            self.columns,
             self.order()
         );
         self.rows(&sql, self.query.after.max(known), self.query.before, None, found)
@@ -234,24 +259,43 @@ impl<T> Scan<'_, T> {
 const ENTRY: &str = "l.id, l.time, l.owner_a IS ?1, l.bits_a, l.peer_a, l.meta_a, l.bits_b, l.peer_b, l.meta_b, \
                      coalesce(CASE WHEN l.owner_a IS ?1 THEN l.body_a ELSE l.body_b END, l.body)";
 
+/// The columns of an entry's size as owner ?1 sees it. A length is read without what it is the length of.
+const SIZE: &str = "l.id, l.owner_a IS ?1, l.bits_a, l.peer_a, l.bits_b, l.peer_b, \
+                    CASE WHEN l.owner_a IS ?1 THEN octet_length(l.peer_a) + length(l.meta_a) \
+                    + coalesce(length(l.body_a), length(l.body)) ELSE octet_length(l.peer_b) + length(l.meta_b) \
+                    + coalesce(length(l.body_b), length(l.body)) END";
+
 /// What a query wants of an entry besides its id.
 const MATCH: &str = "CASE WHEN l.owner_a IS ?1 THEN l.bits_a ELSE l.bits_b END & ?4 = ?4 \
                      AND (?5 IS NULL OR CASE WHEN l.owner_a IS ?1 THEN l.peer_a ELSE l.peer_b END = ?5)";
 
 fn entry(r: &rusqlite::Row) -> Sql<Entry> {
     let first = if r.get(2)? { 3 } else { 6 };
-    let bits: i64 = r.get(first)?;
-    let code = |n: i64| u8::try_from(n & 0xff).unwrap_or(0);
-    let wrong = || rusqlite::Error::IntegralValueOutOfRange(first, bits);
+    let (dir, flags) = bits(r, first)?;
     Ok(Entry {
         id: uint(r.get(0)?),
         time: uint(r.get(1)?),
-        dir: Direction::from_code(code(bits >> 8)).ok_or_else(wrong)?,
-        flags: code(bits),
+        dir,
+        flags,
         peer: r.get_ref(first + 1)?.as_str()?.into(),
         meta: bytes(r.get_ref(first + 2)?)?,
         body: bytes(r.get_ref(9)?)?,
     })
+}
+
+fn size(r: &rusqlite::Row) -> Sql<EntrySize> {
+    let first = if r.get(1)? { 2 } else { 4 };
+    let (dir, flags) = bits(r, first)?;
+    let peer = r.get_ref(first + 1)?.as_str()?.into();
+    Ok(EntrySize { id: uint(r.get(0)?), dir, flags, peer, bytes: ENTRY_BYTES + uint(r.get(6)?) })
+}
+
+/// The direction and the flags of a side.
+fn bits(r: &rusqlite::Row, at: usize) -> Sql<(Direction, u8)> {
+    let bits: i64 = r.get(at)?;
+    let code = |n: i64| u8::try_from(n & 0xff).unwrap_or(0);
+    let dir = Direction::from_code(code(bits >> 8));
+    Ok((dir.ok_or(rusqlite::Error::IntegralValueOutOfRange(at, bits))?, code(bits)))
 }
 
 fn owner_where(condition: &str) -> String {

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 pub(super) struct Ref {
     pub id: EntryId,
     pub peer: i64,
+    /// How many bytes of the owner's archive it takes; 0 if it is not archived.
+    pub archived: u32,
 }
 
 /// The unindexed entries of all owners.
@@ -44,6 +46,16 @@ impl Tail {
         self.refs -= before - refs.len();
         if refs.is_empty() {
             self.by_owner.remove(owner);
+        }
+    }
+
+    /// An entry takes another part of its owner's archive from now on.
+    pub fn resize(&mut self, owner: Owner, id: EntryId, archived: u32) {
+        let Some(refs) = self.by_owner.get_mut(&owner) else { return };
+        if let Ok(at) = refs.binary_search_by_key(&id, |r| r.id)
+            && let Some(entry) = refs.get_mut(at)
+        {
+            entry.archived = archived;
         }
     }
 
@@ -106,7 +118,7 @@ mod tests {
     fn tail() -> Tail {
         let mut tail = Tail::default();
         for (id, owner) in [(1, 5), (2, 3), (3, 5), (4, 5), (5, 9)] {
-            tail.push(owner, Ref { id, peer: 0 });
+            tail.push(owner, Ref { id, peer: 0, archived: 0 });
         }
         tail
     }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::conformance::{self, Store};
 use crate::memory::{Disk, Memory};
-use crate::shape::{Direction, Kind, LogQuery, NewEntry, OwnerRow, Row, Side, Write};
+use crate::shape::{Direction, Kind, LogQuery, NewEntry, OwnerRow, Row, Side, Write, flags};
 use crate::testing::Folder;
 use bytes::Bytes;
 
@@ -477,4 +477,69 @@ fn power_is_what_every_commit_is_synced_for_unless_told_otherwise() {
         let set: u32 = store.sql.query_row("PRAGMA synchronous", [], |r| r.get(0)).unwrap();
         assert_eq!(set, synchronous);
     }
+}
+
+// --- what archives take ---------------------------------------------------------------------------------------------
+
+/// The sum over an owner's archived entries, which must be what is said of its archive.
+fn archived(store: &dyn Backend, owner: Owner) -> u64 {
+    let mut reader = store.reader().unwrap();
+    let query = LogQuery { flags: flags::ARCHIVED, ..LogQuery::default() };
+    let sum = reader.log_sizes(owner, query).unwrap().iter().map(|entry| entry.bytes).sum();
+    assert_eq!(reader.log_archived(owner).unwrap(), sum);
+    sum
+}
+
+fn kept(id: EntryId, owners: &[Owner]) -> Batch {
+    let mut batch = said(id, owners);
+    for write in &mut batch.writes {
+        if let Write::Log(entry) = write {
+            entry.sides.iter_mut().flatten().for_each(|side| side.flags = (id % 3 != 0).into());
+        }
+    }
+    batch
+}
+
+#[test]
+fn what_an_archive_takes_is_right_after_a_crash_at_any_point_of_filling_the_index() {
+    let folder = Folder::new();
+    let mut live = store(&folder, tight());
+    for id in 1..=150 {
+        commit(&mut *live, kept(id, &[[1, 2], [2, 3], [3, 1]][usize::try_from(id % 3).unwrap()]));
+        if id % 10 == 0 {
+            let owner = 1 + id % 2;
+            let trim = Write::LogTrim { owner, after: 0, before: id, keep: 0, limit: 3 };
+            commit(&mut *live, Batch { writes: vec![trim], ..Batch::default() });
+        }
+        let _ = live.idle(0, true).unwrap();
+        let expected = [1, 2, 3].map(|owner| archived(&*live, owner));
+        let copy = remains(&folder);
+        let mut dead = store(&copy, tight());
+        assert_eq!([1, 2, 3].map(|owner| archived(&*dead, owner)), expected, "after {id}");
+        while dead.idle(0, false).unwrap() {
+            assert_eq!([1, 2, 3].map(|owner| archived(&*dead, owner)), expected, "after {id}, while it rests");
+        }
+        let trim = Write::LogTrim { owner: 1, after: 0, before: id, keep: 0, limit: 3 };
+        commit(&mut *dead, Batch { writes: vec![trim], ..Batch::default() });
+        archived(&*dead, 1);
+    }
+    assert!(archived(&*live, 3) > 10_000);
+}
+
+#[test]
+fn what_the_archives_of_an_older_store_take_is_counted_when_it_is_opened() {
+    let folder = Folder::new();
+    let mut old = Sqlite::open(folder.path(), tight()).unwrap();
+    for id in 1..=50 {
+        commit(&mut old, kept(id, &[1, 2]));
+        let _ = old.idle(0, true).unwrap();
+    }
+    let expected = archived(&old, 1);
+    assert!(expected > 5_000 && old.indexed > 0 && lock(&old.tail).len() > 0);
+    old.sql.execute_batch("DROP TABLE usage; DELETE FROM migration WHERE name = 'usage'").unwrap();
+    drop(old);
+    let mut new = Sqlite::open(folder.path(), tight()).unwrap();
+    assert_eq!((archived(&new, 1), archived(&new, 2)), (expected, expected));
+    while new.idle(0, false).unwrap() {}
+    assert_eq!((archived(&new, 1), archived(&new, 2)), (expected, expected));
 }

@@ -1,8 +1,9 @@
 //! How each write is done, inside the transaction of a group.
 
 use super::tail::{Ref, Tail, peer_hash};
+use super::usage;
 use super::{int, uint};
-use crate::shape::{Batch, EntryId, Expect, MapId, Millis, NewEntry, Owner, OwnerRow, Row, STORE, Write};
+use crate::shape::{Batch, EntryId, Expect, MapId, Millis, NewEntry, Owner, OwnerRow, Row, STORE, Write, flags};
 use crate::span;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::sync::{Mutex, PoisonError};
@@ -12,6 +13,8 @@ use std::sync::{Mutex, PoisonError};
 pub(super) struct Pending {
     pub added: Vec<(Owner, Ref)>,
     pub gone: Vec<(Owner, EntryId)>,
+    /// Entries that are not in the index and take another part of their owner's archive now.
+    pub resized: Vec<(Owner, EntryId, u32)>,
     pub last: EntryId,
     pub next_owner: Owner,
     /// Something was deleted from the log: `last` must be written, as the newest entry may be among it.
@@ -20,17 +23,18 @@ pub(super) struct Pending {
 
 /// A place in [`Pending`] to go back to.
 #[derive(Clone, Copy)]
-pub(super) struct Mark(usize, usize, EntryId, Owner);
+pub(super) struct Mark(usize, usize, usize, EntryId, Owner);
 
 impl Pending {
     pub fn mark(&self) -> Mark {
-        Mark(self.added.len(), self.gone.len(), self.last, self.next_owner)
+        Mark(self.added.len(), self.gone.len(), self.resized.len(), self.last, self.next_owner)
     }
 
     pub fn back_to(&mut self, mark: Mark) {
         self.added.truncate(mark.0);
         self.gone.truncate(mark.1);
-        (self.last, self.next_owner) = (mark.2, mark.3);
+        self.resized.truncate(mark.2);
+        (self.last, self.next_owner) = (mark.3, mark.4);
     }
 }
 
@@ -97,11 +101,16 @@ impl Group<'_> {
                 self.trim(*owner, *after, *before, *keep, *limit).map(|_| ())
             }
             Write::LogEdit { owner, id, set, clear, meta, body } => {
+                let before = self.archived(*owner, *id)?;
                 for sql in [EDIT_A, EDIT_B] {
                     let values = params![int(*id), int(*owner), set, clear, meta.as_deref(), body.as_deref()];
                     if self.sql.prepare_cached(sql)?.execute(values)? > 0 {
                         break;
                     }
+                }
+                let after = self.archived(*owner, *id)?;
+                if !self.recount(*owner, *id, before, after)? {
+                    self.pending.resized.push((*owner, *id, usage::narrow(after)));
                 }
                 Ok(())
             }
@@ -183,23 +192,28 @@ impl Group<'_> {
             &entry.body[..],
         ])?;
         self.pending.last = entry.id;
-        let refs = entry.sides.iter().flatten().map(|s| (s.owner, Ref { id: entry.id, peer: peer_hash(&s.peer) }));
-        self.pending.added.extend(refs);
+        let archived = |s: &crate::shape::Side| match s.flags & flags::ARCHIVED {
+            0 => 0,
+            _ => usage::narrow(s.size(entry.body.len())),
+        };
+        let entry_of = |s: &crate::shape::Side| Ref { id: entry.id, peer: peer_hash(&s.peer), archived: archived(s) };
+        self.pending.added.extend(entry.sides.iter().flatten().map(|s| (s.owner, entry_of(s))));
         Ok(())
     }
 
     /// One owner lets go of an entry.
     pub fn let_go(&mut self, owner: Owner, id: EntryId) -> Done {
-        let sql = "SELECT owner_a IS ?2, CASE WHEN owner_a IS ?2 THEN owner_b ELSE owner_a END IS NULL, \
-                   CASE WHEN owner_a IS ?2 THEN peer_a ELSE peer_b END FROM log WHERE id = ?1 AND ?2 IN (owner_a, owner_b)";
         let side = self
             .sql
-            .prepare_cached(sql)?
+            .prepare_cached(SIDE)?
             .query_row([int(id), int(owner)], |r| {
-                Ok((r.get::<_, bool>(0)?, r.get::<_, bool>(1)?, peer_hash(r.get_ref(2)?.as_str()?)))
+                let peer = peer_hash(r.get_ref(2)?.as_str()?);
+                Ok((r.get::<_, bool>(0)?, r.get::<_, bool>(1)?, peer, uint(r.get(3)?)))
             })
             .optional()?;
-        let Some((first, alone, peer)) = side else { return Ok(()) };
+        let Some((first, alone, peer, archived)) = side else { return Ok(()) };
+        // One that the table does not count goes with the tail.
+        self.recount(owner, id, archived, 0)?;
         let sql = match (alone, first) {
             (true, _) => "DELETE FROM log WHERE id = ?1",
             (false, true) => LET_GO_A,
@@ -334,6 +348,17 @@ pub(super) fn set_meta(sql: &Connection, name: &str, value: u64) -> rusqlite::Re
 fn accept(done: bool) -> Done {
     if done { Ok(()) } else { Err(No::Refused) }
 }
+
+/// One owner's side of an entry: whether it is the first, whether there is no other, its peer, and how many bytes of the
+/// owner's archive it takes.
+const SIDE: &str = "SELECT owner_a IS ?2, CASE WHEN owner_a IS ?2 THEN owner_b ELSE owner_a END IS NULL, \
+                    CASE WHEN owner_a IS ?2 THEN peer_a ELSE peer_b END, \
+                    CASE WHEN owner_a IS ?2 \
+                    THEN CASE WHEN bits_a & 1 THEN 96 + octet_length(peer_a) + length(meta_a) \
+                    + coalesce(length(body_a), length(body)) ELSE 0 END \
+                    ELSE CASE WHEN bits_b & 1 THEN 96 + octet_length(peer_b) + length(meta_b) \
+                    + coalesce(length(body_b), length(body)) ELSE 0 END END \
+                    FROM log WHERE id = ?1 AND ?2 IN (owner_a, owner_b)";
 
 // An owner who goes takes its side along; if the other one sees something else than the body, the body was the first one's
 // alone, and goes too.

@@ -60,6 +60,12 @@ impl Taste {
             queued: if tiny { 1_500 + r.below(6_000) } else { Bounds::default().queued },
             held: if r.one_in(3) { 1 + r.below(3) } else { Bounds::default().held },
             sessions: if r.one_in(4) { 3 } else { Bounds::default().sessions },
+            // Of these seeds none is among those that are always played.
+            offline_bytes: match seed % 16 {
+                2 => 1_000 + seed % 3_000,
+                7 => 4_000 + seed % 20_000,
+                _ => Bounds::default().offline_bytes,
+            },
             ..Bounds::default()
         };
         Taste {
