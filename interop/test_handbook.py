@@ -1,0 +1,26 @@
+"""What the handbook says to write into a configuration is accepted."""
+
+import os
+import re
+import subprocess
+
+import pytest
+
+from server import BINARY, ROOT
+
+PAGE = ROOT / "docs" / "handbook" / "hardening.md"
+# Each complete example is named by its first line.
+EXAMPLES = re.findall(r"^```toml\n(# .*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_there_are_settings_for_three_machines():
+    assert [example.split()[1] for example in EXAMPLES] == ["1", "4", "16"]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.splitlines()[0])
+def test_the_settings_for_each_machine_are_accepted(tmp_path, example):
+    file = tmp_path / "vorpal.toml"
+    file.write_text(example.replace("/var/lib/vorpal", str(tmp_path / "data")))
+    env = {key: value for key, value in os.environ.items() if not key.startswith("VORPAL_")}
+    checked = subprocess.run([BINARY, "-c", str(file), "config", "check"], capture_output=True, text=True, timeout=30, env=env)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
