@@ -223,7 +223,7 @@ fn an_archive_that_is_full_refuses_where_that_is_configured_also_after_a_crash()
         };
         assert_eq!(refused, "resource-constraint");
         let taken = stored(&world, "juliet");
-        assert!(taken >= ARCHIVE && taken <= ARCHIVE + 12_000, "{taken}");
+        assert!((ARCHIVE..=ARCHIVE + 12_000).contains(&taken), "{taken}");
         crash(&mut world, &[juliet, romeo]);
         assert_eq!(send(&mut world, romeo, "juliet", 10).as_deref(), Some("resource-constraint"));
         assert_eq!(stored(&world, "juliet"), taken, "nothing of it has gone");
