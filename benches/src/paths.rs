@@ -150,7 +150,7 @@ fn attributes() -> Box<dyn Run> {
     let used: String = (0..62).map(|n| format!(" p{n:02}:a=''")).collect();
     let element = format!("<a{used}/>");
     let count = 32 * 1024 / element.len();
-    whole(format!("<message><z{declared}>{}</z></message>", element.repeat(count)), false)
+    whole(format!("<message><z{declared}>{}</z></message>", element.repeat(count)), true)
 }
 
 fn bomb() -> Box<dyn Run> {

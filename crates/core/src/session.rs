@@ -287,6 +287,8 @@ pub struct Stream {
     pub(crate) since: u64,
     /// the connection waits until less is unsettled
     paused: bool,
+    /// it waits until less is in the queue
+    crowded: bool,
     pub(crate) closing: Option<Closing>,
     pub(crate) detached: Option<Timestamp>,
     /// the client is known to have every entry up to here that was meant for the session
@@ -365,6 +367,7 @@ impl Session {
             keep: 0,
             since: 0,
             paused: false,
+            crowded: false,
             closing: None,
             detached: None,
             cursor: 0,
@@ -718,8 +721,9 @@ impl Stream {
             out.extend_from_slice(b"<r xmlns='urn:xmpp:sm:3'/>");
         }
         self.queue.give_back();
-        if let Some(wake) = self.waits_for_room() {
-            wake.wake();
+        if self.crowded && !self.is_crowded() {
+            self.crowded = false;
+            self.wake();
         }
         !self.queue.is_empty()
     }
@@ -824,14 +828,20 @@ impl Stream {
 
     /// Whether the connection must not take the next stanza yet. It is woken when it may.
     pub fn must_pause(&mut self) -> bool {
+        self.crowded = self.is_crowded();
         self.paused = self.is_busy();
         self.paused
     }
 
-    /// Whether too much is unsettled, an answer is owed first, or so much waits to be written that a client that does not read
-    /// must not be read from either: what it asks for would only make it more.
+    /// Whether too much is unsettled, an answer is owed first, or too much waits to be written.
     fn is_busy(&self) -> bool {
-        self.ledger.is_full() || self.barrier.is_some() || self.queue.memory() > self.max_queued / PAUSE_PART
+        self.ledger.is_full() || self.barrier.is_some() || self.is_crowded()
+    }
+
+    /// Whether so much waits to be written that a client that does not read must not be read from either: what it asks for
+    /// would only make it more.
+    fn is_crowded(&self) -> bool {
+        self.queue.memory() > self.max_queued / PAUSE_PART
     }
 
     /// The module's value in this session.

@@ -237,11 +237,8 @@ impl Core {
     }
 }
 
-/// XEP-0172.
-const NICK: Ns = Ns::private("http://jabber.org/protocol/nick");
-
 /// What a person reads of a request: who asks, by which name (XEP-0172), and why.
-const READ: &[(Ns, &str)] = &[(ns::CLIENT, "status"), (NICK, "nick")];
+const READ: &[(Ns, &str)] = &[(ns::CLIENT, "status"), (ns::NICK, "nick")];
 
 /// A request with some of its children, and its addresses and id.
 fn reduced(stanza: &Stanza, children: &[(Ns, &str)]) -> Stanza {

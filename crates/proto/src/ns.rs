@@ -140,6 +140,8 @@ namespaces! {
     VERSION = "jabber:iq:version";
     /// XEP-0115: entity capabilities.
     CAPS = "http://jabber.org/protocol/caps";
+    /// XEP-0172: user nickname.
+    NICK = "http://jabber.org/protocol/nick";
     /// XEP-0157: contact addresses of a service, as the type of a form.
     SERVER_INFO = "http://jabber.org/network/serverinfo";
     /// XEP-0184: message delivery receipts.

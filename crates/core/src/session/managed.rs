@@ -92,6 +92,7 @@ impl Stream {
         self.wake = None;
         self.detached = Some(now);
         self.paused = false;
+        self.crowded = false;
         self.owes_ack = None;
     }
 

@@ -494,7 +494,7 @@ fn kept(id: EntryId, owners: &[Owner]) -> Batch {
     let mut batch = said(id, owners);
     for write in &mut batch.writes {
         if let Write::Log(entry) = write {
-            entry.sides.iter_mut().flatten().for_each(|side| side.flags = (id % 3 != 0).into());
+            entry.sides.iter_mut().flatten().for_each(|side| side.flags = (!id.is_multiple_of(3)).into());
         }
     }
     batch
