@@ -82,6 +82,7 @@ pub const PATHS: &[Path] = &[
         exists: always,
         make: store::delivered,
     },
+    Path {
         name: "attributes",
         text: "parse 32 KiB of elements with 62 attributes with prefixes each",
         exists: always,

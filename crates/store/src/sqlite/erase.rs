@@ -353,7 +353,11 @@ impl Sqlite {
             let ranges = ranges(bytes)?;
             ranges.iter().any(dirty).then(|| {
                 let mut erased = bytes.to_vec();
-                ranges.into_iter().filter_map(|r| Some(erased.get_mut(r)?.fill(0))).for_each(drop);
+                for range in ranges {
+                    if let Some(bytes) = erased.get_mut(range) {
+                        bytes.fill(0);
+                    }
+                }
                 erased
             })
         })?;
