@@ -154,8 +154,8 @@ fn a_key_that_its_group_can_read_is_told_of_unless_the_server_needs_the_group() 
     fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).expect("set");
     let found = fs::metadata(&key).expect("there");
     let other = std::os::unix::fs::MetadataExt::uid(&found) + 1;
-    assert_eq!(exposed(&key, &found, other), None, "of another owner: read by the group");
-    assert_eq!(exposed(&key, &found, 0), Some(Warning::KeyForGroup(key.clone())), "root needs no group");
+    assert_eq!(certificate::exposed(&key, &found, other), None, "of another owner: read by the group");
+    assert_eq!(certificate::exposed(&key, &found, 0), Some(Warning::KeyForGroup(key.clone())), "root needs no group");
 }
 
 fn mode(file: &Path) -> u32 {
