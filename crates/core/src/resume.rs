@@ -407,8 +407,9 @@ impl Core {
             let found = found.filter(|s| s.stream().carried_by < carrier.order);
             let found = found.filter(|_| account.revocations == carrier.revocations);
             let Some(session) = found.cloned() else {
-                // Newest: what is being deleted is not told any more.
-                let ended = account.states.newest(self.tables.ended, &token.to_owned());
+                // Committed, as everything that is said; and what is being deleted is not told any more.
+                let ended = account.states.rows(self.tables.ended).get(token);
+                let ended = ended.filter(|_| account.states.newest(self.tables.ended, &token.to_owned()).is_some());
                 self.counts.one(Count::NotResumed);
                 return Err(NoSuchSession { h: ended.map(|ended| ended.h) });
             };
