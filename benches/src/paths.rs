@@ -210,7 +210,8 @@ impl Scene {
         let now = self.world.now;
         let Some(link) = &mut self.world.clients[id].link else { panic!("no connection") };
         let need = link.connection.input(now, &mut link.up);
-        assert!(matches!(need, Need::Input), "{need:?}");
+        // It waits where an IQ must be answered before the next stanza is taken.
+        assert!(matches!(need, Need::Input | Need::Wait), "{need:?}");
     }
 
     /// The connection writes its output.

@@ -307,6 +307,8 @@ pub struct Stream {
     restored: bool,
     slots: Vec<Option<Box<dyn Any + Send>>>,
     max_queued: usize,
+    /// an answer that alone is larger than that, and was taken
+    largest: usize,
     max_held: usize,
 }
 
@@ -379,6 +381,7 @@ impl Session {
             restored: false,
             slots: Vec::new(),
             max_queued: bounds.queued,
+            largest: 0,
             max_held: bounds.held,
         };
         Session {
@@ -516,9 +519,8 @@ impl Stream {
                 None => return self.defer(out),
             }
         }
-        let weight = out.stanza.weight();
         // One that reads already is given, whatever it weighs, what was on its way when it began: a bounded rest.
-        if self.weight + weight > self.max_queued && self.reading.is_none() {
+        if !self.has_room_for(&out) && self.reading.is_none() {
             if let Some(entry) = out.entry {
                 self.reading = Some(Reading { pos: entry, had_to: entry, fetching: false });
                 return Pushed::Left;
@@ -607,13 +609,30 @@ impl Stream {
                 self.weight -= gone.stanza.weight();
             }
         }
-        let weight = out.stanza.weight();
-        if self.weight + weight > self.max_queued {
+        if !self.has_room_for(&out) {
             return if state { Pushed::Left } else { Pushed::Full };
         }
-        self.weight += weight;
+        self.weight += out.stanza.weight();
         self.deferred.push_back(out);
         Pushed::Queued
+    }
+
+    /// Whether the bound allows for one stanza more. An answer that is larger than the bound itself, as that with a long roster
+    /// may be, is taken if nothing waits before it; it does not count against what follows until all is acknowledged.
+    fn has_room_for(&mut self, out: &Out) -> bool {
+        if self.weight == 0 {
+            self.largest = 0;
+        }
+        let weight = out.stanza.weight();
+        if self.weight + weight <= self.max_queued + self.largest {
+            return true;
+        }
+        let first = self.queue.is_empty() && self.deferred.is_empty() && self.largest == 0;
+        let taken = first && out.stanza.kind() == Kind::Iq && out.role == Role::Extra;
+        if taken {
+            self.largest = weight;
+        }
+        taken
     }
 
     /// At the bound only the newest presence of a sender is kept.

@@ -297,3 +297,27 @@ fn preferences_of_the_archive_are_bounded_in_bytes() {
     assert_eq!(condition(&asked(&mut world, romeo, &prefs(100))), None);
     assert_eq!(condition(&asked(&mut world, romeo, &prefs(200))).as_deref(), Some("resource-constraint"));
 }
+
+#[test]
+fn a_roster_that_is_larger_than_the_queue_of_a_session_is_given_to_it() {
+    let mut world = World::new(1, Store::Memory, true, vorpal_modules::ALL);
+    let id = online(&mut world, "romeo");
+    let groups: Vec<String> = (0..9).map(|n| format!("{n}{}", "g".repeat(240))).collect();
+    for n in 0..380 {
+        assert_eq!(condition(&set_contact(&mut world, id, &format!("c{n}@localhost"), "n", &groups)), None);
+    }
+    let other = world.client("romeo", "other");
+    world.bind(other);
+    world.enable(other);
+    for _ in 0..3 {
+        let roster = roster_of(&mut world, other);
+        assert_eq!(roster.get("type"), Some("result"));
+        assert!(roster.to_string_in("jabber:client").len() > vorpal_core::session::MAX_QUEUED_BYTES);
+        let ping = asked(&mut world, other, "<iq type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>");
+        assert_eq!(ping.get("type"), Some("result"));
+        assert!(world.clients[other].is_connected());
+        let h = world.clients[other].smacks.as_ref().map_or(0, |smacks| smacks.received);
+        world.clients[other].send(&format!("<a xmlns='urn:xmpp:sm:3' h='{h}'/>"));
+        world.settle();
+    }
+}
