@@ -4,7 +4,6 @@ use proptest::prelude::*;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
 use super::*;
-use crate::tls::certificate::exposed;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
