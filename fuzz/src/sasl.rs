@@ -222,8 +222,10 @@ impl Logins {
         if stored.is_none() {
             reached.here("no such account");
         }
-        let credentials = stored
-            .map_or_else(|| Credentials::fake(&[1; 32], &address, hash, Shown::new(Iterations::MIN)), |(_, stored)| stored.clone());
+        let credentials = stored.map_or_else(
+            || Credentials::fake(&[1; 32], &address, hash, Shown::new(Iterations::MIN)),
+            |(_, stored)| stored.clone(),
+        );
         Account { address, credentials }
     }
 }
