@@ -148,6 +148,10 @@ impl Target for Budgets {
         };
         reached.here("written");
         let written = stanza.to_xml();
+        // Addresses have a bound of their own.
+        let head = &stanza.head;
+        let addresses = [&head.to, &head.from].into_iter().flatten();
+        let budget = budget + addresses.map(|jid| " from=''".len() + jid.as_str().len()).sum::<usize>();
         within("written", written.len(), budget)?;
         within("weighed", stanza.weight(), budget + 64)?;
         if written.len() > frame.len() * 2 {
