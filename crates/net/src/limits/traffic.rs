@@ -14,7 +14,7 @@ pub type Meter = Arc<Mutex<Throttle>>;
 /// The budgets of all accounts that have a connection, or have used up theirs and are gone.
 ///
 /// Limits: one entry of about 150 bytes for each account that is connected, and for each that left less than the time ago in which
-/// its burst comes back; twice as many until the next sweep, and never fewer than [`FEW`] before one.
+/// its burst comes back; twice as many until the next sweep, and never fewer than 1,024 before one.
 #[derive(Default)]
 pub struct Traffic(Mutex<Meters>);
 
