@@ -35,7 +35,7 @@ mod inspect;
 /// The number of a session: unique in the store for ever, so that a log entry can name it.
 pub type SessionId = u64;
 
-/// What waits for one session, written or not, may weigh so much. Beyond it, what the log holds is left to the log,
+/// What waits for one session, written or not, may weigh so much, and one answer that alone weighs more. Beyond it, what the log holds is left to the log,
 /// presence is coalesced, an IQ is refused, and a session that is owed anything else is detached.
 pub const MAX_QUEUED_BYTES: usize = 512 * 1024;
 
