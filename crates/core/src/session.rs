@@ -35,7 +35,8 @@ mod inspect;
 /// The number of a session: unique in the store for ever, so that a log entry can name it.
 pub type SessionId = u64;
 
-/// What waits for one session, written or not, may weigh so much, and one answer that alone weighs more. Beyond it, what the log holds is left to the log,
+/// What waits for one session, written or not, may weigh so much, and one answer that alone weighs more. Beyond it, what the
+/// log holds is left to the log,
 /// presence is coalesced, an IQ is refused, and a session that is owed anything else is detached.
 pub const MAX_QUEUED_BYTES: usize = 512 * 1024;
 
@@ -520,7 +521,8 @@ impl Stream {
             }
         }
         // One that reads already is given, whatever it weighs, what was on its way when it began: a bounded rest.
-        if !self.has_room_for(&out) && self.reading.is_none() {
+        let weight = out.stanza.weight();
+        if !self.has_room_for(&out, weight) && self.reading.is_none() {
             if let Some(entry) = out.entry {
                 self.reading = Some(Reading { pos: entry, had_to: entry, fetching: false });
                 return Pushed::Left;
@@ -529,7 +531,8 @@ impl Stream {
                 return Pushed::Full;
             }
         }
-        self.enqueue(Item::Stanza(out));
+        self.weight += weight;
+        self.queue.push_weighed(Item::Stanza(out), weight);
         Pushed::Queued
     }
 
@@ -609,21 +612,21 @@ impl Stream {
                 self.weight -= gone.stanza.weight();
             }
         }
-        if !self.has_room_for(&out) {
+        let weight = out.stanza.weight();
+        if !self.has_room_for(&out, weight) {
             return if state { Pushed::Left } else { Pushed::Full };
         }
-        self.weight += out.stanza.weight();
+        self.weight += weight;
         self.deferred.push_back(out);
         Pushed::Queued
     }
 
     /// Whether the bound allows for one stanza more. An answer that is larger than the bound itself, as that with a long roster
     /// may be, is taken if nothing waits before it; it does not count against what follows until all is acknowledged.
-    fn has_room_for(&mut self, out: &Out) -> bool {
+    fn has_room_for(&mut self, out: &Out, weight: usize) -> bool {
         if self.weight == 0 {
             self.largest = 0;
         }
-        let weight = out.stanza.weight();
         if self.weight + weight <= self.max_queued + self.largest {
             return true;
         }
@@ -699,10 +702,8 @@ impl Stream {
     pub(crate) fn pull(&mut self, session: &Session, registry: &Registry, out: &mut Vec<u8>, limit: usize) -> bool {
         let (mut wrote, before) = (false, out.len());
         while out.len() < limit {
-            let waited = self.queue.weight();
-            let Some(item) = self.queue.pop_front() else { break };
+            let Some((item, weight)) = self.queue.pop_front() else { break };
             // What is held, or sent and not acknowledged, is weighed again.
-            let weight = waited - self.queue.weight();
             self.weight -= weight;
             match item {
                 Item::Stanza(mut next) => {

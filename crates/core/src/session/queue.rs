@@ -61,7 +61,13 @@ impl Queue {
     }
 
     pub fn push_back(&mut self, item: Item) {
-        self.weight += item.weight();
+        let weight = item.weight();
+        self.push_weighed(item, weight);
+    }
+
+    /// Appends an item that was weighed before.
+    pub fn push_weighed(&mut self, item: Item, weight: usize) {
+        self.weight += weight;
         push_one(&mut self.items, item);
     }
 
@@ -70,10 +76,12 @@ impl Queue {
         self.items.push_front(item);
     }
 
-    pub fn pop_front(&mut self) -> Option<Item> {
+    /// The next item, with its weight.
+    pub fn pop_front(&mut self) -> Option<(Item, usize)> {
         let item = self.items.pop_front()?;
-        self.weight -= item.weight();
-        Some(item)
+        let weight = item.weight();
+        self.weight -= weight;
+        Some((item, weight))
     }
 
     /// Puts `<a/>` at the end, in the place of one that stands there.
