@@ -28,7 +28,7 @@ use crate::reading::Inquiries;
 use crate::registry::Registry;
 use crate::server::Bounds;
 use crate::store::EntryId;
-use queue::{Item, Queue};
+use queue::{ITEM_BYTES, Item, Queue};
 
 mod inspect;
 
@@ -137,6 +137,8 @@ pub struct Out {
     pub(crate) since: Option<Timestamp>,
     /// what it has in common with the same message in other sessions
     pub(crate) shared: Option<Arc<Shared>>,
+    /// what it counts for in the session that holds it
+    weight: usize,
 }
 
 /// One message that several sessions hold and the log does not: it gets there at most once, and is taken for all by the
@@ -161,9 +163,14 @@ impl Shared {
 }
 
 impl Out {
+    /// Counts what it takes: when it comes to a session, and when its stanza has changed.
+    fn weigh(&mut self) {
+        self.weight = self.stanza.weight();
+    }
+
     /// A stanza that has not been written yet.
     pub fn new(stanza: Stanza, entry: Option<EntryId>, role: Role) -> Out {
-        Out { stanza, entry, role, counted: false, sleeps: false, since: None, shared: None }
+        Out { stanza, entry, role, counted: false, sleeps: false, since: None, shared: None, weight: 0 }
     }
 
     /// The same, given to a session at this time.
@@ -511,7 +518,7 @@ impl Session {
 }
 
 impl Stream {
-    fn push(&mut self, out: Out) -> Pushed {
+    fn push(&mut self, mut out: Out) -> Pushed {
         if let Some(reading) = self.reading {
             match out.entry {
                 // The log will be read up to there.
@@ -521,8 +528,8 @@ impl Stream {
             }
         }
         // One that reads already is given, whatever it weighs, what was on its way when it began: a bounded rest.
-        let weight = out.stanza.weight();
-        if !self.has_room_for(&out, weight) && self.reading.is_none() {
+        out.weigh();
+        if !self.has_room_for(&out) && self.reading.is_none() {
             if let Some(entry) = out.entry {
                 self.reading = Some(Reading { pos: entry, had_to: entry, fetching: false });
                 return Pushed::Left;
@@ -531,8 +538,8 @@ impl Stream {
                 return Pushed::Full;
             }
         }
-        self.weight += weight;
-        self.queue.push_weighed(Item::Stanza(out), weight);
+        self.weight += out.weight;
+        self.queue.push_back(Item::Stanza(out));
         Pushed::Queued
     }
 
@@ -603,37 +610,37 @@ impl Stream {
     }
 
     /// What is not in the log waits behind it. Of presence the newest of each sender is enough, and at the bound none.
-    fn defer(&mut self, out: Out) -> Pushed {
+    fn defer(&mut self, mut out: Out) -> Pushed {
         let state = is_state(&out.stanza);
         if state {
             let from = &out.stanza.head.from;
             let older = self.deferred.iter().position(|o| is_state(&o.stanza) && o.stanza.head.from == *from);
             if let Some(gone) = older.and_then(|at| self.deferred.remove(at)) {
-                self.weight -= gone.stanza.weight();
+                self.weight -= gone.weight;
             }
         }
-        let weight = out.stanza.weight();
-        if !self.has_room_for(&out, weight) {
+        out.weigh();
+        if !self.has_room_for(&out) {
             return if state { Pushed::Left } else { Pushed::Full };
         }
-        self.weight += weight;
+        self.weight += out.weight;
         self.deferred.push_back(out);
         Pushed::Queued
     }
 
     /// Whether the bound allows for one stanza more. An answer that is larger than the bound itself, as that with a long roster
     /// may be, is taken if nothing waits before it; it does not count against what follows until all is acknowledged.
-    fn has_room_for(&mut self, out: &Out, weight: usize) -> bool {
+    fn has_room_for(&mut self, out: &Out) -> bool {
         if self.weight == 0 {
             self.largest = 0;
         }
-        if self.weight + weight <= self.max_queued + self.largest {
+        if self.weight + out.weight <= self.max_queued + self.largest {
             return true;
         }
         let first = self.queue.is_empty() && self.deferred.is_empty() && self.largest == 0;
         let taken = first && out.stanza.kind() == Kind::Iq && out.role == Role::Extra;
         if taken {
-            self.largest = weight;
+            self.largest = out.weight;
         }
         taken
     }
@@ -646,12 +653,13 @@ impl Stream {
         let from = &out.stanza.head.from;
         let older = |o: &Out| is_state(&o.stanza) && o.stanza.head.from == *from;
         let Some(gone) = self.queue.remove(older) else { return false };
-        self.weight -= gone.stanza.weight();
+        self.weight -= gone.weight;
         true
     }
 
     /// What came from the log, in its order.
-    pub(crate) fn push_read(&mut self, out: Out) {
+    pub(crate) fn push_read(&mut self, mut out: Out) {
+        out.weigh();
         self.enqueue(Item::Stanza(out));
     }
 
@@ -686,7 +694,7 @@ impl Stream {
     /// Whether a connection is there, and little waits to be written to it or acknowledged. What waits behind the log does not
     /// keep it from being read.
     pub(crate) fn has_room(&self) -> bool {
-        let behind: usize = self.deferred.iter().map(|out| out.stanza.weight()).sum();
+        let behind: usize = self.deferred.iter().map(|out| out.weight).sum();
         self.wake.is_some() && self.weight.saturating_sub(behind) < self.max_queued / 4
     }
 
@@ -702,30 +710,42 @@ impl Stream {
     pub(crate) fn pull(&mut self, session: &Session, registry: &Registry, out: &mut Vec<u8>, limit: usize) -> bool {
         let (mut wrote, before) = (false, out.len());
         while out.len() < limit {
-            let Some((item, weight)) = self.queue.pop_front() else { break };
-            // What is held, or sent and not acknowledged, is weighed again.
-            self.weight -= weight;
+            let Some(item) = self.queue.pop_front() else { break };
             match item {
+                // It is counted until it is acknowledged, or gone.
                 Item::Stanza(mut next) => {
-                    match registry.judge(&Outgoing { session }, &mut next.stanza) {
+                    let appended = next.stanza.appended();
+                    let verdict = registry.judge(&Outgoing { session }, &mut next.stanza);
+                    if next.stanza.appended() != appended {
+                        self.weight -= next.weight;
+                        next.weigh();
+                        self.weight += next.weight;
+                    }
+                    match verdict {
                         Verdict::Send => {
                             self.release(out);
-                            self.weight += next.stanza.weight();
                             self.send(next, out);
                             wrote = true;
                         }
                         Verdict::Hold => self.hold(next, false),
                         Verdict::HoldLatest => self.hold(next, true),
-                        Verdict::Drop => {}
+                        Verdict::Drop => self.weight -= next.weight,
                     }
                     if self.held.len() >= self.max_held {
                         self.release(out);
                         wrote = true;
                     }
                 }
-                Item::Ack(h) => write_ack(out, h),
-                Item::Nonza(bytes) => out.extend_from_slice(&bytes),
+                Item::Ack(h) => {
+                    self.weight -= ITEM_BYTES;
+                    write_ack(out, h);
+                }
+                Item::Nonza(bytes) => {
+                    self.weight -= ITEM_BYTES + bytes.len();
+                    out.extend_from_slice(&bytes);
+                }
                 Item::Enabled(bytes, management) => {
+                    self.weight -= ITEM_BYTES + bytes.len();
                     out.extend_from_slice(&bytes);
                     self.sm = Some(*management);
                     session.set_counted();
@@ -753,10 +773,9 @@ impl Stream {
             let from = &out.stanza.head.from;
             let older = self.held.iter().position(|h| h.latest_only && h.out.stanza.head.from == *from);
             if let Some(gone) = older.and_then(|at| self.held.remove(at)) {
-                self.weight -= gone.out.stanza.weight();
+                self.weight -= gone.out.weight;
             }
         }
-        self.weight += out.stanza.weight();
         self.held.push_back(Held { out, latest_only });
     }
 
@@ -815,12 +834,12 @@ impl Stream {
         } else if next.role.is_owed() {
             push_one(&mut self.unacked, next);
         } else {
-            self.weight -= next.stanza.weight();
+            self.weight -= next.weight;
         }
     }
 
     fn weigh(&mut self) {
-        self.weight = self.queue.weight() + self.outs_held().map(|out| out.stanza.weight()).sum::<usize>();
+        self.weight = self.queue.weight() + self.outs_held().map(|out| out.weight).sum::<usize>();
     }
 
     fn outs_held(&self) -> impl Iterator<Item = &Out> {

@@ -648,6 +648,11 @@ impl Stanza {
         Stanza { head: self.head.clone(), body, edits }
     }
 
+    /// How many children were appended on the way.
+    pub fn appended(&self) -> usize {
+        self.edits.appended.len()
+    }
+
     /// About how many bytes the stanza takes when written: for budgets of queues.
     pub fn weight(&self) -> usize {
         let head = &self.head;

@@ -151,6 +151,7 @@ impl Stream {
             self.outs().filter(|out| comes_again(out) && out.role.is_owed()).filter_map(|out| out.entry).collect();
         for out in self.unacked.iter_mut().filter(|out| comes_again(out)) {
             out.stanza = Stanza::message(Type::None);
+            out.weigh();
             out.sleeps = true;
         }
         self.queue.retain(false, |out| !comes_again(out));
@@ -241,7 +242,7 @@ impl Stream {
     fn take(&mut self, count: usize) -> Vec<Taken> {
         let mut entries = Vec::new();
         for out in self.unacked.drain(..count) {
-            self.weight -= out.stanza.weight();
+            self.weight -= out.weight;
             if let Some(entry) = out.entry {
                 self.newest_taken = self.newest_taken.max(entry);
                 self.awake_from = if out.sleeps { entry + 1 } else { self.awake_from };

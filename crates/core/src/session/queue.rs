@@ -21,13 +21,13 @@ pub(super) enum Item {
 const STANZA_BYTES: usize = 512;
 
 /// What a place in the queue takes, however little is in it.
-const ITEM_BYTES: usize = size_of::<Item>();
+pub(super) const ITEM_BYTES: usize = size_of::<Item>();
 
 impl Item {
     /// About how much memory it takes: what is small in bytes is not small in a queue.
     pub fn weight(&self) -> usize {
         match self {
-            Item::Stanza(out) => out.stanza.weight(),
+            Item::Stanza(out) => out.weight,
             Item::Nonza(bytes) | Item::Enabled(bytes, _) => ITEM_BYTES + bytes.len(),
             Item::Ack(_) => ITEM_BYTES,
         }
@@ -61,13 +61,7 @@ impl Queue {
     }
 
     pub fn push_back(&mut self, item: Item) {
-        let weight = item.weight();
-        self.push_weighed(item, weight);
-    }
-
-    /// Appends an item that was weighed before.
-    pub fn push_weighed(&mut self, item: Item, weight: usize) {
-        self.weight += weight;
+        self.weight += item.weight();
         push_one(&mut self.items, item);
     }
 
@@ -76,12 +70,10 @@ impl Queue {
         self.items.push_front(item);
     }
 
-    /// The next item, with its weight.
-    pub fn pop_front(&mut self) -> Option<(Item, usize)> {
+    pub fn pop_front(&mut self) -> Option<Item> {
         let item = self.items.pop_front()?;
-        let weight = item.weight();
-        self.weight -= weight;
-        Some((item, weight))
+        self.weight -= item.weight();
+        Some(item)
     }
 
     /// Puts `<a/>` at the end, in the place of one that stands there.
@@ -146,8 +138,12 @@ impl Queue {
         self.items.shrink_to_fit();
     }
 
-    /// The weight, counted anew.
+    /// The weight, with each stanza weighed anew.
     pub fn weighed(&self) -> usize {
-        self.items.iter().map(Item::weight).sum()
+        let anew = |item: &Item| match item {
+            Item::Stanza(out) => out.stanza.weight(),
+            Item::Nonza(_) | Item::Ack(_) | Item::Enabled(..) => item.weight(),
+        };
+        self.items.iter().map(anew).sum()
     }
 }
