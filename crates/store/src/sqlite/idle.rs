@@ -1,7 +1,7 @@
 //! Work between groups: the index is filled, the write-ahead log is emptied, what is gone is removed. Each step is bounded.
 
 use super::tail::Ref;
-use super::write::{Group, No, Pending, set_meta};
+use super::write::{Group, Kept, No, Pending, set_meta};
 use super::{LOCK_WAIT, Sqlite, error, int, lock, uint, usage};
 use crate::shape::{EntryId, MapId, Millis, Owner, Result, StoreError};
 use rusqlite::wal::CheckpointMode;
@@ -49,9 +49,7 @@ impl Sqlite {
         let finished = count < limit;
         self.execute("BEGIN IMMEDIATE")?;
         self.index(&piece)?;
-        for (owner, refs) in &piece {
-            usage::count(&self.sql, *owner, refs)?;
-        }
+        self.count(&piece)?;
         if finished {
             set_meta(&self.sql, "indexed", to)?;
         }
@@ -69,20 +67,32 @@ impl Sqlite {
     /// Entries that were indexed before a crash, but not yet all of their time, are met again.
     fn index(&self, piece: &[(Owner, Vec<Ref>)]) -> Sql<()> {
         let by_owner = piece.iter().flat_map(|(owner, refs)| refs.iter().map(|entry| [int(*owner), int(entry.id)]));
-        self.insert_all("log_owner (owner, id)", by_owner)?;
+        self.insert_all("INSERT OR IGNORE INTO log_owner (owner, id)", "", by_owner)?;
         let by_peer = piece.iter().flat_map(|(owner, refs)| {
             let mut refs: Vec<Ref> = refs.clone();
             refs.sort_unstable_by_key(|r| (r.peer, r.id));
             refs.into_iter().map(|entry| [int(*owner), entry.peer, int(entry.id)])
         });
-        self.insert_all("log_peer (owner, peer, id)", by_peer)
+        self.insert_all("INSERT OR IGNORE INTO log_peer (owner, peer, id)", "", by_peer)
     }
 
-    /// Inserts rows of a table that are not there yet. A quarter of what a row costs is the statement around it: so each
-    /// statement has many.
-    fn insert_all<const N: usize>(&self, table: &str, rows: impl Iterator<Item = [i64; N]>) -> Sql<()> {
+    /// These entries, of each owner the next ones, are counted in the table `usage` from now on. After a crash some are already.
+    fn count(&self, piece: &[(Owner, Vec<Ref>)]) -> Sql<()> {
+        let row = |(owner, refs): &(Owner, Vec<Ref>)| {
+            let first = refs.first().map_or(EntryId::MAX, |r| r.id);
+            let through = if first > self.recovered { 0 } else { usage::counted(&self.sql, *owner)?.1 };
+            let fresh: u64 = refs.iter().filter(|r| r.id > through).map(|r| u64::from(r.archived)).sum();
+            Ok([int(*owner), int(fresh), int(refs.last().map_or(0, |r| r.id))])
+        };
+        let rows = piece.iter().map(row).collect::<Sql<Vec<_>>>()?;
+        self.insert_all("INSERT INTO usage (owner, archived, through)", usage::ADD, rows.into_iter())
+    }
+
+    /// Inserts rows by a statement that begins and ends so. A quarter of what a row costs is the statement around it: so each
+    /// has many.
+    fn insert_all<const N: usize>(&self, begin: &str, end: &str, rows: impl Iterator<Item = [i64; N]>) -> Sql<()> {
         let row = format!("({})", ["?"; N].join(", "));
-        let insert = |count| format!("INSERT OR IGNORE INTO {table} VALUES {}", vec![row.as_str(); count].join(", "));
+        let insert = |count| format!("{begin} VALUES {} {end}", vec![row.as_str(); count].join(", "));
         let mut many = self.sql.prepare_cached(&insert(ROWS))?;
         let mut values = Vec::with_capacity(ROWS * N);
         for row in rows {
@@ -144,7 +154,9 @@ impl Sqlite {
         }
         self.execute("BEGIN IMMEDIATE").map_err(failed)?;
         let mut pending = Pending { last: self.last, next_owner: self.next_owner, ..Pending::default() };
-        let mut group = Group { sql: &self.sql, tail: &self.tail, pending: &mut pending, indexed: self.index_mark() };
+        let (sql, indexed) = (&self.sql, self.index_mark());
+        let mut kept = Kept::default();
+        let mut group = Group { sql, kept: &mut kept, tail: &self.tail, pending: &mut pending, indexed };
         let mut gone = || -> Result<bool, No> {
             room -= due.len();
             for (owner, map, key) in &due {
@@ -159,6 +171,7 @@ impl Sqlite {
             No::Bug(rule) => StoreError::Bug(rule),
             No::Refused => StoreError::Bug("a removal was refused"),
         })?;
+        drop(kept);
         if pending.deleted {
             set_meta(&self.sql, "last", pending.last).map_err(failed)?;
         }
@@ -184,7 +197,7 @@ impl Sqlite {
 }
 
 /// Removes up to `room` things of a deleted owner, and its row among the dead when nothing is left.
-fn sweep(group: &mut Group<'_>, owner: Owner, phase: u8, mut room: usize) -> Result<(), No> {
+fn sweep(group: &mut Group<'_, '_>, owner: Owner, phase: u8, mut room: usize) -> Result<(), No> {
     for table in ["map", "blob"] {
         let by = if table == "map" { "(map, key)" } else { "rowid" };
         let columns = if table == "map" { "map, key" } else { "rowid" };

@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tail::{Ref, Tail, peer_hash};
-use write::{Group, No, Pending};
+use write::{Group, Kept, No, Pending};
 
 /// The database's name in the data directory.
 pub const DATABASE_FILE: &str = "vorpal.db";
@@ -117,6 +117,8 @@ pub struct Sqlite {
     maps: Vec<(MapId, Box<str>)>,
     /// Entries above this one are not in the index.
     indexed: EntryId,
+    /// The newest entry when the store was opened: of those up to there the table `usage` may count some already.
+    recovered: EntryId,
     /// A filling of the index that is under way: up to which entry, and which owner is next.
     filling: Option<(EntryId, Owner)>,
     /// Pages in the write-ahead log after the latest commit.
@@ -181,6 +183,7 @@ impl Sqlite {
             next_owner: 1,
             maps: Vec::new(),
             indexed: 0,
+            recovered: 0,
             filling: None,
             wal,
             wal_retry: 0,
@@ -203,6 +206,7 @@ impl Sqlite {
         self.next_owner = meta("next_owner")?.max(1);
         let newest = self.sql.query_row("SELECT coalesce(max(id), 0) FROM log", [], |r| r.get(0).map(uint))?;
         self.last = newest.max(meta("last")?).max(self.indexed);
+        self.recovered = self.last;
         self.sql.execute("UPDATE dead SET phase = 0 WHERE phase = 2", [])?;
         self.maps = {
             let mut names = self.sql.prepare("SELECT map, name FROM map_name")?;
@@ -244,6 +248,7 @@ impl Sqlite {
         self.execute("BEGIN IMMEDIATE").map_err(failed)?;
         let mut pending = Pending { last: self.last, next_owner: self.next_owner, ..Pending::default() };
         let mut outcomes = Vec::with_capacity(group.len());
+        let mut kept = Kept::default();
         for (i, batch) in group.iter().enumerate() {
             let fate = fates.get(i).and_then(Option::as_ref);
             let outcome = if !stale.admits(batch) {
@@ -251,7 +256,7 @@ impl Sqlite {
             } else if let Some(error) = fate.cloned().or_else(|| self.unfit(batch)) {
                 Outcome::Failed(error)
             } else {
-                match self.one(batch, &mut pending, guarded) {
+                match self.one(batch, &mut pending, &mut kept, guarded) {
                     Ok(outcome) => outcome,
                     Err(e) => return Err((Some(i), error::from("writing", e))),
                 }
@@ -261,6 +266,7 @@ impl Sqlite {
             }
             outcomes.push(outcome);
         }
+        drop(kept);
         let failed = |e| (None, error::from("committing", e));
         if pending.deleted {
             write::set_meta(&self.sql, "last", pending.last).map_err(failed)?;
@@ -285,13 +291,19 @@ impl Sqlite {
 
     /// Does one batch in the transaction that is open, or leaves nothing of it. `Err` means that the transaction is no good any
     /// more.
-    fn one(&self, batch: &Batch, pending: &mut Pending, guarded: bool) -> rusqlite::Result<Outcome> {
+    fn one<'c>(
+        &'c self,
+        batch: &Batch,
+        pending: &mut Pending,
+        kept: &mut Kept<'c>,
+        guarded: bool,
+    ) -> rusqlite::Result<Outcome> {
         let guarded = guarded || write::may_stop_halfway(batch);
         let mark = pending.mark();
         if guarded {
             self.execute("SAVEPOINT batch")?;
         }
-        let mut group = Group { sql: &self.sql, tail: &self.tail, pending, indexed: self.index_mark() };
+        let mut group = Group { sql: &self.sql, kept, tail: &self.tail, pending, indexed: self.index_mark() };
         let outcome = match group.batch(batch) {
             Ok(()) => Outcome::Committed,
             Err((write, No::Refused)) => Outcome::Refused { write },

@@ -6,7 +6,6 @@
 //!
 //! *Invariant:* the row of an owner and its part of the tail together are the sum over its archived entries.
 
-use super::tail::Ref;
 use super::write::{Group, No};
 use super::{int, uint};
 use crate::shape::{EntryId, Owner};
@@ -36,19 +35,11 @@ pub(super) fn counted(sql: &Connection, owner: Owner) -> rusqlite::Result<(u64, 
     Ok(found.unwrap_or_default())
 }
 
-/// These entries of the tail, ascending and the owner's next ones, are counted in the table from now on. After a crash some
-/// are already.
-pub(super) fn count(sql: &Connection, owner: Owner, refs: &[Ref]) -> rusqlite::Result<()> {
-    let Some(last) = refs.last() else { return Ok(()) };
-    let (_, through) = counted(sql, owner)?;
-    let fresh: u64 = refs.iter().filter(|r| r.id > through).map(|r| u64::from(r.archived)).sum();
-    let statement = "INSERT INTO usage (owner, archived, through) VALUES (?1, ?2, ?3) ON CONFLICT (owner) \
-                     DO UPDATE SET archived = archived + excluded.archived, through = max(through, excluded.through)";
-    sql.prepare_cached(statement)?.execute(params![int(owner), int(fresh), int(last.id)])?;
-    Ok(())
-}
+/// What becomes of the row of an owner who has one, when it is inserted again with what is added.
+pub(super) const ADD: &str = "ON CONFLICT (owner) DO UPDATE SET archived = archived + excluded.archived, \
+                              through = max(through, excluded.through)";
 
-impl Group<'_> {
+impl Group<'_, '_> {
     /// An entry took `before` bytes of its owner's archive and takes `after` now. Where it is counted in the tail it is left to
     /// whoever changes the tail; then false.
     pub fn recount(&mut self, owner: Owner, id: EntryId, before: u64, after: u64) -> Result<bool, No> {
