@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::error::StanzaError;
 use vorpal_proto::ns;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
@@ -518,19 +519,28 @@ impl Core {
         entry: Option<EntryId>,
         todo: &mut Todo,
     ) {
-        // What is not in the log goes only to sessions that are there: else it is planned once more, and logged.
+        // What is not in the log goes only to sessions that are there and take it: else it is planned once more, and logged. So
+        // nobody ends a session by sending it much.
         let unlogged = entry.is_none() && never_promised(&stanza).is_none();
-        let live = |id: &SessionId| account.session(*id).is_some_and(|s| s.stream().is_live());
-        if unlogged && !to.iter().all(live) {
+        let weight = stanza.weight();
+        let takes = |id: &SessionId| account.session(*id).is_some_and(|s| s.stream().takes(weight));
+        if unlogged && !to.iter().all(takes) {
             todo.work.push_back(Work { stanza, hops: 1, mode: Mode::Again(None) });
             return;
         }
-        let mut given = false;
+        let (mut given, mut full) = (false, false);
         let shared = (entry.is_none() && to.len() > 1).then(|| Arc::new(Shared::default()));
         for id in to {
             let Some(session) = account.session(*id).cloned() else { continue };
-            let out = Out::new(stanza.clone(), entry, Role::Planned).since(now).shared(shared.as_ref());
-            given |= self.deliver_to(now, lock, account, &session, out, todo);
+            let out =
+                Out::new(stanza.clone(), entry, Role::Planned).weighing(weight).since(now).shared(shared.as_ref());
+            let taken = self.deliver_to(now, lock, account, &session, out, todo);
+            if unlogged && !taken {
+                // Something came in between.
+                todo.lagging.push((lock.clone(), session.id));
+            }
+            given |= taken;
+            full |= !taken;
         }
         if given || stanza.kind() != Kind::Message {
             return;
@@ -554,7 +564,13 @@ impl Core {
                     account.log.missed = true;
                     account.advance();
                 }
-                None if never_promised(&stanza).is_some() => {}
+                // It is not kept, and whoever waits for an answer to it would wait in vain.
+                None if !unlogged && full && expects_answer(&stanza) => {
+                    let error = StanzaError::resource_constraint()
+                        .with_text("the receiver does not read as fast as it is sent to");
+                    todo.route(stanza.error(&error), 1);
+                }
+                None if !unlogged => {}
                 None => todo.work.push_back(Work { stanza, hops: 1, mode: Mode::Again(None) }),
             }
         }
@@ -617,12 +633,17 @@ impl Core {
             }
             Pushed::Left => true,
             Pushed::Full => {
-                // At the bound: a copy is left out, and what must not be lost ends the connection.
-                if role.is_owed() || must_hear {
+                // At the bound: a copy is left out, and so is what nobody promised; what must not be lost ends the connection.
+                if must_hear {
                     todo.lagging.push((lock.clone(), session.id));
                 }
                 false
             }
         }
     }
+}
+
+/// Whether a message says something that is not merely passing by.
+fn expects_answer(stanza: &Stanza) -> bool {
+    matches!(stanza.type_(), Type::Chat | Type::Normal | Type::None) && stanza.has(ns::CLIENT, "body")
 }

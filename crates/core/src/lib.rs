@@ -40,4 +40,5 @@ mod subscribe;
 pub mod subscription;
 pub mod sweep;
 pub mod trace;
+mod untold;
 pub mod users;

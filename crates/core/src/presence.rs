@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::StanzaError;
-use vorpal_proto::jid::{BareJid, Jid};
+use vorpal_proto::jid::Jid;
 use vorpal_proto::ns;
 use vorpal_proto::stanza::{Stanza, Type};
 
@@ -16,9 +16,8 @@ use crate::account::{Account, AccountRef};
 use crate::commit::{OrElse, Say, Words};
 use crate::hook::Dir;
 use crate::ledger::Pending;
-use crate::roster;
-use crate::server::{Arrival, Core, Mode, Todo, Work};
-use crate::session::{Out, Pushed, Role, Session};
+use crate::server::{Core, Mode, Todo, Work};
+use crate::session::Session;
 
 /// When somebody was last here, and with which words (XEP-0012 §4).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,8 +36,9 @@ pub const MAX_DIRECTED: usize = 1_000;
 /// for an account that does its worst.
 pub const MAX_DIRECTED_BYTES: usize = 128 << 10;
 
-/// Largest presence that a session may broadcast, in bytes. The server keeps it, in memory and with the session's row, for
-/// as long as the session is available, and sends it to everybody who asks. What clients send is below 2 KiB.
+/// Largest presence that a session may send, in bytes. One that is broadcast the server keeps, in memory and with the
+/// session's row, for as long as the session is available, and sends it to everybody who asks. What clients send is below
+/// 2 KiB.
 pub const MAX_PRESENCE: usize = 16 << 10;
 
 /// Longest text of a last `unavailable` that is kept (XEP-0012 §4), in bytes. A longer one is cut.
@@ -130,7 +130,11 @@ impl Core {
             untold.map(|to| Work { stanza: stanza.clone().to(to), hops: 1, mode: Mode::Onward }).collect();
         words.says.extend(told.into_iter().map(Say::Route));
         session.set_priority(None);
-        session.stream().presence = None;
+        {
+            let mut stream = session.stream();
+            stream.presence = None;
+            stream.untold = None;
+        }
         account.leaves_unread(session);
         account.save_session(self, session);
         if account.available().next().is_none() {
@@ -160,69 +164,6 @@ impl Core {
         says
     }
 
-    /// §4.3: what contacts have to say to a session that just became available, the account's other sessions, and the
-    /// requests that wait (§3.1.3 rule 4).
-    pub(crate) fn probes(&self, now: Timestamp, arrival: &Arrival, todo: &mut Todo) {
-        let Arrival { lock, session, back } = arrival;
-        let (contacts, own, requests) = {
-            let account = lock.lock();
-            let rows = account.states.rows(self.tables.roster);
-            let contacts: Vec<BareJid> = rows
-                .iter()
-                .filter(|(_, item)| item.state().subscription().as_str() == "both" || item.subscription == "to")
-                .map(|(jid, _)| jid.clone())
-                .collect();
-            let own: Vec<Stanza> = account
-                .available()
-                .filter(|s| s.id != session.id)
-                .filter_map(|s| s.stream().presence.clone())
-                .map(|stanza| stanza.to(session.jid.clone()))
-                .collect();
-            let requests: Vec<Stanza> =
-                rows.values().filter_map(|item| Stanza::parse(item.request.as_ref()?).ok()).collect();
-            (contacts, own, requests)
-        };
-        let mut answers = Vec::new();
-        for contact in contacts {
-            let peer = self.loaded(contact.as_str());
-            let here = peer.map(|peer| self.probed(now, &peer.lock(), lock.jid.as_jid(), &session.jid));
-            let here = here.unwrap_or_default();
-            if *back && here.is_empty() {
-                let gone = Stanza::presence(Type::Unavailable).from(contact.into_jid()).to(session.jid.clone());
-                answers.push(gone);
-            }
-            answers.extend(here);
-        }
-        let account = lock.lock();
-        let mut kept = Vec::new();
-        for mut stanza in answers {
-            let Some(from) = stanza.head.from.clone() else { continue };
-            if self.gate(now, Dir::Received, &account, &from, None, &mut stanza).is_ok() {
-                kept.push(stanza);
-            }
-        }
-        for stanza in own.into_iter().chain(kept).chain(requests) {
-            if session.push(Out::new(stanza, None, Role::Extra)) == Pushed::Full {
-                todo.lagging.push((lock.clone(), session.id));
-                return;
-            }
-        }
-    }
-
-    /// §4.3.2: the presence of each of the contact's sessions, if the one who asks may know it.
-    fn probed(&self, now: Timestamp, contact: &Account, asker: &Jid, to: &Jid) -> Vec<Stanza> {
-        if !roster::shows_presence(self, contact, asker.bare_str()) {
-            return Vec::new();
-        }
-        let each = contact.available().filter_map(|s| Some((s.clone(), s.stream().presence.clone()?)));
-        each.filter_map(|(session, stanza)| {
-            let mut stanza = stanza.to(to.clone());
-            self.gate(now, Dir::Sent, contact, asker, Some(&session), &mut stanza).ok()?;
-            Some(stanza)
-        })
-        .collect()
-    }
-
     /// Presence with `to` that changes no subscription (§4.6). `refusal` is what is answered if it cannot get there: whoever
     /// enters a room, and what else is available, waits for an answer.
     #[allow(clippy::too_many_arguments)]
@@ -246,6 +187,9 @@ impl Core {
                 Ok(()) => {
                     let error = match (stanza.type_(), refusal) {
                         (Type::None, Some(error)) => Some(error),
+                        (Type::None | Type::Unavailable, None) => {
+                            fits(&stanza).err().or_else(|| note_directed(session, &to, &stanza))
+                        }
                         _ => note_directed(session, &to, &stanza),
                     };
                     words.says.push(match error {
@@ -309,7 +253,7 @@ fn fits(stanza: &Stanza) -> Result<(), StanzaError> {
     if stanza.weight() <= MAX_PRESENCE {
         return Ok(());
     }
-    Err(StanzaError::policy_violation("a presence for everybody is at most 16 KiB"))
+    Err(StanzaError::policy_violation("a presence is at most 16 KiB"))
 }
 
 impl Account {

@@ -279,7 +279,7 @@ impl Core {
             if stream.should_ask() {
                 stream.ask();
             }
-            if stream.is_hungry() {
+            if stream.could_read_on() {
                 stream.wake();
             }
         }
@@ -637,6 +637,7 @@ impl Core {
             let was_reading = stream.reading.take().is_some();
             let held = stream.drain();
             stream.inquiries = None;
+            stream.untold = None;
             if let Some(wake) = wake {
                 wake.wake();
             }

@@ -22,7 +22,7 @@ use crate::cursor::PIECE;
 use crate::ledger::Ledger;
 use crate::roster;
 use crate::server::{Arrival, Core, Todo};
-use crate::session::{Closing, Out, Pushed, Role, Session, SessionId};
+use crate::session::{Closing, Session, SessionId};
 use crate::state::Key;
 use crate::store::{self, EntryId, Write};
 
@@ -250,13 +250,7 @@ impl Core {
             let mut changed: Vec<_> =
                 rows.iter().filter(|(_, item)| item.ver > known && item.ver <= meta.ver).collect();
             changed.sort_by_key(|(_, item)| item.ver);
-            for (contact, item) in changed {
-                let push = roster::push_to(self, session, contact, item);
-                if session.push(Out::new(push, None, Role::Extra)) == Pushed::Full {
-                    todo.lagging.push((lock.clone(), session.id));
-                    return;
-                }
-            }
+            self.missed_changes(session, changed.into_iter().map(|(contact, _)| contact.clone()));
         }
         if session.is_available() {
             todo.arrivals.push(Arrival { lock: lock.clone(), session: session.clone(), back: true });

@@ -38,7 +38,7 @@ pub const MAX_GROUP: usize = 255;
 pub const MAX_GROUPS: usize = 16;
 
 /// Bytes of an `<item/>` besides its address, name and groups: the element and the attributes of the subscription.
-const ITEM_BYTES: usize = 64;
+const ITEM_BYTES: usize = 96;
 
 /// Bytes of a `<group/>` besides its name.
 const GROUP_BYTES: usize = 15;

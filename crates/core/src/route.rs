@@ -256,7 +256,7 @@ impl Core {
     pub(crate) fn run_todo(&self, now: Timestamp, mut todo: Todo) {
         loop {
             for arrival in std::mem::take(&mut todo.arrivals) {
-                self.probes(now, &arrival, &mut todo);
+                self.arrives(now, &arrival, &mut todo);
             }
             for (lock, session) in std::mem::take(&mut todo.lagging) {
                 self.lagging(now, &lock, session, &mut todo);

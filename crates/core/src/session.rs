@@ -168,6 +168,11 @@ impl Out {
         self.weight = self.stanza.weight();
     }
 
+    /// It was weighed before.
+    pub(crate) fn weighing(self, weight: usize) -> Out {
+        Out { weight, ..self }
+    }
+
     /// A stanza that has not been written yet.
     pub fn new(stanza: Stanza, entry: Option<EntryId>, role: Role) -> Out {
         Out { stanza, entry, role, counted: false, sleeps: false, since: None, shared: None, weight: 0 }
@@ -253,6 +258,8 @@ pub struct Stream {
     pub(crate) barrier: Option<u64>,
     /// questions that wait for the store
     pub(crate) inquiries: Option<Box<Inquiries>>,
+    /// what it has not been told since it became available
+    pub(crate) untold: crate::untold::List,
     /// the client asked for stream management: what it sends is promised
     pub managed: bool,
     /// stream management of what is sent, once `<enabled/>` was
@@ -354,6 +361,7 @@ impl Session {
             ledger: Ledger::default(),
             barrier: None,
             inquiries: None,
+            untold: None,
             managed: false,
             sm: None,
             owes_ack: None,
@@ -528,7 +536,9 @@ impl Stream {
             }
         }
         // One that reads already is given, whatever it weighs, what was on its way when it began: a bounded rest.
-        out.weigh();
+        if out.weight == 0 {
+            out.weigh();
+        }
         if !self.has_room_for(&out) && self.reading.is_none() {
             if let Some(entry) = out.entry {
                 self.reading = Some(Reading { pos: entry, had_to: entry, fetching: false });
@@ -536,6 +546,10 @@ impl Stream {
             }
             if !self.coalesce(&out) {
                 return Pushed::Full;
+            }
+            // Of a presence that is much larger than the one before it the client learns when it reads.
+            if !self.has_room_for(&out) {
+                return Pushed::Left;
             }
         }
         self.weight += out.weight;
@@ -628,6 +642,11 @@ impl Stream {
         Pushed::Queued
     }
 
+    /// Whether there is a connection that is given what comes, and its queue takes so much more.
+    pub(crate) fn takes(&self, weight: usize) -> bool {
+        self.is_live() && self.weight + weight <= self.max_queued + self.largest
+    }
+
     /// Whether the bound allows for one stanza more. An answer that is larger than the bound itself, as that with a long roster
     /// may be, is taken if nothing waits before it; it does not count against what follows until all is acknowledged.
     fn has_room_for(&mut self, out: &Out) -> bool {
@@ -688,7 +707,12 @@ impl Stream {
     /// Whether there is room for what it would read of the log, or for an answer that it waits for.
     pub(crate) fn could_read_on(&self) -> bool {
         let asks = || self.has_room() && self.inquiries.as_ref().is_some_and(|inquiries| inquiries.is_due());
-        self.is_hungry() || asks()
+        self.is_hungry() || self.may_be_told() || asks()
+    }
+
+    /// Whether there is something that it has not been told, and little waits before that.
+    pub(crate) fn may_be_told(&self) -> bool {
+        self.untold.is_some() && self.wake.is_some() && self.weight < self.max_queued / 4
     }
 
     /// Whether a connection is there, and little waits to be written to it or acknowledged. What waits behind the log does not
@@ -856,12 +880,13 @@ impl Stream {
         all
     }
 
-    /// The connection, if it paused because too much was unsettled or unwritten and may go on.
+    /// The connection, if it paused because too much was unsettled or unwritten: it may be able to go on.
     fn waits_for_room(&mut self) -> Option<&Arc<dyn Wake>> {
-        if !self.paused || self.is_busy() {
+        if !self.paused {
             return None;
         }
-        self.paused = false;
+        // What it waits for may be less than this: at the end of a stream, and before a resumption, a full queue is no obstacle.
+        self.paused = self.is_busy();
         self.wake.as_ref()
     }
 

@@ -475,7 +475,7 @@ impl Peer {
                 }
             }
         }
-        if let Some(fetch) = self.connection.hungry() {
+        if let Some(fetch) = self.connection.hungry(now) {
             let query = LogQuery { after: fetch.from.saturating_sub(1), limit: fetch.limit, ..LogQuery::default() };
             let entries = world.reader.log_range(fetch.owner, query).map_err(|e| e.to_string())?;
             self.connection.fetched(fetch, Some(&entries));

@@ -205,7 +205,7 @@ impl Link {
                 Need::Close => return self.finish(now),
             }
         }
-        if !fed && let Some(fetch) = self.connection.hungry() {
+        if !fed && let Some(fetch) = self.connection.hungry(now) {
             if self.weather.slow {
                 self.doing = Doing::Asking(fetch);
                 self.ready = true;

@@ -471,7 +471,7 @@ impl World {
 
     /// What a client's session wants to read of its log, and what stands there: for [`vorpal_net::c2s::Connection::fetched`].
     pub fn read_log(&mut self, id: ClientId) -> Option<(Fetch, Vec<Entry>)> {
-        let fetch = self.clients[id].link.as_ref()?.connection.hungry()?;
+        let fetch = self.clients[id].link.as_ref()?.connection.hungry(self.now)?;
         let reader = self.running.as_mut()?.reader.as_mut();
         Some((fetch, read(reader, fetch)?))
     }

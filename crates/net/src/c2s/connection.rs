@@ -318,10 +318,14 @@ impl Connection {
         self.login_derived(now, verdict)
     }
 
-    /// What the session wants to read of its account's log. Tell [`Connection::fetched`].
-    pub fn hungry(&self) -> Option<Fetch> {
+    /// Tells the session what it has not been told yet, as far as it has room, and gives what it wants to read of its
+    /// account's log. Tell [`Connection::fetched`].
+    pub fn hungry(&self, now: Timestamp) -> Option<Fetch> {
         match &self.state {
-            State::Bound(bound) if bound.resuming.is_none() => self.core.hungry(&bound.lock, &bound.session),
+            State::Bound(bound) if bound.resuming.is_none() => {
+                self.core.tell_on(now, &bound.lock, &bound.session);
+                self.core.hungry(&bound.lock, &bound.session)
+            }
             _ => None,
         }
     }

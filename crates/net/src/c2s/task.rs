@@ -428,7 +428,7 @@ impl Task {
             // Nothing else is needed in a session.
             Need::Close | Need::Tls | Need::Admit(_) | Need::Bind | Need::Derive(_) => return Err(Rare::Finish.into()),
         };
-        if let Some(fetch) = self.connection.hungry() {
+        if let Some(fetch) = self.connection.hungry(now()) {
             return Err(Rare::Fetch(fetch, reads).into());
         }
         self.ask(shared);

@@ -1,0 +1,177 @@
+//! What a session is told when it becomes available, or is back after a restart: who else is there (RFC 6121 §4.3), which
+//! requests wait (§3.1.3 rule 4), and how the roster has changed.
+//!
+//! All of it together may be more than a session's queue takes: one contact may have 50 sessions with 16 KiB of presence
+//! each. So the session has a list of what it has not been told yet, by name, and is told the next of it whenever little
+//! waits to be written. Each item is looked up when its turn comes, and is what holds then.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::jid::{BareJid, Jid};
+use vorpal_proto::stanza::{Stanza, Type};
+
+use crate::account::AccountRef;
+use crate::hook::Dir;
+use crate::roster;
+use crate::server::{Arrival, Core, Todo};
+use crate::session::{Out, Pushed, Role, Session, SessionId, Stream};
+use crate::subscription::ToHalf;
+
+/// Something that a session has not been told yet.
+#[derive(Debug)]
+pub(crate) enum Untold {
+    /// a change of the roster that its client missed
+    Change(BareJid),
+    /// the presence of another session of the account
+    Own(SessionId),
+    /// the presence of a contact
+    Contact {
+        /// who
+        jid: BareJid,
+        /// the client may believe that the contact is there: if not, it is told
+        back: bool,
+    },
+    /// the presence of one of a contact's sessions
+    Session(BareJid, SessionId),
+    /// the request of somebody who wants to be a contact
+    Request(BareJid),
+}
+
+/// What a session has not been told yet, in order.
+pub(crate) type List = Option<Box<VecDeque<Untold>>>;
+
+impl Stream {
+    /// The next item, if little waits to be written. What waits behind the log counts as well.
+    fn next_untold(&mut self) -> Option<Untold> {
+        if !self.may_be_told() {
+            return None;
+        }
+        let next = self.untold.as_mut()?.pop_front();
+        if self.untold.as_ref().is_some_and(|list| list.is_empty()) {
+            self.untold = None;
+        }
+        next
+    }
+}
+
+impl Core {
+    /// A session became available, or is back.
+    pub(crate) fn arrives(&self, now: Timestamp, arrival: &Arrival, todo: &mut Todo) {
+        let Arrival { lock, session, back } = arrival;
+        {
+            let account = lock.lock();
+            let rows = account.states.rows(self.tables.roster);
+            let own = account.available().filter(|other| other.id != session.id).map(|other| Untold::Own(other.id));
+            let contacts = rows.iter().filter(|(_, item)| item.state().to == ToHalf::Yes);
+            let contacts = contacts.map(|(jid, _)| Untold::Contact { jid: jid.clone(), back: *back });
+            let requests = rows.iter().filter(|(_, item)| item.request.is_some());
+            let requests = requests.map(|(jid, _)| Untold::Request(jid.clone()));
+            let list: VecDeque<Untold> = own.chain(contacts).chain(requests).collect();
+            let mut stream = session.stream();
+            // What it was to be told before, it is told anew; but for changes of the roster.
+            let changes = stream.untold.take().into_iter().flat_map(|list| *list);
+            let list: VecDeque<Untold> =
+                changes.filter(|untold| matches!(untold, Untold::Change(_))).chain(list).collect();
+            stream.untold = (!list.is_empty()).then(|| Box::new(list));
+        }
+        self.tell_next(now, lock, session, todo);
+    }
+
+    /// Changes of the roster that the client of a session missed, in their order.
+    pub(crate) fn missed_changes(&self, session: &Session, contacts: impl IntoIterator<Item = BareJid>) {
+        let list: VecDeque<Untold> = contacts.into_iter().map(Untold::Change).collect();
+        if !list.is_empty() {
+            session.stream().untold = Some(Box::new(list));
+        }
+    }
+
+    /// Tells the session what it has not been told, as long as little waits to be written to it. To be called when it is
+    /// woken.
+    pub fn tell_on(&self, now: Timestamp, lock: &AccountRef, session: &Arc<Session>) {
+        if !session.stream().may_be_told() {
+            return;
+        }
+        let mut todo = Todo::default();
+        self.tell_next(now, lock, session, &mut todo);
+        self.run_todo(now, todo);
+    }
+
+    fn tell_next(&self, now: Timestamp, lock: &AccountRef, session: &Arc<Session>, todo: &mut Todo) {
+        loop {
+            let next = session.stream().next_untold();
+            let Some(next) = next else { return };
+            let stanza = match next {
+                Untold::Change(contact) => {
+                    let account = lock.lock();
+                    let (_, rows) = roster::committed(self, &account);
+                    rows.get(contact.as_str()).map(|item| roster::push_to(self, session, &contact, item))
+                }
+                Untold::Own(id) => {
+                    let account = lock.lock();
+                    let other = account.session(id).filter(|other| other.is_available());
+                    let presence = other.and_then(|other| other.stream().presence.clone());
+                    presence.map(|presence| presence.to(session.jid.clone()))
+                }
+                Untold::Contact { jid, back } => {
+                    let sessions = self.sessions_shown(&jid, lock.jid.as_jid());
+                    if !sessions.is_empty() {
+                        let mut stream = session.stream();
+                        let list = stream.untold.get_or_insert_default();
+                        sessions.into_iter().rev().for_each(|id| list.push_front(Untold::Session(jid.clone(), id)));
+                        continue;
+                    }
+                    let gone = back.then(|| Stanza::presence(Type::Unavailable).from(jid.into_jid()));
+                    gone.map(|gone| gone.to(session.jid.clone()))
+                }
+                Untold::Session(contact, id) => self.presence_of(now, &contact, id, lock.jid.as_jid(), &session.jid),
+                Untold::Request(contact) => {
+                    let account = lock.lock();
+                    let item = account.states.rows(self.tables.roster).get(contact.as_str());
+                    item.and_then(|item| Stanza::parse(item.request.as_ref()?).ok())
+                }
+            };
+            let Some(mut stanza) = stanza else { continue };
+            let account = lock.lock();
+            if let (Some(from), false) = (stanza.head.from.clone(), subscribes(&stanza))
+                && from.bare_str() != lock.jid.as_str()
+                && self.gate(now, Dir::Received, &account, &from, None, &mut stanza).is_err()
+            {
+                continue;
+            }
+            if session.push(Out::new(stanza, None, Role::Extra)) == Pushed::Full {
+                todo.lagging.push((lock.clone(), session.id));
+                return;
+            }
+        }
+    }
+
+    /// The sessions of a contact of ours that may be seen by who asks.
+    fn sessions_shown(&self, contact: &BareJid, asker: &Jid) -> Vec<SessionId> {
+        let Some(contact) = self.loaded(contact.as_str()) else { return Vec::new() };
+        let contact = contact.lock();
+        if !roster::shows_presence(self, &contact, asker.bare_str()) {
+            return Vec::new();
+        }
+        contact.available().map(|session| session.id).collect()
+    }
+
+    /// §4.3.2: the presence of one of the contact's sessions, if the one who asks may know it.
+    fn presence_of(&self, now: Timestamp, contact: &BareJid, id: SessionId, asker: &Jid, to: &Jid) -> Option<Stanza> {
+        let contact = self.loaded(contact.as_str())?;
+        let contact = contact.lock();
+        if !roster::shows_presence(self, &contact, asker.bare_str()) {
+            return None;
+        }
+        let session = contact.session(id).filter(|session| session.is_available())?;
+        let presence = session.stream().presence.clone()?;
+        let mut stanza = presence.to(to.clone());
+        self.gate(now, Dir::Sent, &contact, asker, Some(session), &mut stanza).ok()?;
+        Some(stanza)
+    }
+}
+
+fn subscribes(stanza: &Stanza) -> bool {
+    crate::plan::subscription_kind(stanza.type_()).is_some()
+}

@@ -1,0 +1,195 @@
+//! What others send to somebody who reads slowly, or all at once.
+
+use std::collections::BTreeSet;
+
+use vorpal_core::module::Module;
+use vorpal_core::presence::MAX_PRESENCE;
+use vorpal_core::session::MAX_QUEUED_BYTES;
+use vorpal_proto::element::Element;
+use vorpal_proto::ns;
+use vorpal_testing::client::Heard;
+use vorpal_testing::disk::Store;
+use vorpal_testing::link::Weather;
+use vorpal_testing::world::{ClientId, World};
+
+fn world(archive: bool) -> World {
+    let modules: Vec<&'static Module> =
+        vorpal_modules::ALL.iter().copied().filter(|module| archive || module.name != "mam").collect();
+    let mut world = World::new(1, Store::Memory, true, &modules);
+    for name in ["romeo", "juliet"] {
+        assert!(world.create_account(name));
+    }
+    world
+}
+
+fn online(world: &mut World, name: &str, resource: &str) -> ClientId {
+    let id = world.client(name, resource);
+    world.bind(id);
+    say(world, id, "<presence/>");
+    id
+}
+
+fn say(world: &mut World, id: ClientId, xml: &str) {
+    world.clients[id].send(xml);
+    world.settle();
+}
+
+fn reads(world: &mut World, id: ClientId, reads: bool) {
+    let link = world.clients[id].link.as_mut().expect("it has a connection");
+    let window = if reads { usize::MAX } else { 0 };
+    link.weather = Weather { down_held: !reads, window, ..Weather::default() };
+}
+
+fn heard(world: &mut World, id: ClientId) -> Vec<Element> {
+    let drained = world.clients[id].inbox.drain(..);
+    drained.filter_map(|heard| if let Heard::Element(element) = heard { Some(element) } else { None }).collect()
+}
+
+fn befriend(world: &mut World, one: ClientId, other: ClientId) {
+    for (from, to) in [(one, "juliet"), (other, "romeo")] {
+        say(world, from, &format!("<presence type='subscribe' to='{to}@localhost'/>"));
+    }
+    for (from, to) in [(one, "juliet"), (other, "romeo")] {
+        say(world, from, &format!("<presence type='subscribed' to='{to}@localhost'/>"));
+    }
+    for id in [one, other] {
+        heard(world, id);
+    }
+}
+
+/// 250 KB, of which 850 KB are written.
+fn large() -> String {
+    format!("<![CDATA[{}{}]]>", "&".repeat(150_000), "x".repeat(100_000))
+}
+
+#[test]
+fn nobody_ends_a_session_by_sending_it_much() {
+    for archive in [true, false] {
+        for (kind, more, slow) in [
+            ("headline", "", false),
+            ("headline", "", true),
+            ("chat", "", true),
+            ("normal", "", true),
+            ("error", "", true),
+            ("chat", "<no-store xmlns='urn:xmpp:hints'/>", true),
+        ] {
+            let mut world = world(archive);
+            let romeo = online(&mut world, "romeo", "orchard");
+            let juliet = online(&mut world, "juliet", "balcony");
+            heard(&mut world, juliet);
+            if slow {
+                reads(&mut world, juliet, false);
+            }
+            for n in 0..4 {
+                let body = large();
+                let to = ["juliet@localhost/balcony", "juliet@localhost"][n % 2];
+                say(
+                    &mut world,
+                    romeo,
+                    &format!("<message type='{kind}' id='{n}' to='{to}'>{more}<body>{body}</body></message>"),
+                );
+            }
+            reads(&mut world, juliet, true);
+            world.settle();
+            assert!(world.clients[juliet].is_connected(), "{kind}{more}, slow: {slow}, archive: {archive}");
+            let ids = |elements: Vec<Element>| -> Vec<String> {
+                let messages = elements.iter().filter(|element| element.is(ns::CLIENT, "message"));
+                messages.filter_map(|element| element.get("id").map(str::to_owned)).collect()
+            };
+            let got = ids(heard(&mut world, juliet));
+            let back = ids(heard(&mut world, romeo));
+            let told: BTreeSet<&String> = got.iter().chain(&back).collect();
+            match (kind, more) {
+                // Nobody promises these.
+                ("headline", _) => assert!(back.is_empty(), "{back:?}"),
+                // An error to a bare address is for nobody (RFC 6121 §8.5.2.1.1).
+                ("error", _) => assert_eq!(got, ["0", "2"]),
+                (_, "") => assert_eq!((got.as_slice(), back.len()), (&["0", "1", "2", "3"].map(String::from)[..], 0)),
+                _ => assert_eq!(told.len(), 4, "what is not kept comes back: {got:?} {back:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_contact_with_many_large_presences_keeps_nobody_out() {
+    let mut world = world(true);
+    let romeo = online(&mut world, "romeo", "orchard");
+    let juliet = online(&mut world, "juliet", "r0");
+    befriend(&mut world, romeo, juliet);
+    let status = "s".repeat(MAX_PRESENCE - 500);
+    let presence = format!("<presence><status>{status}</status></presence>");
+    say(&mut world, juliet, &presence);
+    for n in 1..50 {
+        let id = world.client("juliet", &format!("r{n}"));
+        world.bind(id);
+        say(&mut world, id, &presence);
+    }
+    assert!(50 * presence.len() > MAX_QUEUED_BYTES);
+    for managed in [false, true] {
+        let other = world.client("romeo", "tomb");
+        world.bind(other);
+        if managed {
+            world.enable(other);
+        }
+        say(&mut world, other, "<presence/>");
+        assert!(world.clients[other].is_connected());
+        let seen: BTreeSet<String> =
+            heard(&mut world, other).iter().filter_map(|element| element.get("from").map(str::to_owned)).collect();
+        let of_juliet = seen.iter().filter(|from| from.starts_with("juliet@")).count();
+        assert_eq!(of_juliet, 50, "managed: {managed}");
+        // Whoever reads slowly is told when it reads.
+        world.cut(other);
+        if managed {
+            assert!(world.resume(other).is_ok());
+            assert!(world.clients[other].is_connected());
+        }
+    }
+    let slow = world.client("romeo", "slow");
+    world.bind(slow);
+    reads(&mut world, slow, false);
+    say(&mut world, slow, "<presence/>");
+    let waits = world.core().report(&world.core().loaded("romeo@localhost").expect("it is there"));
+    let waits = waits.sessions.iter().map(|session| session.stream.weight).max();
+    assert!(waits.is_some_and(|weight| weight < MAX_QUEUED_BYTES / 2), "{waits:?}");
+    reads(&mut world, slow, true);
+    world.settle();
+    let seen = heard(&mut world, slow);
+    let from = seen.iter().filter_map(|element| element.get("from")).filter(|from| from.starts_with("juliet@"));
+    assert_eq!(from.collect::<BTreeSet<_>>().len(), 50);
+}
+
+#[test]
+fn presence_that_grows_does_not_pass_the_bound() {
+    let mut world = world(true);
+    let juliet = online(&mut world, "juliet", "balcony");
+    reads(&mut world, juliet, false);
+    let mut senders = Vec::new();
+    for n in 0..49 {
+        let id = world.client("romeo", &format!("r{n}"));
+        world.bind(id);
+        senders.push(id);
+    }
+    let weight = |world: &World| {
+        let report = world.core().report(&world.core().loaded("juliet@localhost").expect("it is there"));
+        report.sessions.iter().map(|session| session.stream.weight).max().unwrap_or_default()
+    };
+    for length in [15_000, 100, 15_500, 250_000] {
+        for id in &senders {
+            let status = "s".repeat(length);
+            say(
+                &mut world,
+                *id,
+                &format!("<presence to='juliet@localhost/balcony'><status>{status}</status></presence>"),
+            );
+            assert!(weight(&world) <= MAX_QUEUED_BYTES, "{} after {length}", weight(&world));
+        }
+    }
+    for id in senders {
+        let refused = heard(&mut world, id).iter().filter(|element| element.get("type") == Some("error")).count();
+        assert_eq!(refused, 1, "the largest is refused to who sends it");
+    }
+    reads(&mut world, juliet, true);
+    world.settle();
+    assert!(world.clients[juliet].is_connected());
+}
