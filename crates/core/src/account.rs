@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
@@ -26,6 +27,10 @@ pub const MAX_SESSIONS: usize = 50;
 pub struct AccountLock {
     /// its address
     pub jid: BareJid,
+    /// as [`Account::leaving`], without the lock
+    leaving: AtomicBool,
+    /// when it was used last, in ticks; see `accounts.rs`
+    used: AtomicU32,
     state: Mutex<Account>,
 }
 
@@ -42,6 +47,8 @@ pub struct Account {
     pub host: Arc<Host>,
     /// may not log in
     pub disabled: bool,
+    /// is being removed: for everybody as if it did not exist. Set by [`AccountLock::set_leaving`].
+    pub(crate) leaving: bool,
     /// its sessions, attached or detached, in the order they came
     pub sessions: SmallVec<[Arc<Session>; 2]>,
     /// what modules keep
@@ -70,7 +77,33 @@ pub struct Account {
 
 impl AccountLock {
     pub(crate) fn new(state: Account) -> AccountRef {
-        Arc::new(AccountLock { jid: state.jid.clone(), state: Mutex::new(state) })
+        Arc::new(AccountLock {
+            jid: state.jid.clone(),
+            leaving: AtomicBool::new(false),
+            used: AtomicU32::new(0),
+            state: Mutex::new(state),
+        })
+    }
+
+    /// It is used at this tick.
+    pub(crate) fn use_at(&self, tick: u32) {
+        if self.used() != tick {
+            self.used.store(tick, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn used(&self) -> u32 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_leaving(&self, account: &mut Account, leaving: bool) {
+        account.leaving = leaving;
+        self.leaving.store(leaving, Ordering::Release);
+    }
+
+    /// Whether it is being removed. Who has locked it asks [`Account::leaving`]: it may have begun meanwhile.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
     }
 
     /// The state, locked for a moment.
@@ -79,12 +112,13 @@ impl AccountLock {
     }
 }
 
-/// Locks one or two accounts. One that is given twice is locked once, as the first.
+/// Locks one or two accounts. One that is given twice is locked once, as the first. The second is let go of again if it is
+/// being removed: who looked it up looked too early, and there is none.
 pub(crate) fn lock_pair<'a>(
     a: Option<&'a AccountRef>,
     b: Option<&'a AccountRef>,
 ) -> (Option<MutexGuard<'a, Account>>, Option<MutexGuard<'a, Account>>) {
-    match (a, b) {
+    let (a, b) = match (a, b) {
         (Some(a), Some(b)) if Arc::ptr_eq(a, b) => (Some(a.lock()), None),
         (Some(a), Some(b)) if Arc::as_ptr(a) < Arc::as_ptr(b) => {
             let first = a.lock();
@@ -95,7 +129,8 @@ pub(crate) fn lock_pair<'a>(
             (Some(a.lock()), Some(first))
         }
         (a, b) => (a.map(|a| a.lock()), b.map(|b| b.lock())),
-    }
+    };
+    (a, b.filter(|b| !b.leaving))
 }
 
 impl Account {

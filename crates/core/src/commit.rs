@@ -13,6 +13,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::StanzaError;
+use vorpal_proto::jid::BareJid;
 use vorpal_proto::ns;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
@@ -160,6 +161,10 @@ pub(crate) enum Say {
     Join { session: Arc<Session> },
     /// Somebody outside waits for the commit.
     Notice(Notice),
+    /// The same, and the account is disabled or enabled from here on; before it was as said.
+    Disabled { before: bool, done: Notice },
+    /// The same, and the account is no more.
+    Deleted { done: Notice },
     /// The session can be resumed from here on.
     Enabled { session: Arc<Session>, bytes: Vec<u8>, management: Box<Management> },
     /// The row of how much of a session is handled is committed.
@@ -175,7 +180,8 @@ pub(crate) enum Say {
 /// Who hears what became of a batch.
 pub(crate) enum Flight {
     Accounts(SmallVec<[AccountRef; 2]>),
-    Notice(Notice),
+    /// an account of this name is created
+    Created(BareJid, Notice),
 }
 
 /// Called once with whether a write is stored.
@@ -330,7 +336,10 @@ impl Core {
             let Some(flight) = self.flights.lock().remove(&id) else { continue };
             let accounts = match flight {
                 Flight::Accounts(accounts) => accounts,
-                Flight::Notice(notice) => {
+                Flight::Created(jid, notice) => {
+                    if outcome.is_committed() {
+                        self.forget(&jid);
+                    }
                     notice(outcome.is_committed());
                     continue;
                 }
@@ -500,7 +509,11 @@ impl Core {
                     self.answer_ack(now, lock, account, &session, todo);
                 }
             }
-            Say::Notice(notice) => notice(true),
+            Say::Notice(notice) | Say::Disabled { done: notice, .. } => notice(true),
+            Say::Deleted { done } => {
+                self.forget(&account.jid);
+                done(true);
+            }
             Say::Noted { session, handled } => session.stream().ledger.stored(handled),
             Say::Forgotten { .. } | Say::Trimmed { .. } => {}
             Say::Enabled { session, bytes, management } => session.stream().push_enabled(bytes, *management),

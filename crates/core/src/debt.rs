@@ -131,6 +131,15 @@ impl Core {
         for say in words.says {
             match say {
                 Say::Notice(notice) => notice(false),
+                Say::Disabled { before, done } => {
+                    account.disabled = before;
+                    lock.set_leaving(account, false);
+                    done(false);
+                }
+                Say::Deleted { done } => {
+                    lock.set_leaving(account, false);
+                    done(false);
+                }
                 // It is asked for again with the next tick, or the next stanza.
                 Say::Stored { session, .. } => session.stream().not_stored(),
                 Say::Enabled { session, .. } => session.stream().not_enabled(),

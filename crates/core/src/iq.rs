@@ -105,7 +105,8 @@ impl Core {
         let outcome = {
             let (a, b) = lock_pair(Some(lock), asked.peer.as_ref());
             let sender = a.as_deref();
-            let receiver = asked.peer.as_ref().and(b.as_deref().or(sender));
+            let own = asked.peer.as_ref().is_some_and(|peer| Arc::ptr_eq(peer, lock));
+            let receiver = if own { sender } else { b.as_deref() };
             match (sender, receiver, asked.refusal) {
                 (_, _, Some(error)) => refused(error),
                 (Some(sender), Some(receiver), None) => self
@@ -156,6 +157,7 @@ impl Core {
         let own = !asked.at_host && asked.refusal.is_none() && asked.to.bare_str() == lock.jid.as_str();
         let peer = peer.or(asked.party.filter(|party| own && !Arc::ptr_eq(party, lock)));
         let (mut a, mut b) = lock_pair(Some(lock), peer.as_ref());
+        let peer = peer.as_ref().filter(|_| b.is_some());
         let Some(account) = a.as_deref_mut() else { return };
         let mut words = Words::settling(session, pending);
         let mut peer_words = Words::default();
@@ -179,15 +181,17 @@ impl Core {
             question.at = At::OwnAccount;
             let answer = self.put(now, question, Some(&mut *account), &mut words, &mut behind);
             if let Some(party) = b.as_deref_mut() {
-                self.subscribe_here(now, party, &mut words, &mut peer_words);
+                self.presence_here(now, party, &mut words, &mut peer_words);
                 // And what the party's side answers by itself.
-                self.subscribe_here(now, account, &mut peer_words, &mut words);
+                self.presence_here(now, account, &mut peer_words, &mut words);
             }
             Ok(answer)
         } else {
             match (b.as_deref_mut(), self.gate(now, Dir::Sent, account, &asked.to, Some(session), &mut iq)) {
                 (_, Err(error)) => Err(error),
                 (None, Ok(())) => Ok(Err(StanzaError::service_unavailable())),
+                // As one that does not exist.
+                (Some(peer), Ok(())) if peer.disabled => Ok(Err(StanzaError::service_unavailable())),
                 (Some(peer), Ok(())) => match self.gate(now, Dir::Received, peer, &session.jid, None, &mut iq) {
                     Err(error) => Err(error),
                     Ok(()) => {
@@ -217,7 +221,7 @@ impl Core {
             }),
             Ok(Ok(Said::Job(job))) if session.stream().inquiries.get_or_insert_default().open() => {
                 later = true;
-                let asked_account = if own { Some(lock) } else { peer.as_ref() };
+                let asked_account = if own { Some(lock) } else { peer };
                 let asked = Asked { of: asked_account.cloned(), pending, iq: iq.clone(), job };
                 let inquire = Say::Inquire { session: session.clone(), asked: Box::new(asked) };
                 let words = if b.is_some() { &mut peer_words } else { &mut words };
@@ -247,7 +251,7 @@ impl Core {
         if let Some(account) = a.as_deref_mut() {
             parts.push(Part { lock, account, words });
         }
-        if let (Some(lock), Some(account)) = (peer.as_ref(), b.as_deref_mut()) {
+        if let (Some(lock), Some(account)) = (peer, b.as_deref_mut()) {
             parts.push(Part { lock, account, words: peer_words });
         }
         self.finish(now, &mut parts, None, Vec::new(), todo);
@@ -331,13 +335,14 @@ fn host_of(lock: &AccountRef) -> Arc<Host> {
 /// What a handler's effects come to, in the order: presence to a contact, stanzas on their way, pushes.
 fn said(fx: Effects, account: &Account) -> Vec<Say> {
     let mut says = Vec::new();
-    for visibility in fx.visibility {
-        match visibility {
-            Visibility::Hide(contact) => says.extend(gone(account, &contact)),
-            Visibility::Show(contact) => says.extend(here(account, &contact)),
-        }
-    }
     let onward = |stanza| Say::Route(Work { stanza, hops: 1, mode: Mode::Onward });
+    for visibility in fx.visibility {
+        let each = match visibility {
+            Visibility::Hide(contact) => gone(account, &contact),
+            Visibility::Show(contact) => here(account, &contact),
+        };
+        says.extend(each.into_iter().map(|(_, stanza)| onward(stanza)));
+    }
     says.extend(fx.routes.into_iter().map(onward));
     says.extend(fx.words);
     says.extend(fx.sends.into_iter().map(|(to, stanza)| Say::Send { to, stanza }));

@@ -3,6 +3,7 @@
 //! Sans-io: nothing here waits, reads a clock or opens a socket. Time, randomness and ids are arguments.
 
 pub mod account;
+pub mod accounts;
 pub mod commit;
 pub mod counts;
 mod cursor;
@@ -25,6 +26,7 @@ mod profiles;
 pub mod quota;
 pub mod reading;
 pub mod registry;
+mod removal;
 pub mod reserve;
 pub mod resume;
 pub mod revive;

@@ -98,6 +98,13 @@ impl Core {
             Err(error) => (None, Some(error)),
         };
         let (mut a, mut b) = lock_pair(sender.account, receiver);
+        if a.as_ref().is_some_and(|account| account.leaving) {
+            // Its sessions are over: this is no longer said by anybody.
+            return;
+        }
+        let own = sender.account.zip(receiver).is_some_and(|(a, b)| Arc::ptr_eq(a, b));
+        let receiver = receiver.filter(|_| own || b.is_some());
+        let refusal = refusal.or_else(|| receiver.is_none().then(StanzaError::service_unavailable));
         let end = {
             let sent = a.as_deref().filter(|_| sender.origin.is_some());
             let received = receiver.and_then(|_| b.as_deref().or(a.as_deref()));
@@ -110,7 +117,6 @@ impl Core {
             }
             end
         };
-        let own = sender.account.zip(receiver).is_some_and(|(a, b)| Arc::ptr_eq(a, b));
         let mut sender_words = sender.origin.map_or_else(Words::default, |(session, n)| Words::settling(session, n));
         let mut receiver_words = Words::default();
         let mut draft = None;

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::StanzaError;
 use vorpal_proto::jid::Jid;
@@ -126,9 +127,14 @@ impl Core {
                 && session.is_available()
                 && roster.get(to.bare_str()).is_some_and(|i| i.state().shows_presence()))
         });
-        let told: Vec<_> =
-            untold.map(|to| Work { stanza: stanza.clone().to(to), hops: 1, mode: Mode::Onward }).collect();
-        words.says.extend(told.into_iter().map(Say::Route));
+        let mut told = Vec::new();
+        for to in untold {
+            let mut one = stanza.clone().to(to.clone());
+            if self.gate(now, Dir::Sent, account, &to, Some(session), &mut one).is_ok() {
+                told.push(Say::Route(Work { stanza: one, hops: 1, mode: Mode::Onward }));
+            }
+        }
+        words.says.extend(told);
         session.set_priority(None);
         {
             let mut stream = session.stream();
@@ -208,20 +214,27 @@ impl Core {
     }
 
     /// Presence arrives for a local account (§8.5.2.1.2, §8.5.3.1). An account that is not loaded has no session.
-    pub(crate) fn presence_received(&self, now: Timestamp, lock: &AccountRef, mut stanza: Stanza, todo: &mut Todo) {
-        let (Some(from), Some(to)) = (stanza.head.from.clone(), stanza.head.to.clone()) else { return };
+    pub(crate) fn presence_received(&self, now: Timestamp, lock: &AccountRef, stanza: Stanza, todo: &mut Todo) {
         let mut account = lock.lock();
-        if self.gate(now, Dir::Received, &account, &from, None, &mut stanza).is_err() {
+        if account.leaving {
             return;
         }
-        let send = |session: &Arc<Session>| Say::Send { to: session.id, stanza: stanza.clone() };
         // Behind what waits for its commit: presence must not overtake the subscription it follows from.
-        let says = match to.resource() {
+        let words = Words::of_says(self.presence_for(now, &account, stanza));
+        self.say_alone(now, lock, &mut account, words, todo);
+    }
+
+    /// Presence for the sessions that get it.
+    pub(crate) fn presence_for(&self, now: Timestamp, account: &Account, mut stanza: Stanza) -> SmallVec<[Say; 1]> {
+        let (Some(from), Some(to)) = (stanza.head.from.clone(), stanza.head.to.clone()) else { return SmallVec::new() };
+        if self.gate(now, Dir::Received, account, &from, None, &mut stanza).is_err() {
+            return SmallVec::new();
+        }
+        let send = |session: &Arc<Session>| Say::Send { to: session.id, stanza: stanza.clone() };
+        match to.resource() {
             Some(resource) => account.by_resource(resource).map(send).into_iter().collect(),
             None => account.available().map(send).collect(),
-        };
-        let words = Words { says, ..Words::default() };
-        self.say_alone(now, lock, &mut account, words, todo);
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::account::{Account, AccountRef};
+use crate::accounts::Lookup;
 use crate::commit::{Part, Say, Words};
 use crate::counts::Count;
 use crate::host::Serves;
@@ -16,7 +17,7 @@ use crate::log::delayed;
 use crate::message::Sender;
 use crate::plan::subscription_kind;
 use crate::roster;
-use crate::server::{Cold, Core, Lookup, MAX_HOPS, Mode, Todo, Work};
+use crate::server::{Cold, Core, MAX_HOPS, Mode, Todo, Work};
 use crate::session::{Out, Pushed, Role, Session};
 use crate::trace::Step;
 
@@ -287,7 +288,13 @@ impl Core {
         }
         let peer = match self.lookup(&to) {
             Lookup::Here(peer) => peer,
-            Lookup::Absent => return,
+            Lookup::Absent => {
+                // It was on its way to an account that is no more: its sender had been told that it is safe.
+                if work.stanza.kind() == Kind::Message && work.stanza.is_answerable() {
+                    todo.route(work.stanza.error(&StanzaError::service_unavailable()), work.hops + 1);
+                }
+                return;
+            }
             // Presence finds nobody in an account that is not loaded: it has no session.
             Lookup::Cold
                 if work.stanza.kind() == Kind::Presence && subscription_kind(work.stanza.type_()).is_none() =>

@@ -1,21 +1,20 @@
 //! The kernel: what every host, account and session hangs on. It does no I/O and asks no clock.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use foldhash::fast::RandomState;
 use parking_lot::{Mutex, RwLock};
-use smallvec::SmallVec;
 use vorpal_proto::datetime::Timestamp;
-use vorpal_proto::jid::{BareJid, Jid};
+use vorpal_proto::jid::BareJid;
 use vorpal_proto::stanza::Stanza;
 
-use crate::account::{Account, AccountLock, AccountRef};
+use crate::account::{Account, AccountRef};
+use crate::accounts::Accounts;
 use crate::commit::Flight;
 use crate::counts::Counts;
-use crate::cursor::{Load, LogState};
 use crate::host::{Host, Serves};
 use crate::registry::Names;
 use crate::reserve::Reserve;
@@ -23,19 +22,12 @@ use crate::resume::Ended;
 use crate::revive::{DirectedKey, SessionRow};
 use crate::roster::{RosterItem, RosterMeta};
 use crate::session::{Flag, Session, SessionId, Wake};
-use crate::stanza_id::IdKey;
-use crate::state::{Cell, Map, States, TableKind};
-use crate::store::{self, BatchId, Journal, Kind, MapId, Reader};
+use crate::state::{Cell, Map, TableKind};
+use crate::store::{BatchId, Journal, MapId};
 use crate::trace::Traces;
 
 /// So many accounts stay loaded without a session.
 pub const MAX_IDLE_ACCOUNTS: usize = 10_000;
-
-/// So many names are remembered as those of no account.
-const MAX_ABSENT: usize = 4_096;
-
-/// So many rows are read with an account; one that has more cannot log in.
-pub const MAX_ROWS: usize = 200_000;
 
 /// So often a stanza may be sent on by what it caused.
 pub(crate) const MAX_HOPS: u8 = 8;
@@ -75,13 +67,6 @@ impl Default for Bounds {
             idle_accounts: MAX_IDLE_ACCOUNTS,
         }
     }
-}
-
-/// What an account is to the server at this moment.
-pub(crate) enum Lookup {
-    Here(AccountRef),
-    Absent,
-    Cold,
 }
 
 /// Work that needs an account which is not loaded: load it, then give it back to [`Core::run`].
@@ -152,7 +137,7 @@ pub(crate) struct Tables {
 }
 
 /// The reverse key of all stored sessions.
-const STORED_SESSION: &str = "session";
+pub(crate) const STORED_SESSION: &str = "session";
 
 /// The name of a hash, as the key of a row of credentials.
 pub(crate) type CredentialKey = String;
@@ -160,16 +145,10 @@ pub(crate) type CredentialKey = String;
 /// Fills bytes that nobody can guess.
 pub type Random = Box<dyn FnMut(&mut [u8]) + Send>;
 
-type Shard = Mutex<HashMap<BareJid, AccountRef, RandomState>>;
-
-const SHARDS: usize = 64;
-
 /// See the module's text.
 pub struct Core {
     hosts: ArcSwap<HashMap<Box<str>, Arc<Host>, RandomState>>,
-    shards: Vec<Shard>,
-    hasher: RandomState,
-    absent: Mutex<HashSet<BareJid>>,
+    pub(crate) accounts: Accounts,
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) flights: Mutex<HashMap<BatchId, Flight, RandomState>>,
     /// the names of flags, slots and tables
@@ -247,9 +226,7 @@ impl Core {
         let interested = names.flag("interested").expect("the first flag of all");
         Core {
             hosts: ArcSwap::default(),
-            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
-            hasher: RandomState::default(),
-            absent: Mutex::default(),
+            accounts: Accounts::default(),
             journal,
             flights: Mutex::default(),
             names,
@@ -357,156 +334,5 @@ impl Core {
     /// The flag of sessions that asked for the roster (RFC 6121 §2.2).
     pub fn interested(&self) -> Flag {
         self.interested
-    }
-
-    fn shard(&self, jid: &str) -> &Shard {
-        use std::hash::BuildHasher;
-        &self.shards[self.hasher.hash_one(jid) as usize % SHARDS]
-    }
-
-    pub(crate) fn lookup(&self, jid: &Jid) -> Lookup {
-        if let Some(account) = self.loaded(jid.bare_str()) {
-            return Lookup::Here(account);
-        }
-        if self.absent.lock().contains(jid.bare_str()) { Lookup::Absent } else { Lookup::Cold }
-    }
-
-    /// The account, if it is loaded.
-    pub fn loaded(&self, bare: &str) -> Option<AccountRef> {
-        self.shard(bare).lock().get(bare).cloned()
-    }
-
-    /// All accounts that are loaded.
-    pub fn all_loaded(&self) -> Vec<AccountRef> {
-        self.shards.iter().flat_map(|shard| shard.lock().values().cloned().collect::<Vec<_>>()).collect()
-    }
-
-    /// Reads an account, so that what waits for it can go on. False if there is none of this name. To be called where
-    /// waiting is allowed; whoever loads the same account meanwhile gets the same one.
-    pub fn load(&self, now: Timestamp, reader: &mut dyn Reader, jid: &BareJid) -> store::Result<bool> {
-        if self.loaded(jid.as_str()).is_some() {
-            return Ok(true);
-        }
-        let found = match (self.host(jid.domain()), jid.local()) {
-            (Some(host), Some(local)) => reader.find(Kind::Account, jid.domain(), local)?.map(|row| (host, row)),
-            _ => None,
-        };
-        let Some((host, row)) = found else {
-            let mut absent = self.absent.lock();
-            if absent.len() >= MAX_ABSENT {
-                absent.clear();
-            }
-            absent.insert(jid.clone());
-            return Ok(false);
-        };
-        let mut account = Account {
-            jid: jid.clone(),
-            owner: row.owner,
-            host,
-            disabled: row.disabled,
-            sessions: SmallVec::new(),
-            states: States::new(self.names.tables.lock().clone()),
-            ids: IdKey::new(&self.secret, row.owner),
-            waiting: VecDeque::new(),
-            log: LogState::default(),
-            dirty: false,
-            doomed: None,
-            troubled: false,
-            unsaved: false,
-            revocations: 0,
-            gone: Vec::new(),
-        };
-        for row in reader.load(row.owner, MAX_ROWS)? {
-            if let Some(at) = self.names.table_at(row.map)
-                && !account.states.load(at, &row.key, &row.row.value)
-            {
-                tracing::error!(account = %jid, table = at, "a stored row cannot be read and is left alone");
-            }
-        }
-        let mut progress = Vec::new();
-        for id in account.states.rows(self.tables.sessions).keys() {
-            let row = reader.map_get(self.progress, store::STORE, &id.to_be_bytes())?;
-            progress.extend(row.map(|row| (*id, row.value)));
-        }
-        let newest =
-            reader.log_range(row.owner, store::LogQuery { newest_first: true, limit: 1, ..Default::default() })?;
-        let cursor = account.states.get(self.tables.cursor).copied().unwrap_or(0);
-        account.log = LogState::restored(newest.first().map_or(0, |entry| entry.id), cursor);
-        self.measure_waiting(&mut account, reader)?;
-        account.log.archived = reader.log_archived(row.owner)?;
-        crate::revive::restore(self, &mut account, &progress, now);
-        let deadlines: Vec<_> =
-            account.sessions.iter().filter_map(|s| s.stream().deadline().map(|d| (d, s.id))).collect();
-        let forgotten = !account.gone.is_empty();
-        let account = AccountLock::new(account);
-        if forgotten {
-            self.mark_dirty(&account, &mut account.lock());
-        }
-        self.deadlines.lock().extend(deadlines.into_iter().map(|(at, id)| (at, jid.clone(), id)));
-        self.shard(jid.as_str()).lock().entry(jid.clone()).or_insert(account);
-        Ok(true)
-    }
-
-    /// What nobody has taken, and by whom it was sent: from the log. Beyond what may wait it is not counted further.
-    fn measure_waiting(&self, account: &mut Account, reader: &mut dyn Reader) -> store::Result<()> {
-        const PAGE: usize = 1_024;
-        let mut after = account.log.cursor();
-        while account.log.has_open() && account.log.waiting_bytes() <= self.offline_bytes() {
-            let query = store::LogQuery { after, limit: PAGE, ..Default::default() };
-            let sizes = reader.log_sizes(account.owner, query)?;
-            for (id, load) in sizes.iter().map(|size| (size.id, Load::of_size(size))).filter(|(_, load)| load.received)
-            {
-                account.log.add_unknown(id, load);
-            }
-            match sizes.last() {
-                Some(last) if sizes.len() == PAGE => after = last.id,
-                _ => return Ok(()),
-            }
-        }
-        Ok(())
-    }
-
-    /// Loads every account that has a session which can be resumed: before anybody connects, so that nobody sees them go.
-    pub fn load_sessions(&self, now: Timestamp, reader: &mut dyn Reader) -> store::Result<usize> {
-        const PAGE: usize = 256;
-        let map = self.names.map_id(self.tables.sessions.at);
-        let mut past: Option<(store::Owner, bytes::Bytes)> = None;
-        let mut count = 0;
-        loop {
-            let from = past.as_ref().map(|(owner, key)| (*owner, key.as_ref()));
-            let rows = reader.map_reverse(map, STORED_SESSION.as_bytes(), from, PAGE)?;
-            let Some(last) = rows.last() else { return Ok(count) };
-            past = Some((last.owner, last.key.clone()));
-            for row in rows {
-                count += 1;
-                let Some(owner) = reader.owner(row.owner)? else { continue };
-                if let Ok(jid) = BareJid::new(&owner.name, &owner.host) {
-                    self.load(now, reader, &jid)?;
-                }
-            }
-        }
-    }
-
-    /// An account came to be, or went: what is known of the name is forgotten.
-    pub fn forget(&self, jid: &BareJid) {
-        self.absent.lock().remove(jid.as_str());
-        self.shard(jid.as_str()).lock().remove(jid.as_str());
-    }
-
-    /// Lets go of accounts that nobody uses, if there are too many.
-    pub(crate) fn evict(&self) {
-        let loaded: usize = self.shards.iter().map(|shard| shard.lock().len()).sum();
-        if loaded <= self.bounds().idle_accounts {
-            return;
-        }
-        for shard in &self.shards {
-            shard.lock().retain(|_, account| {
-                if Arc::strong_count(account) > 1 {
-                    return true;
-                }
-                let state = account.lock();
-                !state.sessions.is_empty() || !state.waiting.is_empty() || state.dirty
-            });
-        }
     }
 }

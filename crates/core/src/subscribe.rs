@@ -9,7 +9,7 @@ use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::StanzaError;
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::ns::{self, Ns};
-use vorpal_proto::stanza::{Stanza, Type};
+use vorpal_proto::stanza::{self, Stanza, Type};
 
 use crate::account::{Account, AccountRef, lock_pair};
 use crate::commit::{OrElse, Part, Say, Words};
@@ -19,7 +19,7 @@ use crate::reserve::no_room;
 use crate::roster::{self, MAX_REQUEST, MAX_REQUEST_BYTES, MAX_REQUESTS, MAX_REQUESTS_OF_DOMAIN};
 use crate::server::{Core, Mode, Todo, Work};
 use crate::session::Session;
-use crate::subscription::{Direction, Forward, Kind, Presence, Push, Request, on_subscription};
+use crate::subscription::{Direction, Forward, Kind, Outcome, Presence, Push, Request, on_subscription};
 
 impl Core {
     /// A session of ours sends one. `contact` is the recipient's account if it is ours and exists; `refusal` says why the
@@ -43,6 +43,7 @@ impl Core {
         // §3: from bare address to bare address, whichever session and resource were written.
         let mut stanza = stanza.clone().from(lock.jid.as_jid().clone()).to(contact_jid.as_jid().clone());
         let (mut a, mut b) = lock_pair(Some(lock), contact);
+        let contact = contact.filter(|_| b.is_some());
         let Some(account) = a.as_deref_mut() else { return };
         let mut words = Words::settling(session, pending);
         let mut contact_words = Words::default();
@@ -59,14 +60,14 @@ impl Core {
             if let Some(error) = refusal {
                 words.says.push(Say::Send { to: session.id, stanza: stanza.error(&error).to(session.jid.clone()) });
             }
-        } else if let Err(error) = self.run_outbound(account, &contact_jid, kind, &mut words) {
+        } else if let Err(error) = self.run_outbound(now, account, &contact_jid, kind, &stanza, &mut words) {
             words.says.push(Say::Send { to: session.id, stanza: stanza.error(&error).to(session.jid.clone()) });
         } else {
-            words.or_else = OrElse::Bounce(Box::new(stanza.clone().from(session.jid.clone())));
+            words.or_else = OrElse::Bounce(Box::new(stanza.from(session.jid.clone())));
             if let Some(contact) = b.as_deref_mut() {
-                self.run_inbound(now, contact, &stanza, kind, &mut contact_words);
+                self.presence_here(now, contact, &mut words, &mut contact_words);
                 // An answer that comes by itself must not be lost behind a commit that both rosters rest on.
-                self.subscribe_here(now, account, &mut contact_words, &mut words);
+                self.presence_here(now, account, &mut contact_words, &mut words);
             }
         }
         let mut parts: SmallVec<[Part<'_>; 2]> = SmallVec::new();
@@ -83,6 +84,9 @@ impl Core {
     pub(crate) fn subscription_received(&self, now: Timestamp, lock: &AccountRef, stanza: &Stanza, todo: &mut Todo) {
         let Some(kind) = crate::plan::subscription_kind(stanza.type_()) else { return };
         let mut account = lock.lock();
+        if account.leaving {
+            return;
+        }
         let mut words = Words::default();
         self.run_inbound(now, &mut account, stanza, kind, &mut words);
         self.finish(now, &mut [Part { lock, account: &mut account, words }], None, Vec::new(), todo);
@@ -90,9 +94,11 @@ impl Core {
 
     fn run_outbound(
         &self,
+        now: Timestamp,
         account: &mut Account,
         contact: &BareJid,
         kind: Kind,
+        stanza: &Stanza,
         words: &mut Words,
     ) -> Result<(), StanzaError> {
         let mut item = roster::newest(self, account, contact);
@@ -105,20 +111,23 @@ impl Core {
             return Err(roster::full());
         }
         self.apply(account, contact, &mut item, &outcome, None, words);
-        self.follow(account, contact, outcome.presence, outcome.reply, words);
+        self.follow(now, account, contact, &outcome, Some(stanza), words);
         Ok(())
     }
 
-    /// What was to be sent to this account about its subscriptions happens to it at once, as its part of the stretch.
-    pub(crate) fn subscribe_here(&self, now: Timestamp, party: &mut Account, words: &mut Words, theirs: &mut Words) {
+    /// What one account says to this one by presence happens to it at once, in the order in which it is said, as its part of
+    /// the stretch.
+    pub(crate) fn presence_here(&self, now: Timestamp, party: &mut Account, words: &mut Words, theirs: &mut Words) {
         for say in std::mem::take(&mut words.says) {
+            let here = |stanza: &Stanza| {
+                let to = stanza.head.to.as_ref().map(|to| to.as_str());
+                stanza.kind() == stanza::Kind::Presence && to == Some(party.jid.as_str())
+            };
             match say {
-                Say::Route(Work { stanza, .. })
-                    if stanza.head.to.as_ref().is_some_and(|to| to.as_str() == party.jid.as_str())
-                        && crate::plan::subscription_kind(stanza.type_()).is_some() =>
-                {
-                    if let Some(kind) = crate::plan::subscription_kind(stanza.type_()) {
-                        self.run_inbound(now, party, &stanza, kind, theirs);
+                Say::Route(Work { stanza, .. }) if here(&stanza) => {
+                    match crate::plan::subscription_kind(stanza.type_()) {
+                        Some(kind) => self.run_inbound(now, party, &stanza, kind, theirs),
+                        None => theirs.says.extend(self.presence_for(now, party, stanza)),
                     }
                 }
                 say => words.says.push(say),
@@ -126,10 +135,20 @@ impl Core {
         }
     }
 
-    fn run_inbound(&self, now: Timestamp, account: &mut Account, stanza: &Stanza, kind: Kind, words: &mut Words) {
+    pub(crate) fn run_inbound(
+        &self,
+        now: Timestamp,
+        account: &mut Account,
+        stanza: &Stanza,
+        kind: Kind,
+        words: &mut Words,
+    ) {
         let Some(from) = stanza.head.from.as_ref().map(|from| from.bare()) else { return };
         let mut stanza = stanza.clone();
-        if self.gate(now, Dir::Received, account, from.as_jid(), None, &mut stanza).is_err() {
+        // Of somebody who is blocked nothing is delivered (XEP-0191 §3). But what ends or grants a subscription changes the
+        // state: else the two rosters would no longer fit each other.
+        let blocked = self.gate(now, Dir::Received, account, from.as_jid(), None, &mut stanza).is_err();
+        if blocked && kind == Kind::Subscribe {
             return;
         }
         let mut item = roster::newest(self, account, &from);
@@ -144,17 +163,18 @@ impl Core {
             },
             Request::Leave | Request::Forget => None,
         };
-        self.apply(account, &from, &mut item, &outcome, request, words);
+        // §3.1.6, §3.2.3, §3.3.3: before the push.
         let interested = self.interested();
         let to = account.sessions.iter().filter(|session| match outcome.forward {
             Forward::No | Forward::Contact => false,
             Forward::Available => session.is_available(),
             Forward::Interested => session.has(interested),
         });
-        for session in to {
+        for session in to.filter(|_| !blocked) {
             words.says.push(Say::Send { to: session.id, stanza: stanza.clone() });
         }
-        self.follow(account, &from, outcome.presence, outcome.reply, words);
+        self.apply(account, &from, &mut item, &outcome, request, words);
+        self.follow(now, account, &from, &outcome, None, words);
     }
 
     /// A request in the form in which it is kept until it is answered (§3.1.3 rule 4), if there is room for it.
@@ -189,7 +209,7 @@ impl Core {
         account: &mut Account,
         contact: &BareJid,
         item: &mut roster::RosterItem,
-        outcome: &crate::subscription::Outcome,
+        outcome: &Outcome,
         request: Option<String>,
         words: &mut Words,
     ) {
@@ -213,28 +233,54 @@ impl Core {
         }
     }
 
-    /// Presence and the automatic answer that the table asks for, after the commit.
-    fn follow(&self, account: &Account, contact: &BareJid, presence: Presence, reply: Option<Kind>, words: &mut Words) {
-        let mut says: SmallVec<[Say; 1]> = SmallVec::new();
-        if presence == Presence::Unavailable {
-            says.extend(gone(account, contact));
+    /// What the contact is told after the commit: presence, the stanza itself, and the automatic answer, as the table asks
+    /// for them, each in its place.
+    fn follow(
+        &self,
+        now: Timestamp,
+        account: &Account,
+        contact: &BareJid,
+        outcome: &Outcome,
+        stanza: Option<&Stanza>,
+        words: &mut Words,
+    ) {
+        // §3.2.2: while the contact is still subscribed.
+        if outcome.presence == Presence::Unavailable {
+            words.says.extend(self.passing(now, account, contact, gone(account, contact)));
         }
-        if let Some(kind) = reply {
+        let reply = outcome.reply.map(|kind| {
             let type_ = match kind {
                 Kind::Subscribe => Type::Subscribe,
                 Kind::Subscribed => Type::Subscribed,
                 Kind::Unsubscribe => Type::Unsubscribe,
                 Kind::Unsubscribed => Type::Unsubscribed,
             };
-            let stanza = Stanza::presence(type_).from(account.jid.as_jid().clone()).to(contact.as_jid().clone());
-            says.push(Say::Route(Work { stanza, hops: 1, mode: Mode::Onward }));
+            Stanza::presence(type_).from(account.jid.as_jid().clone()).to(contact.as_jid().clone())
+        });
+        words.says.extend(stanza.cloned().into_iter().chain(reply).map(onward));
+        if outcome.presence == Presence::Current {
+            words.says.extend(self.passing(now, account, contact, here(account, contact)));
         }
-        if presence == Presence::Current {
-            says.extend(here(account, contact));
-        }
-        // What the contact gets goes before the pushes to the user, but for the presence that follows an approval.
-        words.says.extend(says);
     }
+
+    /// Of these presences of the account's sessions those that may go to the contact.
+    fn passing(
+        &self,
+        now: Timestamp,
+        account: &Account,
+        contact: &BareJid,
+        each: Vec<(Arc<Session>, Stanza)>,
+    ) -> Vec<Say> {
+        let passes = |(session, mut stanza): (Arc<Session>, Stanza)| {
+            self.gate(now, Dir::Sent, account, contact.as_jid(), Some(&session), &mut stanza).ok()?;
+            Some(onward(stanza))
+        };
+        each.into_iter().filter_map(passes).collect()
+    }
+}
+
+fn onward(stanza: Stanza) -> Say {
+    Say::Route(Work { stanza, hops: 1, mode: Mode::Onward })
 }
 
 /// What a person reads of a request: who asks, by which name (XEP-0172), and why.
@@ -247,23 +293,19 @@ fn reduced(stanza: &Stanza, children: &[(Ns, &str)]) -> Stanza {
     children.iter().filter_map(|(ns, name)| stanza.get(*ns, name)).fold(request, Stanza::child)
 }
 
-/// `unavailable` from each available session (§3.2.2).
-pub(crate) fn gone(account: &Account, contact: &BareJid) -> Vec<Say> {
+/// `unavailable` from each available session (§3.2.2), with the session.
+pub(crate) fn gone(account: &Account, contact: &BareJid) -> Vec<(Arc<Session>, Stanza)> {
     let each = account.available();
     each.map(|session| {
         let stanza = Stanza::presence(Type::Unavailable).from(session.jid.clone()).to(contact.as_jid().clone());
-        Say::Route(Work { stanza, hops: 1, mode: Mode::Onward })
+        (session.clone(), stanza)
     })
     .collect()
 }
 
-/// The last presence of each available session (§3.1.5).
-pub(crate) fn here(account: &Account, contact: &BareJid) -> Vec<Say> {
+/// The last presence of each available session (§3.1.5), with the session.
+pub(crate) fn here(account: &Account, contact: &BareJid) -> Vec<(Arc<Session>, Stanza)> {
     let each = account.available();
-    each.filter_map(|session| session.stream().presence.clone())
-        .map(|stanza| {
-            let stanza = stanza.to(contact.as_jid().clone());
-            Say::Route(Work { stanza, hops: 1, mode: Mode::Onward })
-        })
+    each.filter_map(|session| Some((session.clone(), session.stream().presence.clone()?.to(contact.as_jid().clone()))))
         .collect()
 }

@@ -133,7 +133,7 @@ impl Core {
         }
     }
 
-    /// Creates an account. `done` hears whether it is stored; it is not if the name is taken.
+    /// Creates an account. `done` hears whether it is stored; it is not if the name is taken. From then on it can be loaded.
     pub fn create_user(&self, now: Timestamp, user: &NewUser, credentials: &[Credentials], done: Notice) {
         let jid = user.jid();
         let Some(local) = jid.local() else { return done(false) };
@@ -144,6 +144,7 @@ impl Core {
             }
             done(stored);
         });
+        let jid = user.jid().clone();
         let mut done = Some(done);
         let open = self.journal.submit(now.as_millis() * 1000, &mut |ids| {
             let owner = ids.owner();
@@ -164,7 +165,7 @@ impl Core {
                 row: serde_json::to_vec(&c.to_text()).ok().map(|text| Row::from(Bytes::from(text))),
             }));
             if let Some(done) = done.take() {
-                self.flights.lock().insert(ids.batch(), Flight::Notice(done));
+                self.flights.lock().insert(ids.batch(), Flight::Created(jid.clone(), done));
             }
             let owners = SmallVec::from_slice(&[owner]);
             Batch { id: ids.batch(), now: now.as_millis(), owners, updates: false, writes }
@@ -188,11 +189,13 @@ impl Core {
         sessions: Sessions,
         done: Notice,
     ) {
-        let mut account = lock.lock();
-        let before = self.profile(&account);
+        let mut todo = Todo::default();
+        let mut guard = lock.lock();
+        let account = &mut *guard;
+        let before = self.profile(account);
         if sessions == Sessions::End {
             account.revocations += 1;
-            self.end_all(now, lock, &mut account, "the password was changed");
+            self.end_all(now, lock, account, "the password was changed", &mut todo);
             for token in account.states.newest_keys(self.tables.ended) {
                 account.states.stage(self.tables.ended, token, None);
             }
@@ -201,9 +204,11 @@ impl Core {
             account.states.stage(self.tables.credentials, c.hash().scheme().into(), Some(c.to_text()));
         }
         // What else there is was made of the old password.
-        self.remove_keys(&mut account, |hash| credentials.iter().all(|c| c.hash() != hash));
-        let done = counted(&account, before, self.profile(&account), done);
-        self.finish_user(now, lock, &mut account, Vec::new(), done);
+        self.remove_keys(account, |hash| credentials.iter().all(|c| c.hash() != hash));
+        let done = counted(account, before, self.profile(account), done);
+        self.finish_user(now, lock, account, Say::Notice(done), Vec::new(), &mut todo);
+        drop(guard);
+        self.run_todo(now, todo);
     }
 
     /// The hashes for which the account has no keys and its host wants them, or has keys of fewer rounds than new ones
@@ -239,8 +244,16 @@ impl Core {
         }
         if account.states.is_staged() {
             let done = counted(&account, before, self.profile(&account), Box::new(|_| ()));
-            self.finish_user(now, lock, &mut account, Vec::new(), done);
+            let mut todo = Todo::default();
+            self.finish_user(now, lock, &mut account, Say::Notice(done), Vec::new(), &mut todo);
+            drop(account);
+            self.run_todo(now, todo);
         }
+    }
+
+    /// `done`, and the account's profile is counted as another one.
+    pub(crate) fn counting_profile(&self, account: &Account, to: Option<Profile>, done: Notice) -> Notice {
+        counted(account, self.profile(account), to, done)
     }
 
     /// What its newest keys show.
@@ -259,29 +272,34 @@ impl Core {
         }
     }
 
-    /// Lets nobody log in to the account any more, or lets them again. Its sessions end.
+    /// Lets nobody log in to the account any more, or lets them again. Its sessions end. `done` hears whether it is stored; if
+    /// not, the account is as before, but for its sessions.
     pub fn disable_user(&self, now: Timestamp, lock: &AccountRef, disabled: bool, done: Notice) {
-        let mut account = lock.lock();
-        account.disabled = disabled;
-        account.revocations += u32::from(disabled);
-        let write = Write::Disable { owner: account.owner, disabled };
-        if disabled {
-            self.end_all(now, lock, &mut account, "the account is disabled");
+        let mut todo = Todo::default();
+        {
+            let mut account = lock.lock();
+            if disabled {
+                account.revocations += 1;
+                self.end_all(now, lock, &mut account, "the account is disabled", &mut todo);
+            }
+            self.set_disabled(now, lock, &mut account, disabled, done, &mut todo);
         }
-        self.finish_user(now, lock, &mut account, vec![write], done);
+        self.run_todo(now, todo);
     }
 
-    /// Deletes the account and everything it has. Its sessions end.
-    pub fn delete_user(&self, now: Timestamp, lock: &AccountRef, done: Notice) {
-        let mut account = lock.lock();
-        account.disabled = true;
-        account.revocations += 1;
-        self.end_all(now, lock, &mut account, "the account is deleted");
-        let write = Write::Delete { owner: account.owner };
-        let done = counted(&account, self.profile(&account), None, done);
-        self.finish_user(now, lock, &mut account, vec![write], done);
-        drop(account);
-        self.forget(&lock.jid);
+    /// Marks the account, in memory at once.
+    pub(crate) fn set_disabled(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        account: &mut Account,
+        disabled: bool,
+        done: Notice,
+        todo: &mut Todo,
+    ) {
+        let before = std::mem::replace(&mut account.disabled, disabled);
+        let write = Write::Disable { owner: account.owner, disabled };
+        self.finish_user(now, lock, account, Say::Disabled { before, done }, vec![write], todo);
     }
 
     /// Ends one session of the account, by its resource. False if there is none.
@@ -295,9 +313,14 @@ impl Core {
 
     /// Ends all sessions of the account; says how many there were.
     pub fn kick_all(&self, now: Timestamp, lock: &AccountRef, reason: &str) -> usize {
-        let mut account = lock.lock();
-        let count = account.sessions.len();
-        self.end_all(now, lock, &mut account, reason);
+        let mut todo = Todo::default();
+        let count = {
+            let mut account = lock.lock();
+            let count = account.sessions.len();
+            self.end_all(now, lock, &mut account, reason, &mut todo);
+            count
+        };
+        self.run_todo(now, todo);
         count
     }
 
@@ -306,22 +329,31 @@ impl Core {
         lock.lock().revocations
     }
 
-    fn end_all(&self, now: Timestamp, lock: &AccountRef, account: &mut Account, reason: &str) {
-        let mut todo = Todo::default();
+    pub(crate) fn end_all(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        account: &mut Account,
+        reason: &str,
+        todo: &mut Todo,
+    ) {
         for session in account.sessions.clone() {
             let error = StreamError::from(StreamCondition::NotAuthorized).with_text(reason);
-            self.end(now, lock, account, &session, Closing::Error(error), &mut todo);
-        }
-        for work in todo.work {
-            self.spill(crate::server::Cold { account: lock.jid.clone(), work });
+            self.end(now, lock, account, &session, Closing::Error(error), todo);
         }
     }
 
-    fn finish_user(&self, now: Timestamp, lock: &AccountRef, account: &mut Account, writes: Vec<Write>, done: Notice) {
-        let says = [Say::Notice(done)].into_iter().collect();
-        let words = Words { says, ..Words::default() };
-        let mut todo = Todo::default();
-        self.finish(now, &mut [Part { lock, account, words }], None, writes, &mut todo);
+    fn finish_user(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        account: &mut Account,
+        say: Say,
+        writes: Vec<Write>,
+        todo: &mut Todo,
+    ) {
+        let words = Words::of_says([say]);
+        self.finish(now, &mut [Part { lock, account, words }], None, writes, todo);
     }
 }
 

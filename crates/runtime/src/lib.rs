@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, Semaphore};
+use vorpal_core::account::AccountRef;
 use vorpal_core::counts::Count;
 use vorpal_core::join::Fetch;
 use vorpal_core::reading::Inquiry;
@@ -58,7 +59,7 @@ impl Wake for Waker {
 
 impl Runtime {
     /// Loads an account, if there is one of this name. Cancel-safe.
-    pub async fn load(self: &Arc<Runtime>, jid: BareJid) -> Result<bool, StoreError> {
+    pub async fn load(self: &Arc<Runtime>, jid: BareJid) -> Result<Option<AccountRef>, StoreError> {
         let (this, began, name) = (self.clone(), Instant::now(), jid.clone());
         let found = self.readers.read(move |reader| this.core.load(now(), reader, &jid)).await;
         self.has_read(Count::ReadAccount, began, || format!("account {name}"));

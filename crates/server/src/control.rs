@@ -241,7 +241,7 @@ async fn trace(
     let wake = Arc::new(Waker::default());
     let following = async {
         let jid = address(runtime, jid)?;
-        if !runtime.load(jid.clone()).await? {
+        if runtime.load(jid.clone()).await?.is_none() {
             bail!("there is no account {jid}");
         }
         let trace = runtime.core.trace(jid, wake.clone());
@@ -329,13 +329,12 @@ async fn carry_out(runtime: &Arc<Runtime>, order: Order) -> Result<Answer> {
     match order {
         Order::UserAdd { jid, password } => {
             let user = NewUser::new(address(runtime, &jid)?)?;
-            if runtime.load(user.jid().clone()).await? {
+            if runtime.load(user.jid().clone()).await?.is_some() {
                 bail!("{} exists already", user.jid());
             }
             has_room(runtime)?;
             let credentials = derive(password, key_policy(runtime, user.jid())).await?;
             stored(|done| core.create_user(now(), &user, &credentials, done)).await?;
-            core.forget(user.jid());
             if let Some(warning) = warning(&user) {
                 return Ok(Answer::Noted(vec![warning]));
             }
@@ -357,7 +356,7 @@ async fn carry_out(runtime: &Arc<Runtime>, order: Order) -> Result<Answer> {
         }
         Order::UserRm { jid } => {
             let lock = account(runtime, &jid).await?;
-            stored(|done| core.delete_user(now(), &lock, done)).await?;
+            remove(runtime, &lock).await?;
         }
         Order::UserDisable { jid, disabled } => {
             let lock = account(runtime, &jid).await?;
@@ -411,6 +410,23 @@ async fn carry_out(runtime: &Arc<Runtime>, order: Order) -> Result<Answer> {
     Ok(Answer::Done)
 }
 
+/// Removes an account, and before that what its contacts hold of it. Where it stops, the account is left disabled.
+async fn remove(runtime: &Arc<Runtime>, lock: &AccountRef) -> Result<()> {
+    let core = &runtime.core;
+    stored(|done| core.begin_removal(now(), lock, done)).await?;
+    let done = async {
+        for contact in core.contacts(lock) {
+            while !core.leave(now(), lock, &contact) {
+                runtime.load(contact.clone()).await?;
+            }
+        }
+        stored(|done| core.delete_user(now(), lock, done)).await
+    };
+    done.await.with_context(|| format!("{} is disabled and not deleted: say it once more", lock.jid))?;
+    core.forget_directed(&lock.jid);
+    Ok(())
+}
+
 /// What an operator should know of a name that was created.
 fn warning(user: &NewUser) -> Option<String> {
     let scripts = user.mixed_scripts()?.join(" and ");
@@ -431,7 +447,6 @@ async fn import(runtime: &Arc<Runtime>, users: Vec<(String, Vec<String>)>) -> Re
             let credentials: Vec<Credentials> = credentials.collect::<Result<_, _>>().context("the credentials")?;
             let credentials = key_policy(runtime, user.jid()).of_import(credentials);
             stored(|done| runtime.core.create_user(now(), &user, &credentials, done)).await?;
-            runtime.core.forget(user.jid());
             anyhow::Ok(warning(&user))
         };
         match add.await {
@@ -487,8 +502,7 @@ fn address(runtime: &Runtime, jid: &str) -> Result<BareJid> {
 
 async fn account(runtime: &Arc<Runtime>, jid: &str) -> Result<AccountRef> {
     let jid = address(runtime, jid)?;
-    runtime.load(jid.clone()).await?;
-    runtime.core.loaded(jid.as_str()).ok_or_else(|| anyhow!("there is no account {jid}"))
+    runtime.load(jid.clone()).await?.ok_or_else(|| anyhow!("there is no account {jid}"))
 }
 
 fn key_policy(runtime: &Runtime, jid: &BareJid) -> Arc<KeyPolicy> {

@@ -25,6 +25,7 @@
 //!
 //! What happens: `+1h5m3s`, `server restarts`, `server crashes`, `disk refuses writes`,
 //! `disk refuses one write` (the next batch alone), `disk waits`, `disk recovers`, `actor loses connection`,
+//! `operator removes romeo`, `operator adds romeo`, `operator disables romeo`, `operator enables romeo`,
 //! `actor hears nothing` (what it is sent is lost on the way), `actor resumes`,
 //! `actor resumes at 3` (with the server's count). The token of the
 //! session of an actor is `{romeo/orchard}`. `actor < (closed)` is a socket closed without an end of the stream.
@@ -258,6 +259,7 @@ impl Player {
             }
             _ => match text.split(' ').collect::<Vec<_>>()[..] {
                 ["account", name] => self.account(name),
+                ["operator", what, name] => self.operates(what, name)?,
                 ["disk", "has", mib, "MiB", "left"] => {
                     let mib = mib.parse().map_err(|_| format!("{mib} is no number"))?;
                     self.world.mood.free_mib.store(mib, Ordering::Relaxed);
@@ -269,6 +271,18 @@ impl Player {
             },
         }
         Ok(())
+    }
+
+    fn operates(&mut self, what: &str, name: &str) -> Result<(), String> {
+        let jid = format!("{name}@{HOST}").parse().map_err(|_| format!("{name} is no name"))?;
+        let done = match what {
+            "removes" => self.world.remove_account(&jid),
+            "disables" => self.world.disable_account(&jid, true),
+            "enables" => self.world.disable_account(&jid, false),
+            "adds" => self.world.create_account(name),
+            _ => return Err(format!("nobody knows what an operator does who {what}")),
+        };
+        if done { Ok(()) } else { Err(format!("it was not done: {what} {name}")) }
     }
 
     fn acts(&mut self, line: &Line, id: ClientId, what: &str) -> Result<(), String> {

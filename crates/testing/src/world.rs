@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use vorpal_core::account::AccountRef;
 use vorpal_core::host::{Host, KeyPolicy};
 use vorpal_core::join::Fetch;
 use vorpal_core::module::{Module, Section};
@@ -287,14 +288,50 @@ impl World {
         let done = Arc::new(AtomicBool::new(false));
         let told = done.clone();
         let notice = Box::new(move |stored| told.store(stored, Ordering::Release));
-        let user = NewUser::new(jid.clone()).expect("a name that can log in");
+        let user = NewUser::new(jid).expect("a name that can log in");
         self.core().create_user(self.now, &user, &self.secrets.credentials, notice);
         self.settle();
-        let created = done.load(Ordering::Acquire);
-        if created {
-            self.core().forget(&jid);
+        done.load(Ordering::Acquire)
+    }
+
+    /// Removes an account, as an operator does. False if there is none, or it could not be stored.
+    pub fn remove_account(&mut self, jid: &BareJid) -> bool {
+        let Some(lock) = self.load(jid) else { return false };
+        if !self.stored(|core, now, done| core.begin_removal(now, &lock, done)) {
+            return false;
         }
-        created
+        for contact in self.core().contacts(&lock) {
+            while !self.core().leave(self.now, &lock, &contact) {
+                self.load(&contact);
+            }
+        }
+        let deleted = self.stored(|core, now, done| core.delete_user(now, &lock, done));
+        if deleted {
+            self.core().forget_directed(jid);
+        }
+        deleted
+    }
+
+    /// Disables an account, or the other way. False if there is none, or it could not be stored.
+    pub fn disable_account(&mut self, jid: &BareJid, disabled: bool) -> bool {
+        let Some(lock) = self.load(jid) else { return false };
+        self.stored(|core, now, done| core.disable_user(now, &lock, disabled, done))
+    }
+
+    /// Whether a change is stored, once everything has settled.
+    pub fn stored(&mut self, change: impl FnOnce(&Core, Timestamp, Box<dyn FnOnce(bool) + Send>)) -> bool {
+        let done = Arc::new(AtomicBool::new(false));
+        let told = done.clone();
+        change(self.core(), self.now, Box::new(move |stored| told.store(stored, Ordering::Release)));
+        self.settle();
+        done.load(Ordering::Acquire)
+    }
+
+    /// An account, read if it has to be.
+    pub fn load(&mut self, jid: &BareJid) -> Option<AccountRef> {
+        let (now, core) = (self.now, self.core().clone());
+        let reader = self.running.as_mut()?.reader.as_mut();
+        core.load(now, reader, jid).expect("the store can be read")
     }
 
     /// A new client of an account, without a connection.

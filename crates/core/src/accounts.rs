@@ -1,0 +1,301 @@
+//! Which accounts are in memory: how they get there, and when they are let go of.
+//!
+//! An account is read when something needs it, and stays as long as somebody uses it. What was read counts only if no account
+//! of the same shard came to be, went, or was let go of meanwhile: else it is read again, as it may be older than what is
+//! stored by now.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use foldhash::fast::RandomState;
+use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
+use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::jid::{BareJid, Jid};
+
+use crate::account::{Account, AccountLock, AccountRef};
+use crate::cursor::{Load, LogState};
+use crate::server::{Core, STORED_SESSION};
+use crate::stanza_id::IdKey;
+use crate::state::States;
+use crate::store::{self, Kind, Reader, StoreError};
+
+/// Maximum number of rows that are read with an account. One that has more cannot be loaded.
+pub const MAX_ROWS: usize = 200_000;
+
+/// Number of shards. More than cores, so that two of them rarely meet.
+const SHARDS: usize = 64;
+
+/// Maximum number of names remembered as those of no account, in each shard.
+const MAX_ABSENT: usize = 64;
+
+/// When accounts are let go of, so many of a hundred that may stay idle stay.
+const KEPT_PERCENT: usize = 90;
+
+/// Number of loaded accounts up to which the idle ones are counted with each tick; of more with each sixteenth, or if too many
+/// are loaded even if as many are in use as before.
+const FEW: usize = 10_000;
+
+/// What an account is to the server at this moment.
+pub(crate) enum Lookup {
+    Here(AccountRef),
+    Absent,
+    Cold,
+}
+
+/// All accounts that are in memory.
+pub(crate) struct Accounts {
+    shards: Vec<Mutex<Shard>>,
+    hasher: RandomState,
+    /// how often the core was asked to let go of idle accounts: by this, use is dated
+    ticks: AtomicU32,
+    /// how many accounts were in use when they were counted last
+    busy: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Shard {
+    loaded: HashMap<BareJid, AccountRef, RandomState>,
+    absent: HashSet<BareJid, RandomState>,
+    /// changes when what was read before may not be what is stored
+    generation: u64,
+}
+
+impl Default for Accounts {
+    fn default() -> Accounts {
+        Accounts {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::default(),
+            ticks: AtomicU32::new(0),
+            busy: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Accounts {
+    fn shard(&self, jid: &str) -> MutexGuard<'_, Shard> {
+        use std::hash::BuildHasher;
+        self.shards[self.hasher.hash_one(jid) as usize % SHARDS].lock()
+    }
+}
+
+impl Core {
+    pub(crate) fn lookup(&self, jid: &Jid) -> Lookup {
+        let shard = self.accounts.shard(jid.bare_str());
+        match shard.loaded.get(jid.bare_str()) {
+            Some(account) if account.is_leaving() => Lookup::Absent,
+            Some(account) => {
+                account.use_at(self.accounts.ticks.load(Ordering::Relaxed));
+                Lookup::Here(account.clone())
+            }
+            None if shard.absent.contains(jid.bare_str()) => Lookup::Absent,
+            None => Lookup::Cold,
+        }
+    }
+
+    /// The account, if it is loaded and is not being removed.
+    pub fn loaded(&self, bare: &str) -> Option<AccountRef> {
+        self.accounts.shard(bare).loaded.get(bare).filter(|account| !account.is_leaving()).cloned()
+    }
+
+    /// Whether it is known that there is no account of this name, or none any more.
+    pub(crate) fn is_absent(&self, jid: &BareJid) -> bool {
+        let shard = self.accounts.shard(jid.as_str());
+        shard.loaded.get(jid).map_or_else(|| shard.absent.contains(jid), |account| account.is_leaving())
+    }
+
+    /// All accounts that are loaded.
+    pub fn all_loaded(&self) -> Vec<AccountRef> {
+        let shards = self.accounts.shards.iter();
+        shards.flat_map(|shard| shard.lock().loaded.values().cloned().collect::<Vec<_>>()).collect()
+    }
+
+    /// Reads an account, so that what waits for it can go on. None if there is none of this name, or it is being removed.
+    /// To be called where waiting is allowed; whoever loads the same account meanwhile gets the same one.
+    ///
+    /// # Errors
+    /// The store cannot be read, or the account has more than [`MAX_ROWS`] rows.
+    pub fn load(&self, now: Timestamp, reader: &mut dyn Reader, jid: &BareJid) -> store::Result<Option<AccountRef>> {
+        loop {
+            let generation = {
+                let shard = self.accounts.shard(jid.as_str());
+                if let Some(account) = shard.loaded.get(jid) {
+                    return Ok(Some(account).filter(|account| !account.is_leaving()).cloned());
+                }
+                shard.generation
+            };
+            let read = self.read_account(now, reader, jid)?;
+            let mut shard = self.accounts.shard(jid.as_str());
+            if shard.generation != generation {
+                continue;
+            }
+            if let Some(account) = shard.loaded.get(jid) {
+                return Ok(Some(account).filter(|account| !account.is_leaving()).cloned());
+            }
+            let Some(account) = read else {
+                if shard.absent.len() >= MAX_ABSENT {
+                    shard.absent.clear();
+                }
+                shard.absent.insert(jid.clone());
+                return Ok(None);
+            };
+            let deadlines: Vec<_> =
+                account.sessions.iter().filter_map(|s| s.stream().deadline().map(|d| (d, s.id))).collect();
+            let forgotten = !account.gone.is_empty();
+            let account = AccountLock::new(account);
+            account.use_at(self.accounts.ticks.load(Ordering::Relaxed));
+            shard.loaded.insert(jid.clone(), account.clone());
+            drop(shard);
+            if forgotten {
+                self.mark_dirty(&account, &mut account.lock());
+            }
+            self.deadlines.lock().extend(deadlines.into_iter().map(|(at, id)| (at, jid.clone(), id)));
+            return Ok(Some(account));
+        }
+    }
+
+    fn read_account(&self, now: Timestamp, reader: &mut dyn Reader, jid: &BareJid) -> store::Result<Option<Account>> {
+        let found = match (self.host(jid.domain()), jid.local()) {
+            (Some(host), Some(local)) => reader.find(Kind::Account, jid.domain(), local)?.map(|row| (host, row)),
+            _ => None,
+        };
+        let Some((host, row)) = found else { return Ok(None) };
+        let mut account = Account {
+            jid: jid.clone(),
+            owner: row.owner,
+            host,
+            disabled: row.disabled,
+            leaving: false,
+            sessions: SmallVec::new(),
+            states: States::new(self.names.tables.lock().clone()),
+            ids: IdKey::new(&self.secret, row.owner),
+            waiting: VecDeque::new(),
+            log: LogState::default(),
+            dirty: false,
+            doomed: None,
+            troubled: false,
+            unsaved: false,
+            revocations: 0,
+            gone: Vec::new(),
+        };
+        let rows = reader.load(row.owner, MAX_ROWS + 1)?;
+        if rows.len() > MAX_ROWS {
+            // With a part of them it would be another account: one without a block list, perhaps.
+            let source =
+                Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(format!("{jid} has too many rows")));
+            return Err(StoreError::Io { doing: "loading an account", source });
+        }
+        for row in rows {
+            if let Some(at) = self.names.table_at(row.map)
+                && !account.states.load(at, &row.key, &row.row.value)
+            {
+                tracing::error!(account = %jid, table = at, "a stored row cannot be read and is left alone");
+            }
+        }
+        let mut progress = Vec::new();
+        for id in account.states.rows(self.tables.sessions).keys() {
+            let row = reader.map_get(self.progress, store::STORE, &id.to_be_bytes())?;
+            progress.extend(row.map(|row| (*id, row.value)));
+        }
+        let newest =
+            reader.log_range(row.owner, store::LogQuery { newest_first: true, limit: 1, ..Default::default() })?;
+        let cursor = account.states.get(self.tables.cursor).copied().unwrap_or(0);
+        account.log = LogState::restored(newest.first().map_or(0, |entry| entry.id), cursor);
+        self.measure_waiting(&mut account, reader)?;
+        account.log.archived = reader.log_archived(row.owner)?;
+        crate::revive::restore(self, &mut account, &progress, now);
+        Ok(Some(account))
+    }
+
+    /// What nobody has taken, and by whom it was sent: from the log. Beyond what may wait it is not counted further.
+    fn measure_waiting(&self, account: &mut Account, reader: &mut dyn Reader) -> store::Result<()> {
+        const PAGE: usize = 1_024;
+        let mut after = account.log.cursor();
+        while account.log.has_open() && account.log.waiting_bytes() <= self.offline_bytes() {
+            let query = store::LogQuery { after, limit: PAGE, ..Default::default() };
+            let sizes = reader.log_sizes(account.owner, query)?;
+            for (id, load) in sizes.iter().map(|size| (size.id, Load::of_size(size))).filter(|(_, load)| load.received)
+            {
+                account.log.add_unknown(id, load);
+            }
+            match sizes.last() {
+                Some(last) if sizes.len() == PAGE => after = last.id,
+                _ => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads every account that has a session which can be resumed: before anybody connects, so that nobody sees them go.
+    pub fn load_sessions(&self, now: Timestamp, reader: &mut dyn Reader) -> store::Result<usize> {
+        const PAGE: usize = 256;
+        let map = self.names.map_id(self.tables.sessions.at);
+        let mut past: Option<(store::Owner, bytes::Bytes)> = None;
+        let mut count = 0;
+        loop {
+            let from = past.as_ref().map(|(owner, key)| (*owner, key.as_ref()));
+            let rows = reader.map_reverse(map, STORED_SESSION.as_bytes(), from, PAGE)?;
+            let Some(last) = rows.last() else { return Ok(count) };
+            past = Some((last.owner, last.key.clone()));
+            for row in rows {
+                count += 1;
+                let Some(owner) = reader.owner(row.owner)? else { continue };
+                if let Ok(jid) = BareJid::new(&owner.name, &owner.host) {
+                    self.load(now, reader, &jid)?;
+                }
+            }
+        }
+    }
+
+    /// An account came to be, or went: what is known of the name is forgotten.
+    pub(crate) fn forget(&self, jid: &BareJid) {
+        let mut shard = self.accounts.shard(jid.as_str());
+        shard.generation += 1;
+        shard.absent.remove(jid);
+        shard.loaded.remove(jid);
+    }
+
+    /// Lets go of accounts that nobody uses, if there are too many: of those that were not used for the longest time.
+    pub(crate) fn evict(&self) {
+        let Accounts { shards, ticks, busy, .. } = &self.accounts;
+        let tick = ticks.fetch_add(1, Ordering::Relaxed);
+        let most = self.bounds().idle_accounts;
+        let loaded: usize = shards.iter().map(|shard| shard.lock().loaded.len()).sum();
+        let counts_anyway = loaded <= FEW || tick.is_multiple_of(16);
+        if loaded <= most || (!counts_anyway && loaded <= most + busy.load(Ordering::Relaxed)) {
+            return;
+        }
+        let idle: Vec<(u32, BareJid)> = shards
+            .iter()
+            .flat_map(|shard| {
+                let shard = shard.lock();
+                let idle = shard.loaded.values().filter(|account| is_idle(account));
+                idle.map(|account| (tick.wrapping_sub(account.used()), account.jid.clone())).collect::<Vec<_>>()
+            })
+            .collect();
+        busy.store(loaded - idle.len(), Ordering::Relaxed);
+        if idle.len() <= most {
+            return;
+        }
+        let mut oldest = idle;
+        oldest.sort_unstable_by(|a, b| b.cmp(a));
+        oldest.truncate(oldest.len() - most * KEPT_PERCENT / 100);
+        for (_, jid) in oldest {
+            let mut shard = self.accounts.shard(jid.as_str());
+            if shard.loaded.get(&jid).is_some_and(is_idle) {
+                shard.loaded.remove(&jid);
+                shard.generation += 1;
+            }
+        }
+    }
+}
+
+/// Whether nobody uses an account. To be called with its shard locked: then nobody can begin to.
+fn is_idle(account: &AccountRef) -> bool {
+    if Arc::strong_count(account) > 1 || account.is_leaving() {
+        return false;
+    }
+    let state = account.lock();
+    state.sessions.is_empty() && state.waiting.is_empty() && !state.dirty
+}

@@ -1,0 +1,110 @@
+//! An account is removed: what others hold of it ends first, then it is deleted.
+//!
+//! In three steps, each stored before the next, so that a crash between them leaves an account that is disabled and
+//! can be removed once more, and never a name whose next owner inherits something:
+//!
+//! 1. [`Core::begin_removal`]: nobody logs in any more, its sessions end, and from then on it is for everybody as if it
+//!    did not exist.
+//! 2. [`Core::leave`], for each of [`Core::contacts`], who has to be loaded: the contact's side of the subscription
+//!    ends as if the account had unsubscribed and cancelled (RFC 6121 §3.2, §3.3).
+//! 3. [`Core::delete_user`]: its rows go, and with the commit what sessions remember of it.
+
+use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::jid::BareJid;
+use vorpal_proto::stanza::{Stanza, Type};
+
+use crate::account::AccountRef;
+use crate::commit::{Notice, Part, Say, Words};
+use crate::roster;
+use crate::server::{Core, Todo};
+use crate::store::Write;
+use crate::subscription::{FromHalf, Kind, ToHalf};
+
+impl Core {
+    /// The first step. `done` hears whether it is stored; if not, the account is there as before, but for its sessions.
+    pub fn begin_removal(&self, now: Timestamp, lock: &AccountRef, done: Notice) {
+        let mut todo = Todo::default();
+        {
+            let mut account = lock.lock();
+            lock.set_leaving(&mut account, true);
+            account.revocations += 1;
+            self.end_all(now, lock, &mut account, "the account is deleted", &mut todo);
+            self.set_disabled(now, lock, &mut account, true, done, &mut todo);
+        }
+        self.run_todo(now, todo);
+    }
+
+    /// The addresses of whoever may hold something of the account's: a subscription or a request, in either direction.
+    pub fn contacts(&self, lock: &AccountRef) -> Vec<BareJid> {
+        let account = lock.lock();
+        let rows = account.states.newest_rows(self.tables.roster);
+        let holds = |item: &roster::RosterItem| {
+            let state = item.state();
+            state.to != ToHalf::No || matches!(state.from, FromHalf::Yes | FromHalf::Pending)
+        };
+        rows.iter().filter(|(_, item)| holds(item)).map(|(contact, _)| contact.clone()).collect()
+    }
+
+    /// The second step, for one contact of ours: true if it is loaded, or does not exist. What it submits is stored before
+    /// what is submitted afterwards.
+    pub fn leave(&self, now: Timestamp, lock: &AccountRef, contact: &BareJid) -> bool {
+        let Some(peer) = self.loaded(contact.as_str()) else { return self.is_absent(contact) };
+        let mut todo = Todo::default();
+        {
+            let mut account = peer.lock();
+            if account.leaving {
+                return true;
+            }
+            let mut words = Words::default();
+            for (kind, type_) in [(Kind::Unsubscribe, Type::Unsubscribe), (Kind::Unsubscribed, Type::Unsubscribed)] {
+                let stanza = Stanza::presence(type_).from(lock.jid.as_jid().clone()).to(contact.as_jid().clone());
+                self.run_inbound(now, &mut account, &stanza, kind, &mut words);
+            }
+            self.finish(now, &mut [Part { lock: &peer, account: &mut account, words }], None, Vec::new(), &mut todo);
+        }
+        self.run_todo(now, todo);
+        true
+    }
+
+    /// The third step. `done` hears whether the account is deleted; if not, it is there, and disabled.
+    pub fn delete_user(&self, now: Timestamp, lock: &AccountRef, done: Notice) {
+        let mut todo = Todo::default();
+        {
+            let mut account = lock.lock();
+            lock.set_leaving(&mut account, true);
+            account.revocations += 1;
+            self.end_all(now, lock, &mut account, "the account is deleted", &mut todo);
+            let done = self.counting_profile(&account, None, done);
+            let words = Words::of_says([Say::Deleted { done }]);
+            let write = Write::Delete { owner: account.owner };
+            let part = Part { lock, account: &mut account, words };
+            self.finish(now, &mut [part], None, vec![write], &mut todo);
+        }
+        self.run_todo(now, todo);
+    }
+
+    /// What sessions remember of an account that is deleted: that they have shown themselves to it. Its contacts were told
+    /// that they are gone before.
+    pub fn forget_directed(&self, gone: &BareJid) {
+        for lock in self.all_loaded() {
+            let mut account = lock.lock();
+            let mut changed = false;
+            for session in &account.sessions {
+                let mut stream = session.stream();
+                let stream = &mut *stream;
+                let theirs = stream.directed.iter().filter(|to| to.bare_str() == gone.as_str());
+                let theirs: Vec<_> = theirs.cloned().collect();
+                for to in theirs {
+                    stream.directed.remove(&to);
+                    if stream.is_resumable() {
+                        stream.directed_changes.insert(to);
+                    }
+                    changed = true;
+                }
+            }
+            if changed {
+                self.mark_dirty(&lock, &mut account);
+            }
+        }
+    }
+}

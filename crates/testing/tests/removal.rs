@@ -1,0 +1,330 @@
+//! Accounts that are removed, disabled, and made again, while others write to them and the server dies.
+
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use vorpal_core::account::AccountRef;
+use vorpal_core::server::Bounds;
+use vorpal_core::store::{
+    Entry, EntryId, EntrySize, KeyedRow, Kind, LogQuery, MapId, MapQuery, Owner, OwnerRow, Reader, Result, Row,
+};
+use vorpal_proto::element::Element;
+use vorpal_proto::jid::BareJid;
+use vorpal_proto::ns;
+use vorpal_testing::client::Heard;
+use vorpal_testing::disk::Store;
+use vorpal_testing::world::{ClientId, World};
+
+fn world() -> World {
+    let mut world = World::new(1, Store::Memory, true, vorpal_modules::ALL);
+    for name in ["romeo", "juliet", "tybalt"] {
+        assert!(world.create_account(name));
+    }
+    world
+}
+
+fn jid(name: &str) -> BareJid {
+    BareJid::new(name, "localhost").expect("an address")
+}
+
+fn say(world: &mut World, id: ClientId, xml: &str) {
+    world.clients[id].send(xml);
+    world.settle();
+}
+
+fn online(world: &mut World, name: &str, resource: &str) -> ClientId {
+    let id = world.client(name, resource);
+    world.bind(id);
+    say(world, id, "<presence/>");
+    id
+}
+
+fn heard(world: &mut World, id: ClientId) -> Vec<Element> {
+    let drained = world.clients[id].inbox.drain(..);
+    drained.filter_map(|heard| if let Heard::Element(element) = heard { Some(element) } else { None }).collect()
+}
+
+/// Romeo has two sessions, the first without stream management, and a contact who is away.
+fn romeo_and_friend(world: &mut World) -> [ClientId; 2] {
+    let first = online(world, "romeo", "first");
+    let juliet = online(world, "juliet", "balcony");
+    for kind in ["subscribe", "subscribed"] {
+        for (from, to) in [(first, "juliet"), (juliet, "romeo")] {
+            say(world, from, &format!("<presence type='{kind}' to='{to}@localhost'/>"));
+        }
+    }
+    let second = world.client("romeo", "second");
+    world.bind(second);
+    world.enable(second);
+    say(world, second, "<presence/>");
+    say(world, juliet, "</stream:stream>");
+    [first, second]
+}
+
+/// What Juliet's roster says of Romeo.
+fn subscription(world: &mut World) -> String {
+    let id = world.client("juliet", "asks");
+    world.bind(id);
+    heard(world, id);
+    say(world, id, "<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>");
+    let answers = heard(world, id);
+    world.cut(id);
+    let query = answers.iter().find_map(|answer| answer.find(ns::ROSTER, "query")).expect("a roster");
+    let item = query.elements().find(|item| item.get("jid") == Some("romeo@localhost"));
+    item.and_then(|item| item.get("subscription")).unwrap_or("none").to_owned()
+}
+
+fn logs_in(world: &mut World, name: &str) -> bool {
+    let id = world.client(name, "tries");
+    world.open(id);
+    let (_, auth) = world.sasl(id);
+    world.clients[id].send(&auth);
+    world.settle();
+    let lock = world.core().loaded(&format!("{name}@localhost"));
+    world.cut(id);
+    lock.is_some_and(|lock| !lock.lock().disabled)
+}
+
+#[test]
+fn an_account_that_is_removed_while_strangers_write_to_it_is_gone() {
+    let mut world = world();
+    let [first, second] = romeo_and_friend(&mut world);
+    let tybalt = online(&mut world, "tybalt", "square");
+    for n in 0..20 {
+        world.clients[tybalt]
+            .send(&format!("<message to='romeo@localhost' type='chat' id='{n}'><body>hi</body></message>"));
+    }
+    world.pump(tybalt);
+    let lock = world.load(&jid("romeo")).expect("it is there");
+    world.core().begin_removal(world.now, &lock, Box::new(|stored| assert!(stored)));
+    for n in 20..30 {
+        world.clients[tybalt]
+            .send(&format!("<message to='romeo@localhost' type='chat' id='{n}'><body>hi</body></message>"));
+        world.pump(tybalt);
+    }
+    drop(lock);
+    world.settle();
+    assert!(!logs_in(&mut world, "romeo"), "nobody logs in any more");
+    assert!(!world.clients[first].is_connected() && !world.clients[second].is_connected());
+    // It can be removed though it has begun, and then it is gone.
+    world.load(&jid("juliet"));
+    let lock = world
+        .core()
+        .all_loaded()
+        .into_iter()
+        .find(|lock| lock.jid == jid("romeo"))
+        .expect("it stays until it is deleted");
+    assert!(world.core().leave(world.now, &lock, &jid("juliet")));
+    world.core().delete_user(world.now, &lock, Box::new(|stored| assert!(stored)));
+    world.settle();
+    drop(lock);
+    assert!(!logs_in(&mut world, "romeo"));
+    let bounced = heard(&mut world, tybalt).iter().filter(|m| m.get("type") == Some("error")).count();
+    assert!((10..=30).contains(&bounced), "{bounced} come back");
+    assert!(world.create_account("romeo"), "the name is free");
+    assert!(logs_in(&mut world, "romeo"));
+    assert_eq!(subscription(&mut world), "none");
+}
+
+#[test]
+fn wherever_the_server_dies_a_name_is_free_only_when_nobody_holds_anything_of_it() {
+    let (mut free, mut kept) = (0, 0);
+    for died in 0..6 {
+        let mut world = world();
+        romeo_and_friend(&mut world);
+        world.crash();
+        let lock = world.load(&jid("romeo")).expect("it is there");
+        world.core().begin_removal(world.now, &lock, Box::new(|_| ()));
+        if died > 0 {
+            world.write_or_die();
+        }
+        if died > 1 {
+            world.load(&jid("juliet"));
+            assert!(world.core().leave(world.now, &lock, &jid("juliet")));
+        }
+        if died > 2 {
+            world.write_or_die();
+        }
+        if died > 3 {
+            world.core().delete_user(world.now, &lock, Box::new(|_| ()));
+        }
+        if died > 4 {
+            world.write_or_die();
+        }
+        drop(lock);
+        world.crash();
+        if world.load(&jid("romeo")).is_some() {
+            kept += 1;
+            assert_eq!(logs_in(&mut world, "romeo"), died == 0, "{died}");
+            assert!(world.remove_account(&jid("romeo")));
+        } else {
+            free += 1;
+        }
+        assert_eq!(subscription(&mut world), "none", "{died}");
+        assert!(world.create_account("romeo"));
+        world.crash();
+        assert!(logs_in(&mut world, "romeo"));
+    }
+    assert_eq!((free, kept), (1, 5));
+}
+
+#[test]
+fn a_removal_that_cannot_be_stored_leaves_the_account_as_it_was() {
+    let mut world = world();
+    romeo_and_friend(&mut world);
+    world.mood.refuses.store(true, Ordering::Relaxed);
+    assert!(!world.remove_account(&jid("romeo")));
+    assert!(!world.disable_account(&jid("romeo"), true));
+    world.mood.refuses.store(false, Ordering::Relaxed);
+    world.pass(Duration::from_secs(3));
+    assert!(logs_in(&mut world, "romeo"));
+    assert_eq!(subscription(&mut world), "both");
+    let second = online(&mut world, "romeo", "second");
+    assert!(world.clients[second].is_connected());
+}
+
+/// A reader in whose middle of an account something happens, once.
+struct Late<'a> {
+    reader: Box<dyn Reader>,
+    then: Option<Box<dyn FnOnce() + Send + 'a>>,
+}
+
+impl Reader for Late<'_> {
+    fn load(&mut self, owner: Owner, limit: usize) -> Result<Vec<KeyedRow>> {
+        let found = self.reader.load(owner, limit);
+        if let Some(then) = self.then.take() {
+            then();
+        }
+        found
+    }
+
+    fn find(&mut self, kind: Kind, host: &str, name: &str) -> Result<Option<OwnerRow>> {
+        self.reader.find(kind, host, name)
+    }
+
+    fn owner(&mut self, owner: Owner) -> Result<Option<OwnerRow>> {
+        self.reader.owner(owner)
+    }
+
+    fn owners(&mut self, kind: Kind, host: &str, past: Option<&str>, limit: usize) -> Result<Vec<OwnerRow>> {
+        self.reader.owners(kind, host, past, limit)
+    }
+
+    fn map_get(&mut self, map: MapId, owner: Owner, key: &[u8]) -> Result<Option<Row>> {
+        self.reader.map_get(map, owner, key)
+    }
+
+    fn map_range(&mut self, map: MapId, owner: Owner, query: MapQuery<'_>) -> Result<Vec<KeyedRow>> {
+        self.reader.map_range(map, owner, query)
+    }
+
+    fn map_count(&mut self, map: MapId, owner: Owner, prefix: &[u8], cap: usize) -> Result<usize> {
+        self.reader.map_count(map, owner, prefix, cap)
+    }
+
+    fn map_reverse(
+        &mut self,
+        map: MapId,
+        reverse: &[u8],
+        past: Option<(Owner, &[u8])>,
+        limit: usize,
+    ) -> Result<Vec<KeyedRow>> {
+        self.reader.map_reverse(map, reverse, past, limit)
+    }
+
+    fn log_range(&mut self, owner: Owner, query: LogQuery<'_>) -> Result<Vec<Entry>> {
+        self.reader.log_range(owner, query)
+    }
+
+    fn log_count(&mut self, owner: Owner, query: LogQuery<'_>) -> Result<usize> {
+        self.reader.log_count(owner, query)
+    }
+
+    fn log_sizes(&mut self, owner: Owner, query: LogQuery<'_>) -> Result<Vec<EntrySize>> {
+        self.reader.log_sizes(owner, query)
+    }
+
+    fn log_archived(&mut self, owner: Owner) -> Result<u64> {
+        self.reader.log_archived(owner)
+    }
+
+    fn log_get(&mut self, owner: Owner, id: EntryId) -> Result<Option<Entry>> {
+        self.reader.log_get(owner, id)
+    }
+
+    fn blob(&mut self, map: MapId, owner: Owner, key: &[u8]) -> Result<Option<Bytes>> {
+        self.reader.blob(map, owner, key)
+    }
+
+    fn blobs(&mut self, map: MapId, owner: Owner, past: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, u64)>> {
+        self.reader.blobs(map, owner, past, limit)
+    }
+
+    fn maps(&mut self) -> Result<Vec<(MapId, Box<str>)>> {
+        self.reader.maps()
+    }
+}
+
+/// Loads Romeo, and something happens while he is read.
+fn load_meanwhile(world: &Mutex<World>, then: impl FnOnce(&mut World) + Send) -> Option<AccountRef> {
+    let (core, now, reader) = {
+        let world = world.lock().expect("nobody panicked");
+        (world.core().clone(), world.now, world.reader())
+    };
+    let mut late = Late { reader, then: Some(Box::new(|| then(&mut world.lock().expect("nobody panicked")))) };
+    core.load(now, &mut late, &jid("romeo")).expect("the store can be read")
+}
+
+#[test]
+fn what_was_read_of_an_account_before_it_was_deleted_does_not_bring_it_back() {
+    let world = Mutex::new(world());
+    let found = load_meanwhile(&world, |world| assert!(world.remove_account(&jid("romeo"))));
+    assert!(found.is_none());
+    let mut world = world.into_inner().expect("nobody panicked");
+    assert!(!logs_in(&mut world, "romeo"));
+    assert!(world.create_account("romeo"));
+    assert!(logs_in(&mut world, "romeo"));
+}
+
+#[test]
+fn what_was_read_of_an_account_before_it_changed_is_read_again() {
+    let world = Mutex::new(world());
+    world.lock().expect("nobody panicked").core().set_bounds(Bounds { idle_accounts: 0, ..Bounds::default() });
+    let found = load_meanwhile(&world, |world| {
+        assert!(world.disable_account(&jid("romeo"), true));
+        // It is let go of again before the other reader is done.
+        world.pass(Duration::from_secs(20));
+        assert!(world.core().loaded("romeo@localhost").is_none());
+    });
+    assert!(found.is_some_and(|found| found.lock().disabled));
+}
+
+#[test]
+fn accounts_that_nobody_uses_are_let_go_of_the_oldest_first() {
+    let mut world = world();
+    world.core().set_bounds(Bounds { idle_accounts: 10, ..Bounds::default() });
+    for n in 0..10 {
+        assert!(world.create_account(&format!("busy{n}")));
+        online(&mut world, &format!("busy{n}"), "r");
+    }
+    for n in 0..12 {
+        assert!(world.create_account(&format!("idle{n}")));
+        world.load(&jid(&format!("idle{n}")));
+        world.pass(Duration::from_secs(1));
+    }
+    let idle = |world: &World| -> Vec<usize> {
+        (0..12).filter(|n| world.core().loaded(&format!("idle{n}@localhost")).is_some()).collect()
+    };
+    world.pass(Duration::from_secs(20));
+    assert_eq!(idle(&world), [2, 3, 4, 5, 6, 7, 8, 9, 10, 11], "those that are in use do not count");
+    let tybalt = online(&mut world, "tybalt", "square");
+    // One that is used again stays.
+    say(&mut world, tybalt, "<message to='idle3@localhost' type='chat'><body>hi</body></message>");
+    for n in [0, 1] {
+        world.load(&jid(&format!("idle{n}")));
+    }
+    world.pass(Duration::from_secs(20));
+    assert_eq!(idle(&world), [0, 1, 3, 6, 7, 8, 9, 10, 11]);
+}
