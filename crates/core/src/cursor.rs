@@ -99,6 +99,8 @@ pub(crate) struct LogState {
     open: VecDeque<Open>,
     /// what these take in bytes
     open_bytes: u64,
+    /// what all entries took that were received since the account was loaded, in bytes
+    pub received: u64,
     /// what the entries take that count as open and are not known one by one, by sender; never less
     unknown_bytes: BTreeMap<Option<u32>, u64>,
     /// what the archive takes in bytes; never less, but for what is being committed while it is measured
@@ -207,6 +209,7 @@ impl LogState {
         if !load.received {
             return;
         }
+        self.received += u64::from(load.bytes);
         self.open.push_back(Open { id: entry, bytes: load.bytes, from: load.from });
         self.open_bytes += u64::from(load.bytes);
         if self.open.len() > MAX_OPEN {

@@ -110,7 +110,7 @@ impl Core {
             let received = receiver.and_then(|_| b.as_deref().or(a.as_deref()));
             let end = self.decide(now, sender, sent, received, refusal, to, &stanza);
             let end = self.within_reserve(end, sender, &stanza);
-            let end = self.within_quota(end, sender, received, &stanza);
+            let end = self.within_quota(end, received, &stanza);
             self.count_end(&end, sender);
             if self.is_traced() {
                 self.step_end(now, &end, sent, received, &stanza);

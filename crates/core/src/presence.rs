@@ -140,6 +140,7 @@ impl Core {
             let mut stream = session.stream();
             stream.presence = None;
             stream.untold = None;
+            stream.stale = None;
         }
         account.leaves_unread(session);
         account.save_session(self, session);

@@ -13,7 +13,7 @@ use vorpal_proto::stanza::Stanza;
 use crate::account::Account;
 use crate::counts::Count;
 use crate::cursor::Load;
-use crate::message::{End, Sender};
+use crate::message::End;
 use crate::roster;
 use crate::server::Core;
 
@@ -33,21 +33,15 @@ pub const STRANGERS_PART: u64 = 2;
 const UNQUESTIONED: u64 = STRANGER_SHARE;
 
 impl Core {
-    /// A new message that the receiver has no room for is refused. One that cannot be answered is dropped: it is an error
+    /// A message that the receiver has no room for is refused: a new one, and one that a session held and nobody took. One that cannot be answered is dropped: it is an error
     /// that came too late for anybody to act on, and without a bound it could be sent without end.
-    pub(crate) fn within_quota(
-        &self,
-        end: End,
-        sender: &Sender<'_>,
-        received: Option<&Account>,
-        stanza: &Stanza,
-    ) -> End {
+    pub(crate) fn within_quota(&self, end: End, received: Option<&Account>, stanza: &Stanza) -> End {
         let End::Goes(goes) = &end else { return end };
         let (Some(draft), Some(account)) = (&goes.draft, received) else { return end };
         let Some(side) = draft.sides.iter().flatten().find(|side| side.owner == account.owner) else { return end };
         let most = self.offline_bytes();
         let bytes = side.size(draft.body.len());
-        if account.log.waiting_bytes() + bytes <= most / UNQUESTIONED || sender.again {
+        if account.log.waiting_bytes() + bytes <= most / UNQUESTIONED {
             return end;
         }
         let Some(reason) = self.crowded(account, Load::of(side, draft.body.len()), &side.peer, most) else {

@@ -37,12 +37,17 @@ impl Core {
     /// The addresses of whoever may hold something of the account's: a subscription or a request, in either direction.
     pub fn contacts(&self, lock: &AccountRef) -> Vec<BareJid> {
         let account = lock.lock();
-        let rows = account.states.newest_rows(self.tables.roster);
         let holds = |item: &roster::RosterItem| {
             let state = item.state();
             state.to != ToHalf::No || matches!(state.from, FromHalf::Yes | FromHalf::Pending)
         };
-        rows.iter().filter(|(_, item)| holds(item)).map(|(contact, _)| contact.clone()).collect()
+        let mut contacts = Vec::new();
+        account.states.newest_each(self.tables.roster, |contact, item| {
+            if holds(item) {
+                contacts.push(contact.clone());
+            }
+        });
+        contacts
     }
 
     /// The second step, for one contact of ours: true if it is loaded, or does not exist. What it submits is stored before

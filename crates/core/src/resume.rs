@@ -2,10 +2,12 @@
 //!
 //! A session that can be resumed outlives its connection; how it outlives the process stands in `revive.rs`.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::{StanzaError, StreamCondition, StreamError};
 use vorpal_proto::ns;
@@ -22,8 +24,8 @@ use crate::plan::Targets;
 use crate::registry::Registry;
 use crate::revive::DirectedKey;
 use crate::server::{Core, Mode, Todo, Work};
-use crate::session::{Carrier, Closing, Management, Role, Session, SessionId, Taken};
-use crate::store::{STORE, Write};
+use crate::session::{Carrier, Closing, Management, Out, Role, Session, SessionId, Shared, Taken};
+use crate::store::{EntryId, STORE, Write};
 use crate::trace::Step;
 
 /// What is remembered of a session that ended without its client, by its token (XEP-0198 §5): so that the client, however late
@@ -493,6 +495,7 @@ impl Core {
         let horizon = account.horizon();
         let mut stream = session.stream();
         stream.detach(now);
+        stream.received_before = account.log.received;
         for entry in stream.hibernate(horizon) {
             account.log.release(entry);
         }
@@ -519,35 +522,7 @@ impl Core {
         todo: &mut Todo,
     ) {
         let waiting: Vec<_> = account.waiting.iter_mut().flat_map(|w| w.take_unlogged(session.id)).collect();
-        loop {
-            // One at a time: what several sessions hold is then in the log for all of them.
-            let next =
-                session.stream().unlogged().next().map(|out| (out.stanza.clone(), out.shared.clone(), out.since));
-            let Some((stanza, shared, since)) = next else { break };
-            let holders: Targets = match &shared {
-                None => [session.id].into_iter().collect(),
-                Some(shared) => account.sessions.iter().filter(|s| s.stream().holds(shared)).map(|s| s.id).collect(),
-            };
-            let from = stanza.head.from.clone().unwrap_or_else(|| account.jid.as_jid().clone());
-            let meta = LogMeta { targets: holders, since, ..LogMeta::default() };
-            let draft = Draft::new(&stanza, [Some(meta.received(account, &from)), None]);
-            self.finish(now, &mut [Part { lock, account, words: Words::default() }], Some(draft), Vec::new(), todo);
-            let entry = account.log.last;
-            let Some(shared) = shared else {
-                let mut stream = session.stream();
-                if let Some(out) = stream.unlogged().next() {
-                    out.entry = Some(entry);
-                }
-                stream.had.insert(entry);
-                account.log.hold(entry);
-                continue;
-            };
-            for holder in account.sessions.clone() {
-                if holder.stream().logged(&shared, entry) {
-                    account.log.hold(entry);
-                }
-            }
-        }
+        self.log_what_it_holds(now, lock, account, session, todo);
         // What waits behind a commit for this session goes to the end of what waits: ids ascend there.
         for (stanza, to) in waiting {
             let from = stanza.head.from.clone().unwrap_or_else(|| account.jid.as_jid().clone());
@@ -555,6 +530,65 @@ impl Core {
             let draft = Draft::new(&stanza, [Some(meta.received(account, &from)), None]);
             let words = Words { says: [Say::Deliver { stanza, to }].into_iter().collect(), ..Words::default() };
             self.finish(now, &mut [Part { lock, account, words }], Some(draft), Vec::new(), todo);
+        }
+    }
+
+    /// What a session was given without a place in the log gets one, in its order; what several sessions hold gets it for all of
+    /// them. Each list is gone through twice, however long it is.
+    fn log_what_it_holds(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        account: &mut Account,
+        session: &Arc<Session>,
+        todo: &mut Todo,
+    ) {
+        let given = |out: &mut Out| (out.stanza.clone(), out.shared.clone(), out.since);
+        let held: Vec<_> = session.stream().unlogged().map(given).collect();
+        if held.is_empty() {
+            return;
+        }
+        let place = |shared: &Arc<Shared>| Arc::as_ptr(shared) as usize;
+        let mut holders: HashMap<usize, Targets> = HashMap::new();
+        if held.iter().any(|(_, shared, _)| shared.is_some()) {
+            for holder in &account.sessions {
+                for shared in holder.stream().unlogged().filter_map(|out| out.shared.as_ref()) {
+                    holders.entry(place(shared)).or_default().push(holder.id);
+                }
+            }
+        }
+        let mut own: VecDeque<EntryId> = VecDeque::new();
+        let mut common: HashMap<usize, EntryId> = HashMap::new();
+        for (stanza, shared, since) in &held {
+            let shared = shared.as_ref().map(place);
+            if shared.is_some_and(|shared| common.contains_key(&shared)) {
+                continue;
+            }
+            let targets = shared.and_then(|shared| holders.remove(&shared));
+            let targets = targets.unwrap_or_else(|| [session.id].into_iter().collect());
+            let from = stanza.head.from.clone().unwrap_or_else(|| account.jid.as_jid().clone());
+            let meta = LogMeta { targets, since: *since, ..LogMeta::default() };
+            let draft = Draft::new(stanza, [Some(meta.received(account, &from)), None]);
+            self.finish(now, &mut [Part { lock, account, words: Words::default() }], Some(draft), Vec::new(), todo);
+            match shared {
+                Some(shared) => drop(common.insert(shared, account.log.last)),
+                None => own.push_back(account.log.last),
+            }
+        }
+        for holder in account.sessions.clone() {
+            let mut entries: Vec<EntryId> = Vec::new();
+            let mut stream = holder.stream();
+            for out in stream.unlogged() {
+                out.entry = match &out.shared {
+                    Some(shared) => common.get(&place(shared)).copied(),
+                    None if holder.id == session.id => own.pop_front(),
+                    None => None,
+                };
+                entries.extend(out.entry);
+            }
+            stream.had.extend(&entries);
+            drop(stream);
+            entries.into_iter().for_each(|entry| account.log.hold(entry));
         }
     }
 
@@ -638,6 +672,7 @@ impl Core {
             let held = stream.drain();
             stream.inquiries = None;
             stream.untold = None;
+            stream.stale = None;
             if let Some(wake) = wake {
                 wake.wake();
             }
@@ -700,6 +735,7 @@ impl Core {
             account.dirty = false;
             self.pay(now, &lock, &mut account, &mut todo);
             self.save_cursors(now, &lock, &mut account, &mut todo);
+            self.end_far_behind(now, &lock, &mut account, &mut todo);
             for session in account.sessions.clone() {
                 self.answer_ack(now, &lock, &mut account, &session, &mut todo);
                 let mut stream = session.stream();
@@ -711,6 +747,21 @@ impl Core {
         self.trim(now, &mut todo);
         self.run_todo(now, todo);
         self.evict();
+    }
+
+    /// A session without a connection keeps in the log what its account receives, also where others have taken it: but no more
+    /// than may wait for the account. One that is further behind ends.
+    fn end_far_behind(&self, now: Timestamp, lock: &AccountRef, account: &mut Account, todo: &mut Todo) {
+        let (received, most) = (account.log.received, self.offline_bytes());
+        let behind = |session: &&Arc<Session>| {
+            let stream = session.stream();
+            stream.detached.is_some() && received.saturating_sub(stream.received_before) > most
+        };
+        let far: SmallVec<[Arc<Session>; 2]> = account.sessions.iter().filter(behind).cloned().collect();
+        for session in far {
+            tracing::info!(session = %session.jid, "the client has been away for too many messages: its session ends");
+            self.end(now, lock, account, &session, Closing::Normal, todo);
+        }
     }
 
     /// Unless the client itself closed the stream, it may come back and ask.

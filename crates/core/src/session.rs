@@ -18,7 +18,7 @@ use parking_lot::{Mutex, MutexGuard};
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::StreamError;
 use vorpal_proto::jid::Jid;
-use vorpal_proto::stanza::{Kind, Stanza, Type};
+use vorpal_proto::stanza::{Kind, Stanza};
 
 use crate::debt::Debt;
 use crate::hook::{Outgoing, Verdict};
@@ -28,8 +28,12 @@ use crate::reading::Inquiries;
 use crate::registry::Registry;
 use crate::server::Bounds;
 use crate::store::EntryId;
+use capacity::{Stale, is_state};
+use deferred::Deferred;
 use queue::{ITEM_BYTES, Item, Queue};
 
+mod capacity;
+mod deferred;
 mod inspect;
 
 /// The number of a session: unique in the store for ever, so that a log entry can name it.
@@ -260,6 +264,7 @@ pub struct Stream {
     pub(crate) inquiries: Option<Box<Inquiries>>,
     /// what it has not been told since it became available
     pub(crate) untold: crate::untold::List,
+    pub(crate) stale: Stale,
     /// the client asked for stream management: what it sends is promised
     pub managed: bool,
     /// stream management of what is sent, once `<enabled/>` was
@@ -283,7 +288,7 @@ pub struct Stream {
     /// entries that were written while the session held their stanzas: not to be read again
     pub(crate) had: BTreeSet<EntryId>,
     /// what came while the log was read
-    deferred: VecDeque<Out>,
+    deferred: Deferred,
     /// the last presence that was broadcast
     pub(crate) presence: Option<Stanza>,
     /// to whom presence was sent directly (RFC 6121 §4.6)
@@ -306,6 +311,8 @@ pub struct Stream {
     crowded: bool,
     pub(crate) closing: Option<Closing>,
     pub(crate) detached: Option<Timestamp>,
+    /// what the account had received by then, in bytes
+    pub(crate) received_before: u64,
     /// the client is known to have every entry up to here that was meant for the session
     pub(crate) cursor: EntryId,
     /// what the newest row of its progress says that was handed to the store
@@ -362,6 +369,7 @@ impl Session {
             barrier: None,
             inquiries: None,
             untold: None,
+            stale: None,
             managed: false,
             sm: None,
             owes_ack: None,
@@ -375,7 +383,7 @@ impl Session {
             reading: None,
             joined: EntryId::MAX,
             had: BTreeSet::new(),
-            deferred: VecDeque::new(),
+            deferred: Deferred::default(),
             presence: None,
             directed: BTreeSet::new(),
             directed_changes: BTreeSet::new(),
@@ -388,6 +396,7 @@ impl Session {
             crowded: false,
             closing: None,
             detached: None,
+            received_before: 0,
             cursor: 0,
             progress: (u64::MAX, 0),
             newest_taken: 0,
@@ -544,13 +553,7 @@ impl Stream {
                 self.reading = Some(Reading { pos: entry, had_to: entry, fetching: false });
                 return Pushed::Left;
             }
-            if !self.coalesce(&out) {
-                return Pushed::Full;
-            }
-            // Of a presence that is much larger than the one before it the client learns when it reads.
-            if !self.has_room_for(&out) {
-                return Pushed::Left;
-            }
+            return self.overflows(&out);
         }
         self.weight += out.weight;
         self.queue.push_back(Item::Stanza(out));
@@ -585,7 +588,7 @@ impl Stream {
     /// Everything it holds and the client is not known to have.
     fn outs(&mut self) -> impl Iterator<Item = &mut Out> {
         let held = self.held.iter_mut().map(|held| &mut held.out);
-        self.unacked.iter_mut().chain(held).chain(self.queue.outs_mut()).chain(&mut self.deferred)
+        self.unacked.iter_mut().chain(held).chain(self.queue.outs_mut()).chain(self.deferred.iter_mut())
     }
 
     /// Whether it holds this entry.
@@ -618,64 +621,6 @@ impl Stream {
         self.reading.is_some_and(|reading| entry >= reading.had_to)
     }
 
-    /// Whether the session holds the message that is shared.
-    pub(crate) fn holds(&mut self, shared: &Arc<Shared>) -> bool {
-        self.unlogged().any(|out| out.is_of(shared))
-    }
-
-    /// What is not in the log waits behind it. Of presence the newest of each sender is enough, and at the bound none.
-    fn defer(&mut self, mut out: Out) -> Pushed {
-        let state = is_state(&out.stanza);
-        if state {
-            let from = &out.stanza.head.from;
-            let older = self.deferred.iter().position(|o| is_state(&o.stanza) && o.stanza.head.from == *from);
-            if let Some(gone) = older.and_then(|at| self.deferred.remove(at)) {
-                self.weight -= gone.weight;
-            }
-        }
-        out.weigh();
-        if !self.has_room_for(&out) {
-            return if state { Pushed::Left } else { Pushed::Full };
-        }
-        self.weight += out.weight;
-        self.deferred.push_back(out);
-        Pushed::Queued
-    }
-
-    /// Whether there is a connection that is given what comes, and its queue takes so much more.
-    pub(crate) fn takes(&self, weight: usize) -> bool {
-        self.is_live() && self.weight + weight <= self.max_queued + self.largest
-    }
-
-    /// Whether the bound allows for one stanza more. An answer that is larger than the bound itself, as that with a long roster
-    /// may be, is taken if nothing waits before it; it does not count against what follows until all is acknowledged.
-    fn has_room_for(&mut self, out: &Out) -> bool {
-        if self.weight == 0 {
-            self.largest = 0;
-        }
-        if self.weight + out.weight <= self.max_queued + self.largest {
-            return true;
-        }
-        let first = self.queue.is_empty() && self.deferred.is_empty() && self.largest == 0;
-        let taken = first && out.stanza.kind() == Kind::Iq && out.role == Role::Extra;
-        if taken {
-            self.largest = out.weight;
-        }
-        taken
-    }
-
-    /// At the bound only the newest presence of a sender is kept.
-    fn coalesce(&mut self, out: &Out) -> bool {
-        if !is_state(&out.stanza) {
-            return false;
-        }
-        let from = &out.stanza.head.from;
-        let older = |o: &Out| is_state(&o.stanza) && o.stanza.head.from == *from;
-        let Some(gone) = self.queue.remove(older) else { return false };
-        self.weight -= gone.weight;
-        true
-    }
-
     /// What came from the log, in its order.
     pub(crate) fn push_read(&mut self, mut out: Out) {
         out.weigh();
@@ -692,7 +637,7 @@ impl Stream {
     pub(crate) fn end_reading(&mut self) {
         self.reading = None;
         self.had.clear();
-        for out in std::mem::take(&mut self.deferred) {
+        for out in self.deferred.take() {
             // It was weighed when it came.
             self.queue.push_back(Item::Stanza(out));
         }
@@ -708,18 +653,6 @@ impl Stream {
     pub(crate) fn could_read_on(&self) -> bool {
         let asks = || self.has_room() && self.inquiries.as_ref().is_some_and(|inquiries| inquiries.is_due());
         self.is_hungry() || self.may_be_told() || asks()
-    }
-
-    /// Whether there is something that it has not been told, and little waits before that.
-    pub(crate) fn may_be_told(&self) -> bool {
-        self.untold.is_some() && self.wake.is_some() && self.weight < self.max_queued / 4
-    }
-
-    /// Whether a connection is there, and little waits to be written to it or acknowledged. What waits behind the log does not
-    /// keep it from being read.
-    pub(crate) fn has_room(&self) -> bool {
-        let behind: usize = self.deferred.iter().map(|out| out.weight).sum();
-        self.wake.is_some() && self.weight.saturating_sub(behind) < self.max_queued / 4
     }
 
     /// An element that is no stanza: has no number, is never held back.
@@ -753,7 +686,7 @@ impl Stream {
                         }
                         Verdict::Hold => self.hold(next, false),
                         Verdict::HoldLatest => self.hold(next, true),
-                        Verdict::Drop => self.weight -= next.weight,
+                        Verdict::Drop => self.unweigh(&next),
                     }
                     if self.held.len() >= self.max_held {
                         self.release(out);
@@ -858,7 +791,7 @@ impl Stream {
         } else if next.role.is_owed() {
             push_one(&mut self.unacked, next);
         } else {
-            self.weight -= next.weight;
+            self.unweigh(&next);
         }
     }
 
@@ -867,7 +800,7 @@ impl Stream {
     }
 
     fn outs_held(&self) -> impl Iterator<Item = &Out> {
-        self.unacked.iter().chain(self.held.iter().map(|held| &held.out)).chain(&self.deferred)
+        self.unacked.iter().chain(self.held.iter().map(|held| &held.out)).chain(self.deferred.iter())
     }
 
     /// The session ends: everything that it holds and that was not taken.
@@ -875,7 +808,7 @@ impl Stream {
         let mut all: Vec<Out> = self.unacked.drain(..).collect();
         all.extend(self.held.drain(..).map(|held| held.out));
         all.extend(self.queue.take_outs());
-        all.extend(self.deferred.drain(..));
+        all.extend(self.deferred.take());
         self.weight = 0;
         all
     }
@@ -902,12 +835,6 @@ impl Stream {
         self.ledger.is_full() || self.barrier.is_some() || self.is_crowded()
     }
 
-    /// Whether so much waits to be written that a client that does not read must not be read from either: what it asks for
-    /// would only make it more.
-    fn is_crowded(&self) -> bool {
-        self.queue.memory() > self.max_queued / PAUSE_PART
-    }
-
     /// The module's value in this session.
     pub fn slot<T: Default + Send + 'static>(&mut self, slot: Slot<T>) -> &mut T {
         if self.slots.len() <= slot.at {
@@ -925,11 +852,4 @@ fn write_ack(out: &mut Vec<u8>, h: u32) {
     out.extend_from_slice(b"<a xmlns='urn:xmpp:sm:3' h='");
     out.extend_from_slice(h.to_string().as_bytes());
     out.extend_from_slice(b"'/>");
-}
-
-/// Presence that a newer one of the same sender makes void.
-fn is_state(stanza: &Stanza) -> bool {
-    stanza.kind() == Kind::Presence
-        && matches!(stanza.type_(), Type::None | Type::Unavailable)
-        && !stanza.has_any(vorpal_proto::ns::MUC_USER)
 }

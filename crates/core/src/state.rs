@@ -318,11 +318,22 @@ impl States {
 
     /// The sum of a measure over the newest rows; for limits in bytes.
     pub fn newest_sum<K: Key, V: Value>(&self, map: Map<K, V>, measure: impl Fn(&K, &V) -> usize) -> usize {
-        let Some(table) = self.table(map) else { return 0 };
+        let mut sum = 0;
+        self.newest_each(map, |key, value| sum += measure(key, value));
+        sum
+    }
+
+    /// Each of the newest rows, in no order; without a copy of the table, as [`States::newest_rows`] makes one while anything
+    /// waits for its commit.
+    pub fn newest_each<K: Key, V: Value>(&self, map: Map<K, V>, mut each: impl FnMut(&K, &V)) {
+        let Some(table) = self.table(map) else { return };
         let changes = table.changes();
-        let same = table.committed.iter().filter(|(k, _)| !changes.contains_key(k));
-        let changed = changes.iter().filter_map(|(k, v)| Some((*k, (*v)?)));
-        same.chain(changed).map(|(k, v)| measure(k, v)).sum()
+        for (key, value) in &table.committed {
+            if changes.is_empty() || !changes.contains_key(key) {
+                each(key, value);
+            }
+        }
+        changes.iter().filter_map(|(key, value)| Some((key, (*value)?))).for_each(|(key, value)| each(key, value));
     }
 
     /// The keys of the newest rows.

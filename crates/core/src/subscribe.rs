@@ -180,13 +180,13 @@ impl Core {
     /// A request in the form in which it is kept until it is answered (§3.1.3 rule 4), if there is room for it.
     fn kept(&self, account: &Account, from: &BareJid, stanza: &Stanza) -> Option<String> {
         let (mut all, mut of_domain, mut bytes) = (0, 0, 0);
-        let newest = account.states.newest_rows(self.tables.roster);
-        for (contact, item) in newest.iter().filter(|(contact, _)| *contact != from) {
-            let Some(request) = &item.request else { continue };
-            all += 1;
-            of_domain += usize::from(contact.domain() == from.domain());
-            bytes += contact.as_str().len() + request.len();
-        }
+        account.states.newest_each(self.tables.roster, |contact, item| {
+            if let Some(request) = item.request.as_ref().filter(|_| contact != from) {
+                all += 1;
+                of_domain += usize::from(contact.domain() == from.domain());
+                bytes += contact.as_str().len() + request.len();
+            }
+        });
         let crowded = of_domain >= MAX_REQUESTS_OF_DOMAIN && from.domain() != account.jid.domain();
         if all >= MAX_REQUESTS || crowded {
             return None;

@@ -37,6 +37,8 @@ pub(crate) enum Untold {
     Session(BareJid, SessionId),
     /// the request of somebody who wants to be a contact
     Request(BareJid),
+    /// the presence of somebody whose newest did not fit
+    Stale(Jid),
 }
 
 /// What a session has not been told yet, in order.
@@ -48,11 +50,18 @@ impl Stream {
         if !self.may_be_told() {
             return None;
         }
-        let next = self.untold.as_mut()?.pop_front();
-        if self.untold.as_ref().is_some_and(|list| list.is_empty()) {
-            self.untold = None;
+        if let Some(list) = &mut self.untold {
+            let next = list.pop_front();
+            if list.is_empty() {
+                self.untold = None;
+            }
+            return next;
         }
-        next
+        let next = self.stale.as_mut()?.pop_first();
+        if self.stale.as_ref().is_some_and(|stale| stale.is_empty()) {
+            self.stale = None;
+        }
+        next.map(Untold::Stale)
     }
 }
 
@@ -126,6 +135,7 @@ impl Core {
                     gone.map(|gone| gone.to(session.jid.clone()))
                 }
                 Untold::Session(contact, id) => self.presence_of(now, &contact, id, lock.jid.as_jid(), &session.jid),
+                Untold::Stale(from) => self.presence_now(now, &from, lock.jid.as_jid(), &session.jid),
                 Untold::Request(contact) => {
                     let account = lock.lock();
                     let item = account.states.rows(self.tables.roster).get(contact.as_str());
@@ -168,6 +178,26 @@ impl Core {
         let presence = session.stream().presence.clone()?;
         let mut stanza = presence.to(to.clone());
         self.gate(now, Dir::Sent, &contact, asker, Some(session), &mut stanza).ok()?;
+        Some(stanza)
+    }
+}
+
+impl Core {
+    /// The presence of a session of ours as it is now: its own, or that it went. Nothing if it may not be known, or if it was
+    /// sent to nobody else.
+    fn presence_now(&self, now: Timestamp, from: &Jid, asker: &Jid, to: &Jid) -> Option<Stanza> {
+        let lock = self.loaded(from.bare_str())?;
+        let account = lock.lock();
+        if from.bare_str() != asker.bare_str() && !roster::shows_presence(self, &account, asker.bare_str()) {
+            return None;
+        }
+        let session = from.resource().and_then(|resource| account.by_resource(resource));
+        let Some(session) = session.filter(|session| session.is_available()) else {
+            return Some(Stanza::presence(Type::Unavailable).from(from.clone()).to(to.clone()));
+        };
+        let presence = session.stream().presence.clone()?;
+        let mut stanza = presence.to(to.clone());
+        self.gate(now, Dir::Sent, &account, asker, Some(session), &mut stanza).ok()?;
         Some(stanza)
     }
 }

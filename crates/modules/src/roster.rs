@@ -9,7 +9,8 @@
 //! Limits: `limits.roster_entries`, `limits.roster_bytes`, names of 1,023 bytes, 16 groups of 255 bytes for each contact
 
 use vorpal_core::hook::Answer;
-use vorpal_core::roster::{self, MAX_GROUP, MAX_GROUPS, MAX_NAME, RosterItem};
+use vorpal_core::roster::{self, MAX_GROUP, MAX_GROUPS, MAX_NAME, RosterItem, RosterMeta};
+use vorpal_core::rows::Rows;
 use vorpal_core::subscription::{Kind, Presence, Request, on_remove};
 use vorpal_proto::jid::BareJid;
 
@@ -17,6 +18,9 @@ use crate::prelude::*;
 
 /// The module.
 pub static MODULE: Module = Module { name: "roster", xeps: &[Xep(237, "1.3")], setup };
+
+/// Maximum number of changes that a client with an older version is told one by one. Of more it is given the whole roster.
+const MAX_PUSHES: usize = 64;
 
 fn setup(m: &mut Setup<'_>) -> Result {
     m.stream_feature(Stage::Authenticated, || el("ver", ns::ROSTER_VERSIONING));
@@ -41,6 +45,10 @@ fn read(cx: &mut IqCx<'_>, query: &Element) -> Answer {
     if let Some(known) = known.filter(|ver| *ver >= meta.complete_from && *ver <= meta.ver) {
         let mut changed: Vec<_> = rows.iter().filter(|(_, item)| item.ver > known).collect();
         changed.sort_by_key(|(_, item)| item.ver);
+        // §2.6.3 leaves the choice: many pushes are longer than all items in one answer.
+        if changed.len() > MAX_PUSHES {
+            return Ok(vorpal_core::hook::reply(whole(meta, &rows)));
+        }
         let pushes: Vec<Element> =
             changed.iter().map(|(contact, item)| roster::query(item.ver).child(item.element(contact))).collect();
         for push in pushes {
@@ -48,8 +56,12 @@ fn read(cx: &mut IqCx<'_>, query: &Element) -> Answer {
         }
         return ok();
     }
+    Ok(vorpal_core::hook::reply(whole(meta, &rows)))
+}
+
+fn whole(meta: RosterMeta, rows: &Rows<BareJid, RosterItem>) -> Element {
     let items = rows.iter().filter(|(_, item)| item.listed).map(|(contact, item)| item.element(contact));
-    Ok(vorpal_core::hook::reply(roster::query(meta.ver).children(items)))
+    roster::query(meta.ver).children(items)
 }
 
 /// §2.3, §2.4, §2.5.

@@ -5,7 +5,7 @@ use crate::inspect::StreamReport;
 
 impl Stream {
     pub(crate) fn report(&self) -> StreamReport {
-        let outs = self.held.iter().map(|held| &held.out).chain(&self.unacked).chain(&self.deferred);
+        let outs = self.held.iter().map(|held| &held.out).chain(&self.unacked).chain(self.deferred.iter());
         StreamReport {
             queued: self.queue.len(),
             held: self.held.len(),

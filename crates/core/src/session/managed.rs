@@ -157,9 +157,7 @@ impl Stream {
         self.queue.retain(false, |out| !comes_again(out));
         self.held.retain(|held| !comes_again(&held.out));
         self.deferred.retain(|out| !comes_again(out));
-        for list in [&mut self.unacked, &mut self.deferred] {
-            list.shrink_to_fit();
-        }
+        self.unacked.shrink_to_fit();
         self.queue.shrink();
         // What stays is not read again with the rest.
         self.had = self.outs().filter(|out| !out.sleeps).filter_map(|out| out.entry).collect();
@@ -243,6 +241,9 @@ impl Stream {
         let mut entries = Vec::new();
         for out in self.unacked.drain(..count) {
             self.weight -= out.weight;
+            if out.weight == self.largest {
+                self.largest = 0;
+            }
             if let Some(entry) = out.entry {
                 self.newest_taken = self.newest_taken.max(entry);
                 self.awake_from = if out.sleeps { entry + 1 } else { self.awake_from };

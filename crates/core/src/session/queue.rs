@@ -84,17 +84,6 @@ impl Queue {
         }
     }
 
-    /// Takes the first stanza of this kind out.
-    pub fn remove(&mut self, which: impl Fn(&Out) -> bool) -> Option<Out> {
-        let at = self.items.iter().position(|item| matches!(item, Item::Stanza(out) if which(out)))?;
-        let item = self.items.remove(at)?;
-        self.weight -= item.weight();
-        match item {
-            Item::Stanza(out) => Some(out),
-            Item::Nonza(_) | Item::Ack(_) | Item::Enabled(..) => None,
-        }
-    }
-
     /// Keeps these stanzas, and nothing that is no stanza unless `nonzas`.
     pub fn retain(&mut self, nonzas: bool, which: impl Fn(&Out) -> bool) {
         self.items.retain(|item| match item {

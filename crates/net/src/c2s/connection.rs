@@ -150,18 +150,28 @@ impl Connection {
 
     /// Takes what was read. Stops at the first need; the rest stays in the buffer.
     pub fn input(&mut self, now: Timestamp, buf: &mut BytesMut) -> Need {
+        self.input_while(now, buf, || true).unwrap_or(Need::Input)
+    }
+
+    /// As [`Connection::input`], and asks after each element whether to go on at once. None if not: there may be more in the buffer.
+    pub fn input_while(
+        &mut self,
+        now: Timestamp,
+        buf: &mut BytesMut,
+        mut goes_on: impl FnMut() -> bool,
+    ) -> Option<Need> {
         loop {
             if let Some(need) = self.unfinished(now) {
-                return need;
+                return Some(need);
             }
             if self.out.len() >= MAX_UNWRITTEN {
                 self.choked = true;
-                return Need::Wait;
+                return Some(Need::Wait);
             }
             let before = buf.len();
             let frame = match self.framer.next(buf) {
                 Ok(frame) => frame,
-                Err(error) => return self.fail(now, xml_error(error)),
+                Err(error) => return Some(self.fail(now, xml_error(error))),
             };
             if let State::Login(login) = &mut self.state {
                 login.sent = login.sent.saturating_add(before.saturating_sub(buf.len()));
@@ -169,11 +179,11 @@ impl Connection {
                 let unfinished = if frame.is_none() { buf.len() } else { 0 };
                 if login.sent.saturating_add(unfinished) > self.settings.max_before_login {
                     let error = StreamError::from(StreamCondition::PolicyViolation);
-                    return self.fail(now, error.with_text("too many bytes before a session"));
+                    return Some(self.fail(now, error.with_text("too many bytes before a session")));
                 }
             }
             match frame {
-                None => return Need::Input,
+                None => return Some(Need::Input),
                 Some(frame) => {
                     // Whoever is not logged in may be sending a password.
                     let secret = match &frame {
@@ -184,8 +194,11 @@ impl Connection {
                     if let Some(frame) = secret {
                         wipe(frame, buf);
                     }
-                    if let Some(need) = need {
+                    if need.is_some() {
                         return need;
+                    }
+                    if !goes_on() {
+                        return None;
                     }
                 }
             }

@@ -37,6 +37,10 @@ use crate::tls::{Entry, TlsHosts};
 /// So much is read at once: a record of TLS, whole.
 const READ: usize = 17 * 1024;
 
+/// After so long with what one client sent it is the turn of others. A few bytes may be much work: presence goes to all
+/// contacts.
+const TURN: Duration = Duration::from_micros(500);
+
 /// About so much is taken from a session's queue before it is written.
 const WRITE: usize = 16 * 1024;
 
@@ -165,6 +169,8 @@ struct Task {
     resting: Option<Pin<Box<Sleep>>>,
     /// in a session: an event is waited for; whether it may be that something is read
     waits: Option<bool>,
+    /// it has had its turn, and has more to do
+    yields: bool,
     /// the socket takes nothing
     stuck: Option<Box<Stuck>>,
     write_timeout: Duration,
@@ -262,6 +268,7 @@ async fn log_in(
         throttle: Meter::new(Mutex::new(Throttle::new(traffic.0, traffic.1))),
         resting: None,
         waits: None,
+        yields: false,
         stuck: None,
         write_timeout,
         _here: here,
@@ -404,6 +411,15 @@ impl Task {
                     Err(next) => return Poll::Ready(next),
                 },
             };
+            if std::mem::take(&mut self.yields) {
+                self.waits = None;
+                if let Poll::Ready(Err(_)) = self.poll_say(cx) {
+                    return Poll::Ready(Next::Closed);
+                }
+                // Behind all tasks that are ready now.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let event = ready!(self.poll(cx, reads, shared.began));
             self.waits = None;
             match event {
@@ -416,7 +432,14 @@ impl Task {
 
     /// Takes what was read, as far as that goes without waiting. Gives whether more may be read.
     fn prepare(&mut self, shared: &Arc<Shared>) -> Result<bool, Next> {
-        let reads = match self.connection.input(now(), &mut self.input) {
+        let began = Instant::now();
+        let need = self.connection.input_while(now(), &mut self.input, || began.elapsed() < TURN);
+        let Some(need) = need else {
+            self.ask(shared);
+            self.yields = true;
+            return Ok(false);
+        };
+        let reads = match need {
             Need::Input => {
                 if self.input.is_empty() {
                     self.input = BytesMut::new();

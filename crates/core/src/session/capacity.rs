@@ -1,0 +1,99 @@
+//! How much a session takes: the bounds of its queue, and what becomes of what does not fit.
+
+use std::collections::BTreeSet;
+
+use vorpal_proto::jid::Jid;
+use vorpal_proto::ns;
+use vorpal_proto::stanza::{Kind, Stanza, Type};
+
+use super::{Out, PAUSE_PART, Pushed, Role, Stream};
+
+/// Maximum number of senders that are remembered because their presence did not fit.
+const MAX_STALE: usize = 1_000;
+
+/// Senders whose newest presence did not fit: the session is told of them again when it has room.
+pub(crate) type Stale = Option<Box<BTreeSet<Jid>>>;
+
+impl Stream {
+    /// Whether there is a connection that is given what comes, and its queue takes so much more.
+    pub(crate) fn takes(&self, weight: usize) -> bool {
+        self.is_live() && self.weight + weight <= self.max_queued + self.largest
+    }
+
+    /// Whether the bound allows for one stanza more. An answer that is larger than the bound itself, as that with a long roster
+    /// may be, is taken if nothing waits before it; it does not count against what follows as long as it is held.
+    pub(super) fn has_room_for(&mut self, out: &Out) -> bool {
+        if self.weight + out.weight <= self.max_queued + self.largest {
+            return true;
+        }
+        let first = self.queue.is_empty() && self.deferred.is_empty() && self.largest == 0;
+        let taken = first && out.stanza.kind() == Kind::Iq && out.role == Role::Extra;
+        if taken {
+            self.largest = out.weight;
+        }
+        taken
+    }
+
+    /// A stanza is gone: acknowledged, or written and nobody's to hold.
+    pub(super) fn unweigh(&mut self, out: &Out) {
+        self.weight -= out.weight;
+        if out.weight == self.largest {
+            self.largest = 0;
+        }
+    }
+
+    /// What does not fit. Of presence the sender is remembered, and the client is told when it has read what it has.
+    pub(super) fn overflows(&mut self, out: &Out) -> Pushed {
+        if !is_state(&out.stanza) {
+            return Pushed::Full;
+        }
+        if let Some(from) = &out.stanza.head.from {
+            let stale = self.stale.get_or_insert_default();
+            if stale.len() < MAX_STALE {
+                stale.insert(from.clone());
+            }
+        }
+        Pushed::Left
+    }
+
+    /// What is not in the log waits behind it. Of presence the newest of each sender is enough.
+    pub(super) fn defer(&mut self, mut out: Out) -> Pushed {
+        if is_state(&out.stanza)
+            && let Some(gone) = self.deferred.take_older(&out.stanza)
+        {
+            self.unweigh(&gone);
+        }
+        out.weigh();
+        if !self.has_room_for(&out) {
+            return self.overflows(&out);
+        }
+        self.weight += out.weight;
+        self.deferred.push(out);
+        Pushed::Queued
+    }
+
+    /// Whether a connection is there, and little waits to be written to it or acknowledged. What waits behind the log does not
+    /// keep it from being read.
+    pub(crate) fn has_room(&self) -> bool {
+        self.wake.is_some() && self.weight.saturating_sub(self.deferred.weight()) < self.max_queued / 4
+    }
+
+    /// Whether there is something that it has not been told, and little waits before that.
+    pub(crate) fn may_be_told(&self) -> bool {
+        let any = self.untold.is_some() || self.stale.is_some();
+        any && self.wake.is_some() && self.weight < self.max_queued / 4
+    }
+
+    /// Whether so much waits to be written that a client that does not read must not be read from either: what it asks for
+    /// would only make it more.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.queue.memory() > self.max_queued / PAUSE_PART
+    }
+}
+
+/// Presence that a newer one of the same sender takes the place of.
+pub(super) fn is_state(stanza: &Stanza) -> bool {
+    stanza.kind() == Kind::Presence
+        && matches!(stanza.type_(), Type::None | Type::Unavailable)
+        && !stanza.has_any(ns::MUC_USER)
+}
