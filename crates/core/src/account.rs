@@ -71,6 +71,8 @@ pub struct Account {
     /// how often the logins of before were revoked: the account was disabled or deleted, or its sessions were ended with a
     /// new password. Who proved the old one, and has no session yet, gets none.
     pub(crate) revocations: u32,
+    /// what it keeps of requests, if that was counted
+    pub(crate) requests: Option<Box<crate::roster::Requests>>,
     /// sessions that ended, and whose rows could not be deleted yet
     pub(crate) gone: Vec<SessionId>,
 }

@@ -177,6 +177,7 @@ impl Core {
             troubled: false,
             unsaved: false,
             revocations: 0,
+            requests: None,
             gone: Vec::new(),
         };
         let rows = reader.load(row.owner, MAX_ROWS + 1)?;

@@ -5,6 +5,7 @@
 //! the whole roster.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use vorpal_proto::element::{Element, el};
@@ -184,6 +185,56 @@ pub fn full() -> StanzaError {
     StanzaError::resource_constraint().with_text("the roster is full")
 }
 
+/// What an account keeps of requests: counted once, and moved on with each change.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    /// [`crate::state::States::undone`] when they were counted
+    undone: u32,
+    /// how many there are
+    pub all: usize,
+    /// what they take in bytes, with their addresses
+    pub bytes: usize,
+    by_domain: BTreeMap<Box<str>, usize>,
+}
+
+impl Requests {
+    /// Those of an account, with everything that is staged.
+    pub fn of<'a>(core: &Core, account: &'a mut Account) -> &'a mut Requests {
+        let undone = account.states.undone();
+        let known = account.requests.take().filter(|requests| requests.undone == undone);
+        let known = known.unwrap_or_else(|| {
+            let mut requests = Box::new(Requests { undone, ..Requests::default() });
+            account.states.newest_each(core.tables.roster, |contact, item| requests.add(contact, item));
+            requests
+        });
+        account.requests.insert(known)
+    }
+
+    /// How many are of one domain.
+    pub fn of_domain(&self, domain: &str) -> usize {
+        self.by_domain.get(domain).copied().unwrap_or_default()
+    }
+
+    fn add(&mut self, contact: &BareJid, item: &RosterItem) {
+        let Some(request) = &item.request else { return };
+        self.all += 1;
+        self.bytes += contact.as_str().len() + request.len();
+        *self.by_domain.entry(contact.domain().into()).or_default() += 1;
+    }
+
+    fn subtract(&mut self, contact: &BareJid, item: &RosterItem) {
+        let Some(request) = &item.request else { return };
+        self.all -= 1;
+        self.bytes -= contact.as_str().len() + request.len();
+        if let Some(count) = self.by_domain.get_mut(contact.domain()) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_domain.remove(contact.domain());
+            }
+        }
+    }
+}
+
 /// Stages a changed item with the next version, and gives the pushes to the sessions that asked for the roster (§2.1.6).
 /// An item that is neither listed nor remembered for another reason becomes a tombstone.
 pub(crate) fn store(
@@ -194,7 +245,13 @@ pub(crate) fn store(
     push: bool,
 ) -> Vec<Say> {
     let tables = core.tables;
-    let was_listed = account.states.newest(tables.roster, contact).is_some_and(|item| item.listed);
+    let before = newest(core, account, contact);
+    let was_listed = before.listed;
+    if before.request != item.request {
+        let requests = Requests::of(core, account);
+        requests.subtract(contact, &before);
+        requests.add(contact, &item);
+    }
     let mut meta = account.states.newest(tables.roster_meta, &()).copied().unwrap_or_default();
     if item.is_tombstone() && !was_listed {
         account.states.stage(tables.roster, contact.clone(), None);

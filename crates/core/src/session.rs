@@ -39,10 +39,13 @@ mod inspect;
 /// The number of a session: unique in the store for ever, so that a log entry can name it.
 pub type SessionId = u64;
 
-/// What waits for one session, written or not, may weigh so much, and one answer that alone weighs more. Beyond it, what the
-/// log holds is left to the log,
-/// presence is coalesced, an IQ is refused, and a session that is owed anything else is detached.
+/// Maximum memory of what waits for one session, written or not; one answer alone may take more. Beyond it, what the log holds is
+/// left to the log, of presence the newest is told later, and an IQ is refused.
 pub const MAX_QUEUED_BYTES: usize = 512 * 1024;
+
+/// About what a stanza takes in a queue besides its bytes: its place, the index of its children, the blocks of the allocator. A
+/// small stanza takes much more than is written of it.
+pub(crate) const OUT_BYTES: usize = 448;
 
 /// After so many stanzas the client is asked how far it is (XEP-0198 §4); after fewer, with the next tick.
 pub(crate) const ASK_AFTER: u32 = 5;
@@ -169,12 +172,16 @@ impl Shared {
 impl Out {
     /// Counts what it takes: when it comes to a session, and when its stanza has changed.
     fn weigh(&mut self) {
-        self.weight = self.stanza.weight();
+        self.weight = self.weighed();
+    }
+
+    fn weighed(&self) -> usize {
+        OUT_BYTES + self.stanza.weight()
     }
 
     /// It was weighed before.
     pub(crate) fn weighing(self, weight: usize) -> Out {
-        Out { weight, ..self }
+        Out { weight: OUT_BYTES + weight, ..self }
     }
 
     /// A stanza that has not been written yet.

@@ -230,6 +230,8 @@ pub struct States {
     staged: bool,
     /// the batches that hold rows of this account and are not written yet
     pending: SmallVec<[BatchId; 1]>,
+    /// how often what was staged came to nothing
+    undone: u32,
 }
 
 /// What a table that was never needed has.
@@ -241,7 +243,7 @@ impl<K: 'static, V: 'static> Nothing<K, V> {
 
 impl States {
     pub(crate) fn new(kinds: Arc<Vec<TableKind>>) -> States {
-        States { kinds, tables: Vec::new(), staged: false, pending: SmallVec::new() }
+        States { kinds, tables: Vec::new(), staged: false, pending: SmallVec::new(), undone: 0 }
     }
 
     /// A row from the store. Says no if it cannot be read: it is then left alone.
@@ -382,6 +384,7 @@ impl States {
     }
 
     pub(crate) fn discard(&mut self) {
+        self.undone = self.undone.wrapping_add(u32::from(self.staged));
         self.staged = false;
         for (_, table) in &mut self.tables {
             table.discard();
@@ -391,8 +394,14 @@ impl States {
     pub(crate) fn complete(&mut self, batch: BatchId, committed: bool) {
         let Some(at) = self.pending.iter().position(|pending| *pending == batch) else { return };
         self.pending.remove(at);
+        self.undone = self.undone.wrapping_add(u32::from(!committed));
         for (_, table) in &mut self.tables {
             table.complete(batch, committed);
         }
+    }
+
+    /// Changes when something that was staged came to nothing: what was counted with it is counted anew.
+    pub(crate) fn undone(&self) -> u32 {
+        self.undone
     }
 }

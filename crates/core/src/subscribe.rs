@@ -16,7 +16,7 @@ use crate::commit::{OrElse, Part, Say, Words};
 use crate::hook::Dir;
 use crate::ledger::Pending;
 use crate::reserve::no_room;
-use crate::roster::{self, MAX_REQUEST, MAX_REQUEST_BYTES, MAX_REQUESTS, MAX_REQUESTS_OF_DOMAIN};
+use crate::roster::{self, MAX_REQUEST, MAX_REQUEST_BYTES, MAX_REQUESTS, MAX_REQUESTS_OF_DOMAIN, Requests};
 use crate::server::{Core, Mode, Todo, Work};
 use crate::session::Session;
 use crate::subscription::{Direction, Forward, Kind, Outcome, Presence, Push, Request, on_subscription};
@@ -178,15 +178,13 @@ impl Core {
     }
 
     /// A request in the form in which it is kept until it is answered (§3.1.3 rule 4), if there is room for it.
-    fn kept(&self, account: &Account, from: &BareJid, stanza: &Stanza) -> Option<String> {
-        let (mut all, mut of_domain, mut bytes) = (0, 0, 0);
-        account.states.newest_each(self.tables.roster, |contact, item| {
-            if let Some(request) = item.request.as_ref().filter(|_| contact != from) {
-                all += 1;
-                of_domain += usize::from(contact.domain() == from.domain());
-                bytes += contact.as_str().len() + request.len();
-            }
-        });
+    fn kept(&self, account: &mut Account, from: &BareJid, stanza: &Stanza) -> Option<String> {
+        let before =
+            roster::newest(self, account, from).request.map_or(0, |request| from.as_str().len() + request.len());
+        let again = usize::from(before > 0);
+        let requests = Requests::of(self, account);
+        let (all, bytes) = (requests.all - again, requests.bytes - before);
+        let of_domain = requests.of_domain(from.domain()) - again;
         let crowded = of_domain >= MAX_REQUESTS_OF_DOMAIN && from.domain() != account.jid.domain();
         if all >= MAX_REQUESTS || crowded {
             return None;

@@ -193,3 +193,57 @@ fn presence_that_grows_does_not_pass_the_bound() {
     world.settle();
     assert!(world.clients[juliet].is_connected());
 }
+
+#[test]
+fn an_answer_that_is_larger_than_the_queue_counts_as_long_as_it_is_held() {
+    let mut world = world(true);
+    let first = online(&mut world, "romeo", "first");
+    let groups: String = (0..16).map(|n| format!("<group>{n}{}</group>", "g".repeat(240))).collect();
+    for n in 0..200 {
+        let item = format!("<item jid='c{n}@localhost'>{groups}</item>");
+        say(&mut world, first, &format!("<iq type='set' id='s'><query xmlns='jabber:iq:roster'>{item}</query></iq>"));
+    }
+    let juliet = online(&mut world, "juliet", "balcony");
+    let other = world.client("romeo", "other");
+    world.bind(other);
+    world.clients[other].send("<enable xmlns='urn:xmpp:sm:3'/>");
+    say(&mut world, other, "<iq type='get' id='1'><query xmlns='jabber:iq:roster'/></iq>");
+    let closed = heard(&mut world, other);
+    assert!(world.clients[other].is_connected(), "{:?}", closed.last());
+    say(&mut world, other, "<iq type='get' id='2' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>");
+    say(&mut world, other, "<presence/>");
+    let weight = |world: &World| {
+        let report = world.core().report(&world.core().loaded("romeo@localhost").expect("it is there"));
+        let other = report.sessions.iter().max_by_key(|session| session.stream.weight);
+        other.map_or(0, |session| session.stream.weight)
+    };
+    assert!(weight(&world) > MAX_QUEUED_BYTES);
+    say(&mut world, other, "<a xmlns='urn:xmpp:sm:3' h='1'/>");
+    for _ in 0..8_000 {
+        world.clients[juliet].send("<message type='headline' to='romeo@localhost/other'/>");
+    }
+    world.settle();
+    assert!(weight(&world) <= MAX_QUEUED_BYTES, "{}", weight(&world));
+    assert!(world.clients[other].is_connected());
+}
+
+#[test]
+fn a_client_with_an_old_version_of_a_long_roster_is_given_all_of_it() {
+    let mut world = world(true);
+    let romeo = online(&mut world, "romeo", "orchard");
+    for n in 0..100 {
+        let item = format!("<item jid='c{n}@localhost' name='{}'/>", "n".repeat(900));
+        say(&mut world, romeo, &format!("<iq type='set' id='s'><query xmlns='jabber:iq:roster'>{item}</query></iq>"));
+    }
+    for (ver, pushes) in [("ver='1'", 0), ("ver='60'", 4), ("", 0)] {
+        let other = world.client("romeo", "other");
+        world.bind(other);
+        heard(&mut world, other);
+        say(&mut world, other, &format!("<iq type='get' id='r'><query xmlns='jabber:iq:roster' {ver}/></iq>"));
+        let heard = heard(&mut world, other);
+        let items = |element: &Element| element.find(ns::ROSTER, "query").map_or(0, |query| query.elements().count());
+        let answer = heard.iter().find(|element| element.get("type") == Some("result")).expect("an answer");
+        assert_eq!((items(answer), heard.len() - 1), (if pushes == 0 { 100 } else { 0 }, pushes), "{ver}");
+        world.cut(other);
+    }
+}

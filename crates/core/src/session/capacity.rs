@@ -6,7 +6,7 @@ use vorpal_proto::jid::Jid;
 use vorpal_proto::ns;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
-use super::{Out, PAUSE_PART, Pushed, Role, Stream};
+use super::{OUT_BYTES, Out, PAUSE_PART, Pushed, Role, Stream};
 
 /// Maximum number of senders that are remembered because their presence did not fit.
 const MAX_STALE: usize = 1_000;
@@ -15,19 +15,18 @@ const MAX_STALE: usize = 1_000;
 pub(crate) type Stale = Option<Box<BTreeSet<Jid>>>;
 
 impl Stream {
-    /// Whether there is a connection that is given what comes, and its queue takes so much more.
+    /// Whether there is a connection that is given what comes, and its queue takes a stanza of this weight.
     pub(crate) fn takes(&self, weight: usize) -> bool {
-        self.is_live() && self.weight + weight <= self.max_queued + self.largest
+        self.is_live() && self.weight + OUT_BYTES + weight <= self.max_queued + self.largest
     }
 
-    /// Whether the bound allows for one stanza more. An answer that is larger than the bound itself, as that with a long roster
-    /// may be, is taken if nothing waits before it; it does not count against what follows as long as it is held.
+    /// Whether the bound allows for one stanza more. One answer that does not fit is taken all the same: that with a long roster
+    /// may be larger than the bound itself. It does not count against what follows as long as it is held.
     pub(super) fn has_room_for(&mut self, out: &Out) -> bool {
         if self.weight + out.weight <= self.max_queued + self.largest {
             return true;
         }
-        let first = self.queue.is_empty() && self.deferred.is_empty() && self.largest == 0;
-        let taken = first && out.stanza.kind() == Kind::Iq && out.role == Role::Extra;
+        let taken = self.largest == 0 && out.stanza.kind() == Kind::Iq && out.role == Role::Extra;
         if taken {
             self.largest = out.weight;
         }
@@ -87,7 +86,7 @@ impl Stream {
     /// Whether so much waits to be written that a client that does not read must not be read from either: what it asks for
     /// would only make it more.
     pub(super) fn is_crowded(&self) -> bool {
-        self.queue.memory() > self.max_queued / PAUSE_PART
+        self.queue.weight() > self.max_queued / PAUSE_PART
     }
 }
 

@@ -13,7 +13,7 @@ impl Stream {
             deferred: self.deferred.len(),
             had: self.had.len(),
             weight: self.weight,
-            weighed: self.queue.weighed() + outs.map(|out| out.stanza.weight()).sum::<usize>(),
+            weighed: self.queue.weighed() + outs.map(|out| out.weighed()).sum::<usize>(),
             attached: self.wake.is_some(),
             reading: self.reading.is_some(),
             unsettled: self.ledger.entered() - self.ledger.handled(),

@@ -17,9 +17,6 @@ pub(super) enum Item {
     Enabled(Vec<u8>, Box<Management>),
 }
 
-/// About what a stanza takes besides its bytes: its place, the index of its children, the blocks of the allocator.
-const STANZA_BYTES: usize = 512;
-
 /// What a place in the queue takes, however little is in it.
 pub(super) const ITEM_BYTES: usize = size_of::<Item>();
 
@@ -45,11 +42,6 @@ impl Queue {
     /// The weight of all that waits.
     pub fn weight(&self) -> usize {
         self.weight
-    }
-
-    /// About how much memory all that waits takes: many small stanzas take much more than they weigh.
-    pub fn memory(&self) -> usize {
-        self.weight + self.items.len() * STANZA_BYTES
     }
 
     pub fn len(&self) -> usize {
@@ -130,7 +122,7 @@ impl Queue {
     /// The weight, with each stanza weighed anew.
     pub fn weighed(&self) -> usize {
         let anew = |item: &Item| match item {
-            Item::Stanza(out) => out.stanza.weight(),
+            Item::Stanza(out) => out.weighed(),
             Item::Nonza(_) | Item::Ack(_) | Item::Enabled(..) => item.weight(),
         };
         self.items.iter().map(anew).sum()
