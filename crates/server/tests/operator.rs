@@ -1,6 +1,7 @@
 //! What an operator sees who gives a wrong configuration, or none: nothing is changed that is not the server's, and the command says
 //! what is wrong, where it looked and what to do.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -175,13 +176,27 @@ fn a_configuration_is_in_order_or_wrong_or_hardly_meant() {
 }
 
 #[test]
-fn a_certificate_for_another_host_and_an_open_key_are_warned_of() {
+fn a_file_in_the_place_of_the_control_socket_is_not_removed() {
     let place = Place::new();
-    // One that the server makes, when it is asked to serve that host for a moment.
-    let (public, key) = certificate(&place);
-    place.write("chain.pem", &public);
-    place.write("key.pem", &key);
-    place.write("vorpal.toml", "hosts = [\"b.example\"]\n[tls]\ncertificate = \"chain.pem\"\nkey = \"key.pem\"\n");
+    place.write("letter.txt", "dear");
+    place.write("vorpal.toml", "[listen]\nadmin = \"letter.txt\"\nc2s = [\"127.0.0.1:0\"]\nc2s_tls = []\n");
+    let told = place.refused(&["-c", "vorpal.toml", "serve"]);
+    assert!(told.contains("letter.txt cannot be made"), "{told}");
+    assert_eq!(std::fs::read_to_string(place.path("letter.txt")).expect("read"), "dear");
+}
+
+#[test]
+fn a_certificate_is_the_operators_or_the_servers_and_what_is_wrong_with_it_is_told() {
+    const LISTEN: &str = "[listen]\nc2s = [\"127.0.0.1:0\"]\nc2s_tls = []\n";
+    let place = Place::new();
+    place.write("made.toml", &format!("data = \"made\"\n{LISTEN}"));
+    let log = log_of_a_start(&place, "made.toml");
+    assert!(log.contains("a certificate of our own: clients must be told to trust it"), "{log}");
+    for (from, to) in [("made/tls/localhost.crt", "chain.pem"), ("made/tls/localhost.key", "key.pem")] {
+        place.write(to, &std::fs::read_to_string(place.path(from)).expect("read"));
+    }
+    let given = "[tls]\ncertificate = \"chain.pem\"\nkey = \"key.pem\"\n";
+    place.write("vorpal.toml", &format!("hosts = [\"b.example\"]\n{LISTEN}{given}"));
     let told = place.done(&["-c", "vorpal.toml", "config", "check"]);
     for part in [
         "the certificate of b.example is for ",
@@ -190,19 +205,23 @@ fn a_certificate_for_another_host_and_an_open_key_are_warned_of() {
     ] {
         assert!(told.contains(part), "{part}: {told}");
     }
+    let log = log_of_a_start(&place, "vorpal.toml");
+    assert!(log.contains("the certificate is self-signed: ") && !log.contains("of our own"), "{log}");
 }
 
-fn certificate(place: &Place) -> (String, String) {
-    place.write("made.toml", "data = \"made\"\n[listen]\nc2s = [\"127.0.0.1:0\"]\nc2s_tls = []\n");
+/// What a server logs until it is ready. Then it is ended.
+fn log_of_a_start(place: &Place, config: &str) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vorpal"));
-    command.env_clear().current_dir(place.0.path()).args(["-c", "made.toml", "serve"]).stderr(Stdio::null());
+    command.env_clear().current_dir(place.0.path()).args(["-c", config, "serve"]).stderr(Stdio::piped());
     let mut server = command.spawn().expect("the server starts");
-    while !place.run(&["-c", "made.toml", "status"]).status.success() {
-        assert!(server.try_wait().expect("its state").is_none(), "the server has ended");
-        std::thread::yield_now();
+    let mut log = String::new();
+    for line in BufReader::new(server.stderr.take().expect("its log")).lines() {
+        log += &(line.expect("UTF-8") + "\n");
+        if log.contains(" ready ") {
+            break;
+        }
     }
     server.kill().expect("killed");
     server.wait().expect("ended");
-    let read = |name: &str| std::fs::read_to_string(place.path("made/tls").join(name)).expect("read");
-    (read("localhost.crt"), read("localhost.key"))
+    log
 }
