@@ -196,7 +196,15 @@ pub async fn serve(config: Config, path: Option<PathBuf>, program: Program) -> R
     let reload = Arc::new(Reload::new(shared, &server, path, program, level));
     control::listen(&socket, server.runtime.clone(), reload.clone(), gauges)?;
     let hosts: Vec<_> = config.hosts.iter().map(|host| host.name.as_str()).collect();
-    tracing::info!(?hosts, durability = ?config.durability, ready_after = ?began.elapsed(), "ready");
+    let (data, configuration) = (server.data.display(), reload.file().map(Path::display));
+    tracing::info!(
+        ?hosts,
+        %data,
+        configuration = configuration.map(tracing::field::display),
+        durability = ?config.durability,
+        ready_after = ?began.elapsed(),
+        "ready"
+    );
     stopped(&reload).await?;
     tracing::info!("stopping");
     listening.shutdown().await;

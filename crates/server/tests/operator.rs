@@ -207,6 +207,7 @@ fn a_certificate_is_the_operators_or_the_servers_and_what_is_wrong_with_it_is_to
     }
     let log = log_of_a_start(&place, "vorpal.toml");
     assert!(log.contains("the certificate is self-signed: ") && !log.contains("of our own"), "{log}");
+    assert!(log.contains("data=data configuration=vorpal.toml"), "{log}");
 }
 
 /// What a server logs until it is ready. Then it is ended.
