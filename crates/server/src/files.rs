@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use vorpal_store::lock::LOCK_FILE;
 use vorpal_store::sqlite::DATABASE_FILE;
 
@@ -56,25 +56,19 @@ fn claim_as(data: &Path, user: u32) -> Result<()> {
         new.recursive(true).mode(0o700);
         return new.create(data).with_context(|| format!("the data directory {} cannot be made", data.display()));
     };
-    if !directory.is_dir() {
-        bail!("{} is not a directory: give `data` a directory of its own", data.display());
-    }
     let owner = directory.uid();
-    match has_place(data) {
-        Ok(true) => {}
-        Ok(false) => bail!(
-            "the directory {} holds files that are not Vorpal's: give `data` a directory of its own, empty or not there yet",
-            data.display()
-        ),
+    let seen = match fit(data, &directory) {
+        Ok(()) => true,
         // The owner is the reason, and is told below.
-        Err(error) if error.kind() == ErrorKind::PermissionDenied && owner != user => {}
-        Err(error) => return Err(error).with_context(|| format!("reading the data directory {}", data.display())),
-    }
+        Err(error) if is_denied(&error) && owner != user => false,
+        Err(error) => return Err(error),
+    };
     if owner != user {
         let (owner, name, data) = (name(owner), name(user), data.display());
-        // Root needs to own nothing of it; everybody else may be who the data are meant for.
+        // Root needs to own nothing of it; everybody else may be who the data are meant for, if they are the server's.
         let give = match user {
             0 => String::new(),
+            _ if !seen => String::new(),
             _ => format!(", or give the directory to {name} as root, `chown -R {name} {data}`"),
         };
         bail!(
@@ -96,6 +90,32 @@ fn claim_as(data: &Path, user: u32) -> Result<()> {
         wide.push((path, file));
     }
     wide.iter().try_for_each(|(path, file)| narrow(path, file))
+}
+
+/// Checks that the data directory can be used, whoever owns it, and changes nothing. What this user may not see is not checked.
+///
+/// # Errors
+/// It is not a directory, or one with files of other programs.
+pub(crate) fn check(data: &Path) -> Result<()> {
+    let Some(directory) = found(data, std::fs::metadata(data))? else { return Ok(()) };
+    fit(data, &directory).or_else(|error| if is_denied(&error) { Ok(()) } else { Err(error) })
+}
+
+fn fit(data: &Path, found: &Metadata) -> Result<()> {
+    if !found.is_dir() {
+        bail!("{} is not a directory: give `data` a directory of its own", data.display());
+    }
+    if !has_place(data).with_context(|| format!("reading the data directory {}", data.display()))? {
+        bail!(
+            "the directory {} holds files that are not Vorpal's: give `data` a directory of its own, empty or not there yet",
+            data.display()
+        );
+    }
+    Ok(())
+}
+
+fn is_denied(error: &Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::PermissionDenied)
 }
 
 /// Whether the server's files have a place in a directory: it has been the server's before, or has nothing in it.

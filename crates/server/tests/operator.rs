@@ -121,6 +121,8 @@ fn a_directory_of_others_is_not_taken_over() {
             let error = place.refused(arguments);
             assert!(error.contains(told), "{error}");
         }
+        let checked = place.run(&["-c", "vorpal.toml", "config", "check"]);
+        assert!(!checked.status.success() && String::from_utf8_lossy(&checked.stdout).contains(told), "{checked:?}");
     }
     assert_eq!(
         [mode(&place.path("home")), mode(&place.path("home/letter.txt")), mode(&place.path("file"))],

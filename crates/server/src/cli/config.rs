@@ -7,7 +7,8 @@ use clap::Subcommand;
 use serde_json::json;
 use vorpal_core::server::core_names;
 
-use crate::{Program, reload, warnings};
+use crate::run::under;
+use crate::{Program, files, reload, warnings};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -48,7 +49,8 @@ fn check(path: Option<&Path>, program: Program, json: bool) -> Result<()> {
     let (errors, warnings) = match program.read(path) {
         Err(errors) => (errors.iter().map(ToString::to_string).collect(), Vec::new()),
         Ok(config) => {
-            let errors = reload::check(&config, program, &core_names());
+            let mut errors = reload::check(&config, program, &core_names());
+            errors.extend(files::check(&under(&config, &config.data)).err());
             let errors: Vec<String> = errors.iter().map(|error| format!("{error:#}")).collect();
             (errors, warnings::of(&config, program))
         }
