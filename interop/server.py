@@ -36,6 +36,8 @@ class Server:
         self.process = None
         self.users = 0
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("VORPAL_")} | {
+            # No file, also on a machine that has /etc/vorpal/vorpal.toml.
+            "VORPAL_CONFIG": "",
             "VORPAL_DATA": str(data),
             "VORPAL_LISTEN_C2S": f"127.0.0.1:{self.starttls}",
             "VORPAL_LISTEN_C2S_TLS": f"127.0.0.1:{self.direct_tls}",

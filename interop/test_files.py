@@ -100,3 +100,33 @@ def test_a_file_that_root_left_behind_is_named(tmp_path):
                           capture_output=True, timeout=30, stdin=subprocess.DEVNULL)
     assert told.returncode == 1
     assert f"{server.data}/vorpal.db belongs to root" in told.stderr and "`chown bin " in told.stderr, told.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="runs as another user")
+def test_another_user_is_told_who_may_ask_the_server(tmp_path):
+    for parent in [tmp_path, *tmp_path.parents]:
+        if parent.stat().st_uid == os.geteuid() and parent != Path("/tmp") and "pytest" in str(parent):
+            parent.chmod(0o755)
+    server = Server(tmp_path / "data").start()
+    program = tmp_path / "vorpal"
+    program.write_bytes(Path(BINARY).read_bytes())
+    program.chmod(0o755)
+    try:
+        for words in (["status"], ["user", "list"], ["trace", "a@localhost"], ["top", "--once"]):
+            told = subprocess.run([program, *words], env=server.env, cwd="/", user=OTHER, group=OTHER, text=True,
+                                  capture_output=True, timeout=30, stdin=subprocess.DEVNULL)
+            assert told.returncode == 1
+            assert "admin.sock: you may not open it: run as root, `sudo -u root vorpal …`" in told.stderr, told.stderr
+    finally:
+        server.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="what root may do")
+def test_root_does_not_take_a_directory_in_use(tmp_path):
+    server = Server(tmp_path / "data")
+    server.data.mkdir(mode=0o755)
+    (server.data / "letter.txt").write_text("dear")
+    os.chown(server.data, OTHER, OTHER)
+    told = run(server, "user", "add", "juliet@localhost", "--password", "secret")
+    assert told.returncode == 1 and "holds files that are not Vorpal's" in told.stderr, told.stderr
+    assert "chown" not in told.stderr and mode(server.data) == 0o755 and [p.name for p in server.data.iterdir()] == ["letter.txt"]

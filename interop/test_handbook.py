@@ -17,6 +17,18 @@ def test_there_are_settings_for_three_machines():
     assert [example.split()[1] for example in EXAMPLES] == ["1", "4", "16"]
 
 
+def test_data_are_copied_only_while_no_server_can_use_them():
+    pages = (PAGE.read_text(), (PAGE.parent / "operating.md").read_text())
+    recipes = [block for page in pages for block in re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)]
+    copies = [block for block in recipes if re.search(r"\b(cp -a|tar -C) /var/", block)]
+    assert len(copies) == 3
+    for block in copies:
+        # A socket that is left would start the server again for the next client.
+        assert block.startswith("systemctl stop vorpal.socket vorpal"), block
+        assert "systemctl start vorpal.socket vorpal\n" in block
+        assert "is-active" in block or "mv /var/lib/vorpal " in block
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.splitlines()[0])
 def test_the_settings_for_each_machine_are_accepted(tmp_path, example):
     file = tmp_path / "vorpal.toml"

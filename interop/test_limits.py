@@ -141,6 +141,25 @@ async def guess(server, name, password, address="127.0.0.1", port=None):
         stream.drop()
 
 
+async def give_up(server, name, address):
+    """A login that is no guess: a mechanism that there is not, then one that is ended before there is a proof."""
+    sasl = "urn:ietf:params:xml:ns:xmpp-sasl"
+    stream = raw.Stream()
+    context = ssl.create_default_context(cafile=server.certificate)
+    stream.reader, stream.writer = await asyncio.open_connection("127.0.0.1", server.direct_tls, ssl=context,
+                                                                 server_hostname="localhost", local_addr=(address, 0))
+    try:
+        stream.begin()
+        await stream.want(raw.FEATURES)
+        first = base64.b64encode(f"n,,n={name},r=nonce".encode()).decode()
+        for words in [f"<auth xmlns='{sasl}' mechanism='X-OTHER'/>", f"<auth xmlns='{sasl}' mechanism='SCRAM-SHA-1'>{first}</auth>",
+                      f"<abort xmlns='{sasl}'/>"]:
+            stream.write(words)
+            await stream.read()
+    finally:
+        stream.drop()
+
+
 def lines(server, words):
     return [line for line in server.log.read_text().splitlines() if words in line]
 
@@ -161,12 +180,13 @@ async def test_failed_logins_are_logged_with_their_true_reason_and_fail2ban_read
         for _ in range(10):
             await guess(server, "often", "s3cret", "127.0.0.3")
         assert await guess(server, "often", "s3cret", "127.0.0.3") == "temporary-auth-failure"
+        await give_up(server, user.name, "127.0.0.4")
         log = server.log.read_text()
         assert "s3cret" not in log and user.password not in log and disabled.password not in log
         if settings.get("VORPAL_LOG_FORMAT"):
             entries = [json.loads(line) for line in lines(server, "login failed")]
             told = [(e["fields"]["peer"], e["fields"]["account"], e["fields"]["reason"]) for e in entries]
-            assert {e["level"] for e in entries} == {"WARN"} and {e["fields"]["mechanism"] for e in entries} <= {"PLAIN", "-"}
+            assert {e["level"] for e in entries} == {"WARN"} and {e["fields"]["mechanism"] for e in entries} <= {"PLAIN", "SCRAM-SHA-1", "-"}
         else:
             found = [re.search(r'login failed peer=(\S+) port=\d+ account="(.*)" mechanism="\S+" reason="(.*)"', line)
                      for line in lines(server, "login failed")]
@@ -177,11 +197,12 @@ async def test_failed_logins_are_logged_with_their_true_reason_and_fail2ban_read
         assert [peer for peer, _, _ in told].count("127.0.0.2") == 1
         # Of one address ten lines are written, and the rest is counted.
         assert [peer for peer, _, _ in told].count("127.0.0.3") == 10
+        assert [reason for peer, _, reason in told if peer == "127.0.0.4"] == ["invalid-mechanism", "aborted"]
         assert len(lines(server, "logged in")) == 1
         done = subprocess.run(["fail2ban-regex", "--print-all-matched", str(server.log), str(ROOT / "contrib/fail2ban/vorpal.conf")],
                               capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert re.search(r"Lines: \d+ lines, 0 ignored, 14 matched", done.stdout), done.stdout
+        assert re.search(r"Lines: \d+ lines, 2 ignored, 14 matched", done.stdout), done.stdout
         assert "192.0.2.9" not in {peer for peer, _, _ in told}
     finally:
         server.stop()

@@ -45,6 +45,12 @@ def test_the_server_is_kept_in(unit):
     assert checked.returncode == 0, checked.stdout
 
 
+def test_a_server_that_cannot_start_is_tried_again_without_end():
+    sections = dict(re.findall(r"^\[(\w+)\]\n(.*?)(?=^\[|\Z)", UNIT.read_text(), re.MULTILINE | re.DOTALL))
+    assert re.findall(r"^StartLimit.*$", sections["Unit"], re.MULTILINE) == ["StartLimitIntervalSec=0"]
+    assert re.findall(r"^Restart.*$", sections["Service"], re.MULTILINE) == ["Restart=always", "RestartSec=5"]
+
+
 def settings(name):
     return re.findall(rf"^{name}=(.*)$", UNIT.read_text(), re.MULTILINE)
 

@@ -97,7 +97,19 @@ impl Fault {
             }
         }
         let problem = match &self.kind {
-            Kind::Message(message) => Problem::Value { key, message: message.clone() },
+            Kind::Message(message) => {
+                let mut message = message.clone();
+                // A type with words of its own may say what it wants, and not what it got. Only what looks like a quantity is
+                // repeated: other texts may be secrets in the wrong place.
+                if message.starts_with("has to be ")
+                    && !message.contains(", not ")
+                    && let Some(Value::Text(text)) = given(&section.keys, &self.path)
+                    && is_quantity(text)
+                {
+                    message += &format!(", not {}", quote(text));
+                }
+                Problem::Value { key, message }
+            }
             Kind::Missing(name) => Problem::Value { key: join(&key, name), message: "has to be given".into() },
             Kind::UnknownKey(known) => {
                 let name = self.path.last().map_or("", |step| if let Step::Key(name) = step { name } else { "" });
@@ -105,6 +117,23 @@ impl Fault {
             }
         };
         ConfigError { place: section.place(self.at.as_ref().or(section.at.as_ref())), problem }
+    }
+}
+
+/// Whether a text looks like a number with a unit, right or wrong.
+fn is_quantity(text: &str) -> bool {
+    let quantity = |c: char| c.is_ascii_alphanumeric() || " .,/".contains(c);
+    text.len() <= 16 && text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(quantity)
+}
+
+/// What stands at a path. Nothing within a list, where numbers shift when items are taken out.
+fn given<'a>(keys: &'a Branch, path: &[Step]) -> Option<&'a Value> {
+    let (Step::Key(name), rest) = path.split_first()? else { return None };
+    let value = &keys.get(name)?.value;
+    match (value, rest) {
+        (_, []) => Some(value),
+        (Value::Table(keys), rest) => given(keys, rest),
+        _ => None,
     }
 }
 

@@ -10,15 +10,16 @@ use crate::{Limits, Listen, Log, Login, Module, Storage, Tls, Xml};
 /// What the file is like, at the head of the page and of the default file.
 const INTRODUCTION: &[&str] = &[
     "Every key may be left out, and so may the file: the server then serves localhost, on loopback, with a self-signed",
-    "certificate. A key the server does not know is an error, and so is a value that does not fit; all errors are told at",
-    "once, with their lines.",
+    "certificate. A key the server does not know is an error, and so is a value that does not fit; errors are told with",
+    "their lines, up to a hundred at once.",
     "",
     "Periods are written with their unit, \"90s\", \"10m\", \"7d\" or \"1h 30m\" (ms, s, m, h, d); so are sizes, \"10 KiB\" or",
     "\"100 MB\" (B, KB, KiB, MB, MiB, GB, GiB, TB, TiB), and rates, \"50 KB/s\" or \"5/min\" (s, min, h, d).",
     "Relative paths count from the directory of the file; without a file, from the working directory.",
     "",
     "A variable of the environment goes over its key: VORPAL_ and the path in capitals, VORPAL_LIMITS_LOGIN_TIME for",
-    "limits.login_time. Lists have commas between their items. VORPAL_CONFIG is the path of the file.",
+    "limits.login_time. Lists have commas between their items. VORPAL_CONFIG is the path of the file; without it",
+    "and without -c it is /etc/vorpal/vorpal.toml, if there is one. An empty VORPAL_CONFIG stands for no file.",
 ];
 
 /// No key or section of this name.

@@ -70,7 +70,8 @@ choice! {
 section! {
     /// At the top of the file, before the first section.
     pub struct Top in "" {
-        /// The directory of everything the server keeps. It is created if it is not there.
+        /// The directory of everything the server keeps. It is created if it is not there; one in which other files are than
+        /// the server's is refused.
         data: FilePath = FilePath::new("data"), example "/var/lib/vorpal", restart;
         /// What an acknowledged stanza survives: with "power" a loss of power, with "crash" only a crash of the server
         /// itself. The latter saves a disk sync for each group of stanzas.

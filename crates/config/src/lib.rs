@@ -1,8 +1,8 @@
 //! The server's configuration: one short TOML file, the environment over it, defaults under it.
 //!
 //! Every key stands in one table (`keys`), from which come the struct that is read, the text of `config explain`, the
-//! default file and `docs/config.md`. Whoever adds a key adds it there and nowhere else. All mistakes of a file are
-//! told at once, each with its line; a file with a mistake configures nothing.
+//! default file and `docs/config.md`. Whoever adds a key adds it there and nowhere else. Mistakes are told with
+//! their lines, up to a hundred at once, and of syntax only what stands before the first; a file with a mistake configures nothing.
 //!
 //! *Invariant:* no text makes the reading panic, and it takes time bounded by [`MAX_FILE`].
 

@@ -74,8 +74,8 @@ pub struct Certificate {
 }
 
 impl Config {
-    /// Reads the configuration: the file `path`, else the one of the variable VORPAL_CONFIG, else none, under what the
-    /// environment says. Without a file and variables it is the default, localhost on loopback.
+    /// Reads the configuration: the file `path`, else the one of the variable VORPAL_CONFIG unless that is empty, else none,
+    /// under what the environment says. Without a file and variables it is the default, localhost on loopback.
     ///
     /// # Errors
     /// All mistakes at once.
@@ -85,7 +85,8 @@ impl Config {
         modules: &[Module],
     ) -> Result<Config, Errors> {
         let env: Vec<_> = env.into_iter().filter(|(name, _)| name.starts_with("VORPAL_")).collect();
-        let named = env.iter().find(|(name, _)| name == FILE_VARIABLE).map(|(_, file)| PathBuf::from(file));
+        let named = env.iter().find(|(name, file)| name == FILE_VARIABLE && !file.is_empty());
+        let named = named.map(|(_, file)| PathBuf::from(file));
         let Some(path) = path.map(Path::to_path_buf).or(named) else {
             return Config::read(Path::new(""), String::new(), env, modules);
         };

@@ -123,7 +123,7 @@ impl Scalar for Period {
             let (number, unit, tail) = number_and_unit(rest).ok_or_else(|| wrong::<Period>(text))?;
             if unit.is_empty() {
                 let alone = rest == text.trim() && tail.is_empty();
-                return Err(if alone { needs_unit(number, "s") } else { wrong::<Period>(text) });
+                return Err(if alone { needs_unit_of_time(number) } else { wrong::<Period>(text) });
             }
             let size = unit_of(&PERIODS, unit)?;
             // "30m 1h" and "1h 1h" are slips of the pen more often than meant.
@@ -142,7 +142,7 @@ impl Scalar for Period {
     }
 
     fn from_integer(number: i64) -> Result<Period, String> {
-        Err(needs_unit(number, "s"))
+        Err(needs_unit_of_time(number.unsigned_abs()))
     }
 
     fn text(&self) -> String {
@@ -205,7 +205,7 @@ impl Scalar for Bytes {
     }
 
     fn from_integer(number: i64) -> Result<Bytes, String> {
-        Err(needs_unit(number, " KiB"))
+        Err(needs_unit_of_size(number.unsigned_abs()))
     }
 
     fn text(&self) -> String {
@@ -234,7 +234,7 @@ impl Amount for Bytes {
             return Err(wrong::<Bytes>(text));
         }
         if unit.is_empty() {
-            return Err(needs_unit(number, " KiB"));
+            return Err(needs_unit_of_size(number));
         }
         number
             .checked_mul(unit_of(&SIZES, unit)?)
@@ -458,8 +458,17 @@ fn unit_of(units: &[(&str, u64)], unit: &str) -> Result<u64, String> {
     })
 }
 
-fn needs_unit(number: impl fmt::Display, unit: &str) -> String {
-    format!("needs a unit, for example \"{}{unit}\"", number.to_string().trim_start_matches('-'))
+/// For a bare number, which is one of seconds if it is anything: in the largest unit in which it is whole.
+fn needs_unit_of_time(seconds: u64) -> String {
+    let whole = |(_, size): &(&str, u64)| *size > SECOND && seconds > 0 && seconds.is_multiple_of(size / SECOND);
+    let (unit, size) = PERIODS.into_iter().find(whole).unwrap_or(("s", SECOND));
+    format!("needs a unit, for example \"{}{unit}\"", seconds / (size / SECOND))
+}
+
+/// For a bare number, which is one of bytes if it is anything.
+fn needs_unit_of_size(bytes: u64) -> String {
+    let example = if bytes > MAX_BYTES { format!("{bytes} B") } else { Bytes(bytes).to_string() };
+    format!("needs a unit, for example \"{example}\"")
 }
 
 fn wrong<T: Scalar>(text: &str) -> String {

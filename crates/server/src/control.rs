@@ -1,6 +1,7 @@
 //! Orders to a server: one line of JSON each way, over a socket that only its owner may open. The same orders run
 //! without a server, on its data, while none is running.
 
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,13 +112,31 @@ pub enum Answer {
     Error(String),
 }
 
+/// Nobody answers at a socket.
+#[derive(Debug)]
+pub struct Unreached(pub std::io::Error);
+
+impl std::fmt::Display for Unreached {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("no server answers")
+    }
+}
+
+impl std::error::Error for Unreached {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
 /// Takes orders at a socket until the process ends.
 ///
 /// # Errors
 /// The socket cannot be made.
 pub fn listen(path: &Path, runtime: Arc<Runtime>, reload: Arc<Reload>, gauges: Arc<Gauges>) -> Result<()> {
-    // The store's lock is ours: a socket that is there was left behind by a server that was killed.
-    let _ = std::fs::remove_file(path);
+    // The store's lock is ours: a socket that is there was left behind by a server that was killed. Anything else is not ours.
+    if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        let _ = std::fs::remove_file(path);
+    }
     let listener = UnixListener::bind(path).with_context(|| format!("the socket {} cannot be made", path.display()))?;
     crate::run::protect(path)?;
     let reserve = Arc::new(Mutex::new(Reserve::default()));
@@ -283,10 +302,9 @@ async fn say(write: &mut (impl AsyncWrite + Unpin), what: &impl Serialize) -> Re
 /// Follows an account at the server behind a socket: each line is given to `line`, until the server ends.
 ///
 /// # Errors
-/// Nobody answers there, or the account cannot be followed.
+/// [`Unreached`] if nobody answers there; or the account cannot be followed.
 pub async fn follow(path: &Path, jid: &str, mut line: impl FnMut(&str) -> Result<()>) -> Result<()> {
-    let mut stream =
-        UnixStream::connect(path).await.with_context(|| format!("no server answers at {}", path.display()))?;
+    let mut stream = UnixStream::connect(path).await.map_err(Unreached)?;
     let (read, mut write) = stream.split();
     say(&mut write, &Order::Trace { jid: jid.into() }).await?;
     let mut lines = BufReader::new(read).lines();
@@ -303,9 +321,9 @@ pub async fn follow(path: &Path, jid: &str, mut line: impl FnMut(&str) -> Result
 /// Gives an order to the server behind a socket.
 ///
 /// # Errors
-/// Nobody answers there.
+/// [`Unreached`] if nobody answers there. Otherwise it is not known whether the order was carried out.
 pub async fn order(path: &Path, order: &Order) -> Result<Answer> {
-    let mut stream = UnixStream::connect(path).await?;
+    let mut stream = UnixStream::connect(path).await.map_err(Unreached)?;
     let (read, mut write) = stream.split();
     let mut line = secret::to_json(order)?;
     secret::extend(&mut line, b"\n");
@@ -483,7 +501,7 @@ async fn users(runtime: &Arc<Runtime>, host: Option<String>) -> Result<Answer> {
 /// Nothing is created below the reserve.
 fn has_room(runtime: &Runtime) -> Result<()> {
     if runtime.core.reserve.is_short() {
-        bail!("the disk is nearly full: there is less room than storage.reserve");
+        bail!("the disk is nearly full: there is less room than storage.reserve; make room on the disk of the data");
     }
     Ok(())
 }
@@ -533,6 +551,6 @@ async fn stored(write: impl FnOnce(Box<dyn FnOnce(bool) + Send>)) -> Result<()> 
     }));
     match hears.await {
         Ok(true) => Ok(()),
-        _ => bail!("it could not be stored"),
+        _ => bail!("it could not be stored: the log of the server says why"),
     }
 }

@@ -1,14 +1,15 @@
-//! Who owns the files of the data directory, and who may read them: the server's user alone.
+//! The data directory: whether it may be used, who owns the files in it, and who may read them: the server's user alone.
 //!
-//! Whatever is made has its mode from the beginning: the process runs with a umask of 077. What is there with a wider mode, a
-//! backup that was put back, say, is narrowed at the start.
+//! A directory in which other programs keep files is refused, and nothing in it is changed. Whatever is made has its mode from the
+//! beginning: the process runs with a umask of 077. What is there with a wider mode, a backup that was put back, say, is narrowed at
+//! the start.
 
-use std::fs::{Metadata, Permissions};
+use std::fs::{DirBuilder, Metadata, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use vorpal_store::lock::LOCK_FILE;
 use vorpal_store::sqlite::DATABASE_FILE;
 
@@ -18,6 +19,9 @@ const TLS: &str = "tls";
 /// What SQLite appends to the name of the database.
 const COMPANIONS: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 
+/// What a new file system has in it: a disk of its own for the data counts as empty.
+const OF_FILE_SYSTEM: &str = "lost+found";
+
 /// The bits of a mode that let others than the owner do something.
 const OTHERS: u32 = 0o077;
 
@@ -26,28 +30,53 @@ pub(crate) fn keep_private() {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(OTHERS));
 }
 
-/// Checks that the data directory and the server's files in it belong to this user, and takes their rights from all others.
-/// What does not exist yet is skipped.
+/// Whether there is a database in the data directory, as far as this user may see.
 ///
 /// # Errors
-/// Somebody else owns the directory or a file: its owner could not open what this process makes in there.
+/// It cannot be told: the user may not look into the directory, for example.
+pub(crate) fn has_database(data: &Path) -> io::Result<bool> {
+    data.join(DATABASE_FILE).try_exists()
+}
+
+/// Makes the data directory, or checks that it may be used: it is empty or has been the server's before. Checks that the
+/// directory and the server's files in it belong to this user, and takes their rights from all others. Changes nothing before
+/// all of that is certain, and never anything that is not the server's.
+///
+/// # Errors
+/// It is not a directory, or one with files of other programs; or somebody else owns the directory or a file: its owner could
+/// not open what this process makes in there.
 pub(crate) fn claim(data: &Path) -> Result<()> {
     claim_as(data, rustix::process::geteuid().as_raw())
 }
 
 fn claim_as(data: &Path, user: u32) -> Result<()> {
     // The directory may be a link: the operator says where the data are.
-    let Some(directory) = found(data, std::fs::metadata(data))? else { return Ok(()) };
+    let Some(directory) = found(data, std::fs::metadata(data))? else {
+        let mut new = DirBuilder::new();
+        new.recursive(true).mode(0o700);
+        return new.create(data).with_context(|| format!("the data directory {} cannot be made", data.display()));
+    };
     let owner = directory.uid();
+    let seen = match fit(data, &directory) {
+        Ok(()) => true,
+        // The owner is the reason, and is told below.
+        Err(error) if is_denied(&error) && owner != user => false,
+        Err(error) => return Err(error),
+    };
     if owner != user {
-        let (owner, user, data) = (name(owner), name(user), data.display());
+        let (owner, name, data) = (name(owner), name(user), data.display());
+        // Root needs to own nothing of it; everybody else may be who the data are meant for, if they are the server's.
+        let give = match user {
+            0 => String::new(),
+            _ if !seen => String::new(),
+            _ => format!(", or give the directory to {name} as root, `chown -R {name} {data}`"),
+        };
         bail!(
-            "the data directory {data} belongs to {owner}, and this command runs as {user}: {owner} could not open what {user} \
-             makes in it. Run the command as its owner, `sudo -u {owner} vorpal …`, or give the directory to {user}, \
-             `chown -R {user} {data}`"
+            "the data directory {data} belongs to {owner}, and this command runs as {name}: {owner} could not open what {name} \
+             makes in it. Run the command as {owner}, `sudo -u {owner} vorpal …` or `runuser -u {owner} -- vorpal …`{give}"
         );
     }
-    narrow(data, &directory)?;
+    let mut wide = vec![(data.to_path_buf(), directory)];
     for path in files(data)? {
         let Some(file) = found(&path, std::fs::symlink_metadata(&path))? else { continue };
         // What a link leads to is looked after by somebody else.
@@ -56,11 +85,50 @@ fn claim_as(data: &Path, user: u32) -> Result<()> {
         }
         if file.uid() != user {
             let (stranger, user, path) = (name(file.uid()), name(user), path.display());
-            bail!("{path} belongs to {stranger}, and its directory to {user}: `chown {user} {path}`");
+            bail!("{path} belongs to {stranger}, and its directory to {user}: `chown {user} {path}` as root");
         }
-        narrow(&path, &file)?;
+        wide.push((path, file));
+    }
+    wide.iter().try_for_each(|(path, file)| narrow(path, file))
+}
+
+/// Checks that the data directory can be used, whoever owns it, and changes nothing. What this user may not see is not checked.
+///
+/// # Errors
+/// It is not a directory, or one with files of other programs.
+pub(crate) fn check(data: &Path) -> Result<()> {
+    let Some(directory) = found(data, std::fs::metadata(data))? else { return Ok(()) };
+    fit(data, &directory).or_else(|error| if is_denied(&error) { Ok(()) } else { Err(error) })
+}
+
+fn fit(data: &Path, found: &Metadata) -> Result<()> {
+    if !found.is_dir() {
+        bail!("{} is not a directory: give `data` a directory of its own", data.display());
+    }
+    if !has_place(data).with_context(|| format!("reading the data directory {}", data.display()))? {
+        bail!(
+            "the directory {} holds files that are not Vorpal's: give `data` a directory of its own, empty or not there yet",
+            data.display()
+        );
     }
     Ok(())
+}
+
+fn is_denied(error: &Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::PermissionDenied)
+}
+
+/// Whether the server's files have a place in a directory: it has been the server's before, or has nothing in it.
+fn has_place(data: &Path) -> io::Result<bool> {
+    if has_database(data)? || data.join(LOCK_FILE).try_exists()? {
+        return Ok(true);
+    }
+    for entry in std::fs::read_dir(data)? {
+        if entry?.file_name() != OF_FILE_SYSTEM {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The files of the server in its data directory. Certificates are public.
@@ -109,7 +177,7 @@ fn narrow(path: &Path, found: &Metadata) -> Result<()> {
 }
 
 /// The name of a user, or its number if the machine's own list does not have it.
-fn name(user: u32) -> String {
+pub(crate) fn name(user: u32) -> String {
     let list = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     named(&list, user).unwrap_or_else(|| user.to_string())
 }
@@ -165,6 +233,7 @@ mod tests {
         std::fs::create_dir_all(data.join("tls")).expect("made");
         std::fs::write(&target, "").expect("written");
         std::fs::set_permissions(&target, Permissions::from_mode(0o640)).expect("its mode");
+        std::fs::write(data.join("vorpal.lock"), "").expect("written");
         std::os::unix::fs::symlink(&target, data.join("tls/a.example.key")).expect("linked");
         claim_as(&data, me()).expect("they are ours");
         assert_eq!(mode(&target), 0o640);
@@ -188,7 +257,73 @@ mod tests {
             assert!(error.contains(&part), "{part}: {error}");
         }
         assert_eq!(mode(&data.join("vorpal.db")), 0o644, "nothing was changed");
-        claim_as(&data.join("missing"), me() + 1).expect("nothing is there");
+    }
+
+    #[test]
+    fn root_is_told_to_run_as_the_owner_and_not_to_take_the_directory() {
+        // Of any other user than root, as the tests may be root themselves.
+        let folder = tempfile::tempdir().expect("a folder");
+        if me() == 0 {
+            std::os::unix::fs::chown(folder.path(), Some(12_345), None).expect("root gives files to others");
+        }
+        let error = claim_as(folder.path(), 0).expect_err("it is not root's").to_string();
+        assert!(error.contains("Run the command as ") && !error.contains("chown"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_in_use_is_left_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path();
+        std::fs::create_dir(data.join("tls")).expect("made");
+        for name in ["notes.txt", "tls/site.key"] {
+            std::fs::write(data.join(name), "").expect("written");
+            std::fs::set_permissions(data.join(name), Permissions::from_mode(0o644)).expect("its mode");
+        }
+        for folder in [data, &data.join("tls")] {
+            std::fs::set_permissions(folder, Permissions::from_mode(0o755)).expect("its mode");
+        }
+        for user in [me(), me() + 1] {
+            let error = claim_as(data, user).expect_err("it is in use").to_string();
+            let told =
+                format!("{} holds files that are not Vorpal's: give `data` a directory of its own", data.display());
+            assert!(error.contains(&told), "{error}");
+        }
+        assert_eq!([mode(data), mode(&data.join("tls"))], [0o755; 2]);
+        assert_eq!([mode(&data.join("notes.txt")), mode(&data.join("tls/site.key"))], [0o644; 2]);
+        assert_eq!(std::fs::read_dir(data).expect("read").count(), 2, "nothing was made");
+    }
+
+    #[test]
+    fn a_file_is_no_directory_and_keeps_its_mode() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("data");
+        std::fs::write(&file, "").expect("written");
+        std::fs::set_permissions(&file, Permissions::from_mode(0o644)).expect("its mode");
+        let error = claim_as(&file, me()).expect_err("it is a file").to_string();
+        assert!(error.contains("is not a directory: give `data` a directory of its own"), "{error}");
+        assert_eq!(mode(&file), 0o644);
+    }
+
+    #[test]
+    fn a_directory_that_is_absent_or_empty_or_was_used_before_is_taken() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let absent = folder.path().join("a/b");
+        claim_as(&absent, me()).expect("made");
+        assert_eq!(mode(&absent), 0o700);
+        let disk = folder.path().join("disk");
+        std::fs::create_dir_all(disk.join("lost+found")).expect("made");
+        std::fs::set_permissions(&disk, Permissions::from_mode(0o755)).expect("its mode");
+        claim_as(&disk, me()).expect("a new file system is empty");
+        assert_eq!(mode(&disk), 0o700);
+        for known in ["vorpal.db", "vorpal.lock"] {
+            let used = folder.path().join(format!("with {known}"));
+            std::fs::create_dir(&used).expect("made");
+            std::fs::write(used.join("notes.txt"), "").expect("written");
+            std::fs::set_permissions(used.join("notes.txt"), Permissions::from_mode(0o644)).expect("its mode");
+            std::fs::write(used.join(known), "").expect("written");
+            claim_as(&used, me()).expect("it is the server's");
+            assert_eq!((mode(&used) & 0o077, mode(&used.join("notes.txt"))), (0, 0o644));
+        }
     }
 
     #[test]

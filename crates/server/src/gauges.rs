@@ -264,14 +264,19 @@ impl Gauges {
                 StoreError::Io { source, .. } | StoreError::Broken { source, .. } => format!(": {source}"),
                 _ => String::new(),
             };
-            return Some(format!("the last commit failed: {error}{cause}"));
+            let advice = match &error {
+                StoreError::Full => format!("; make room on the disk of {}", self.data.display()),
+                _ => String::new(),
+            };
+            return Some(format!("the last commit failed: {error}{cause}{advice}"));
         }
         let reserve = &runtime.core.reserve;
         let room = reserve.room().filter(|_| reserve.is_short())?;
         Some(format!(
-            "only {} MiB are free on the disk of the data, and {} MiB are reserved",
+            "only {} MiB are free on the disk of the data, and {} MiB are reserved; make room on the disk of {}",
             room.free >> 20,
-            reserve.least() >> 20
+            reserve.least() >> 20,
+            self.data.display()
         ))
     }
 }

@@ -14,6 +14,7 @@ mod run;
 pub mod secret;
 mod sockets;
 mod terms;
+mod warnings;
 
 pub use gauges::Gauges;
 pub use program::Program;

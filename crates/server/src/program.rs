@@ -1,12 +1,15 @@
 //! What a program is built of: its modules, and what they read of the configuration.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use vorpal_config::{Config, Errors};
 use vorpal_core::module::Module;
 use vorpal_core::registry::Registry;
 use vorpal_core::server::core_names;
+
+/// The configuration of a server that is installed: used if nothing names another.
+const INSTALLED: &str = "/etc/vorpal/vorpal.toml";
 
 /// The modules of a program. A site with modules of its own makes one with more, and gives it to
 /// [`cli::run`](crate::cli::run).
@@ -29,6 +32,12 @@ impl Program {
         self.modules.iter().map(module).collect()
     }
 
+    /// The file of the configuration: the one that is given, else the one that VORPAL_CONFIG names, else
+    /// `/etc/vorpal/vorpal.toml`, if there is one. An empty variable stands for no file at all.
+    pub fn file(given: Option<PathBuf>) -> Option<PathBuf> {
+        file(given, std::env::var_os("VORPAL_CONFIG"), Path::new(INSTALLED))
+    }
+
     /// Reads the configuration: a file, else the one that VORPAL_CONFIG names, else none, under the environment.
     ///
     /// # Errors
@@ -44,5 +53,34 @@ impl Program {
     /// Two modules are at odds.
     pub fn registry(&self) -> vorpal_core::module::Result<Registry> {
         Registry::build(self.modules.iter().copied(), core_names(), |_| None)
+    }
+}
+
+fn file(given: Option<PathBuf>, named: Option<OsString>, installed: &Path) -> Option<PathBuf> {
+    match (given, named) {
+        (Some(given), _) => Some(given),
+        (None, Some(named)) => (!named.is_empty()).then(|| named.into()),
+        // One that this user may not look for might be there: it is not passed over in silence.
+        (None, None) => (!matches!(installed.try_exists(), Ok(false))).then(|| installed.to_path_buf()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_is_the_one_given_or_named_or_installed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (installed, absent) = (folder.path().join("vorpal.toml"), folder.path().join("absent.toml"));
+        std::fs::write(&installed, "").expect("written");
+        let of = |given: Option<&str>, named: Option<&str>, installed: &Path| {
+            file(given.map(Into::into), named.map(Into::into), installed)
+        };
+        assert_eq!(of(Some("a"), Some("b"), &installed), Some("a".into()));
+        assert_eq!(of(None, Some("b"), &installed), Some("b".into()));
+        assert_eq!(of(None, Some(""), &installed), None, "an empty variable wants no file");
+        assert_eq!(of(None, None, &installed), Some(installed.clone()));
+        assert_eq!(of(None, None, &absent), None);
     }
 }

@@ -4,7 +4,7 @@
 //! cannot fail. Connections that are there go on, with the limits they came with.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Error, anyhow};
@@ -48,6 +48,11 @@ impl Reload {
         let hosts = server.runtime.core.hosts().into_iter().map(|host| (host.jid.bare(), host)).collect();
         let current = Mutex::new(Current { config: server.config.clone(), hosts });
         Reload { shared, data: server.data.clone(), path, program, level, current }
+    }
+
+    /// The file that is read again; none, if there was none at the start.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
     /// Reads the configuration again and puts it in force; says what changed, or everything that is wrong with it.

@@ -1,6 +1,8 @@
 //! The story of a start: configuration, lock, store, modules, sessions that were there before, listeners.
 
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,13 +16,14 @@ use vorpal_core::host::Host;
 use vorpal_core::module::Module;
 use vorpal_core::registry::{Names, Registry};
 use vorpal_core::server::core_names;
+use vorpal_core::store::StoreError;
 use vorpal_net::c2s::{self, Entrance, Shared};
 use vorpal_net::limits::{Gate, Traffic};
 use vorpal_net::tls::TlsHosts;
 use vorpal_proto::error::StreamCondition;
 use vorpal_proto::jid::BareJid;
 use vorpal_runtime::{Backing, Runtime, Setup, now, start};
-use vorpal_store::sqlite::{Durability, Options, Sqlite};
+use vorpal_store::sqlite::{DATABASE_FILE, Durability, Options, Sqlite};
 
 use crate::gauges::Gauges;
 use crate::reload::Reload;
@@ -50,17 +53,12 @@ impl Server {
     pub fn open(config: Config, modules: &'static [&'static Module]) -> Result<Server> {
         let data = under(&config, &config.data);
         files::claim(&data)?;
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&data)
-            .with_context(|| format!("the data directory {} cannot be made", data.display()))?;
         let durability = match config.durability {
             vorpal_config::Durability::Power => Durability::Power,
             vorpal_config::Durability::Crash => Durability::Crash,
         };
         let backend = Sqlite::open(&data, Options { durability, ..Options::default() })
-            .with_context(|| format!("the store in {} cannot be opened", data.display()))?;
+            .map_err(|error| unopened(error, &data))?;
         let names = core_names();
         let registries = registries(&config, modules, &names)
             .map_err(|errors| errors.into_iter().next().unwrap_or_else(|| anyhow!("no host")));
@@ -90,6 +88,35 @@ impl Server {
         self.runtime.drained(PATIENCE).await;
         self.runtime.stop(PATIENCE).await;
     }
+}
+
+/// Why the store cannot be opened, and what to do.
+fn unopened(error: StoreError, data: &Path) -> Error {
+    let (database, data) = (data.join(DATABASE_FILE), data.display());
+    match &error {
+        StoreError::Locked { pid, .. } => anyhow!(
+            "the store {data} is locked by pid {pid}: a server uses it already, or is still stopping. Stop that one and try \
+             again, or give this one a `data` directory of its own"
+        ),
+        StoreError::Full => anyhow!("the store {data} cannot be opened: {error}; make room on the disk of {data}"),
+        StoreError::Broken { .. } if !has_header(&database) => anyhow!(
+            "{} is not a Vorpal database: put a backup of the whole directory back, or give `data` another directory",
+            database.display()
+        ),
+        StoreError::Broken { source, .. } => {
+            anyhow!(
+                "the database {} is damaged ({source}): put a backup of the whole directory back",
+                database.display()
+            )
+        }
+        _ => Error::new(error).context(format!("the store {data} cannot be opened")),
+    }
+}
+
+/// Whether a file begins as each database of SQLite does.
+fn has_header(database: &Path) -> bool {
+    let mut begin = [0; 16];
+    File::open(database).and_then(|mut file| file.read_exact(&mut begin)).is_ok() && begin == *b"SQLite format 3\0"
 }
 
 pub(crate) fn under(config: &Config, path: &FilePath) -> PathBuf {
@@ -169,7 +196,15 @@ pub async fn serve(config: Config, path: Option<PathBuf>, program: Program) -> R
     let reload = Arc::new(Reload::new(shared, &server, path, program, level));
     control::listen(&socket, server.runtime.clone(), reload.clone(), gauges)?;
     let hosts: Vec<_> = config.hosts.iter().map(|host| host.name.as_str()).collect();
-    tracing::info!(?hosts, durability = ?config.durability, ready_after = ?began.elapsed(), "ready");
+    let (data, configuration) = (server.data.display(), reload.file().map(Path::display));
+    tracing::info!(
+        ?hosts,
+        %data,
+        configuration = configuration.map(tracing::field::display),
+        durability = ?config.durability,
+        ready_after = ?began.elapsed(),
+        "ready"
+    );
     stopped(&reload).await?;
     tracing::info!("stopping");
     listening.shutdown().await;

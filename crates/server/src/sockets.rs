@@ -3,9 +3,10 @@
 //! A socket that is handed over stays open when the server is gone: who connects meanwhile waits in the system's queue, and is
 //! served by the next process.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use listenfd::ListenFd;
 use tokio::net::{TcpListener, TcpSocket};
 use vorpal_config::Config;
@@ -23,9 +24,9 @@ pub(crate) enum Key {
 }
 
 impl Key {
-    const ALL: [Key; 4] = [Key::C2s, Key::C2sTls, Key::C2sPlain, Key::Metrics];
+    pub const ALL: [Key; 4] = [Key::C2s, Key::C2sTls, Key::C2sPlain, Key::Metrics];
 
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Key::C2s => "c2s",
             Key::C2sTls => "c2s_tls",
@@ -34,7 +35,7 @@ impl Key {
         }
     }
 
-    fn addresses(self, config: &Config) -> Vec<SocketAddr> {
+    pub fn addresses(self, config: &Config) -> Vec<SocketAddr> {
         let listen = &config.listen;
         match self {
             Key::C2s => listen.c2s.iter().map(|address| **address).collect(),
@@ -53,7 +54,7 @@ impl Key {
 }
 
 /// Whether the one address is the other, or all addresses with its port.
-fn covers(own: SocketAddr, address: SocketAddr) -> bool {
+pub(crate) fn covers(own: SocketAddr, address: SocketAddr) -> bool {
     let same_kind = own.is_ipv4() == address.is_ipv4();
     own.port() == address.port() && (own.ip() == address.ip() || own.ip().is_unspecified() && same_kind)
 }
@@ -118,13 +119,26 @@ fn listen(address: SocketAddr) -> Result<Option<TcpListener>> {
     };
     socket.set_reuseaddr(true)?;
     if let Err(error) = socket.bind(address) {
-        if error.kind() == std::io::ErrorKind::AddrNotAvailable && address.is_ipv6() {
+        if error.kind() == ErrorKind::AddrNotAvailable && address.is_ipv6() {
             tracing::warn!(%address, %error, "not listening: no such address here");
             return Ok(None);
         }
-        return Err(error).with_context(|| format!("cannot listen on {address}"));
+        return Err(unheard(address, &error));
     }
-    Ok(Some(socket.listen(BACKLOG).with_context(|| format!("cannot listen on {address}"))?))
+    Ok(Some(socket.listen(BACKLOG).map_err(|error| unheard(address, &error))?))
+}
+
+/// Why nothing can be heard at an address, and what to do.
+fn unheard(address: SocketAddr, error: &std::io::Error) -> Error {
+    let advice = match error.kind() {
+        ErrorKind::AddrInUse => "; `ss -ltnp` shows who has it",
+        ErrorKind::AddrNotAvailable => "; `ip address` shows those that this machine has",
+        ErrorKind::PermissionDenied if address.port() < 1024 => {
+            "; for a port below 1024 let the service manager open the socket, or grant CAP_NET_BIND_SERVICE"
+        }
+        _ => "",
+    };
+    anyhow!("cannot listen on {address}: {error}{advice}")
 }
 
 #[cfg(test)]
@@ -141,6 +155,15 @@ mod tests {
         assert_eq!(key("vorpal.socket", "127.0.0.1:5222"), Some(Key::C2s));
         assert_eq!(key("", "127.0.0.1:5223"), Some(Key::C2sTls));
         assert_eq!(key("vorpal.socket", "127.0.0.1:80"), None);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_somebody_else_has_is_told_with_how_to_find_them() {
+        let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = other.local_addr().unwrap();
+        let told = listen(address).unwrap_err().to_string();
+        assert!(told.starts_with(&format!("cannot listen on {address}: ")), "{told}");
+        assert!(told.ends_with("; `ss -ltnp` shows who has it"), "{told}");
     }
 
     #[test]

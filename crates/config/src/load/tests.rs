@@ -234,7 +234,7 @@ fn a_quantity_without_its_unit_is_told_an_example() {
     );
     assert_eq!(
         wrong("[limits]\nlogin_bytes = \"10\""),
-        "v.toml:2:15: `limits.login_bytes` needs a unit, for example \"10 KiB\""
+        "v.toml:2:15: `limits.login_bytes` needs a unit, for example \"10 B\""
     );
 }
 

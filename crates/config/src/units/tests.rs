@@ -33,8 +33,25 @@ fn a_period_is_written_in_its_largest_units() {
 fn a_period_without_a_unit_is_told_an_example_of_its_own() {
     assert_eq!(error::<Period>("90"), "needs a unit, for example \"90s\"");
     assert_eq!(Period::from_integer(90), Err("needs a unit, for example \"90s\"".into()));
-    assert_eq!(Bytes::from_integer(10), Err("needs a unit, for example \"10 KiB\"".into()));
-    assert_eq!(error::<Bytes>("10"), "needs a unit, for example \"10 KiB\"");
+    assert_eq!(Bytes::from_integer(10), Err("needs a unit, for example \"10 B\"".into()));
+    assert_eq!(error::<Bytes>("10"), "needs a unit, for example \"10 B\"");
+}
+
+#[test]
+fn the_example_is_as_much_as_the_number_in_bytes_or_seconds() {
+    let example = |told: String| told.strip_prefix("needs a unit, for example ").expect("an example").to_owned();
+    for (number, size) in
+        [(131_072, "128 KiB"), (131_073, "131073 B"), (50_000, "50 KB"), (1 << 30, "1 GiB"), (0, "0 B")]
+    {
+        assert_eq!(example(Bytes::from_integer(number).expect_err("no unit")), format!("\"{size}\""));
+        assert_eq!(example(error::<Bytes>(&number.to_string())), format!("\"{size}\""));
+    }
+    for (number, time) in
+        [(3_600, "1h"), (3_601, "3601s"), (120, "2m"), (86_400, "1d"), (0, "0s"), (i64::MAX, "9223372036854775807s")]
+    {
+        assert_eq!(example(Period::from_integer(number).expect_err("no unit")), format!("\"{time}\""));
+        assert_eq!(example(error::<Period>(&number.to_string())), format!("\"{time}\""));
+    }
 }
 
 #[test]
@@ -45,7 +62,7 @@ fn a_unit_that_is_none_is_told_the_units() {
         "has the unknown unit \"kb\"; the units are B, KB, KiB, MB, MiB, GB, GiB, TB, TiB"
     );
     assert_eq!(error::<Rate<u32>>("5/m"), "has to be for each s, min, h or d, not \"m\"");
-    assert_eq!(error::<Rate<Bytes>>("5/min"), "needs a unit, for example \"5 KiB\"");
+    assert_eq!(error::<Rate<Bytes>>("5/min"), "needs a unit, for example \"5 B\"");
 }
 
 #[test]

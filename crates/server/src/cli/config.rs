@@ -7,11 +7,12 @@ use clap::Subcommand;
 use serde_json::json;
 use vorpal_core::server::core_names;
 
-use crate::{Program, reload};
+use crate::run::under;
+use crate::{Program, files, reload, warnings};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Tells every mistake of the configuration, its certificates included.
+    /// Tells the mistakes of the configuration, its certificates included, and what is allowed but hardly meant.
     Check,
     /// Explains a key, a section, or which modules there are (`modules`).
     Explain {
@@ -45,18 +46,33 @@ fn say(text: &str, name: &str, json: bool) {
 }
 
 fn check(path: Option<&Path>, program: Program, json: bool) -> Result<()> {
-    let errors: Vec<String> = match program.read(path) {
-        Err(errors) => errors.iter().map(ToString::to_string).collect(),
-        Ok(config) => reload::check(&config, program, &core_names()).iter().map(|error| format!("{error:#}")).collect(),
+    let (errors, warnings) = match program.read(path) {
+        Err(errors) => (errors.iter().map(ToString::to_string).collect(), Vec::new()),
+        Ok(config) => {
+            let mut errors = reload::check(&config, program, &core_names());
+            errors.extend(files::check(&under(&config, &config.data)).err());
+            let errors: Vec<String> = errors.iter().map(|error| format!("{error:#}")).collect();
+            (errors, warnings::of(&config, program))
+        }
     };
     if json {
-        println!("{}", json!({ "right": errors.is_empty(), "errors": errors }));
+        println!("{}", json!({ "right": errors.is_empty(), "errors": errors, "warnings": warnings }));
     } else {
         errors.iter().for_each(|error| println!("{error}"));
+        warnings.iter().for_each(|warning| println!("warning: {warning}"));
     }
-    match errors.len() {
-        0 => Ok(()),
-        1 => bail!("there is one mistake"),
-        more => bail!("there are {more} mistakes"),
+    let what = path.map_or_else(|| "no file: the defaults".to_owned(), |path| path.display().to_string());
+    match (errors.len(), warnings.len()) {
+        (0, _) if json => Ok(()),
+        (0, 0) => {
+            println!("{what}: in order");
+            Ok(())
+        }
+        (0, number) => {
+            println!("{what}: in order, with warnings: {number}");
+            Ok(())
+        }
+        (1, _) => bail!("{what}: there is one mistake"),
+        (more, _) => bail!("{what}: there are {more} mistakes"),
     }
 }

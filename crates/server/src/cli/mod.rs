@@ -3,17 +3,16 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
-use vorpal_config::Config;
-use vorpal_core::module::Module;
 
+use self::orders::{Target, did, show};
 use crate::Program;
-use crate::control::{self, Answer, Order};
-use crate::run::Server;
+use crate::control::Order;
 
 mod config;
 mod flow;
+mod orders;
 mod top;
 mod trace;
 mod user;
@@ -23,7 +22,8 @@ mod xep;
 #[derive(Parser)]
 #[command(name = "vorpal", version)]
 struct Cli {
-    /// The configuration; without one, localhost is served with defaults. Also VORPAL_CONFIG.
+    /// The configuration. Without this option the file that VORPAL_CONFIG names, else /etc/vorpal/vorpal.toml if there is one;
+    /// without any, localhost is served with defaults, and the data are in ./data.
     #[arg(long, short, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Answers in JSON.
@@ -108,80 +108,34 @@ pub fn run(program: Program) -> ExitCode {
 }
 
 fn execute(cli: Cli, program: Program) -> Result<()> {
-    let (path, json) = (cli.config, cli.json);
-    let read = || program.read(path.as_deref()).map_err(|errors| anyhow::anyhow!("{errors}"));
+    let (path, json) = (Program::file(cli.config), cli.json);
+    let target = || Target::read(program, path.clone());
     let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let running = |order| anyhow::Ok(runtime()?.block_on(give_running(&read()?, order))?);
+    let running = |order: Order| {
+        let did = did(&order);
+        show(runtime()?.block_on(target()?.give_running(order))?, did, json)
+    };
     if matches!(cli.command, Command::Serve | Command::User { .. }) {
         crate::secret::protect_memory();
     }
     match cli.command {
-        Command::Serve => runtime()?.block_on(crate::run::serve(read()?, path.clone(), program)),
+        Command::Serve => runtime()?.block_on(crate::run::serve(target()?.config, path.clone(), program)),
         Command::User { command } => {
-            let (config, order) = (read()?, command.order()?);
-            let advice = user::advice(&config, &order);
-            show(runtime()?.block_on(give(config, program.modules, order))?, json)?;
+            let (target, order) = (target()?, command.order()?);
+            let advice = user::advice(&target.config, &order);
+            let did = did(&order);
+            show(runtime()?.block_on(target.give(order))?, did, json)?;
             advice.iter().for_each(|line| eprintln!("vorpal: {line}"));
             Ok(())
         }
-        Command::Top { once } => runtime()?.block_on(top::run(&read()?, once, json)),
-        Command::Trace { jid } => runtime()?.block_on(trace::run(&read()?, &jid, json)),
-        Command::Status => show(running(Order::Status)?, json),
-        Command::Session { command: Session::List } => show(running(Order::SessionList)?, json),
-        Command::Session { command: Session::Kick { jid } } => show(running(Order::SessionKick { jid })?, json),
-        Command::Config { command: config::Command::Apply } => show(running(Order::Reload)?, json),
+        Command::Top { once } => runtime()?.block_on(top::run(&target()?, once, json)),
+        Command::Trace { jid } => runtime()?.block_on(trace::run(&target()?, &jid, json)),
+        Command::Status => running(Order::Status),
+        Command::Session { command: Session::List } => running(Order::SessionList),
+        Command::Session { command: Session::Kick { jid } } => running(Order::SessionKick { jid }),
+        Command::Config { command: config::Command::Apply } => running(Order::Reload),
         Command::Config { command } => config::run(command, path.as_deref(), program, json),
         Command::Flow { host } => flow::run(host.as_deref(), path.as_deref(), program, json),
         Command::Xep { number } => xep::run(number, program, json),
     }
-}
-
-/// To a running server by its socket; to the data of a stopped one by its lock.
-async fn give(config: Config, modules: &'static [&'static Module], order: Order) -> Result<Answer> {
-    let socket = config.listen.admin.under(&config.base);
-    if let Ok(answer) = control::order(&socket, &order).await {
-        return Ok(answer);
-    }
-    let server = Server::open(config, modules)?;
-    let answer = control::execute(&server.runtime, order).await;
-    server.close().await;
-    Ok(answer)
-}
-
-async fn give_running(config: &Config, order: Order) -> Result<Answer> {
-    let socket = config.listen.admin.under(&config.base);
-    control::order(&socket, &order).await.with_context(|| format!("no server answers at {}", socket.display()))
-}
-
-fn show(answer: Answer, json: bool) -> Result<()> {
-    match answer {
-        Answer::Error(error) => bail!("{error}"),
-        Answer::Done if json => println!("{{\"done\":true}}"),
-        Answer::Done => {}
-        Answer::Noted(notes) if json => println!("{}", serde_json::json!({ "done": true, "notes": notes })),
-        Answer::Noted(notes) => notes.iter().for_each(|note| eprintln!("vorpal: {note}")),
-        Answer::Rows(rows) if json => println!("{}", serde_json::to_string_pretty(&rows)?),
-        Answer::Rows(rows) => rows.iter().for_each(print),
-    }
-    Ok(())
-}
-
-fn print(row: &serde_json::Value) {
-    let Some(fields) = row.as_object() else { return println!("{row}") };
-    let text = |value: &serde_json::Value| match value {
-        serde_json::Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    if fields.len() > 3 {
-        for (name, value) in fields {
-            println!("{name:>16}  {}", text(value));
-        }
-        return;
-    }
-    let words: Vec<String> = fields
-        .iter()
-        .filter(|(_, value)| **value != serde_json::Value::Bool(false) && !value.is_null())
-        .map(|(name, value)| if value.is_boolean() { name.clone() } else { text(value) })
-        .collect();
-    println!("{}", words.join("  "));
 }

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use vorpal_config::Config;
 
-use super::give_running;
+use super::orders::Target;
 use crate::control::{Answer, Order};
 use crate::gauges::{Buckets, Named, Sample, SlowCommit, SlowRead};
 
@@ -16,12 +15,12 @@ use crate::gauges::{Buckets, Named, Sample, SlowCommit, SlowRead};
 const LINES: usize = 24;
 const COLUMNS: usize = 80;
 
-pub(super) async fn run(config: &Config, once: bool, json: bool) -> Result<()> {
-    let mut before = sample(config).await?;
+pub(super) async fn run(target: &Target, once: bool, json: bool) -> Result<()> {
+    let mut before = sample(target).await?;
     let screen = !once && !json && std::io::stdout().is_terminal();
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let after = sample(config).await?;
+        let after = sample(target).await?;
         let view = View::between(&before, &after);
         match (json, screen) {
             (true, _) => println!("{}", serde_json::to_string(&view)?),
@@ -37,8 +36,8 @@ pub(super) async fn run(config: &Config, once: bool, json: bool) -> Result<()> {
     }
 }
 
-async fn sample(config: &Config) -> Result<Sample> {
-    match give_running(config, Order::Top).await? {
+async fn sample(target: &Target) -> Result<Sample> {
+    match target.give_running(Order::Top).await?.0 {
         Answer::Rows(mut rows) if rows.len() == 1 => {
             serde_json::from_value(rows.remove(0)).context("the server's answer")
         }

@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use serde_json::Value;
-use vorpal_config::Config;
 use vorpal_proto::datetime::Timestamp;
 
+use super::orders::Target;
 use crate::control;
 
-pub(super) async fn run(config: &Config, jid: &str, json: bool) -> Result<()> {
-    let socket = config.listen.admin.under(&config.base);
-    control::follow(&socket, jid, |line| {
+pub(super) async fn run(target: &Target, jid: &str, json: bool) -> Result<()> {
+    let socket = target.socket();
+    let followed = control::follow(&socket, jid, |line| {
         use std::io::Write;
         let mut out = std::io::stdout().lock();
         if json {
@@ -21,8 +21,8 @@ pub(super) async fn run(config: &Config, jid: &str, json: bool) -> Result<()> {
         }
         out.flush()?;
         Ok(())
-    })
-    .await
+    });
+    followed.await.map_err(|error| if error.is::<control::Unreached>() { target.unanswered(error) } else { error })
 }
 
 /// What does not print, such as the control characters of a terminal, as JSON escapes it: an id is whatever a client wrote.

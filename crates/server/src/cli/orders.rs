@@ -1,0 +1,222 @@
+//! Orders: where they go (to a server that runs, or to the data of one that does not), and what is said of them afterwards.
+
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Error, Result, anyhow, bail};
+use serde_json::{Value, json};
+use vorpal_config::Config;
+
+use crate::control::{self, Answer, Order, Unreached};
+use crate::run::{Server, under};
+use crate::{Program, files};
+
+/// The server that a command is about, as its configuration says.
+pub(super) struct Target {
+    pub config: Config,
+    /// the file of the configuration, if there is one
+    file: Option<PathBuf>,
+    program: Program,
+}
+
+/// Who carried an order out.
+pub(super) enum By {
+    /// The server that takes orders at this socket.
+    Server(PathBuf),
+    /// This command itself, on the data in this directory.
+    Command(PathBuf),
+}
+
+impl Target {
+    /// Reads the configuration: that of the file, if there is one.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn read(program: Program, file: Option<PathBuf>) -> Result<Target> {
+        let config = program.read(file.as_deref()).map_err(|errors| anyhow!("{errors}"))?;
+        Ok(Target { config, file, program })
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        under(&self.config, &self.config.listen.admin)
+    }
+
+    fn data(&self) -> PathBuf {
+        under(&self.config, &self.config.data)
+    }
+
+    /// To the running server by its socket; to the data of a stopped one by its lock. Only orders that create accounts create data.
+    pub async fn give(self, order: Order) -> Result<(Answer, By)> {
+        let (socket, data) = (self.socket(), self.data());
+        match control::order(&socket, &order).await {
+            Ok(answer) => return Ok((answer, By::Server(absolute(&socket)))),
+            Err(error) => match error.downcast_ref::<Unreached>() {
+                Some(Unreached(cause)) if cause.kind() == ErrorKind::PermissionDenied => {
+                    return Err(self.unanswered(error));
+                }
+                Some(_) => {}
+                None => return Err(error).with_context(|| self.cut_short()),
+            },
+        }
+        let creates = matches!(order, Order::UserAdd { .. } | Order::UserImport { .. });
+        // What cannot be told is told when the data are opened, with the reason.
+        if !creates && matches!(files::has_database(&data), Ok(false)) {
+            bail!("{}", self.no_data());
+        }
+        let server = Server::open(self.config, self.program.modules)?;
+        let answer = control::execute(&server.runtime, order).await;
+        server.close().await;
+        Ok((answer, By::Command(absolute(&data))))
+    }
+
+    /// To the running server alone.
+    pub async fn give_running(&self, order: Order) -> Result<(Answer, By)> {
+        let socket = self.socket();
+        match control::order(&socket, &order).await {
+            Ok(answer) => Ok((answer, By::Server(absolute(&socket)))),
+            Err(error) => Err(self.unanswered(error)),
+        }
+    }
+
+    /// Why the server did not answer, and what to do.
+    pub fn unanswered(&self, error: Error) -> Error {
+        let Some(Unreached(cause)) = error.downcast_ref::<Unreached>() else { return error.context(self.cut_short()) };
+        let socket = shown(&self.socket());
+        if cause.kind() == ErrorKind::PermissionDenied {
+            return match owner(&self.socket()).or_else(|| owner(&self.data())) {
+                Some(owner) => anyhow!(
+                    "no server answers at {socket}: you may not open it: run as {owner}, `sudo -u {owner} vorpal …` or \
+                     `runuser -u {owner} -- vorpal …`"
+                ),
+                None => anyhow!("no server answers at {socket}: you may not open it: run as the server's user"),
+            };
+        }
+        match &self.file {
+            None => anyhow!(
+                "no server answers at {socket} ({cause}), and no configuration was given (-c): name that of the server, \
+                 `vorpal -c FILE …`, or start one, `vorpal serve`"
+            ),
+            Some(file) => anyhow!(
+                "no server answers at {socket} ({cause}), where the configuration {} has it: start it, or name the \
+                 configuration that it was started with (-c)",
+                file.display()
+            ),
+        }
+    }
+
+    fn cut_short(&self) -> String {
+        format!("the server at {} ended before it answered: it may have carried the order out", shown(&self.socket()))
+    }
+
+    fn no_data(&self) -> String {
+        let data = shown(&self.data());
+        match &self.file {
+            None => format!(
+                "no configuration was given (-c), and no data at {data}; name the configuration of the server, \
+                 `vorpal -c FILE …`, or create the first account, `vorpal user add NAME@localhost`"
+            ),
+            Some(file) => format!(
+                "no data at {data}, where the configuration {} has them; name the configuration of the server (-c), or \
+                 create the first account, `vorpal user add NAME@HOST`",
+                file.display()
+            ),
+        }
+    }
+}
+
+/// What an order that was carried out did; none for one that only asks.
+pub(super) fn did(order: &Order) -> Option<String> {
+    Some(match order {
+        Order::UserAdd { jid, .. } => format!("created the account {jid}"),
+        Order::UserImport { users } => format!("imported accounts: {}", users.len()),
+        Order::UserPasswd { jid, end_sessions: false, .. } => format!("set the new password of {jid}"),
+        Order::UserPasswd { jid, .. } => format!("set the new password of {jid}, and ended its sessions"),
+        Order::UserRm { jid } => format!("deleted the account {jid} with everything it had"),
+        Order::UserDisable { jid, disabled: true } => {
+            format!("disabled {jid}: nobody can log in, its sessions have ended")
+        }
+        Order::UserDisable { jid, .. } => format!("enabled {jid}: its user can log in again"),
+        Order::SessionKick { jid } if jid.contains('/') => format!("ended the session {jid}"),
+        Order::SessionKick { jid } => format!("ended all sessions of {jid}"),
+        Order::Reload => "the configuration was read again and is in force, but for what needs a restart".into(),
+        Order::UserList { .. } | Order::Status | Order::Top | Order::Trace { .. } | Order::SessionList => return None,
+    })
+}
+
+/// Says what came of an order.
+///
+/// # Errors
+/// It was refused.
+pub(super) fn show((answer, by): (Answer, By), did: Option<String>, json: bool) -> Result<()> {
+    let (key, place) = match &by {
+        By::Server(socket) => ("server", socket),
+        By::Command(data) => ("data", data),
+    };
+    let place_text = match &by {
+        By::Server(socket) => format!("by the server at {}", socket.display()),
+        By::Command(data) => format!("in the data at {}; no server runs on them", data.display()),
+    };
+    let object = |notes: Option<&[String]>| {
+        let mut object = json!({ "done": true, "did": did, key: place });
+        if let (Some(notes), Some(object)) = (notes, object.as_object_mut()) {
+            object.insert("notes".into(), json!(notes));
+        }
+        object
+    };
+    let say = |did: Option<String>| did.iter().for_each(|did| println!("{did} ({place_text})"));
+    match answer {
+        // What is a list of its own does not gain from it.
+        Answer::Error(error) if error.contains('\n') => bail!("{error}"),
+        Answer::Error(error) => bail!("{error} ({place_text})"),
+        Answer::Done if json => println!("{}", object(None)),
+        Answer::Noted(notes) if json => println!("{}", object(Some(&notes))),
+        Answer::Rows(rows) if json => println!("{}", serde_json::to_string_pretty(&rows)?),
+        Answer::Done => say(did),
+        Answer::Noted(notes) => {
+            say(did);
+            notes.iter().for_each(|note| eprintln!("vorpal: {note}"));
+        }
+        Answer::Rows(rows) => {
+            rows.iter().for_each(print);
+            let refused = rows.iter().filter(|row| row.get("error").is_some()).count();
+            say(did.map(|did| if refused == 0 { did } else { format!("{did}, of which refused: {refused}") }));
+        }
+    }
+    Ok(())
+}
+
+fn print(row: &Value) {
+    let Some(fields) = row.as_object() else { return println!("{row}") };
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    if fields.len() > 3 {
+        for (name, value) in fields {
+            println!("{name:>16}  {}", text(value));
+        }
+        return;
+    }
+    let words: Vec<String> = fields
+        .iter()
+        .filter(|(_, value)| **value != Value::Bool(false) && !value.is_null())
+        .map(|(name, value)| if value.is_boolean() { name.clone() } else { text(value) })
+        .collect();
+    println!("{}", words.join("  "));
+}
+
+/// A path as it is shown: one that counts from the working directory says so.
+fn shown(path: &Path) -> String {
+    if path.is_relative() { format!("./{}", path.display()) } else { path.display().to_string() }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
+}
+
+/// Who owns what is nearest to this path, as far as this user may look.
+fn owner(path: &Path) -> Option<String> {
+    let nearest = path.ancestors().find_map(|path| std::fs::metadata(path).ok())?;
+    Some(files::name(nearest.uid()))
+}

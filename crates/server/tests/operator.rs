@@ -1,0 +1,230 @@
+//! What an operator sees who gives a wrong configuration, or none: nothing is changed that is not the server's, and the command says
+//! what is wrong, where it looked and what to do.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// A working directory of its own.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Place {
+        Place(tempfile::tempdir().expect("a folder"))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).expect("written");
+        std::fs::set_permissions(self.path(name), std::fs::Permissions::from_mode(0o644)).expect("its mode");
+    }
+
+    /// Without a file unless one is named: one that this machine has is none of ours.
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vorpal"));
+        command.env_clear().env("VORPAL_CONFIG", "").current_dir(self.0.path()).args(arguments);
+        command.stdin(Stdio::null()).output().expect("the command runs")
+    }
+
+    fn refused(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(!output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stderr).expect("UTF-8")
+    }
+
+    fn done(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).expect("there").permissions().mode() & 0o777
+}
+
+const ASKING: &[&[&str]] = &[
+    &["user", "list"],
+    &["user", "rm", "--yes", "a@localhost"],
+    &["user", "passwd", "a@localhost", "--password", "secret"],
+    &["user", "disable", "a@localhost"],
+    &["user", "enable", "a@localhost"],
+    &["status"],
+    &["top", "--once"],
+    &["trace", "a@localhost"],
+    &["session", "list"],
+    &["session", "kick", "a@localhost"],
+    &["config", "apply"],
+];
+
+#[test]
+fn a_command_that_creates_no_account_creates_no_data_and_says_where_it_looked() {
+    let place = Place::new();
+    place.write("vorpal.toml", "data = \"elsewhere\"\n");
+    for arguments in ASKING {
+        let told = place.refused(arguments);
+        assert!(told.contains("no configuration was given (-c)") && told.contains("./data"), "{told}");
+        let told = place.refused(&[&["-c", "vorpal.toml"], *arguments].concat());
+        assert!(told.contains("vorpal.toml") && told.contains("elsewhere"), "{told}");
+    }
+    let told = place.refused(&["user", "list"]);
+    assert!(told.starts_with("vorpal: no configuration was given (-c), and no data at ./data; "), "{told}");
+    assert_eq!(std::fs::read_dir(place.0.path()).expect("read").count(), 1, "nothing was made");
+}
+
+#[test]
+fn a_command_that_changes_something_says_what_and_in_which_data() {
+    let place = Place::new();
+    let data = format!("(in the data at {}; no server runs on them)", place.path("data").display());
+    for (arguments, did) in [
+        (&["user", "add", "a@localhost", "--password", "secret"][..], "created the account a@localhost"),
+        (&["user", "passwd", "a@localhost", "--password", "other"], "set the new password of a@localhost"),
+        (&["user", "disable", "a@localhost"], "disabled a@localhost: nobody can log in, its sessions have ended"),
+        (&["user", "enable", "a@localhost"], "enabled a@localhost: its user can log in again"),
+        (&["user", "rm", "--yes", "a@localhost"], "deleted the account a@localhost with everything it had"),
+    ] {
+        assert_eq!(place.done(arguments), format!("{did} {data}\n"));
+    }
+    place.write("users", "b@localhost SCRAM-SHA-1$4097:QSXCR+Q6sek8bf92$6dlGYMOdZcOPutkcNY8U2g7vK9Y=:D+CSWLOshSulAsxiupA+qs2/fTE=\nc@x\n");
+    let told = place.done(&["user", "import", "users"]);
+    assert!(told.ends_with(&format!("imported accounts: 2, of which refused: 1 {data}\n")), "{told}");
+    let told = place.done(&["--json", "user", "add", "d@localhost", "--password", "secret"]);
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!((&told["done"], told["did"].as_str()), (&Value::Bool(true), Some("created the account d@localhost")));
+    assert_eq!(told["data"].as_str(), place.path("data").to_str());
+    let told = place.refused(&["user", "rm", "--yes", "a@localhost"]);
+    assert!(told.contains(&format!("there is no account a@localhost {data}")), "{told}");
+}
+
+#[test]
+fn a_directory_of_others_is_not_taken_over() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("home")).expect("made");
+    std::fs::set_permissions(place.path("home"), std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    place.write("home/letter.txt", "dear");
+    place.write("file", "text");
+    for (data, told) in [
+        ("home", "holds files that are not Vorpal's: give `data` a directory of its own"),
+        ("file", "is not a directory: give `data` a directory of its own"),
+    ] {
+        place.write("vorpal.toml", &format!("data = \"{data}\"\n"));
+        for arguments in [
+            &["-c", "vorpal.toml", "serve"][..],
+            &["-c", "vorpal.toml", "user", "add", "a@localhost", "--password", "x"],
+        ] {
+            let error = place.refused(arguments);
+            assert!(error.contains(told), "{error}");
+        }
+        let checked = place.run(&["-c", "vorpal.toml", "config", "check"]);
+        assert!(!checked.status.success() && String::from_utf8_lossy(&checked.stdout).contains(told), "{checked:?}");
+    }
+    assert_eq!(
+        [mode(&place.path("home")), mode(&place.path("home/letter.txt")), mode(&place.path("file"))],
+        [0o755, 0o644, 0o644]
+    );
+    assert_eq!(std::fs::read_dir(place.path("home")).expect("read").count(), 1, "nothing was made");
+}
+
+#[test]
+fn what_is_no_database_is_named_and_left_alone() {
+    let place = Place::new();
+    place.done(&["user", "add", "a@localhost", "--password", "secret"]);
+    let text = "a letter, and much longer than the header of a database is\n".repeat(20);
+    std::fs::write(place.path("data/vorpal.db"), &text).expect("written");
+    let told = place.refused(&["user", "list"]);
+    assert!(told.contains("data/vorpal.db is not a Vorpal database: put a backup"), "{told}");
+    assert_eq!(std::fs::read_to_string(place.path("data/vorpal.db")).expect("read"), text);
+}
+
+#[test]
+fn a_store_that_is_locked_is_told_once_with_what_to_do() {
+    let place = Place::new();
+    place.done(&["user", "add", "a@localhost", "--password", "secret"]);
+    let file = std::fs::File::options().write(true).open(place.path("data/vorpal.lock")).expect("the lock");
+    file.lock().expect("locked");
+    let told = place.refused(&["user", "list"]);
+    assert!(told.contains("is locked by pid ") && told.contains("Stop that one"), "{told}");
+    assert_eq!(told.matches("the store ").count(), 1, "{told}");
+}
+
+#[test]
+fn a_configuration_is_in_order_or_wrong_or_hardly_meant() {
+    let place = Place::new();
+    assert_eq!(place.done(&["config", "check"]), "no file: the defaults: in order\n");
+    place.write("vorpal.toml", "[listen]\nmetrics = [\"0.0.0.0:5281\"]\n");
+    let told = place.done(&["-c", "vorpal.toml", "config", "check"]);
+    assert!(told.starts_with("warning: listen.metrics has 0.0.0.0:5281"), "{told}");
+    assert!(told.ends_with("\nvorpal.toml: in order, with warnings: 1\n"), "{told}");
+    let told: Value =
+        serde_json::from_str(&place.done(&["--json", "-c", "vorpal.toml", "config", "check"])).expect("JSON");
+    assert_eq!((&told["right"], told["warnings"].as_array().map(Vec::len)), (&Value::Bool(true), Some(1)));
+    place.write("vorpal.toml", "[modules.mam]\nkeep = \"1y\"\n[limits]\nstanza_size = 131072\n");
+    let output = place.run(&["-c", "vorpal.toml", "config", "check"]);
+    let told = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(!output.status.success());
+    assert!(
+        told.contains(
+            "`modules.mam.keep` has to be \"forever\", or a period such as \"30d\" of at least an hour, not \"1y\"\n"
+        ),
+        "{told}"
+    );
+    assert!(told.contains("`limits.stanza_size` needs a unit, for example \"128 KiB\"\n"), "{told}");
+}
+
+#[test]
+fn a_file_in_the_place_of_the_control_socket_is_not_removed() {
+    let place = Place::new();
+    place.write("letter.txt", "dear");
+    place.write("vorpal.toml", "[listen]\nadmin = \"letter.txt\"\nc2s = [\"127.0.0.1:0\"]\nc2s_tls = []\n");
+    let told = place.refused(&["-c", "vorpal.toml", "serve"]);
+    assert!(told.contains("letter.txt cannot be made"), "{told}");
+    assert_eq!(std::fs::read_to_string(place.path("letter.txt")).expect("read"), "dear");
+}
+
+#[test]
+fn a_certificate_is_the_operators_or_the_servers_and_what_is_wrong_with_it_is_told() {
+    const LISTEN: &str = "[listen]\nc2s = [\"127.0.0.1:0\"]\nc2s_tls = []\n";
+    let place = Place::new();
+    place.write("made.toml", &format!("data = \"made\"\n{LISTEN}"));
+    let log = log_of_a_start(&place, "made.toml");
+    assert!(log.contains("a certificate of our own: clients must be told to trust it"), "{log}");
+    for (from, to) in [("made/tls/localhost.crt", "chain.pem"), ("made/tls/localhost.key", "key.pem")] {
+        place.write(to, &std::fs::read_to_string(place.path(from)).expect("read"));
+    }
+    let given = "[tls]\ncertificate = \"chain.pem\"\nkey = \"key.pem\"\n";
+    place.write("vorpal.toml", &format!("hosts = [\"b.example\"]\n{LISTEN}{given}"));
+    let told = place.done(&["-c", "vorpal.toml", "config", "check"]);
+    for part in [
+        "the certificate of b.example is for ",
+        "can be read by every user",
+        "the certificate of b.example is self-signed",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let log = log_of_a_start(&place, "vorpal.toml");
+    assert!(log.contains("the certificate is self-signed: ") && !log.contains("of our own"), "{log}");
+    assert!(log.contains("data=data configuration=vorpal.toml"), "{log}");
+}
+
+/// What a server logs until it is ready. Then it is ended.
+fn log_of_a_start(place: &Place, config: &str) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vorpal"));
+    command.env_clear().current_dir(place.0.path()).args(["-c", config, "serve"]).stderr(Stdio::piped());
+    let mut server = command.spawn().expect("the server starts");
+    let mut log = String::new();
+    for line in BufReader::new(server.stderr.take().expect("its log")).lines() {
+        log += &(line.expect("UTF-8") + "\n");
+        if log.contains(" ready ") {
+            break;
+        }
+    }
+    server.kill().expect("killed");
+    server.wait().expect("ended");
+    log
+}
