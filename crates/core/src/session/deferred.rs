@@ -28,10 +28,6 @@ impl Deferred {
         self.0.as_ref().map_or(0, |list| list.len)
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// The weight of all.
     pub fn weight(&self) -> usize {
         self.0.as_ref().map_or(0, |list| list.weight)
@@ -141,6 +137,6 @@ mod tests {
             .map(|out| out.stanza.to_element().elements().next().map(|show| show.content()).unwrap_or_default())
             .collect();
         assert_eq!(shows, (993..1_000).map(|n| n.to_string()).collect::<Vec<_>>());
-        assert!(list.is_empty() && list.weight() == 0);
+        assert_eq!((list.len(), list.weight()), (0, 0));
     }
 }
