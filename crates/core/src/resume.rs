@@ -264,11 +264,12 @@ impl Core {
     pub fn written(&self, lock: &AccountRef, session: &Arc<Session>) {
         let entries = {
             let mut stream = session.stream();
+            let entries = stream.written();
             // What was written without being counted made room, also where it is no entry that is taken.
             if stream.could_read_on() {
                 stream.wake();
             }
-            stream.written()
+            entries
         };
         if !entries.is_empty() {
             self.took(lock, &mut lock.lock(), session, &entries);
