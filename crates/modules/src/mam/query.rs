@@ -214,9 +214,9 @@ impl Search {
         Ok(Some(chosen))
     }
 
-    /// Whether the sizes of entries say all that the filter asks, but for [`Search::fits`] where the clock was set back.
-    fn is_exact(&self) -> bool {
-        !self.query.filter.with.as_ref().is_some_and(Jid::is_full)
+    /// Whether only the stanzas say which entries belong on the page.
+    fn needs_stanzas(&self) -> bool {
+        self.query.filter.with.as_ref().is_some_and(Jid::is_full)
     }
 
     /// What the log's index does not know of an entry.
@@ -252,8 +252,7 @@ impl Search {
         backwards: bool,
         chosen: Option<Vec<EntrySize>>,
     ) -> Read<Hits> {
-        // All that is read belongs on the page, or has to be searched.
-        let bytes = if self.is_exact() { MAX_FOUND as u64 } else { MAX_SEARCHED_BYTES };
+        let bytes = if self.needs_stanzas() { MAX_SEARCHED_BYTES } else { MAX_FOUND as u64 };
         let mut budget = Budget { entries: MAX_SEARCHED, bytes, begun: false };
         let mut page = PageOf { search: self, bytes: 0, found: Vec::new(), more: false, read: None };
         if let Some(mut chosen) = chosen {
@@ -307,7 +306,7 @@ impl Search {
     fn count(&self, store: &mut Committed<'_>, span: Span, chosen: Option<&[EntrySize]>) -> Read<Found> {
         let count = match chosen {
             // Every one would have to be read.
-            _ if !self.is_exact() => None,
+            _ if self.needs_stanzas() => None,
             Some(chosen) => Some(chosen.iter().filter(|of| of.id > span.after && of.id < span.before).count()),
             None => {
                 let query = self.log_query(span, false, MAX_COUNT + 1);
