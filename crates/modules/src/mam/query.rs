@@ -1,8 +1,8 @@
 //! A query and its results (XEP-0313 §4), the archive's ends (§5).
 //!
 //! A page is found by the ids of its ends in the log's own index, of the account or of the account and one peer, so that its
-//! cost does not grow with the archive. The sizes of entries are read first, and stanzas only as far as the page's budget
-//! goes.
+//! cost does not grow with the archive. Where entries have to be searched, their sizes are read first, and stanzas only as
+//! far as the page's budget goes.
 
 use bytes::Bytes;
 use vorpal_core::hook::reply;
@@ -20,15 +20,18 @@ use crate::prelude::*;
 /// So many messages are counted where the number of all is asked for; of more than that it is not told.
 const MAX_COUNT: usize = 10_000;
 
-/// Maximum number of entries that are read for one page, where not all of them belong on it: the log knows bare addresses,
-/// and a query may name a full one.
+/// Maximum number of entries that are read for one page. Not all of them belong on it: the log knows bare addresses, and a
+/// query may name a full one.
 const MAX_SEARCHED: usize = 10_000;
 
 /// Maximum size of these entries in bytes.
 const MAX_SEARCHED_BYTES: u64 = 4 << 20;
 
-/// So many entries are read from the log at a time.
-const PIECE: usize = 64;
+/// So many entries are read from the log at a time. A page is full at [`MAX_FOUND`]: of large ones not many are read in vain.
+const PIECE: usize = 16;
+
+/// So many entries are read from the log at a time where their sizes have been read before.
+const SEARCHED_PIECE: usize = 64;
 
 /// Longest id of a query, in bytes. It is written into each of its results.
 const MAX_QUERYID: usize = 255;
@@ -117,6 +120,14 @@ struct Hits {
     more: bool,
     /// the oldest and the newest entry that was read, whether it belongs on the page or not
     read: Option<(EntryId, EntryId)>,
+}
+
+/// What comes behind a piece of a span.
+enum Behind {
+    Nothing,
+    Rest(Span),
+    /// something for which the budget does not suffice
+    TooMuch,
 }
 
 /// How much may still be read for a page.
@@ -252,8 +263,7 @@ impl Search {
         backwards: bool,
         chosen: Option<Vec<EntrySize>>,
     ) -> Read<Hits> {
-        let bytes = if self.needs_stanzas() { MAX_SEARCHED_BYTES } else { MAX_FOUND as u64 };
-        let mut budget = Budget { entries: MAX_SEARCHED, bytes, begun: false };
+        let mut budget = Budget { entries: MAX_SEARCHED, bytes: MAX_SEARCHED_BYTES, begun: false };
         let mut page = PageOf { search: self, bytes: 0, found: Vec::new(), more: false, read: None };
         if let Some(mut chosen) = chosen {
             chosen.retain(|entry| entry.id > span.after && entry.id < span.before);
@@ -276,30 +286,64 @@ impl Search {
         let mut rest = span;
         loop {
             // One more than the page takes tells whether there are more.
-            let limit = (self.max + 1 - page.found.len()).min(PIECE);
-            let sizes = store.reader.log_sizes(self.archive.owner, self.log_query(rest, backwards, limit))?;
-            let affordable = sizes.iter().take_while(|entry| budget.take(entry.bytes)).count();
-            let Some(last) = sizes[..affordable].last().map(|entry| entry.id) else {
-                page.more = !sizes.is_empty();
-                return Ok(page.done(backwards));
-            };
-            // Of these some may have gone since.
-            let (piece, beyond) = match backwards {
-                true => (Span { after: last - 1, ..rest }, Span { before: last, ..rest }),
-                false => (Span { before: last + 1, ..rest }, Span { after: last, ..rest }),
-            };
-            let entries = store.reader.log_range(self.archive.owner, self.log_query(piece, backwards, affordable))?;
+            let room = self.max + 1 - page.found.len();
+            let (entries, behind) = self.piece(store, rest, backwards, room, &mut budget)?;
             for entry in entries {
                 if !page.read(&entry) {
                     return Ok(page.done(backwards));
                 }
             }
-            if affordable < limit {
-                page.more = affordable < sizes.len();
-                return Ok(page.done(backwards));
+            match behind {
+                Behind::Rest(span) => rest = span,
+                Behind::Nothing => return Ok(page.done(backwards)),
+                Behind::TooMuch => {
+                    page.more = true;
+                    return Ok(page.done(backwards));
+                }
             }
-            rest = beyond;
         }
+    }
+
+    /// The next entries of a span, `room` at most, and what comes behind them.
+    fn piece(
+        &self,
+        store: &mut Committed<'_>,
+        span: Span,
+        backwards: bool,
+        room: usize,
+        budget: &mut Budget,
+    ) -> Read<(Vec<Entry>, Behind)> {
+        let beyond = |last: EntryId| match backwards {
+            true => Behind::Rest(Span { before: last, ..span }),
+            false => Behind::Rest(Span { after: last, ..span }),
+        };
+        if !self.needs_stanzas() {
+            let limit = room.min(PIECE);
+            let entries = store.reader.log_range(self.archive.owner, self.log_query(span, backwards, limit))?;
+            let affordable = entries.iter().all(|entry| budget.take(entry.body.len() as u64));
+            let behind = match entries.last() {
+                Some(last) if entries.len() == limit && affordable => beyond(last.id),
+                Some(_) if entries.len() == limit => Behind::TooMuch,
+                _ => Behind::Nothing,
+            };
+            return Ok((entries, behind));
+        }
+        let limit = room.min(SEARCHED_PIECE);
+        let sizes = store.reader.log_sizes(self.archive.owner, self.log_query(span, backwards, limit))?;
+        let affordable = sizes.iter().take_while(|entry| budget.take(entry.bytes)).count();
+        let behind = match sizes.last() {
+            Some(_) if affordable < sizes.len() => Behind::TooMuch,
+            Some(last) if sizes.len() == limit => beyond(last.id),
+            _ => Behind::Nothing,
+        };
+        let Some(last) = sizes[..affordable].last().map(|entry| entry.id) else { return Ok((Vec::new(), behind)) };
+        // Some may have gone since: no other is read in their place.
+        let sized = match backwards {
+            true => Span { after: last - 1, ..span },
+            false => Span { before: last + 1, ..span },
+        };
+        let entries = store.reader.log_range(self.archive.owner, self.log_query(sized, backwards, affordable))?;
+        Ok((entries, behind))
     }
 
     /// XEP-0059 §2.7: no messages, only how many there are.
