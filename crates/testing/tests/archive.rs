@@ -131,7 +131,7 @@ fn page_on(archive: &mut Archive, backwards: bool, ask: impl Fn(&str) -> String)
         let answer = archive.query(&ask(&place));
         let bodies = answer.bodies().into_iter().map(|body| body.expect("a body"));
         let numbers: Vec<usize> =
-            bodies.map(|body| body.split(':').next().expect("a number").parse().unwrap()).collect();
+            bodies.map(|body| body.split(':').next().expect("a number").parse().expect("a number")).collect();
         empty += usize::from(numbers.is_empty());
         match backwards {
             true => seen.splice(0..0, numbers).for_each(drop),
