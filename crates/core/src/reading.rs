@@ -4,7 +4,8 @@
 //! account had to say at that moment, so that a client finds whatever was acknowledged to it before; then whoever drives
 //! the kernel takes it by [`Core::inquiry`], runs it where waiting for the disk is allowed, and gives what was found to
 //! [`Core::answered`]. Of one session one job runs at a time, and only while little waits to be written to it: answers
-//! come in the order of the questions, and a client that does not read is not read for.
+//! come in the order of the questions, and a client that does not read is not read for. A session that has ended is not read
+//! for either.
 //!
 //! A question that is only read carries no promise: it is settled when it is answered. A session that has lost its
 //! connection is answered all the same, to be told when it is resumed: by what was found, if the job was running, else by
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::{ErrorType, StanzaError};
+use vorpal_proto::jid::BareJid;
 use vorpal_proto::stanza::Stanza;
 
 use crate::account::{Account, AccountRef};
@@ -92,6 +94,13 @@ pub struct Asker {
     iq: Stanza,
 }
 
+impl Asker {
+    /// The account that asks.
+    pub fn account(&self) -> &BareJid {
+        &self.lock.jid
+    }
+}
+
 /// A job that waits in a session.
 pub(crate) struct Asked {
     /// whose log or rows it reads
@@ -148,8 +157,16 @@ impl Core {
             stream.inquiries.as_mut()?.next()?
         };
         let horizon = of.map_or(EntryId::MAX, |of| of.lock().horizon());
+        let (of, id) = (lock.clone(), session.id);
+        let due = move |reader: &mut dyn Reader| {
+            // It may have waited for long.
+            if of.lock().session(id).is_none() {
+                return Err(busy("the session has ended").into());
+            }
+            job(&mut Committed { reader, horizon })
+        };
         let asker = Asker { lock: lock.clone(), session: session.clone(), pending, iq };
-        Some(Inquiry { asker, job: Box::new(move |reader| job(&mut Committed { reader, horizon })) })
+        Some(Inquiry { asker, job: Box::new(due) })
     }
 
     /// What a job found: said behind what its asker's account has to say now.

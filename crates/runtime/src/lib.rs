@@ -93,8 +93,8 @@ impl Runtime {
         let this = self.clone();
         tokio::spawn(async move {
             let Inquiry { asker, job } = inquiry;
-            let found = this.readers.read(move |reader| Ok(job(reader))).await;
-            this.core.answered(now(), asker, found.unwrap_or_else(|error| Err(error.into())));
+            let found = this.readers.question(asker.account(), job).await;
+            this.core.answered(now(), asker, found);
         });
     }
 

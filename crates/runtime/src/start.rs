@@ -20,8 +20,11 @@ use vorpal_store::pulse::Slowest;
 use crate::readers::Readers;
 use crate::{Runtime, Waker, now};
 
-/// So many reads run at once.
-const READERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);
+/// Maximum number of reads at once.
+const READERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4);
+
+/// Maximum number of these that answer questions of clients. The others are left for loading accounts.
+const QUESTIONS: usize = 3;
 
 /// How often what is due is done.
 const TICK: Duration = Duration::from_secs(1);
@@ -90,7 +93,7 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
     let runtime = Arc::new(Runtime {
         core,
         queue,
-        readers: Readers::new(readers, READERS.get()),
+        readers: Readers::new(readers, READERS.get(), QUESTIONS),
         derivations: Semaphore::new(crate::MIN_DERIVATIONS.max(cores / 2)),
         slow_reads: Slowest::default(),
         writer: parking_lot::Mutex::new(Some((thread, teller))),

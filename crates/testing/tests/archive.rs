@@ -48,15 +48,21 @@ impl Answer {
 impl Archive {
     /// An archive of messages of these lengths.
     fn of(store: Store, lengths: &[usize]) -> Archive {
+        let messages: Vec<_> = lengths.iter().map(|length| ("b", *length)).collect();
+        Archive::by(store, &messages)
+    }
+
+    /// An archive of messages by these resources, of these lengths.
+    fn by(store: Store, messages: &[(&str, usize)]) -> Archive {
         let mut world = World::new(1, store, true, vorpal_modules::ALL);
         assert!(world.create_account("romeo"));
         let romeo = world.client("romeo", "orchard");
         world.bind(romeo);
         let owner = world.core().loaded("romeo@localhost").expect("romeo is here").lock().owner;
         let mut ids = Vec::new();
-        for (n, length) in lengths.iter().enumerate() {
-            let text = format!("{n}:{}", "x".repeat(*length));
-            let body = format!("<message from='juliet@localhost/b' to='romeo@localhost'><body>{text}</body></message>");
+        for (n, (resource, length)) in messages.iter().enumerate() {
+            let (from, text) = (format!("juliet@localhost/{resource}"), format!("{n}:{}", "x".repeat(*length)));
+            let body = format!("<message from='{from}' to='romeo@localhost'><body>{text}</body></message>");
             world.write(|source| {
                 ids.push(source.entry());
                 let side = Side {
@@ -70,6 +76,10 @@ impl Archive {
                 let body = Bytes::from(body.clone());
                 vec![Write::Log(Box::new(NewEntry { id, time: 1_767_225_600_000, sides: [Some(side), None], body }))]
             });
+            if n % 500 == 499 {
+                assert_eq!(world.write_or_die(), Some(true));
+                world.tick();
+            }
         }
         let mut archive = Archive { world, owner, romeo, ids };
         archive.reopen();
@@ -100,6 +110,42 @@ impl Archive {
         let forwarded = |m: &Element| m.find(ns::MAM, "result")?.find(ns::FORWARD, "forwarded").cloned();
         Answer { results: heard.iter().map(|m| forwarded(m).expect("a result")).collect(), last }
     }
+}
+
+/// A question for messages with this address: what else is in its form, and in its set.
+fn with(address: &str, fields: &str, inner: &str) -> String {
+    format!(
+        "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>urn:xmpp:mam:2</value></field>\
+         <field var='with'><value>{address}</value></field>{fields}</x>{}",
+        set(inner)
+    )
+}
+
+/// What a client finds that asks for page after page: the numbers of the messages in the order of the archive, how many
+/// pages there were, and how many of them had no message.
+fn page_on(archive: &mut Archive, backwards: bool, ask: impl Fn(&str) -> String) -> (Vec<usize>, usize, usize) {
+    let (mut seen, mut empty) = (Vec::new(), 0);
+    let mut place = if backwards { "<before/>".to_owned() } else { String::new() };
+    for pages in 1.. {
+        assert!(pages < 100, "pages without end");
+        let answer = archive.query(&ask(&place));
+        let bodies = answer.bodies().into_iter().map(|body| body.expect("a body"));
+        let numbers: Vec<usize> =
+            bodies.map(|body| body.split(':').next().expect("a number").parse().expect("a number")).collect();
+        empty += usize::from(numbers.is_empty());
+        match backwards {
+            true => seen.splice(0..0, numbers).for_each(drop),
+            false => seen.extend(numbers),
+        }
+        if answer.is_complete() {
+            return (seen, pages, empty);
+        }
+        place = match backwards {
+            true => format!("<before>{}</before>", answer.end("first")),
+            false => format!("<after>{}</after>", answer.end("last")),
+        };
+    }
+    unreachable!("the loop ends")
 }
 
 fn set(inner: &str) -> String {
@@ -135,6 +181,52 @@ fn pages_end_by_their_weight_and_nothing_is_left_out_in_either_direction() {
             }
             assert_eq!(seen, (0..lengths.len()).collect::<Vec<_>>(), "{store:?}, backwards: {backwards}");
         }
+    }
+}
+
+#[test]
+fn a_search_ends_by_what_it_reads_and_finds_all_page_after_page_in_either_direction() {
+    // A search reads 138 of these. Behind number 300 there is none for longer than that.
+    let phone = [0, 1, 2, 137, 138, 139, 140, 277, 278, 279, 299];
+    let resource = |n| if phone.contains(&n) { "phone" } else { "b" };
+    let messages: Vec<_> = (0..600).map(|n| (resource(n), 30_000)).collect();
+    for store in [Store::Memory, Store::Sqlite] {
+        let mut archive = Archive::by(store, &messages);
+        for (backwards, max) in [(false, 100), (true, 100), (false, 1), (true, 2)] {
+            let ask = |place: &str| with("juliet@localhost/phone", "", &format!("<max>{max}</max>{place}"));
+            let (seen, pages, empty) = page_on(&mut archive, backwards, ask);
+            assert_eq!(seen, phone, "{store:?}, backwards: {backwards}, {max}");
+            assert!(empty >= 2 && pages >= 5, "{pages} pages, {empty} of them empty");
+            let none = |place: &str| with("juliet@localhost/none", "", &format!("<max>{max}</max>{place}"));
+            assert_eq!(page_on(&mut archive, backwards, none), (vec![], 5, 5));
+        }
+        // An empty page says between which entries there is none, and nothing of their number.
+        let answer = archive.query(&with("juliet@localhost/none", "", ""));
+        let tell = |archive: &Archive, n: usize| {
+            archive.world.core().loaded("romeo@localhost").expect("romeo is here").lock().ids().tell(archive.ids[n])
+        };
+        assert_eq!((answer.end("first"), answer.end("last")), (tell(&archive, 0), tell(&archive, 137)));
+        let set = answer.fin().find(ns::RSM, "set").expect("a set");
+        assert!(set.find(ns::RSM, "first").expect("an end").get("index").is_none() && !set.has(ns::RSM, "count"));
+        // One by one.
+        let ids: String = (100..350).map(|n| format!("<value>{}</value>", tell(&archive, n))).collect();
+        let ids = format!("<field var='ids'>{ids}</field>");
+        for backwards in [false, true] {
+            let ask = |place: &str| with("juliet@localhost/phone", &ids, &format!("<max>100</max>{place}"));
+            let (seen, pages, _) = page_on(&mut archive, backwards, ask);
+            assert_eq!(seen, phone[3..], "{store:?}, backwards: {backwards}");
+            assert!(pages > 1);
+        }
+    }
+}
+
+#[test]
+fn a_search_ends_by_the_number_of_what_it_reads() {
+    let messages: Vec<_> = (0..10_100).map(|n| (if n % 10_050 == 0 { "phone" } else { "b" }, 1)).collect();
+    let mut archive = Archive::by(Store::Sqlite, &messages);
+    for backwards in [false, true] {
+        let ask = |place: &str| with("juliet@localhost/phone", "", place);
+        assert_eq!(page_on(&mut archive, backwards, ask), (vec![0, 10_050], 3, 1));
     }
 }
 

@@ -6,7 +6,8 @@
 //! Hooks:  message/Clean, message/Record, each account
 //! Stores: account state `mam_prefs`; its messages are the entries of the log that have the flag
 //! Config: `default`, `keep`, `max_bytes`, `full`, `max_page`
-//! Limits: 128 KiB and `max_page` messages in a page; 1,000 addresses in a list of preferences, 128 KiB in both; 8 questions at once
+//! Limits: 128 KiB and `max_page` messages in a page; 1,000 addresses in a list of preferences, 128 KiB in both; 8 questions at once;
+//!         10,000 entries and 4 MiB read for a page with a full address
 //! Not:    archives of rooms (§3.3.2), messages of rooms in archives of users (§4.1.4), search (XEP-0431)
 
 mod config;

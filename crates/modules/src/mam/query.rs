@@ -1,13 +1,14 @@
 //! A query and its results (XEP-0313 §4), the archive's ends (§5).
 //!
 //! A page is found by the ids of its ends in the log's own index, of the account or of the account and one peer, so that its
-//! cost does not grow with the archive.
+//! cost does not grow with the archive. Where entries have to be searched, their sizes are read first, and stanzas only as
+//! far as the page's budget goes.
 
 use bytes::Bytes;
 use vorpal_core::hook::reply;
 use vorpal_core::reading::{Committed, Found, Job, MAX_FOUND, ReadError, busy};
 use vorpal_core::stanza_id::IdKey;
-use vorpal_core::store::{Direction, Entry, EntryId, LogQuery, Owner, flags};
+use vorpal_core::store::{Direction, Entry, EntryId, EntrySize, LogQuery, Owner, flags};
 use vorpal_proto::archive::{self, End, Fin, Query};
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::Jid;
@@ -19,11 +20,18 @@ use crate::prelude::*;
 /// So many messages are counted where the number of all is asked for; of more than that it is not told.
 const MAX_COUNT: usize = 10_000;
 
-/// So many messages with one bare address are looked at for those with one of its resources, for one page.
-const MAX_SEARCHED: usize = 20_000;
+/// Maximum number of entries that are read for one page. Not all of them belong on it: the log knows bare addresses, and a
+/// query may name a full one.
+const MAX_SEARCHED: usize = 10_000;
 
-/// So many entries are read from the log at a time.
-const PIECE: usize = 64;
+/// Maximum size of these entries in bytes.
+const MAX_SEARCHED_BYTES: u64 = 4 << 20;
+
+/// So many entries are read from the log at a time. A page is full at [`MAX_FOUND`]: of large ones not many are read in vain.
+const PIECE: usize = 16;
+
+/// So many entries are read from the log at a time where their sizes have been read before.
+const SEARCHED_PIECE: usize = 64;
 
 /// Longest id of a query, in bytes. It is written into each of its results.
 const MAX_QUERYID: usize = 255;
@@ -48,11 +56,12 @@ impl Archive {
         Ok(Archive { owner: account.owner, ids: account.ids(), own: account.jid.as_jid().clone(), asker })
     }
 
-    /// The message of this id, if it is in the archive. For one that is not: §4.1.3, §4.3.2.
-    fn find(&self, store: &mut Committed<'_>, id: &str) -> Read<Entry> {
-        let entry = self.ids.read(id).filter(|entry| *entry < store.horizon);
-        let entry = entry.map(|entry| store.reader.log_get(self.owner, entry)).transpose()?.flatten();
-        entry.filter(|entry| entry.flags & flags::ARCHIVED != 0).ok_or_else(|| StanzaError::not_found().into())
+    /// The message of this id, if it is in the archive; its stanza is not read. For one that is not: §4.1.3, §4.3.2.
+    fn find(&self, store: &mut Committed<'_>, id: &str) -> Read<EntrySize> {
+        let id = self.ids.read(id).filter(|id| *id > 0 && *id < store.horizon).ok_or_else(StanzaError::not_found)?;
+        let query = LogQuery { after: id - 1, before: id + 1, flags: flags::ARCHIVED, limit: 1, ..LogQuery::default() };
+        let found = store.reader.log_sizes(self.owner, query)?.pop();
+        found.ok_or_else(|| StanzaError::not_found().into())
     }
 }
 
@@ -104,10 +113,41 @@ struct Span {
     before: EntryId,
 }
 
-/// The messages of a page, oldest first, and whether there are more in the direction in which it was looked for.
+/// The messages of a page, oldest first.
 struct Hits {
     found: Vec<(EntryId, Stanza)>,
+    /// there may be more in the direction in which they were looked for
     more: bool,
+    /// the oldest and the newest entry that was read, whether it belongs on the page or not
+    read: Option<(EntryId, EntryId)>,
+}
+
+/// What comes behind a piece of a span.
+enum Behind {
+    Nothing,
+    Rest(Span),
+    /// something for which the budget does not suffice
+    TooMuch,
+}
+
+/// How much may still be read for a page.
+struct Budget {
+    entries: usize,
+    bytes: u64,
+    begun: bool,
+}
+
+impl Budget {
+    /// Takes an entry of this size from the budget; false if it is too much. The first one never is.
+    fn take(&mut self, bytes: u64) -> bool {
+        if self.begun && (self.entries == 0 || bytes > self.bytes) {
+            return false;
+        }
+        self.begun = true;
+        self.entries = self.entries.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        true
+    }
 }
 
 impl Search {
@@ -123,7 +163,7 @@ impl Search {
             Place::Before(id) => span.before = span.before.min(self.archive.find(store, id)?.id),
             Place::First | Place::Last | Place::At(_) => {}
         }
-        let Hits { found, more } = self.hits(store, span, backwards, chosen)?;
+        let Hits { found, more, read } = self.hits(store, span, backwards, chosen)?;
         // Where it costs nothing: the page begins with the first message of all, or it is the whole.
         let from_start = match self.query.page.place {
             Place::First | Place::At(_) => true,
@@ -131,10 +171,17 @@ impl Search {
             Place::After(_) => false,
         };
         let whole = from_start && !more && !matches!(self.query.page.place, Place::Before(_));
-        let ends = found.first().zip(found.last()).map(|((first, _), (last, _))| Ends {
-            first: self.archive.ids.tell(*first),
-            index: from_start.then_some(0),
-            last: self.archive.ids.tell(*last),
+        let ends = match (found.first(), found.last()) {
+            (Some((first, _)), Some((last, _))) => Some((*first, *last)),
+            // A client goes on from the ends of a page (§4.3.2). A search that ended early may have found nothing: then they are
+            // the ends of what was searched.
+            _ if more => Some(read.ok_or_else(|| busy("messages were deleted meanwhile; ask again"))?),
+            _ => None,
+        };
+        let ends = ends.map(|(first, last)| Ends {
+            first: self.archive.ids.tell(first),
+            index: (from_start && !found.is_empty()).then_some(0),
+            last: self.archive.ids.tell(last),
         });
         let page = Page { ends, count: whole.then_some(found.len() as u64) };
         let mut messages: Vec<Stanza> = found.into_iter().map(|(_, stanza)| stanza).collect();
@@ -160,7 +207,7 @@ impl Search {
     }
 
     /// §4.1.3: which messages are asked for one by one, oldest first. All of them must be there, whatever else is asked.
-    fn chosen(&self, store: &mut Committed<'_>) -> Read<Option<Vec<EntryId>>> {
+    fn chosen(&self, store: &mut Committed<'_>) -> Read<Option<Vec<EntrySize>>> {
         let (ids, filter) = (&self.query.filter.ids, &self.query.filter);
         if ids.is_empty() {
             return Ok(None);
@@ -169,13 +216,18 @@ impl Search {
         let mut chosen = Vec::with_capacity(ids.len());
         for id in ids {
             let entry = self.archive.find(store, id)?;
-            if peer.is_none_or(|peer| *entry.peer == *peer) && self.fits(&entry) {
-                chosen.push(entry.id);
+            if peer.is_none_or(|peer| *entry.peer == *peer) {
+                chosen.push(entry);
             }
         }
-        chosen.sort_unstable();
-        chosen.dedup();
+        chosen.sort_unstable_by_key(|entry| entry.id);
+        chosen.dedup_by_key(|entry| entry.id);
         Ok(Some(chosen))
+    }
+
+    /// Whether only the stanzas say which entries belong on the page.
+    fn needs_stanzas(&self) -> bool {
+        self.query.filter.with.as_ref().is_some_and(Jid::is_full)
     }
 
     /// What the log's index does not know of an entry.
@@ -187,12 +239,12 @@ impl Search {
         }
         // §4.1.1: only an address without a resource stands for all of them.
         let Some(with) = filter.with.as_ref().filter(|with| with.is_full()) else { return true };
-        let stanza = std::str::from_utf8(&entry.body).ok().and_then(|body| Stanza::parse(body).ok());
-        let Some(head) = stanza.map(|stanza| stanza.head) else { return false };
+        let Some(stanza) = head(&entry.body) else { return false };
+        let is = |jid: &Option<Jid>| jid.as_ref() == Some(with);
         match entry.dir {
-            Direction::Sent => head.to.as_ref() == Some(with),
-            Direction::Received => head.from.as_ref() == Some(with),
-            Direction::Both => [&head.to, &head.from].contains(&&Some(with.clone())),
+            Direction::Sent => is(&stanza.head.to),
+            Direction::Received => is(&stanza.head.from),
+            Direction::Both => is(&stanza.head.to) || is(&stanza.head.from),
         }
     }
 
@@ -204,58 +256,102 @@ impl Search {
     }
 
     /// The first messages of a span from one of its ends, as many as the page may have.
-    fn hits(&self, store: &mut Committed<'_>, span: Span, backwards: bool, chosen: Option<Vec<EntryId>>) -> Read<Hits> {
-        let mut page = PageOf { search: self, bytes: 0, found: Vec::new(), more: false };
+    fn hits(
+        &self,
+        store: &mut Committed<'_>,
+        span: Span,
+        backwards: bool,
+        chosen: Option<Vec<EntrySize>>,
+    ) -> Read<Hits> {
+        let mut budget = Budget { entries: MAX_SEARCHED, bytes: MAX_SEARCHED_BYTES, begun: false };
+        let mut page = PageOf { search: self, bytes: 0, found: Vec::new(), more: false, read: None };
         if let Some(mut chosen) = chosen {
-            chosen.retain(|id| *id > span.after && *id < span.before);
+            chosen.retain(|entry| entry.id > span.after && entry.id < span.before);
             if backwards {
                 chosen.reverse();
             }
-            for id in chosen {
+            for EntrySize { id, bytes, .. } in chosen {
+                page.more = !budget.take(bytes);
+                if page.more {
+                    break;
+                }
                 // It may have gone since it was looked for.
                 let entry = store.reader.log_get(self.archive.owner, id)?;
-                if entry.is_some_and(|entry| !page.take(&entry)) {
+                if entry.is_some_and(|entry| !page.read(&entry)) {
                     break;
                 }
             }
             return Ok(page.done(backwards));
         }
-        let (mut rest, mut searched) = (span, 0);
+        let mut rest = span;
         loop {
-            let limit = (self.max + 1 - page.found.len()).min(PIECE);
-            let entries = store.reader.log_range(self.archive.owner, self.log_query(rest, backwards, limit))?;
-            let Some(last) = entries.last().map(|entry| entry.id) else { return Ok(page.done(backwards)) };
-            let ended = entries.len() < limit;
-            searched += entries.len();
+            // One more than the page takes tells whether there are more.
+            let room = self.max + 1 - page.found.len();
+            let (entries, behind) = self.piece(store, rest, backwards, room, &mut budget)?;
             for entry in entries {
-                if self.fits(&entry) && !page.take(&entry) {
+                if !page.read(&entry) {
                     return Ok(page.done(backwards));
                 }
             }
-            if ended {
-                return Ok(page.done(backwards));
-            }
-            if searched >= MAX_SEARCHED {
-                if page.found.is_empty() {
-                    return Err(busy("too many messages to search; ask without the resource").into());
+            match behind {
+                Behind::Rest(span) => rest = span,
+                Behind::Nothing => return Ok(page.done(backwards)),
+                Behind::TooMuch => {
+                    page.more = true;
+                    return Ok(page.done(backwards));
                 }
-                page.more = true;
-                return Ok(page.done(backwards));
-            }
-            match backwards {
-                true => rest.before = last,
-                false => rest.after = last,
             }
         }
     }
 
+    /// The next entries of a span, `room` at most, and what comes behind them.
+    fn piece(
+        &self,
+        store: &mut Committed<'_>,
+        span: Span,
+        backwards: bool,
+        room: usize,
+        budget: &mut Budget,
+    ) -> Read<(Vec<Entry>, Behind)> {
+        let beyond = |last: EntryId| match backwards {
+            true => Behind::Rest(Span { before: last, ..span }),
+            false => Behind::Rest(Span { after: last, ..span }),
+        };
+        if !self.needs_stanzas() {
+            let limit = room.min(PIECE);
+            let entries = store.reader.log_range(self.archive.owner, self.log_query(span, backwards, limit))?;
+            let affordable = entries.iter().all(|entry| budget.take(entry.body.len() as u64));
+            let behind = match entries.last() {
+                Some(last) if entries.len() == limit && affordable => beyond(last.id),
+                Some(_) if entries.len() == limit => Behind::TooMuch,
+                _ => Behind::Nothing,
+            };
+            return Ok((entries, behind));
+        }
+        let limit = room.min(SEARCHED_PIECE);
+        let sizes = store.reader.log_sizes(self.archive.owner, self.log_query(span, backwards, limit))?;
+        let affordable = sizes.iter().take_while(|entry| budget.take(entry.bytes)).count();
+        let behind = match sizes.last() {
+            Some(_) if affordable < sizes.len() => Behind::TooMuch,
+            Some(last) if sizes.len() == limit => beyond(last.id),
+            _ => Behind::Nothing,
+        };
+        let Some(last) = sizes[..affordable].last().map(|entry| entry.id) else { return Ok((Vec::new(), behind)) };
+        // Some may have gone since: no other is read in their place.
+        let sized = match backwards {
+            true => Span { after: last - 1, ..span },
+            false => Span { before: last + 1, ..span },
+        };
+        let entries = store.reader.log_range(self.archive.owner, self.log_query(sized, backwards, affordable))?;
+        Ok((entries, behind))
+    }
+
     /// XEP-0059 §2.7: no messages, only how many there are.
-    fn count(&self, store: &mut Committed<'_>, span: Span, chosen: Option<&[EntryId]>) -> Read<Found> {
-        let resource = self.query.filter.with.as_ref().is_some_and(Jid::is_full);
+    fn count(&self, store: &mut Committed<'_>, span: Span, chosen: Option<&[EntrySize]>) -> Read<Found> {
         let count = match chosen {
-            Some(chosen) => Some(chosen.iter().filter(|id| **id > span.after && **id < span.before).count()),
             // Every one would have to be read.
-            None if resource => None,
+            _ if self.needs_stanzas() => None,
+            Some(chosen) => Some(chosen.iter().filter(|of| of.id > span.after && of.id < span.before).count()),
             None => {
                 let query = self.log_query(span, false, MAX_COUNT + 1);
                 Some(store.reader.log_count(self.archive.owner, query)?).filter(|count| *count <= MAX_COUNT)
@@ -297,10 +393,21 @@ struct PageOf<'a> {
     bytes: usize,
     found: Vec<(EntryId, Stanza)>,
     more: bool,
+    /// the first and the last entry that was read
+    read: Option<(EntryId, EntryId)>,
 }
 
 impl PageOf<'_> {
-    /// False if it is full: the entry is one that the next page has.
+    /// Takes an entry that was read, if it belongs here. False if the page is full: it is one that the next page has.
+    fn read(&mut self, entry: &Entry) -> bool {
+        if self.search.fits(entry) && !self.take(entry) {
+            return false;
+        }
+        self.read = Some((self.read.map_or(entry.id, |(first, _)| first), entry.id));
+        true
+    }
+
+    /// False if the page is full.
     fn take(&mut self, entry: &Entry) -> bool {
         // What will not fit is not built first.
         let full = self.found.len() >= self.search.max;
@@ -322,9 +429,29 @@ impl PageOf<'_> {
     fn done(mut self, backwards: bool) -> Hits {
         if backwards {
             self.found.reverse();
+            self.read = self.read.map(|(newest, oldest)| (oldest, newest));
         }
-        Hits { found: self.found, more: self.more }
+        Hits { found: self.found, more: self.more, read: self.read }
     }
+}
+
+/// The stanza without what is in it: the addresses stand in its first tag.
+fn head(body: &[u8]) -> Option<Stanza> {
+    let mut quote = None;
+    let end = body.iter().position(|byte| match (quote, byte) {
+        (None, b'>') => true,
+        (None, b'\'' | b'"') => {
+            quote = Some(*byte);
+            false
+        }
+        (Some(open), byte) if open == *byte => {
+            quote = None;
+            false
+        }
+        _ => false,
+    })?;
+    let tag = std::str::from_utf8(&body[..end]).ok()?;
+    Stanza::parse(&format!("{}/>", tag.strip_suffix('/').unwrap_or(tag))).ok()
 }
 
 /// Size of a result as it is written to the client; never less.

@@ -92,7 +92,7 @@ impl Reader for SqliteReader {
     }
 
     fn log_count(&mut self, owner: Owner, query: LogQuery) -> Result<usize> {
-        self.scan(owner, query, ENTRY, |_| Ok(())).map(|found| found.len())
+        self.scan(owner, query, "l.id", |_| Ok(())).map(|found| found.len())
     }
 
     fn log_sizes(&mut self, owner: Owner, query: LogQuery) -> Result<Vec<EntrySize>> {
