@@ -305,6 +305,7 @@ impl Simulator {
         let question = element.get("id").unwrap_or_default().to_owned();
         match element.get("type") {
             Some("get") => {
+                self.note(|| format!("{name} < {question} asks"));
                 let to = element.get("from").unwrap_or_default();
                 let answer = format!("<iq type='result' id='{question}' to='{to}'/>");
                 self.speak(id, answer);
