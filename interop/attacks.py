@@ -58,6 +58,22 @@ class Attacker:
         self.hear(b"</iq>")
         return self
 
+    def enable(self):
+        """The session waits when its connection is gone."""
+        self.say("<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
+        self.hear(b"<enabled")
+
+    def drink(self):
+        """Reads all there is, beside whatever else is done."""
+        def work():
+            try:
+                while self.socket.recv(65536):
+                    pass
+            except (OSError, ValueError):
+                pass
+        self.socket.settimeout(None)
+        threading.Thread(target=work, daemon=True).start()
+
     def flood(self, text):
         """Says it again and again and reads nothing, until the attack ends or the server has closed the connection."""
         data = text.encode()
@@ -179,26 +195,97 @@ class Attack:
             attacker.flood(floods[number % len(floods)])
         self.parallel(50, work)
 
+    def presence(self):
+        """Few bytes that go to many: all sessions of an account are available and read, some say that they are again and
+        again."""
+        name, password = self.users[0]
+
+        def work(number):
+            attacker = Attacker(self).log_in(name, password, f"p{number}")
+            attacker.say("<presence/>")
+            attacker.drink()
+            self.begin(number)
+            if number < 8:
+                attacker.flood("<presence/>")
+            time.sleep(max(0, self.until - time.monotonic()))
+        self.parallel(48, work)
+
+    def absent(self):
+        """The same to sessions without a connection, with as much behind their logs as they take."""
+        name, password = self.users[0]
+        for number in range(44):
+            attacker = Attacker(self).log_in(name, password, f"a{number}")
+            attacker.enable()
+            attacker.say("<presence/>")
+            attacker.hear(b"<presence")
+            attacker.socket.close()
+        talker = Attacker(self).log_in(name, password, "talker")
+        talker.drink()
+        talker.say(f"<message type='headline' to='{name}@localhost'/>" * 4_000)
+
+        def work(number):
+            attacker = Attacker(self).log_in(name, password, f"p{number}")
+            attacker.drink()
+            self.begin(number)
+            attacker.flood("<presence/>")
+        self.parallel(4, work)
+
+    def requests(self):
+        """Requests to somebody with a long roster, taken back at once."""
+        self.fill_roster("n" * 120, "")
+        name = self.users[0][0]
+        toggle = "".join(f"<presence to='{name}@localhost' type='{kind}'/>" for kind in ("subscribe", "unsubscribe"))
+
+        def work(number):
+            attacker = Attacker(self).log_in(*self.users[1 + number % (len(self.users) - 1)], f"r{number}")
+            attacker.drink()
+            self.begin(number)
+            attacker.flood(toggle)
+        self.parallel(6, work)
+
+    def leaving(self):
+        """Sessions that hold the same messages, which are in no log, lose their connections all at once."""
+        name, password = self.users[0]
+        attackers = [Attacker(self).log_in(name, password, f"l{number}") for number in range(48)]
+        for attacker in attackers:
+            attacker.enable()
+            attacker.say("<presence/>")
+            attacker.hear(b"<presence")
+        talker = Attacker(self).log_in(*self.users[-1], "talker")
+        talker.drink()
+        talker.say(f"<message to='{name}@localhost' type='chat'><x xmlns='a'/></message>" * 3_000)
+        time.sleep(2)
+
+        def work(number):
+            self.begin(number)
+            for attacker in attackers:
+                attacker.socket.close()
+            time.sleep(max(0, self.until - time.monotonic()))
+        self.parallel(1, work)
+
     def rosters(self):
         """A roster as large as it may be, asked for by sessions that do not read."""
+        self.fill_roster("n" * 900, "".join(f"<group>{letter * 200}</group>" for letter in "abcdefgh"))
         name, password = self.users[0]
-        filler = Attacker(self).log_in(name, password, "filler")
-        groups = "".join(f"<group>{letter * 200}</group>" for letter in "abcdefgh")
-        try:
-            for number in range(5_000):
-                filler.say(f"<iq type='set' id='{number}'><query xmlns='jabber:iq:roster'>"
-                           f"<item jid='c{number}@localhost' name='{'n' * 900}'>{groups}</item></query></iq>")
-                filler.hear(f"id='{number}'".encode())
-                if time.monotonic() > self.until - 40:
-                    break
-        except OSError:
-            pass
 
         def work(number):
             attacker = Attacker(self).log_in(name, password, f"s{number}")
             self.begin(number)
             attacker.flood("<iq type='get' id='1'><query xmlns='jabber:iq:roster'/></iq>")
         self.parallel(20, work)
+
+    def fill_roster(self, label, groups):
+        name, password = self.users[0]
+        filler = Attacker(self).log_in(name, password, "filler")
+        try:
+            for number in range(5_000):
+                filler.say(f"<iq type='set' id='{number}'><query xmlns='jabber:iq:roster'>"
+                           f"<item jid='c{number}@localhost' name='{label}'>{groups}</item></query></iq>")
+                filler.hear(f"id='{number}'".encode())
+                if time.monotonic() > self.until - 40:
+                    break
+        except OSError:
+            pass
 
 
 def main():

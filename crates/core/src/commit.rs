@@ -149,6 +149,8 @@ pub(crate) enum Say {
     Copies { stanza: Stanza, name: &'static str, to: Targets },
     /// To one session.
     Send { to: SessionId, stanza: Stanza },
+    /// An IQ of somebody else to one session: what it cannot take comes back.
+    Forward { to: SessionId, stanza: Stanza },
     /// What was read for one session: messages and the answer behind them, all or none.
     Found { to: SessionId, stanzas: Vec<Stanza> },
     /// A question of a session may be read for now.
@@ -480,6 +482,7 @@ impl Core {
                 let Some(session) = account.session(to).cloned() else { return };
                 self.give(now, lock, account, &session, Out::new(stanza, None, Role::Extra), todo);
             }
+            Say::Forward { to, stanza } => self.forward(lock, account, to, stanza, todo),
             Say::Found { to, stanzas } => {
                 let Some(session) = account.session(to) else { return };
                 let mut stream = session.stream();
@@ -586,6 +589,25 @@ impl Core {
                 None if !unlogged => {}
                 None => todo.work.push_back(Work { stanza, hops: 1, mode: Mode::Again(None) }),
             }
+        }
+    }
+
+    /// An IQ to one session.
+    fn forward(&self, lock: &AccountRef, account: &mut Account, to: SessionId, stanza: Stanza, todo: &mut Todo) {
+        let error = match account.session(to).cloned() {
+            None => StanzaError::service_unavailable(),
+            Some(session) => match session.push(Out::new(stanza.clone(), None, Role::Extra)) {
+                Pushed::Queued | Pushed::Left => {
+                    if session.is_counted() {
+                        self.mark_dirty(lock, account);
+                    }
+                    return;
+                }
+                Pushed::Full => StanzaError::resource_constraint(),
+            },
+        };
+        if stanza.is_answerable() {
+            todo.route(stanza.error(&error), 1);
         }
     }
 

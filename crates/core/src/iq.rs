@@ -16,16 +16,18 @@ use vorpal_proto::stanza::{Stanza, Type};
 
 use crate::account::{Account, AccountRef, lock_pair};
 use crate::commit::{OrElse, Part, Say, Words};
+use crate::delivery::Decision;
 use crate::effects::{Effects, Visibility};
 use crate::hook::{Dir, IqCx, IqHandler, Reply};
 use crate::host::Host;
 use crate::ledger::Pending;
 use crate::module::At;
+use crate::plan;
 use crate::reading::{Asked, Job, busy};
 use crate::reserve::no_room;
 use crate::roster;
 use crate::server::{Core, Mode, Todo, Work};
-use crate::session::{Out, Pushed, Role, Session};
+use crate::session::{Session, SessionId};
 use crate::subscribe::{gone, here};
 use crate::trace::Step;
 
@@ -101,41 +103,65 @@ impl Core {
         mut iq: Stanza,
         todo: &mut Todo,
     ) {
-        let refused = |error| Err(Some(error));
-        let outcome = {
-            let (a, b) = lock_pair(Some(lock), asked.peer.as_ref());
-            let sender = a.as_deref();
-            let own = asked.peer.as_ref().is_some_and(|peer| Arc::ptr_eq(peer, lock));
-            let receiver = if own { sender } else { b.as_deref() };
-            match (sender, receiver, asked.refusal) {
-                (_, _, Some(error)) => refused(error),
-                (Some(sender), Some(receiver), None) => self
-                    .gate(now, Dir::Sent, sender, &asked.to, Some(session), &mut iq)
-                    .and_then(|()| self.gate(now, Dir::Received, receiver, &session.jid, None, &mut iq))
-                    .and_then(|()| {
-                        let target = asked.to.resource().and_then(|resource| receiver.by_resource(resource));
-                        target.cloned().ok_or_else(|| Some(StanzaError::service_unavailable()))
-                    }),
-                _ => refused(StanzaError::service_unavailable()),
-            }
+        let (mut a, mut b) = lock_pair(Some(lock), asked.peer.as_ref());
+        let own = asked.peer.as_ref().is_some_and(|peer| Arc::ptr_eq(peer, lock));
+        let Some(sender) = a.as_deref() else { return };
+        let receiver = if own { Some(sender) } else { b.as_deref() };
+        let outcome = match (receiver, asked.refusal) {
+            (_, Some(error)) => Err(Some(error)),
+            (None, None) => Err(Some(StanzaError::service_unavailable())),
+            (Some(receiver), None) => self
+                .gate(now, Dir::Sent, sender, &asked.to, Some(session), &mut iq)
+                .and_then(|()| self.gate(now, Dir::Received, receiver, &session.jid, None, &mut iq))
+                .and_then(|()| self.addressed(receiver, &asked.to, &session.jid, &iq)),
         };
         let told = |decision: &str| Step::of("answered", &iq).decided(decision);
         self.step(now, &lock.jid, || match &outcome {
-            Ok(target) => {
-                Step { sessions: vec![target.jid.as_str().to_owned()], ..Step::of("planned", &iq).decided("deliver") }
+            Ok(_) => {
+                let sessions = vec![asked.to.as_str().to_owned()];
+                Step { sessions, ..Step::of("planned", &iq).decided("deliver") }
             }
             Err(Some(error)) => told(error.condition.as_str()),
             Err(None) => told("nothing"),
         });
-        let answer = match outcome {
-            Ok(target) => match target.push(Out::new(iq.clone(), None, Role::Extra)) {
-                Pushed::Queued | Pushed::Left => None,
-                Pushed::Full => Some(StanzaError::resource_constraint()),
-            },
-            Err(error) => error,
-        };
-        let answer = answer.filter(|_| iq.is_answerable()).map(|error| iq.error(&error));
-        self.answer(now, lock, session, pending, answer, todo);
+        let mut words = Words::settling(session, pending);
+        let mut peer_words = Words::default();
+        match outcome {
+            // RFC 6120 §10.1: behind what was sent to the receiver before and waits for its commit.
+            Ok(to) => (if own { &mut words } else { &mut peer_words }).says.push(Say::Forward { to, stanza: iq }),
+            Err(error) => {
+                let answer = error.filter(|_| iq.is_answerable()).map(|error| iq.error(&error));
+                words.says.extend(answer.map(|stanza| Say::Send { to: session.id, stanza }));
+            }
+        }
+        let mut parts: SmallVec<[Part<'_>; 2]> = SmallVec::new();
+        if let Some(account) = a.as_deref_mut() {
+            parts.push(Part { lock, account, words });
+        }
+        if let (Some(lock), Some(account)) = (asked.peer.as_ref(), b.as_deref_mut()) {
+            parts.push(Part { lock, account, words: peer_words });
+        }
+        self.finish(now, &mut parts, None, Vec::new(), todo);
+    }
+
+    /// The session of a full address, if an IQ of this sender reaches it.
+    fn addressed(
+        &self,
+        receiver: &Account,
+        to: &Jid,
+        from: &Jid,
+        iq: &Stanza,
+    ) -> Result<SessionId, Option<StanzaError>> {
+        let session = to.resource().and_then(|resource| receiver.by_resource(resource));
+        let own = receiver.jid.as_str() == from.bare_str();
+        let shares_presence = own
+            || roster::shows_presence(self, receiver, from.bare_str())
+            || session.is_some_and(|session| session.has_shown_itself_to(from));
+        match plan::plan_iq(iq, session, shares_presence) {
+            Decision::Deliver(_) => session.map(|session| session.id).ok_or(None),
+            Decision::Bounce(condition) => Err(Some(condition.into())),
+            Decision::Store | Decision::Ignore(_) | Decision::Handle(_) => Err(None),
+        }
     }
 
     /// To a host, to one's own account or to somebody else's: a handler answers.

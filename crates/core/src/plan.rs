@@ -1,5 +1,7 @@
 //! What becomes of a message on its receiver's side: RFC 6121 §8.5, asked of the sessions that are there.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 use vorpal_proto::error::StanzaError;
 use vorpal_proto::jid::Jid;
@@ -8,7 +10,7 @@ use vorpal_proto::stanza::{Kind, Stanza, Type};
 use crate::account::Account;
 use crate::delivery::{self, Decision, Flags, IqType, MessageType, PresenceType, Selector, To};
 use crate::message::is_room_private;
-use crate::session::SessionId;
+use crate::session::{Session, SessionId};
 use crate::subscription;
 
 /// The sessions a message goes to.
@@ -68,6 +70,13 @@ pub(crate) fn plan(stanza: &Stanza, to: &Jid, account: Option<&Account>, exclude
         Decision::Bounce(condition) => Plan::Bounce(condition.into()),
         Decision::Ignore(_) | Decision::Handle(_) => Plan::Ignore,
     }
+}
+
+/// The decision for an IQ to a session of an account, if there is one at its address.
+pub(crate) fn plan_iq(iq: &Stanza, session: Option<&Arc<Session>>, shares_presence: bool) -> Decision {
+    let state = delivery::Account::NonNegative;
+    let flags = Flags { from_room: false, shares_presence };
+    delivery::decide(kind(iq), To::Full { matched: session.is_some() }, state, flags)
 }
 
 /// The stanza in the words of the table.

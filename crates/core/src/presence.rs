@@ -270,6 +270,14 @@ fn fits(stanza: &Stanza) -> Result<(), StanzaError> {
     Err(StanzaError::policy_violation("a presence is at most 16 KiB"))
 }
 
+impl Session {
+    /// Whether it has sent presence to this address directly, or to the account of it.
+    pub(crate) fn has_shown_itself_to(&self, jid: &Jid) -> bool {
+        let stream = self.stream();
+        stream.directed.contains(jid) || stream.directed.contains(&jid.bare().into_jid())
+    }
+}
+
 impl Account {
     /// Whether a session has sent presence to somebody within this address, as it does to be in a room (XEP-0045 §7.2).
     pub fn has_joined(&self, room: &Jid) -> bool {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::{StanzaError, StreamCondition};
 use vorpal_proto::jid::Jid;
-use vorpal_proto::stanza::{Kind, Stanza, Type};
+use vorpal_proto::stanza::{Kind, Stanza};
 
 use crate::account::{Account, AccountRef};
 use crate::accounts::Lookup;
@@ -18,7 +18,7 @@ use crate::message::Sender;
 use crate::plan::subscription_kind;
 use crate::roster;
 use crate::server::{Cold, Core, MAX_HOPS, Mode, Todo, Work};
-use crate::session::{Out, Pushed, Role, Session};
+use crate::session::Session;
 use crate::trace::Step;
 
 /// What an address stands for. What is not built yet answers the error of its kind.
@@ -325,15 +325,11 @@ impl Core {
             }
             Kind::Presence => self.presence_received(now, &peer, work.stanza, todo),
             Kind::Iq => {
-                let account = peer.lock();
-                let session = to.resource().and_then(|resource| account.by_resource(resource)).cloned();
-                let Some(session) = session else { return };
-                drop(account);
-                if matches!(work.stanza.type_(), Type::Result | Type::Error | Type::Get | Type::Set)
-                    && session.push(Out::new(work.stanza, None, Role::Extra)) == Pushed::Full
-                {
-                    todo.lagging.push((peer, session.id));
-                }
+                let mut account = peer.lock();
+                let session = to.resource().and_then(|resource| account.by_resource(resource));
+                let Some(to) = session.map(|session| session.id) else { return };
+                let words = Words::of_says([Say::Forward { to, stanza: work.stanza }]);
+                self.say_alone(now, &peer, &mut account, words, todo);
             }
         }
     }
