@@ -274,6 +274,18 @@ class Attack:
             attacker.flood("<iq type='get' id='1'><query xmlns='jabber:iq:roster'/></iq>")
         self.parallel(20, work)
 
+    def readers(self):
+        """The same by sessions that read as fast as they can."""
+        self.fill_roster("n" * 900, "".join(f"<group>{letter * 200}</group>" for letter in "abcdefgh"))
+        name, password = self.users[0]
+
+        def work(number):
+            attacker = Attacker(self).log_in(name, password, f"s{number}")
+            attacker.drink()
+            self.begin(number)
+            attacker.flood("<iq type='get' id='1'><query xmlns='jabber:iq:roster'/></iq>")
+        self.parallel(24, work)
+
     def fill_roster(self, label, groups):
         name, password = self.users[0]
         filler = Attacker(self).log_in(name, password, "filler")

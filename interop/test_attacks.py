@@ -134,7 +134,7 @@ async def test_a_long_language_is_not_stored_with_every_message(target):
     assert wrote < 20 * said["sent"]
 
 
-@pytest.mark.parametrize("name", ["presence", "absent", "requests", "leaving"])
+@pytest.mark.parametrize("name", ["presence", "absent", "requests", "leaving", "readers"])
 async def test_few_bytes_that_are_much_work_keep_nobody_waiting(target, name):
     grown, _, _, _ = await attack(target, name, [target.add_user(user) for user in ("romeo", "mercutio", "benvolio")])
     assert grown <= ACCOUNT

@@ -41,6 +41,9 @@ pub(crate) struct Addressed {
     pub party: Option<AccountRef>,
 }
 
+/// Answers up to this size, in bytes, cost the client nothing. Of a larger one the rest is charged to its traffic budget.
+const UNCHARGED: usize = 16 << 10;
+
 /// What a handler says to a question.
 enum Said {
     Reply(Reply),
@@ -264,6 +267,7 @@ impl Core {
         // An answer may be of changes that are not committed yet: if they come to nothing, so does it.
         let built = own && !later && account.last_in_flight().is_some();
         let writes = account.states.is_staged() || b.as_deref().is_some_and(|b| b.states.is_staged());
+        session.stream().answered += answer.as_ref().map_or(0, |answer| answer.weight().saturating_sub(UNCHARGED));
         words.says.extend(answer.map(|stanza| Say::Send { to: session.id, stanza }));
         words.says.extend(behind);
         if writes || built {

@@ -271,6 +271,8 @@ pub struct Stream {
     pub(crate) inquiries: Option<Box<Inquiries>>,
     /// what it has not been told since it became available
     pub(crate) untold: crate::untold::List,
+    /// bytes of large answers that nobody has charged to the client yet
+    pub(crate) answered: usize,
     pub(crate) stale: Stale,
     /// the client asked for stream management: what it sends is promised
     pub managed: bool,
@@ -376,6 +378,7 @@ impl Session {
             barrier: None,
             inquiries: None,
             untold: None,
+            answered: 0,
             stale: None,
             managed: false,
             sm: None,
@@ -668,6 +671,12 @@ impl Stream {
         if let Some(wake) = &self.wake {
             wake.wake();
         }
+    }
+
+    /// The bytes of large answers that the client has asked for since this was asked last. They are to be charged to it: few bytes
+    /// ask for them.
+    pub fn take_answered(&mut self) -> usize {
+        std::mem::take(&mut self.answered)
     }
 
     /// Writes what waits, up to about `limit` bytes. True if anything is left.

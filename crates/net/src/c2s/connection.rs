@@ -205,6 +205,16 @@ impl Connection {
         }
     }
 
+    /// The bytes of large answers that the client has asked for since this was asked last: see [`Stream::take_answered`].
+    ///
+    /// [`Stream::take_answered`]: vorpal_core::session::Stream::take_answered
+    pub(super) fn take_answered(&self) -> usize {
+        match &self.state {
+            State::Bound(bound) => bound.session.stream().take_answered(),
+            State::Login(_) | State::Closed => 0,
+        }
+    }
+
     /// What was in the output is the driver's to write, and it takes no more before that is done.
     pub(super) fn relieved(&mut self) {
         if std::mem::take(&mut self.choked) {

@@ -41,6 +41,9 @@ const READ: usize = 17 * 1024;
 /// contacts.
 const TURN: Duration = Duration::from_micros(500);
 
+/// One byte of this many of a large answer counts as one that the client has sent.
+const ANSWER_PART: usize = 16;
+
 /// About so much is taken from a session's queue before it is written.
 const WRITE: usize = 16 * 1024;
 
@@ -430,16 +433,16 @@ impl Task {
         }
     }
 
-    /// Takes what was read, as far as that goes without waiting. Gives whether more may be read.
-    fn prepare(&mut self, shared: &Arc<Shared>) -> Result<bool, Next> {
+    /// Takes what was read, until its turn is over. Gives whether more may be read.
+    fn take_input(&mut self, shared: &Arc<Shared>) -> Result<bool, Next> {
         let began = Instant::now();
         let need = self.connection.input_while(now(), &mut self.input, || began.elapsed() < TURN);
+        self.charge(shared.began, self.connection.take_answered() / ANSWER_PART);
         let Some(need) = need else {
-            self.ask(shared);
             self.yields = true;
             return Ok(false);
         };
-        let reads = match need {
+        Ok(match need {
             Need::Input => {
                 if self.input.is_empty() {
                     self.input = BytesMut::new();
@@ -450,6 +453,15 @@ impl Task {
             Need::Load(jid) => return Err(Rare::Load(jid).into()),
             // Nothing else is needed in a session.
             Need::Close | Need::Tls | Need::Admit(_) | Need::Bind | Need::Derive(_) => return Err(Rare::Finish.into()),
+        })
+    }
+
+    /// Does what can be done without waiting. Gives whether more may be read.
+    fn prepare(&mut self, shared: &Arc<Shared>) -> Result<bool, Next> {
+        // While it rests nothing is taken from it, and what there is for it goes on.
+        let reads = match self.resting {
+            Some(_) => true,
+            None => self.take_input(shared)?,
         };
         if let Some(fetch) = self.connection.hungry(now()) {
             return Err(Rare::Fetch(fetch, reads).into());
@@ -519,16 +531,27 @@ impl Task {
         if let Some(resting) = &mut self.resting {
             ready!(resting.as_mut().poll(cx));
             self.resting = None;
+            if !self.input.is_empty() {
+                return Poll::Ready(Event::Woken);
+            }
         }
         let read = match ready!(self.poll_read(cx)) {
             Err(_) | Ok(0) => return Poll::Ready(Event::Closed),
             Ok(read) => read,
         };
-        let rest = self.throttle.lock().take(began.elapsed(), read);
+        self.charge(began, read);
+        Poll::Ready(Event::Read)
+    }
+
+    /// Takes this from the traffic budget. If that is used up nothing more is taken from the client for a while.
+    fn charge(&mut self, began: Instant, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        let rest = self.throttle.lock().take(began.elapsed(), bytes);
         if !rest.is_zero() {
             self.resting = Some(Box::pin(tokio::time::sleep(rest)));
         }
-        Poll::Ready(Event::Read)
     }
 
     /// Reads once, and gives how many bytes of the socket that took.
