@@ -74,6 +74,7 @@ impl Default for Accounts {
 }
 
 impl Accounts {
+    #[inline]
     fn shard(&self, jid: &str) -> MutexGuard<'_, Shard> {
         use std::hash::BuildHasher;
         self.shards[self.hasher.hash_one(jid) as usize % SHARDS].lock()
@@ -82,14 +83,15 @@ impl Accounts {
 
 impl Core {
     pub(crate) fn lookup(&self, jid: &Jid) -> Lookup {
-        let shard = self.accounts.shard(jid.bare_str());
-        match shard.loaded.get(jid.bare_str()) {
+        let bare = jid.bare_str();
+        let shard = self.accounts.shard(bare);
+        match shard.loaded.get(bare) {
             Some(account) if account.is_leaving() => Lookup::Absent,
             Some(account) => {
                 account.use_at(self.accounts.ticks.load(Ordering::Relaxed));
                 Lookup::Here(account.clone())
             }
-            None if shard.absent.contains(jid.bare_str()) => Lookup::Absent,
+            None if shard.absent.contains(bare) => Lookup::Absent,
             None => Lookup::Cold,
         }
     }

@@ -548,8 +548,10 @@ impl Core {
         let shared = (entry.is_none() && to.len() > 1).then(|| Arc::new(Shared::default()));
         for id in to {
             let Some(session) = account.session(*id).cloned() else { continue };
-            let out =
-                Out::new(stanza.clone(), entry, Role::Planned).weighing(weight).since(now).shared(shared.as_ref());
+            let mut out = Out::new(stanza.clone(), entry, Role::Planned);
+            out.weighs(weight);
+            out.since = entry.is_none().then_some(now);
+            out.shared = shared.clone();
             let taken = self.deliver_to(now, lock, account, &session, out, todo);
             if unlogged && !taken {
                 // Something came in between.

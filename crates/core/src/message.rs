@@ -93,7 +93,7 @@ impl Core {
         stanza: Stanza,
         todo: &mut Todo,
     ) {
-        let (receiver, refusal) = match receiver {
+        let (mut receiver, mut refusal) = match receiver {
             Ok(account) => (Some(account), None),
             Err(error) => (None, Some(error)),
         };
@@ -103,8 +103,10 @@ impl Core {
             return;
         }
         let own = sender.account.zip(receiver).is_some_and(|(a, b)| Arc::ptr_eq(a, b));
-        let receiver = receiver.filter(|_| own || b.is_some());
-        let refusal = refusal.or_else(|| receiver.is_none().then(StanzaError::service_unavailable));
+        if receiver.is_some() && !own && b.is_none() {
+            // It is being removed since it was looked up.
+            (receiver, refusal) = (None, Some(StanzaError::service_unavailable()));
+        }
         let end = {
             let sent = a.as_deref().filter(|_| sender.origin.is_some());
             let received = receiver.and_then(|_| b.as_deref().or(a.as_deref()));

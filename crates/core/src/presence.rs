@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::StanzaError;
 use vorpal_proto::jid::Jid;
@@ -221,20 +220,21 @@ impl Core {
             return;
         }
         // Behind what waits for its commit: presence must not overtake the subscription it follows from.
-        let words = Words::of_says(self.presence_for(now, &account, stanza));
+        let mut words = Words::default();
+        self.presence_for(now, &account, stanza, &mut words);
         self.say_alone(now, lock, &mut account, words, todo);
     }
 
     /// Presence for the sessions that get it.
-    pub(crate) fn presence_for(&self, now: Timestamp, account: &Account, mut stanza: Stanza) -> SmallVec<[Say; 1]> {
-        let (Some(from), Some(to)) = (stanza.head.from.clone(), stanza.head.to.clone()) else { return SmallVec::new() };
+    pub(crate) fn presence_for(&self, now: Timestamp, account: &Account, mut stanza: Stanza, words: &mut Words) {
+        let (Some(from), Some(to)) = (stanza.head.from.clone(), stanza.head.to.clone()) else { return };
         if self.gate(now, Dir::Received, account, &from, None, &mut stanza).is_err() {
-            return SmallVec::new();
+            return;
         }
         let send = |session: &Arc<Session>| Say::Send { to: session.id, stanza: stanza.clone() };
         match to.resource() {
-            Some(resource) => account.by_resource(resource).map(send).into_iter().collect(),
-            None => account.available().map(send).collect(),
+            Some(resource) => words.says.extend(account.by_resource(resource).map(send)),
+            None => words.says.extend(account.available().map(send)),
         }
     }
 }

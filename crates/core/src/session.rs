@@ -180,8 +180,8 @@ impl Out {
     }
 
     /// It was weighed before.
-    pub(crate) fn weighing(self, weight: usize) -> Out {
-        Out { weight: OUT_BYTES + weight, ..self }
+    pub(crate) fn weighs(&mut self, weight: usize) {
+        self.weight = OUT_BYTES + weight;
     }
 
     /// A stanza that has not been written yet.

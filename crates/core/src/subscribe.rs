@@ -127,7 +127,7 @@ impl Core {
                 Say::Route(Work { stanza, .. }) if here(&stanza) => {
                     match crate::plan::subscription_kind(stanza.type_()) {
                         Some(kind) => self.run_inbound(now, party, &stanza, kind, theirs),
-                        None => theirs.says.extend(self.presence_for(now, party, stanza)),
+                        None => self.presence_for(now, party, stanza, theirs),
                     }
                 }
                 say => words.says.push(say),
