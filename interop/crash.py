@@ -35,7 +35,7 @@ ENDS = ("kill", "stop", "cut", "full")
 SENDERS = int(os.environ.get("SENDERS", 6))
 # What only keeps the test from being fast, or would end a session that waits through it all.
 SETTINGS = {"VORPAL_LIMITS_TRAFFIC": "100 MB/s", "VORPAL_LIMITS_CONNECTION_RATE": "6000/min",
-            "VORPAL_MODULES_SMACKS_RESUME_TIME": "1d"}
+            "VORPAL_MODULES_SMACKS_RESUME_TIME": "1d", "VORPAL_LIMITS_OFFLINE_BYTES": "4 GiB"}
 
 
 class Peer(Session):
