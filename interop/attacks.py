@@ -265,26 +265,23 @@ class Attack:
 
     def rosters(self):
         """A roster as large as it may be, asked for by sessions that do not read."""
-        self.fill_roster("n" * 900, "".join(f"<group>{letter * 200}</group>" for letter in "abcdefgh"))
-        name, password = self.users[0]
-
-        def work(number):
-            attacker = Attacker(self).log_in(name, password, f"s{number}")
-            self.begin(number)
-            attacker.flood("<iq type='get' id='1'><query xmlns='jabber:iq:roster'/></iq>")
-        self.parallel(20, work)
+        self.ask_for_rosters(20, reads=False)
 
     def readers(self):
         """The same by sessions that read as fast as they can."""
+        self.ask_for_rosters(24, reads=True)
+
+    def ask_for_rosters(self, count, reads):
         self.fill_roster("n" * 900, "".join(f"<group>{letter * 200}</group>" for letter in "abcdefgh"))
         name, password = self.users[0]
 
         def work(number):
             attacker = Attacker(self).log_in(name, password, f"s{number}")
-            attacker.drink()
+            if reads:
+                attacker.drink()
             self.begin(number)
             attacker.flood("<iq type='get' id='1'><query xmlns='jabber:iq:roster'/></iq>")
-        self.parallel(24, work)
+        self.parallel(count, work)
 
     def fill_roster(self, label, groups):
         name, password = self.users[0]

@@ -139,7 +139,7 @@ impl Core {
             let mut stream = session.stream();
             stream.presence = None;
             stream.untold = None;
-            stream.stale = None;
+            stream.stale = Default::default();
         }
         account.leaves_unread(session);
         account.save_session(self, session);

@@ -673,7 +673,7 @@ impl Core {
             let held = stream.drain();
             stream.inquiries = None;
             stream.untold = None;
-            stream.stale = None;
+            stream.stale = Default::default();
             if let Some(wake) = wake {
                 wake.wake();
             }

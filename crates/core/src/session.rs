@@ -273,6 +273,7 @@ pub struct Stream {
     pub(crate) untold: crate::untold::List,
     /// bytes of large answers that nobody has charged to the client yet
     pub(crate) answered: usize,
+    /// whose presence did not fit
     pub(crate) stale: Stale,
     /// the client asked for stream management: what it sends is promised
     pub managed: bool,
@@ -379,7 +380,7 @@ impl Session {
             inquiries: None,
             untold: None,
             answered: 0,
-            stale: None,
+            stale: Stale::default(),
             managed: false,
             sm: None,
             owes_ack: None,

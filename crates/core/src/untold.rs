@@ -57,11 +57,7 @@ impl Stream {
             }
             return next;
         }
-        let next = self.stale.as_mut()?.pop_first();
-        if self.stale.as_ref().is_some_and(|stale| stale.is_empty()) {
-            self.stale = None;
-        }
-        next.map(Untold::Stale)
+        self.stale.pop().map(Untold::Stale)
     }
 }
 
@@ -150,9 +146,15 @@ impl Core {
             {
                 continue;
             }
-            if session.push(Out::new(stanza, None, Role::Extra)) == Pushed::Full {
-                todo.lagging.push((lock.clone(), session.id));
-                return;
+            let from = stanza.head.from.clone();
+            match session.push(Out::new(stanza, None, Role::Extra)) {
+                Pushed::Queued => {}
+                // Little waits, and it does not fit: it is not tried again and again.
+                Pushed::Left => from.iter().for_each(|from| session.stream().stale.remove(from)),
+                Pushed::Full => {
+                    todo.lagging.push((lock.clone(), session.id));
+                    return;
+                }
             }
         }
     }
