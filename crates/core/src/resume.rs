@@ -103,6 +103,7 @@ impl Core {
             account.sessions.push(session.clone());
             self.counts.one(Count::Bound);
             self.step(now, &account.jid, || Step::named("bound").in_session(&session));
+            tracing::debug!(session = %session.jid, "bound");
             let registry = account.host.registry();
             self.session_event(now, lock, &mut account, &session, &registry.on_bind, &mut todo);
             (session, epoch)
@@ -443,6 +444,7 @@ impl Core {
                 Ok(entries) => {
                     self.counts.one(if back { Count::Revived } else { Count::Resumed });
                     self.step(now, &account.jid, || Step::named("resumed").in_session(session));
+                    tracing::debug!(session = %session.jid, "resumed");
                     self.took(lock, &mut account, session, &entries);
                     {
                         let mut stream = session.stream();
