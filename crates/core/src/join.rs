@@ -114,7 +114,8 @@ impl Core {
             }
         }
         pos = pos.max(end);
-        stream.reading = Some(Reading { pos, had_to: reading.had_to, fetching: false });
+        stream.reading = Some(Reading { pos, fetching: false, ..reading });
+        stream.has_read_to(pos);
         if pos >= account.horizon() {
             stream.end_reading();
         }

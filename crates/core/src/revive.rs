@@ -286,6 +286,9 @@ pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[(SessionId
             stream.directed = account.directed_rows(core, id).into_iter().collect();
             let from = account.log.cursor().min(cursor) + 1;
             stream.read_from(from, cursor + 1);
+            if let Some(reading) = &mut stream.reading {
+                reading.left = account.log.last;
+            }
         }
         account.log.missed &= session.priority().is_none_or(|p| p < 0);
         account.sessions.push(Arc::new(session));

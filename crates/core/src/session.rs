@@ -254,6 +254,8 @@ pub(crate) struct Reading {
     pub had_to: EntryId,
     /// a page is being fetched
     pub fetching: bool,
+    /// the newest entry so far that is left to the log: what is not in the log and comes now follows it
+    pub left: EntryId,
 }
 
 /// What is on a session's stream.
@@ -547,12 +549,18 @@ impl Session {
 
 impl Stream {
     fn push(&mut self, mut out: Out) -> Pushed {
-        if let Some(reading) = self.reading {
+        if let Some(reading) = &mut self.reading {
             match out.entry {
                 // The log will be read up to there.
-                Some(entry) if entry >= reading.had_to => return Pushed::Left,
+                Some(entry) if entry >= reading.had_to => {
+                    reading.left = reading.left.max(entry);
+                    return Pushed::Left;
+                }
                 Some(_) => {}
-                None => return self.defer(out),
+                None => {
+                    let after = reading.left;
+                    return self.defer(after, out);
+                }
             }
         }
         // One that reads already is given, whatever it weighs, what was on its way when it began: a bounded rest.
@@ -561,7 +569,7 @@ impl Stream {
         }
         if !self.has_room_for(&out) && self.reading.is_none() {
             if let Some(entry) = out.entry {
-                self.reading = Some(Reading { pos: entry, had_to: entry, fetching: false });
+                self.reading = Some(Reading { pos: entry, had_to: entry, fetching: false, left: entry });
                 return Pushed::Left;
             }
             return self.overflows(&out);
@@ -584,7 +592,10 @@ impl Stream {
             return;
         }
         match &mut self.reading {
-            None => self.reading = Some(Reading { pos: from, had_to: horizon, fetching: false }),
+            None => {
+                let left = horizon.saturating_sub(1);
+                self.reading = Some(Reading { pos: from, had_to: horizon, fetching: false, left });
+            }
             Some(reading) if from < reading.pos => {
                 reading.had_to = reading.had_to.max(reading.pos);
                 reading.pos = from;
@@ -632,10 +643,21 @@ impl Stream {
         self.reading.is_some_and(|reading| entry >= reading.had_to)
     }
 
-    /// What came from the log, in its order.
+    /// What came from the log, in its order; and before it what came before it.
     pub(crate) fn push_read(&mut self, mut out: Out) {
+        if let Some(entry) = out.entry {
+            self.has_read_to(entry);
+        }
         out.weigh();
         self.enqueue(Item::Stanza(out));
+    }
+
+    /// All entries below this one were read: what follows them goes out.
+    pub(crate) fn has_read_to(&mut self, entry: EntryId) {
+        while let Some(out) = self.deferred.take_before(entry) {
+            // It was weighed when it came.
+            self.queue.push_back(Item::Stanza(out));
+        }
     }
 
     fn enqueue(&mut self, item: Item) {

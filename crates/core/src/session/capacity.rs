@@ -7,6 +7,7 @@ use vorpal_proto::ns;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use super::{OUT_BYTES, Out, PAUSE_PART, Pushed, Role, Stream};
+use crate::store::EntryId;
 
 /// Maximum number of senders that are remembered because their presence did not fit.
 const MAX_STALE: usize = 1_000;
@@ -99,8 +100,9 @@ impl Stream {
         Pushed::Left
     }
 
-    /// What is not in the log waits behind it. Of presence the newest of each sender is enough.
-    pub(super) fn defer(&mut self, mut out: Out) -> Pushed {
+    /// What is not in the log waits until the log was read up to the entry that it follows. Of presence the newest of each sender
+    /// is enough.
+    pub(super) fn defer(&mut self, after: EntryId, mut out: Out) -> Pushed {
         if is_state(&out.stanza)
             && let Some(gone) = self.deferred.take_older(&out.stanza)
         {
@@ -111,7 +113,7 @@ impl Stream {
             return self.overflows(&out);
         }
         self.weight += out.weight;
-        self.deferred.push(out);
+        self.deferred.push(after, out);
         Pushed::Queued
     }
 

@@ -1,6 +1,7 @@
 //! Stream management on a session's stream: acknowledgements both ways, and what a session holds while it has no
 //! connection (XEP-0198 §4, §5).
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -154,15 +155,27 @@ impl Stream {
             out.weigh();
             out.sleeps = true;
         }
-        self.queue.retain(false, |out| !comes_again(out));
-        self.held.retain(|held| !comes_again(&held.out));
+        // What is kept of that, and stood behind what is let go of, goes out behind it.
+        let sent = self.unacked.iter().rev().find_map(|out| out.entry.filter(|_| out.sleeps));
+        let (mut after, mut before, mut behind) = (sent, Vec::new(), Vec::new());
+        let waiting = std::mem::take(&mut self.held).into_iter().map(|held| held.out).chain(self.queue.take_outs());
+        for out in waiting {
+            match after {
+                _ if comes_again(&out) => after = out.entry,
+                Some(after) => behind.push((after, out)),
+                None => before.push(out),
+            }
+        }
+        before.into_iter().for_each(|out| self.queue.push_back(Item::Stanza(out)));
+        self.deferred.push_first(behind);
         self.deferred.retain(|out| !comes_again(out));
         self.unacked.shrink_to_fit();
         self.queue.shrink();
         // What stays is not read again with the rest.
         self.had = self.outs().filter(|out| !out.sleeps).filter_map(|out| out.entry).collect();
         self.back_to = self.reading.map(|reading| reading.pos);
-        self.reading = Some(Reading { pos: first, had_to: first, fetching: false });
+        let left = self.reading.map_or(last, |reading| reading.left.max(last));
+        self.reading = Some(Reading { pos: first, had_to: first, fetching: false, left });
         self.hibernates = true;
         self.awake_from = first;
         self.weigh();
@@ -182,7 +195,17 @@ impl Stream {
         if let Some((back, reading)) = self.back_to.take().zip(self.reading) {
             self.read_from(back, reading.had_to);
         }
-        self.unacked.retain(|out| !out.sleeps);
+        // What was sent behind an entry that is read again goes out behind it again.
+        let (mut after, mut first, mut behind) = (None, VecDeque::new(), Vec::new());
+        for out in std::mem::take(&mut self.unacked) {
+            match after {
+                _ if out.sleeps => after = out.entry,
+                Some(after) => behind.push((after, out)),
+                None => first.push_back(out),
+            }
+        }
+        self.unacked = first;
+        self.deferred.push_first(behind);
     }
 
     /// The `h` with which a client resumes. After a restart nothing is known of what was sent before, and the count goes
