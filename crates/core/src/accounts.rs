@@ -15,6 +15,7 @@ use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::{BareJid, Jid};
 
 use crate::account::{Account, AccountLock, AccountRef};
+use crate::checkpoint;
 use crate::cursor::{Load, LogState};
 use crate::server::{Core, STORED_SESSION};
 use crate::stanza_id::IdKey;
@@ -198,8 +199,8 @@ impl Core {
         }
         let mut progress = Vec::new();
         for id in account.states.rows(self.tables.sessions).keys() {
-            let row = reader.map_get(self.progress, store::STORE, &id.to_be_bytes())?;
-            progress.extend(row.map(|row| (*id, row.value)));
+            let mut row = |key: &[u8]| Ok(reader.map_get(self.progress, store::STORE, key)?.map(|row| row.value));
+            progress.push((*id, row(&id.to_be_bytes())?, row(&checkpoint::key(*id))?));
         }
         let newest =
             reader.log_range(row.owner, store::LogQuery { newest_first: true, limit: 1, ..Default::default() })?;
@@ -230,10 +231,12 @@ impl Core {
         Ok(())
     }
 
-    /// Loads every account that has a session which can be resumed: before anybody connects, so that nobody sees them go.
+    /// Loads every account that has a session which can be resumed: before anybody connects, so that nobody sees them go. What
+    /// it submits must be committed before anybody connects.
     pub fn load_sessions(&self, now: Timestamp, reader: &mut dyn Reader) -> store::Result<usize> {
         const PAGE: usize = 256;
         let map = self.names.map_id(self.tables.sessions.at);
+        self.begin_run(now, reader)?;
         let mut past: Option<(store::Owner, bytes::Bytes)> = None;
         let mut count = 0;
         loop {

@@ -5,7 +5,7 @@
 //! is the account's cursor, and the only part of this that is stored. After a restart what lies above it counts as open
 //! again, and comes once more under the same id.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::store::{Direction, ENTRY_BYTES, Entry, EntryId, EntrySize, Side, flags};
 
@@ -95,6 +95,8 @@ pub(crate) struct LogState {
     pub missed: bool,
     /// from the first to the second id, whatever the log has there counts as open
     unknown: Option<(EntryId, EntryId)>,
+    /// of these, some that somebody has taken
+    taken: BTreeSet<EntryId>,
     /// received entries that nobody has taken, ascending
     open: VecDeque<Open>,
     /// what these take in bytes
@@ -230,7 +232,9 @@ impl LogState {
                 self.unknown = Some((entry, last));
                 return;
             }
-            if let Err(at) = self.find(entry) {
+            if self.taken.remove(&entry) {
+                self.known(load);
+            } else if let Err(at) = self.find(entry) {
                 self.open.insert(at, Open { id: entry, bytes: load.bytes, from: load.from });
                 self.open_bytes += u64::from(load.bytes);
                 self.known(load);
@@ -239,6 +243,7 @@ impl LogState {
         self.unknown = (end <= last).then_some((end, last));
         if self.unknown.is_none() {
             self.unknown_bytes.clear();
+            self.taken.clear();
         }
     }
 
@@ -268,6 +273,9 @@ impl LogState {
     /// A session took an entry, or it came to nothing: it needs nobody else.
     pub fn take(&mut self, entry: EntryId) {
         self.held.remove(&entry);
+        if self.is_unknown(entry) && self.taken.len() < MAX_OPEN {
+            self.taken.insert(entry);
+        }
         if let Ok(at) = self.find(entry)
             && let Some(open) = self.open.remove(at)
         {

@@ -14,6 +14,7 @@ use vorpal_proto::ns;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::account::{Account, AccountRef};
+use crate::checkpoint;
 use crate::commit::{Draft, OrElse, Part, Say, Words};
 use crate::counts::Count;
 use crate::effects::{Effects, Manage};
@@ -272,6 +273,7 @@ impl Core {
             }
             entries
         };
+        self.note_sent(lock, session);
         if !entries.is_empty() {
             self.took(lock, &mut lock.lock(), session, &entries);
         }
@@ -301,6 +303,7 @@ impl Core {
             let taken = entries.iter().filter(|(_, role)| role.is_owed() || stands_for_all);
             taken.for_each(|(entry, _)| account.log.take(*entry));
             self.mark_dirty(lock, account);
+            self.note_sent(lock, session);
         }
     }
 
@@ -406,7 +409,7 @@ impl Core {
             let mut account = lock.lock();
             let found = account.sessions.iter().find(|s| s.stream().token.as_deref().is_some_and(|t| same(t, token)));
             // Checked before anything is taken over: an old connection may have had this in its buffers.
-            let found = found.filter(|s| s.stream().can_have(h));
+            let found = found.filter(|s| s.stream().can_have(h, &self.checkpoints));
             // What its client wrote on a connection that it has given up since: it counts on the newer one by now.
             let found = found.filter(|s| s.stream().carried_by < carrier.order);
             let found = found.filter(|_| account.revocations == carrier.revocations);
@@ -749,6 +752,7 @@ impl Core {
         self.save_profiles(now);
         self.trim(now, &mut todo);
         self.run_todo(now, todo);
+        self.commit_checkpoints(now);
         self.evict();
     }
 
@@ -793,8 +797,8 @@ impl Core {
             account.states.stage(self.tables.directed, DirectedKey(id, jid), None);
         }
         words.says.push(Say::Forgotten { id });
-        let key = Bytes::copy_from_slice(&id.to_be_bytes());
-        vec![Write::Put { map: self.progress, owner: STORE, key, row: None }]
+        let keys = [Bytes::copy_from_slice(&id.to_be_bytes()), checkpoint::key(id)];
+        keys.map(|key| Write::Put { map: self.progress, owner: STORE, key, row: None }).into()
     }
 }
 

@@ -17,6 +17,7 @@ use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::Stanza;
 
 use crate::account::{Account, AccountRef};
+use crate::checkpoint::Checkpoint;
 use crate::commit::{Part, Say, Words};
 use crate::cursor::PIECE;
 use crate::ledger::Ledger;
@@ -238,6 +239,7 @@ impl Core {
             self.mark_dirty(&lock, &mut account);
         }
         self.run_todo(now, todo);
+        self.last_checkpoints(now);
     }
 
     /// A client is back after a restart: what it missed and will not ask for (XEP-0198 §5). Presence and requests are those of a
@@ -258,8 +260,11 @@ impl Core {
     }
 }
 
+/// What is stored of how far a session is: what was handled, and what was sent.
+pub(crate) type Progress = (SessionId, Option<Bytes>, Option<Bytes>);
+
 /// Brings the stored sessions of an account back as detached. `progress`: their rows of that name, as far as there are any.
-pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[(SessionId, Bytes)], now: Timestamp) {
+pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[Progress], now: Timestamp) {
     let mut rows: Vec<(SessionId, SessionRow)> =
         account.states.rows(core.tables.sessions).iter().map(|(id, row)| (*id, row.clone())).collect();
     rows.sort_by_key(|(_, row)| std::cmp::Reverse(row.since));
@@ -270,9 +275,12 @@ pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[(SessionId
             continue;
         }
         let number = |bytes: Option<&[u8]>| bytes.and_then(|b| b.try_into().ok()).map(u64::from_be_bytes);
-        let stored = progress.iter().find(|(of, _)| *of == id).map(|(_, value)| value);
+        let stored = progress.iter().find(|(of, ..)| *of == id);
+        let checkpoint = stored.and_then(|(_, _, checkpoint)| Checkpoint::decode(checkpoint.as_ref()?));
+        let stored = stored.and_then(|(_, progress, _)| progress.as_ref());
         let handled = stored.and_then(|value| number(value.get(..8))).unwrap_or(0);
         let cursor = stored.and_then(|value| number(value.get(8..16))).unwrap_or(account.log.cursor());
+        let cursor = checkpoint.as_ref().map_or(cursor, |checkpoint| checkpoint.cursor.max(cursor));
         let Ok(jid) = account.jid.as_jid().with_resource(&row.resource) else { continue };
         let session = Session::new(id, jid, &core.bounds());
         session.restore_flags(core.names.flag_bits(&row.flags));
@@ -282,6 +290,10 @@ pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[(SessionId
             stream.ledger = Ledger::resumed(handled);
             stream.presence = row.presence.as_deref().and_then(|text| Stanza::parse(text).ok());
             stream.restore(&row, cursor, now);
+            for (id, _) in checkpoint.iter().flat_map(|known| &known.taken).filter(|(_, owed)| *owed) {
+                account.log.take(*id);
+            }
+            stream.restore_checkpoint(checkpoint);
             session.set_counted();
             stream.directed = account.directed_rows(core, id).into_iter().collect();
             let from = account.log.cursor().min(cursor) + 1;

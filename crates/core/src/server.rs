@@ -13,6 +13,7 @@ use vorpal_proto::stanza::Stanza;
 
 use crate::account::{Account, AccountRef};
 use crate::accounts::Accounts;
+use crate::checkpoint::Checkpoints;
 use crate::commit::Flight;
 use crate::counts::Counts;
 use crate::host::{Host, Serves};
@@ -155,6 +156,7 @@ pub struct Core {
     pub names: Arc<Names>,
     pub(crate) tables: Tables,
     pub(crate) progress: MapId,
+    pub(crate) checkpoints: Checkpoints,
     interested: Flag,
     bounds: RwLock<Bounds>,
     /// of these, what each message is measured by
@@ -232,6 +234,7 @@ impl Core {
             names,
             tables,
             progress,
+            checkpoints: Checkpoints::default(),
             interested,
             bounds: RwLock::default(),
             offline_bytes: AtomicU64::new(Bounds::default().offline_bytes),

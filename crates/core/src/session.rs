@@ -20,6 +20,7 @@ use vorpal_proto::error::StreamError;
 use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::{Kind, Stanza};
 
+use crate::checkpoint::{Checkpoint, DUE_AFTER};
 use crate::debt::Debt;
 use crate::hook::{Outgoing, Verdict};
 use crate::ledger::Ledger;
@@ -331,6 +332,14 @@ pub struct Stream {
     pub(crate) progress: (u64, EntryId),
     /// the newest entry that the client took
     newest_taken: EntryId,
+    /// something was sent or acknowledged that the stored checkpoint does not say
+    unlisted: bool,
+    /// its checkpoint is due
+    due: bool,
+    /// what had been sent at the last checkpoint
+    listed: u64,
+    /// what a checkpoint said of what was sent before a restart
+    checkpoint: Option<Box<Checkpoint>>,
     /// it has let go of what the log has
     hibernates: bool,
     /// while it hibernates: below this its client has what it let go of
@@ -413,6 +422,10 @@ impl Session {
             cursor: 0,
             progress: (u64::MAX, 0),
             newest_taken: 0,
+            unlisted: false,
+            due: false,
+            listed: 0,
+            checkpoint: None,
             hibernates: false,
             awake_from: 0,
             back_to: None,
@@ -826,6 +839,7 @@ impl Stream {
         if let Some(sm) = &mut self.sm {
             sm.sent += 1;
             sm.unasked += 1;
+            self.unlisted |= next.entry.is_some() || sm.sent - self.listed >= DUE_AFTER;
             push_one(&mut self.unacked, next);
         } else if next.role.is_owed() {
             push_one(&mut self.unacked, next);

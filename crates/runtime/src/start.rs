@@ -62,6 +62,12 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
     let readers = store_readers::Readers::open(READERS, || writer.reader()).context("opening the store for reading")?;
     let restored = readers.ask(|reader| core.load_sessions(now(), reader)).context("bringing sessions back")?;
     readers.ask(|reader| core.load_profiles(reader)).context("reading what accounts look like")?;
+    // The number of this run must be stored before anything is sent.
+    if !matches!(writer.step(), Step::Committed(done) if done.iter().all(|d| d.outcome.is_committed())) {
+        tracing::warn!("the store cannot be written to");
+    }
+    let riders = core.clone();
+    writer.set_riders(Box::new(move || riders.checkpoints()));
     if restored > 0 {
         tracing::info!(sessions = restored, "sessions are back and wait for their clients");
     }

@@ -11,7 +11,7 @@
 use crate::pulse::Pulse;
 use crate::shape::{
     Backend, Batch, BatchId, EntryId, Ids, Journal, Loading, MapId, Millis, Outcome, Owner, Probe, Reader, Result,
-    Stale, StoreError,
+    Stale, StoreError, Write,
 };
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -250,7 +250,14 @@ pub struct Writer {
     /// the bytes of the group
     bytes: usize,
     counts: Arc<Counts>,
+    riders: Option<Riders>,
 }
+
+/// Makes the writes that go with a group, whatever it is about.
+pub type Riders = Box<dyn FnMut() -> Vec<Write> + Send>;
+
+/// The number of the batch of those. Nobody is told what became of it.
+const RIDERS: BatchId = BatchId(u64::MAX);
 
 impl Writer {
     /// A writer for a store that nobody else writes to, and its queue.
@@ -261,7 +268,16 @@ impl Writer {
         let queue =
             Queue(Arc::new(Shared { state: Mutex::new(state), arrived: Condvar::new(), pulse: Pulse::default() }));
         let counts = Arc::default();
-        (queue.clone(), Writer { queue, backend, stale: Stale::default(), group: Vec::new(), bytes: 0, counts })
+        (
+            queue.clone(),
+            Writer { queue, backend, stale: Stale::default(), group: Vec::new(), bytes: 0, counts, riders: None },
+        )
+    }
+
+    /// Asks this for writes from now on, for each group that is about to be committed. It must not wait for anything. Its writes
+    /// name no owner, and stand behind those of the group.
+    pub fn set_riders(&mut self, riders: Riders) {
+        self.riders = Some(riders);
     }
 
     /// Counts there from now on.
@@ -299,8 +315,22 @@ impl Writer {
         if self.group.is_empty() {
             return Step::Empty;
         }
+        let own = self.group.len();
+        let riders = self.riders.as_mut().map_or_else(Vec::new, |riders| riders());
+        if !riders.is_empty() {
+            let now = self.group.last().map_or(0, |batch| batch.now);
+            self.group.push(Batch { id: RIDERS, now, writes: riders, ..Batch::default() });
+        }
         let began = self.queue.0.pulse.begin();
-        let outcomes = self.backend.apply(&self.group, &mut self.stale);
+        let mut outcomes = self.backend.apply(&self.group, &mut self.stale);
+        self.group.truncate(own);
+        if outcomes.len() > own {
+            // A crash is everybody's.
+            let crashed = outcomes.drain(own..).any(|o| matches!(o, Outcome::Failed(StoreError::Crashed)));
+            if crashed {
+                return Step::Crashed;
+            }
+        }
         let took = self.queue.0.pulse.end(began, &outcomes, self.bytes);
         self.count(took, &outcomes);
         debug_assert_eq!(outcomes.len(), self.group.len());

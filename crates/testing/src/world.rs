@@ -194,7 +194,15 @@ impl World {
         let mut reader = writer.reader().expect("the store can be read");
         core.load_sessions(self.now, reader.as_mut()).expect("sessions come back");
         core.load_profiles(reader.as_mut()).expect("what accounts look like");
-        self.running = Some(Running { core: Arc::new(core), queue, writer, reader, loader });
+        if matches!(writer.step(), Step::Crashed) {
+            drop((reader, writer));
+            self.medium.crash(0);
+            return self.start();
+        }
+        let core = Arc::new(core);
+        let riders = core.clone();
+        writer.set_riders(Box::new(move || riders.checkpoints()));
+        self.running = Some(Running { core, queue, writer, reader, loader });
     }
 
     /// The kernel.

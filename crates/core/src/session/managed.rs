@@ -11,6 +11,7 @@ use vorpal_proto::ns;
 use vorpal_proto::stanza::{Stanza, Type};
 
 use super::{ASK_AFTER, ASK_PART, Item, Management, Out, Reading, Role, SessionId, Stream, Taken};
+use crate::checkpoint::{self, Checkpoint, Checkpoints, Sent};
 use crate::debt::Debt;
 use crate::lists::give_back;
 use crate::revive::SessionRow;
@@ -122,12 +123,63 @@ impl Stream {
         self.queue.is_empty() && self.outs_held().next().is_none()
     }
 
-    /// Whether a client can have handled `h`: not less than it has acknowledged, nor more than was sent. Of a session that is
-    /// back after a restart nothing is known.
-    pub(crate) fn can_have(&self, h: u32) -> bool {
+    /// Whether a client can have handled `h`: not less than it has acknowledged, nor more than was sent. After a restart that is
+    /// what the checkpoint says, and without one nothing is known.
+    pub(crate) fn can_have(&self, h: u32, checkpoints: &Checkpoints) -> bool {
         let Some(sm) = &self.sm else { return false };
+        if self.restored {
+            return self.checkpoint.as_ref().is_none_or(|known| known.can_have(h, checkpoints.is_exact(known.run)));
+        }
         let newly = h.wrapping_sub(sm.acked as u32) as usize;
-        self.restored || newly <= self.unacked.iter().filter(|out| out.counted).count()
+        newly <= self.unacked.iter().filter(|out| out.counted).count()
+    }
+
+    /// What a checkpoint said before the restart, if there was one.
+    pub(crate) fn restore_checkpoint(&mut self, checkpoint: Option<Checkpoint>) {
+        self.had.extend(checkpoint.iter().flat_map(|known| known.taken.iter().map(|(id, _)| *id)));
+        self.checkpoint = checkpoint.map(Box::new);
+    }
+
+    /// Whether its checkpoint falls due now.
+    pub(crate) fn falls_due(&mut self) -> bool {
+        self.unlisted && !self.due && self.is_resumable() && self.sm.is_some() && {
+            self.due = true;
+            true
+        }
+    }
+
+    /// Its checkpoint is due, whether or not it has changed.
+    pub(crate) fn must_be_listed(&mut self) {
+        self.unlisted = true;
+    }
+
+    /// What was sent, and what the client has. `horizon` is the id below which all is committed, `run` this run of the server if
+    /// it stops.
+    pub(crate) fn checkpoint(&mut self, horizon: EntryId, run: u64, all: &Checkpoints) -> Option<Checkpoint> {
+        (self.due, self.unlisted) = (false, false);
+        let sm = self.sm.as_ref().filter(|_| self.is_resumable())?;
+        if self.restored {
+            // Nothing was sent since.
+            let known = self.checkpoint.as_deref()?;
+            let run = if all.is_exact(known.run) { run } else { 0 };
+            return Some(Checkpoint { run, ..known.clone() });
+        }
+        let acked = sm.acked;
+        self.listed = sm.sent;
+        self.cursor = self.cursor.max(self.floor(horizon).saturating_sub(1));
+        let sent = self.unacked.iter().filter(|out| out.counted).map(|out| match out.entry {
+            Some(id) => Sent::Entry { id, owed: out.role.is_owed() },
+            None => Sent::Unlogged,
+        });
+        let sent = checkpoint::listed(sent);
+        let taken = self.checkpoint.as_mut().map_or_else(Vec::new, |before| {
+            before.taken.retain(|(entry, _)| *entry > self.cursor);
+            before.taken.clone()
+        });
+        if taken.is_empty() {
+            self.checkpoint = None;
+        }
+        Some(Checkpoint { run, acked, cursor: self.cursor, taken, sent })
     }
 
     /// Lets go of what the log has: without a connection a session holds the numbers of what it sent, and nothing more of it. The
@@ -208,16 +260,31 @@ impl Stream {
         self.deferred.push_first(behind);
     }
 
-    /// The `h` with which a client resumes. After a restart nothing is known of what was sent before, and the count goes
-    /// on from the client's.
+    /// The `h` with which a client resumes. After a restart the count goes on from the client's, and what it covers is known as
+    /// far as the checkpoint says.
     pub(crate) fn acked_at_resumption(&mut self, h: u32) -> Result<Vec<Taken>, u64> {
+        let mut before = Vec::new();
         if std::mem::take(&mut self.restored)
             && let Some(sm) = &mut self.sm
         {
-            sm.sent = u64::from(h);
-            sm.acked = u64::from(h);
+            let acked = self.checkpoint.as_ref().map_or(0, |known| known.acked);
+            let newly = h.wrapping_sub(acked as u32);
+            sm.acked = acked + u64::from(newly);
+            sm.sent = sm.acked;
+            self.listed = sm.sent;
+            if let Some(known) = &mut self.checkpoint {
+                for sent in std::mem::take(&mut known.sent).into_iter().take(newly as usize) {
+                    let Sent::Entry { id, owed } = sent else { continue };
+                    before.push((id, if owed { Role::Planned } else { Role::Extra }));
+                    known.taken.push((id, owed));
+                    self.had.insert(id);
+                }
+                known.taken.sort_unstable();
+                known.taken.dedup();
+            }
         }
-        let taken = self.acked(h)?;
+        let mut taken = self.acked(h)?;
+        taken.extend(before);
         self.wake_up();
         Ok(taken)
     }
@@ -268,6 +335,7 @@ impl Stream {
                 self.largest = 0;
             }
             if let Some(entry) = out.entry {
+                self.unlisted = true;
                 self.newest_taken = self.newest_taken.max(entry);
                 self.awake_from = if out.sleeps { entry + 1 } else { self.awake_from };
                 entries.push((entry, out.role));
@@ -299,6 +367,7 @@ impl Stream {
         self.owes_ack = None;
         if let Some(sm) = &mut self.sm {
             sm.sent = sm.acked;
+            self.listed = sm.sent;
             sm.asked = false;
         }
     }

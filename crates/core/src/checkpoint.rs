@@ -1,0 +1,296 @@
+//! What was sent to a session, by number: stored with every commit, so that the `h` of a resumption counts after a restart too
+//! (XEP-0198 §5).
+//!
+//! Stanzas that were sent and not acknowledged have numbers, and those that stand in the log have entries. A row for each session
+//! says which number is which entry. The writer asks for the rows of all sessions to which anything was sent since
+//! ([`Core::checkpoints`]) with every group that it commits, whatever that is about: after a crash only what was sent since the
+//! last commit is sent once more. An orderly stop writes the rows of all sessions: then nothing comes again that `h` covers, and
+//! an `h` beyond what was sent is refused.
+//!
+//! A row carries no promise: if it is lost, stanzas come once more, under the same ids.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use vorpal_proto::datetime::Timestamp;
+
+use crate::account::AccountRef;
+use crate::server::Core;
+use crate::session::{Session, SessionId};
+use crate::store::{self, Batch, EntryId, Reader, Row, STORE, Write};
+
+/// Maximum number of stanzas of one session whose entries are stored. What was sent beyond it comes again after a restart.
+const MAX_LISTED: usize = 1_024;
+
+/// Maximum number of rows in one commit. Those of other sessions go with the next one.
+const MAX_ROWS: usize = 1_024;
+
+/// Stanzas that may have been sent after the newest row, if the server did not stop in order: what an `h` may claim beyond the
+/// row. A row is due after fewer, and a commit at least once a second.
+const MAX_UNLISTED: u64 = 100_000;
+
+/// After so many stanzas that are in no log a row is due all the same.
+pub(crate) const DUE_AFTER: u64 = 1_000;
+
+/// The key of the row that counts the runs of the server.
+const RUN: &[u8] = b"run";
+
+const VERSION: u8 = 1;
+
+/// A stanza that was sent and is not known to be acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// it is not in the log
+    Unlogged,
+    /// it is this entry
+    Entry {
+        /// the entry
+        id: EntryId,
+        /// whoever takes it takes it for all: it is no copy
+        owed: bool,
+    },
+}
+
+/// What is known of what was sent to a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Checkpoint {
+    /// the run of the server that stopped in order with this; 0 if none did
+    pub run: u64,
+    /// the number of the newest stanza that was acknowledged
+    pub acked: u64,
+    /// the client has every entry up to here that was meant for it
+    pub cursor: EntryId,
+    /// entries above that which it has, ascending, and whether it took them for all
+    pub taken: Vec<(EntryId, bool)>,
+    /// what has the numbers from `acked + 1` on
+    pub sent: Vec<Sent>,
+}
+
+impl Checkpoint {
+    pub fn encode(&self) -> Bytes {
+        let mut out = Vec::with_capacity(32 + 5 * (self.taken.len() + self.sent.len()));
+        out.push(VERSION);
+        for number in [self.run, self.acked, self.cursor, self.taken.len() as u64] {
+            put(&mut out, number);
+        }
+        let mut before = self.cursor;
+        let mut put_entry = |out: &mut Vec<u8>, id: EntryId, owed: bool| {
+            out.push(if owed { 1 } else { 2 });
+            put(out, zigzag(id.wrapping_sub(before).cast_signed()));
+            before = id;
+        };
+        self.taken.iter().for_each(|(id, owed)| put_entry(&mut out, *id, *owed));
+        for sent in &self.sent {
+            match *sent {
+                Sent::Unlogged => out.push(0),
+                Sent::Entry { id, owed } => put_entry(&mut out, id, owed),
+            }
+        }
+        out.into()
+    }
+
+    /// Nothing for what an older or newer version wrote differently.
+    pub fn decode(bytes: &[u8]) -> Option<Checkpoint> {
+        let (&VERSION, mut rest) = bytes.split_first()? else { return None };
+        let rest = &mut rest;
+        let (run, acked, cursor, count) = (get(rest)?, get(rest)?, get(rest)?, get(rest)?);
+        let mut before = cursor;
+        let mut next = |rest: &mut &[u8]| {
+            let (kind, tail) = rest.split_first()?;
+            *rest = tail;
+            if *kind == 0 {
+                return Some(Sent::Unlogged);
+            }
+            before = before.wrapping_add(unzigzag(get(rest)?).cast_unsigned());
+            (*kind <= 2).then_some(Sent::Entry { id: before, owed: *kind == 1 })
+        };
+        let mut taken = Vec::new();
+        for _ in 0..count {
+            let Sent::Entry { id, owed } = next(rest)? else { return None };
+            taken.push((id, owed));
+        }
+        let mut sent = Vec::new();
+        while !rest.is_empty() {
+            sent.push(next(rest)?);
+        }
+        Some(Checkpoint { run, acked, cursor, taken, sent })
+    }
+
+    /// Whether a client can have handled `h`. `exact` says whether nothing was sent after this.
+    pub fn can_have(&self, h: u32, exact: bool) -> bool {
+        let unlisted = if exact { 0 } else { MAX_UNLISTED };
+        u64::from(h.wrapping_sub(self.acked as u32)) <= self.sent.len() as u64 + unlisted
+    }
+}
+
+/// Seven bits to a byte, the lowest first.
+fn put(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+fn get(rest: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let (byte, tail) = rest.split_first()?;
+        *rest = tail;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+fn zigzag(number: i64) -> u64 {
+    ((number << 1) ^ (number >> 63)).cast_unsigned()
+}
+
+fn unzigzag(number: u64) -> i64 {
+    (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
+}
+
+/// Sessions whose rows are due, and in which run the server is.
+#[derive(Default)]
+pub(crate) struct Checkpoints {
+    due: Mutex<Vec<(AccountRef, Arc<Session>)>>,
+    /// this run
+    run: AtomicU64,
+    /// the server stops: nothing more is sent
+    stopping: AtomicBool,
+}
+
+impl Checkpoints {
+    /// Whether a row that was written by this run of the server was the last word.
+    pub fn is_exact(&self, run: u64) -> bool {
+        run != 0 && run + 1 == self.run.load(Ordering::Relaxed)
+    }
+}
+
+/// The key of a session's row.
+pub(crate) fn key(id: SessionId) -> Bytes {
+    Bytes::from([&id.to_be_bytes()[..], b"s"].concat())
+}
+
+impl Core {
+    /// Something was sent or acknowledged: the session's row is due.
+    pub(crate) fn note_sent(&self, lock: &AccountRef, session: &Arc<Session>) {
+        if session.stream().falls_due() {
+            self.checkpoints.due.lock().push((lock.clone(), session.clone()));
+        }
+    }
+
+    /// The rows of sessions to which anything was sent since they were written last. To be called by the writer for each group of
+    /// batches, just before it is committed; they go with it, behind everything else, and nobody needs to know what became of
+    /// them.
+    pub fn checkpoints(&self) -> Vec<Write> {
+        let stopping = self.checkpoints.stopping.load(Ordering::Relaxed);
+        let due = {
+            let mut due = self.checkpoints.due.lock();
+            let first = due.len().min(if stopping { usize::MAX } else { MAX_ROWS });
+            due.drain(..first).collect::<Vec<_>>()
+        };
+        let run = if stopping { self.checkpoints.run.load(Ordering::Relaxed) } else { 0 };
+        let mut writes = Vec::with_capacity(due.len());
+        for (lock, session) in due {
+            // The writer waits for nobody.
+            let Some(horizon) = lock.try_lock().map(|account| account.horizon()) else {
+                self.checkpoints.due.lock().push((lock, session));
+                continue;
+            };
+            let Some(row) = session.stream().checkpoint(horizon, run, &self.checkpoints) else { continue };
+            let row = Some(Row::from(row.encode()));
+            writes.push(Write::Put { map: self.progress, owner: STORE, key: key(session.id), row });
+        }
+        writes
+    }
+
+    /// Rows are due, and perhaps nothing else is: a commit of nothing takes them along.
+    pub(crate) fn commit_checkpoints(&self, now: Timestamp) {
+        if !self.checkpoints.due.lock().is_empty() {
+            self.journal.submit(now.as_millis() * 1000, &mut |ids| Batch {
+                id: ids.batch(),
+                now: now.as_millis(),
+                ..Batch::default()
+            });
+        }
+    }
+
+    /// Nothing more is sent in this run: the rows of all sessions are due.
+    pub(crate) fn last_checkpoints(&self, now: Timestamp) {
+        self.checkpoints.stopping.store(true, Ordering::Relaxed);
+        for lock in self.all_loaded() {
+            let sessions = lock.lock().sessions.clone();
+            for session in sessions {
+                session.stream().must_be_listed();
+                self.note_sent(&lock, &session);
+            }
+        }
+        self.commit_checkpoints(now);
+    }
+
+    /// A run begins. Its number must be stored before anything is sent.
+    pub(crate) fn begin_run(&self, now: Timestamp, reader: &mut dyn Reader) -> store::Result<()> {
+        let before = reader.map_get(self.progress, STORE, RUN)?;
+        let before = before.and_then(|row| row.value.as_ref().try_into().ok()).map_or(0, u64::from_be_bytes);
+        self.checkpoints.run.store(before + 1, Ordering::Relaxed);
+        let row = Some(Row::from(Bytes::copy_from_slice(&(before + 1).to_be_bytes())));
+        let write = Write::Put { map: self.progress, owner: STORE, key: Bytes::from_static(RUN), row };
+        let mut writes = vec![write];
+        self.journal.submit(now.as_millis() * 1000, &mut |ids| Batch {
+            id: ids.batch(),
+            now: now.as_millis(),
+            writes: std::mem::take(&mut writes),
+            ..Batch::default()
+        });
+        Ok(())
+    }
+}
+
+/// For [`crate::session::Stream::checkpoint`]: at most so many are listed.
+pub(crate) fn listed<T>(all: impl Iterator<Item = T>) -> Vec<T> {
+    all.take(MAX_LISTED).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_read_as_it_was_written() {
+        let entry = |id, owed| Sent::Entry { id, owed };
+        let full = Checkpoint {
+            run: 7,
+            acked: u64::from(u32::MAX) + 5,
+            cursor: 1_767_225_600_000_000,
+            taken: vec![(1_767_225_600_000_009, true), (1_767_225_600_012_345, false)],
+            sent: vec![
+                Sent::Unlogged,
+                entry(1_767_225_600_000_300, true),
+                entry(3, false),
+                entry(i64::MAX as u64, true),
+            ],
+        };
+        for row in [full.clone(), Checkpoint::default()] {
+            assert_eq!(Checkpoint::decode(&row.encode()), Some(row));
+        }
+        let bytes = full.encode();
+        for cut in 0..bytes.len() {
+            // Never a panic, nor more than there is.
+            assert!(Checkpoint::decode(&bytes[..cut]).is_none_or(|row| row.sent.len() < full.sent.len()));
+        }
+    }
+
+    #[test]
+    fn an_h_may_claim_what_was_sent_and_after_a_crash_some_more() {
+        let row = Checkpoint { acked: u64::from(u32::MAX), sent: vec![Sent::Unlogged; 3], ..Checkpoint::default() };
+        let can = |exact| [u32::MAX - 1, u32::MAX, 2, 3, 99_999, 200_000].map(|h| row.can_have(h, exact));
+        assert_eq!(can(true), [false, true, true, false, false, false]);
+        assert_eq!(can(false), [false, true, true, true, true, false]);
+    }
+}
