@@ -122,6 +122,17 @@ impl Words {
         Words { of: Some(session.clone()), settles: Some(pending), ..Words::default() }
     }
 
+    /// RFC 6120 §10.1: what is said to many is with all of them before the session's next stanza is looked at. Without this it
+    /// would fall behind a message that comes after it.
+    pub(crate) fn fan_out(&self) {
+        if let (Some(session), Some(Pending(n))) = (&self.of, &self.settles)
+            && self.says.iter().any(|say| matches!(say, Say::Route(_)))
+        {
+            let mut stream = session.stream();
+            (stream.barrier, stream.fans) = (Some(*n), true);
+        }
+    }
+
     /// Those of nobody's stanza.
     pub(crate) fn of_says(says: impl IntoIterator<Item = Say>) -> Words {
         Words { says: says.into_iter().collect(), ..Words::default() }
@@ -450,7 +461,7 @@ impl Core {
         if stored && stream.is_resumable() {
             stream.ledger.stored(n);
         }
-        stream.dealt_with(n);
+        todo.deal_with(session, &mut stream, n);
         if stream.owes_ack.is_some() {
             drop(stream);
             self.answer_ack(now, lock, account, session, todo);

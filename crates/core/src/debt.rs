@@ -193,7 +193,7 @@ impl Core {
         }
         let mut stream = session.stream();
         stream.debts.push(Debt { n, error: owed, entry: None, load: Load::default() });
-        stream.dealt_with(n);
+        todo.deal_with(&session, &mut stream, n);
         drop(stream);
         self.mark_dirty(lock, account);
     }

@@ -73,6 +73,7 @@ impl Core {
             // An error or a probe to nobody in particular says nothing.
             _ => {}
         }
+        words.fan_out();
         self.say_alone(now, lock, &mut account, words, todo);
     }
 
@@ -210,6 +211,7 @@ impl Core {
             }
         }
         self.mark_dirty(lock, &mut account);
+        words.fan_out();
         self.say_alone(now, lock, &mut account, words, todo);
     }
 

@@ -264,9 +264,12 @@ impl Core {
             }
             match todo.work.pop_front() {
                 Some(work) => self.onward(now, work, &mut todo),
-                None if todo.arrivals.is_empty() && todo.lagging.is_empty() => return,
+                None if todo.arrivals.is_empty() && todo.lagging.is_empty() => break,
                 None => {}
             }
+        }
+        for (session, n) in todo.said {
+            session.stream().dealt_with(n);
         }
     }
 

@@ -22,7 +22,7 @@ use crate::reserve::Reserve;
 use crate::resume::Ended;
 use crate::revive::{DirectedKey, SessionRow};
 use crate::roster::{RosterItem, RosterMeta};
-use crate::session::{Flag, Session, SessionId, Wake};
+use crate::session::{Flag, Session, SessionId, Stream, Wake};
 use crate::state::{Cell, Map, TableKind};
 use crate::store::{BatchId, Journal, MapId};
 use crate::trace::Traces;
@@ -104,6 +104,8 @@ pub(crate) struct Todo {
     pub work: VecDeque<Work>,
     /// sessions that reached their bound
     pub lagging: Vec<(AccountRef, SessionId)>,
+    /// sessions whose next stanza waits until all of this is done, and the number of the stanza it waits for
+    pub said: Vec<(Arc<Session>, u64)>,
     /// sessions that just became available
     pub arrivals: Vec<Arrival>,
 }
@@ -117,6 +119,15 @@ pub(crate) struct Arrival {
 }
 
 impl Todo {
+    /// The stanza of this number is settled: the session goes on, at once or when what it says to many is said.
+    pub fn deal_with(&mut self, session: &Arc<Session>, stream: &mut Stream, n: u64) {
+        if stream.barrier == Some(n) && stream.fans {
+            self.said.push((session.clone(), n));
+        } else {
+            stream.dealt_with(n);
+        }
+    }
+
     pub(crate) fn route(&mut self, stanza: Stanza, hops: u8) {
         self.work.push_back(Work { stanza, hops, mode: Mode::Onward });
     }

@@ -270,6 +270,8 @@ pub struct Stream {
     pub ledger: Ledger,
     /// an IQ that must be answered before the next stanza is taken
     pub(crate) barrier: Option<u64>,
+    /// that is no IQ, but says something to many: they are to have it first
+    pub(crate) fans: bool,
     /// questions that wait for the store
     pub(crate) inquiries: Option<Box<Inquiries>>,
     /// what it has not been told since it became available
@@ -388,6 +390,7 @@ impl Session {
             carried_by: 0,
             ledger: Ledger::default(),
             barrier: None,
+            fans: false,
             inquiries: None,
             untold: None,
             answered: 0,

@@ -417,7 +417,7 @@ impl Stream {
     /// A stanza was answered, or settled: what waits for that goes on.
     pub(crate) fn dealt_with(&mut self, n: u64) {
         if self.barrier == Some(n) {
-            self.barrier = None;
+            (self.barrier, self.fans) = (None, false);
         }
         if let Some(wake) = self.waits_for_room() {
             wake.wake();
