@@ -11,8 +11,8 @@ than target/debug/vorpal, SENDERS is how many users chat (6).
 They send to each other, to some who are away without a session, and to some whose sessions wait for their connections. They
 use stream management (XEP-0198) by hand, break their own connections now and then, and resume. At the end every message
 that was acknowledged to its sender must have reached its receiver, once and in order, and be in both archives (XEP-0313)
-exactly once. After a restart the server may repeat what it cannot know to be taken: in an unbroken row at the head of the new
-stream, under the same stanza id (XEP-0359), and never otherwise. What its sender was told an error for may not have reached
+exactly once. After a kill the server may repeat what it cannot know to be taken, which is what it sent after its last commit: in an
+unbroken row at the head of the new stream, under the same stanza id (XEP-0359), and never otherwise. What its sender was told an error for may not have reached
 anybody, unless he has sent it again.
 """
 
