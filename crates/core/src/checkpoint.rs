@@ -62,7 +62,7 @@ pub(crate) struct Checkpoint {
     pub acked: u64,
     /// the client has every entry up to here that was meant for it
     pub cursor: EntryId,
-    /// entries above that which it has, ascending, and whether it took them for all
+    /// entries above that, or planned for another, which it has, ascending, and whether it took them for all
     pub taken: Vec<(EntryId, bool)>,
     /// what has the numbers from `acked + 1` on
     pub sent: Vec<Sent>,
@@ -116,6 +116,27 @@ impl Checkpoint {
             sent.push(next(rest)?);
         }
         Some(Checkpoint { run, acked, cursor, taken, sent })
+    }
+
+    /// Without entries above the newest that was stored: those failed, and others may be given their ids.
+    pub fn up_to(mut self, newest: EntryId) -> Checkpoint {
+        self.cursor = self.cursor.min(newest);
+        self.taken.retain(|(id, _)| *id <= newest);
+        for sent in &mut self.sent {
+            if matches!(sent, Sent::Entry { id, .. } if *id > newest) {
+                *sent = Sent::Unlogged;
+            }
+        }
+        self
+    }
+
+    /// The client has an entry that the cursor does not say.
+    pub fn took(&mut self, entry: EntryId, owed: bool) {
+        if let Err(at) = self.taken.binary_search_by_key(&entry, |(id, _)| *id)
+            && self.taken.len() < MAX_LISTED
+        {
+            self.taken.insert(at, (entry, owed));
+        }
     }
 
     /// Whether a client can have handled `h`. `exact` says whether nothing was sent after this.
@@ -199,11 +220,12 @@ impl Core {
         let mut writes = Vec::with_capacity(due.len());
         for (lock, session) in due {
             // The writer waits for nobody.
-            let Some(horizon) = lock.try_lock().map(|account| account.horizon()) else {
+            let seen = lock.try_lock().map(|account| (account.horizon(), account.log.stored));
+            let Some((horizon, settled)) = seen else {
                 self.checkpoints.due.lock().push((lock, session));
                 continue;
             };
-            let Some(row) = session.stream().checkpoint(horizon, run, &self.checkpoints) else { continue };
+            let Some(row) = session.stream().checkpoint(horizon, settled, run, &self.checkpoints) else { continue };
             let row = Some(Row::from(row.encode()));
             writes.push(Write::Put { map: self.progress, owner: STORE, key: key(session.id), row });
         }

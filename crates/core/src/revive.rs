@@ -277,10 +277,12 @@ pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[Progress],
         let number = |bytes: Option<&[u8]>| bytes.and_then(|b| b.try_into().ok()).map(u64::from_be_bytes);
         let stored = progress.iter().find(|(of, ..)| *of == id);
         let checkpoint = stored.and_then(|(_, _, checkpoint)| Checkpoint::decode(checkpoint.as_ref()?));
+        let checkpoint = checkpoint.map(|checkpoint| checkpoint.up_to(account.log.last));
         let stored = stored.and_then(|(_, progress, _)| progress.as_ref());
         let handled = stored.and_then(|value| number(value.get(..8))).unwrap_or(0);
         let cursor = stored.and_then(|value| number(value.get(8..16))).unwrap_or(account.log.cursor());
         let cursor = checkpoint.as_ref().map_or(cursor, |checkpoint| checkpoint.cursor.max(cursor));
+        let cursor = cursor.min(account.log.last);
         let Ok(jid) = account.jid.as_jid().with_resource(&row.resource) else { continue };
         let session = Session::new(id, jid, &core.bounds());
         session.restore_flags(core.names.flag_bits(&row.flags));
@@ -290,8 +292,12 @@ pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[Progress],
             stream.ledger = Ledger::resumed(handled);
             stream.presence = row.presence.as_deref().and_then(|text| Stanza::parse(text).ok());
             stream.restore(&row, cursor, now);
-            for (id, _) in checkpoint.iter().flat_map(|known| &known.taken).filter(|(_, owed)| *owed) {
-                account.log.take(*id);
+            // As when they were taken: see `took`.
+            let for_all = row.priority.is_some_and(|p| p >= 0);
+            for (id, owed) in checkpoint.iter().flat_map(|known| &known.taken) {
+                if *owed || for_all {
+                    account.log.take(*id);
+                }
             }
             stream.restore_checkpoint(checkpoint);
             session.set_counted();

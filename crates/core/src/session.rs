@@ -338,6 +338,10 @@ pub struct Stream {
     unlisted: bool,
     /// its checkpoint is due
     due: bool,
+    /// the newest entry that was sent
+    newest_sent: EntryId,
+    /// an entry was sent behind a newer one
+    disordered: bool,
     /// what had been sent at the last checkpoint
     listed: u64,
     /// what a checkpoint said of what was sent before a restart
@@ -427,6 +431,8 @@ impl Session {
             newest_taken: 0,
             unlisted: false,
             due: false,
+            newest_sent: 0,
+            disordered: false,
             listed: 0,
             checkpoint: None,
             hibernates: false,
@@ -609,6 +615,8 @@ impl Stream {
         }
         match &mut self.reading {
             None => {
+                // From here on the session holds less than it has.
+                self.cursor = self.cursor.max(self.floor(horizon).saturating_sub(1));
                 let left = horizon.saturating_sub(1);
                 self.reading = Some(Reading { pos: from, had_to: horizon, fetching: false, left });
             }
@@ -843,6 +851,10 @@ impl Stream {
             sm.sent += 1;
             sm.unasked += 1;
             self.unlisted |= next.entry.is_some() || sm.sent - self.listed >= DUE_AFTER;
+            if let Some(entry) = next.entry {
+                self.disordered |= entry < self.newest_sent;
+                self.newest_sent = self.newest_sent.max(entry);
+            }
             push_one(&mut self.unacked, next);
         } else if next.role.is_owed() {
             push_one(&mut self.unacked, next);

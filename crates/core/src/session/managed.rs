@@ -153,9 +153,15 @@ impl Stream {
         self.unlisted = true;
     }
 
-    /// What was sent, and what the client has. `horizon` is the id below which all is committed, `run` this run of the server if
-    /// it stops.
-    pub(crate) fn checkpoint(&mut self, horizon: EntryId, run: u64, all: &Checkpoints) -> Option<Checkpoint> {
+    /// What was sent, and what the client has. `horizon` is the id below which all is committed, `settled` that up to which the
+    /// store knows that somebody has taken everything, `run` this run of the server if it stops.
+    pub(crate) fn checkpoint(
+        &mut self,
+        horizon: EntryId,
+        settled: EntryId,
+        run: u64,
+        all: &Checkpoints,
+    ) -> Option<Checkpoint> {
         (self.due, self.unlisted) = (false, false);
         let sm = self.sm.as_ref().filter(|_| self.is_resumable())?;
         if self.restored {
@@ -173,7 +179,7 @@ impl Stream {
         });
         let sent = checkpoint::listed(sent);
         let taken = self.checkpoint.as_mut().map_or_else(Vec::new, |before| {
-            before.taken.retain(|(entry, _)| *entry > self.cursor);
+            before.taken.retain(|(entry, _)| *entry > self.cursor.min(settled));
             before.taken.clone()
         });
         if taken.is_empty() {
@@ -346,7 +352,26 @@ impl Stream {
         }
         give_back(&mut self.unacked);
         self.queue.give_back();
+        self.note_taken(&entries);
         entries
+    }
+
+    /// Remembers, for the checkpoint, what the client has and the cursor does not say: an entry that was not planned for the
+    /// session, which would be anybody's again after a restart, and one that was sent before an older one.
+    fn note_taken(&mut self, entries: &[Taken]) {
+        if !self.resumable {
+            return;
+        }
+        let floor = match self.disordered || self.reading.is_some() {
+            true => self.floor(EntryId::MAX),
+            false => EntryId::MAX,
+        };
+        self.disordered &= floor < EntryId::MAX;
+        for (entry, role) in entries {
+            if *role == Role::Missed || *entry > floor {
+                self.checkpoint.get_or_insert_default().took(*entry, role.is_owed());
+            }
+        }
     }
 
     /// Whether enough is unacknowledged to ask for it now.

@@ -33,6 +33,19 @@ pub struct Message {
     pub excused: bool,
 }
 
+/// What is known of presence or an IQ that was sent to the address of a session.
+#[derive(Clone, Copy, Debug)]
+pub struct Directed {
+    /// who sent it
+    pub from: PlayerId,
+    /// which life of its sender's session
+    pub life: u32,
+    /// the client it was addressed to, and which life of it
+    pub target: (PlayerId, u32),
+    /// its place among all that was ever sent: the newest one
+    pub order: u64,
+}
+
 /// A stanza that a client has sent and that is not acknowledged.
 #[derive(Clone, Debug)]
 pub struct Unacked {

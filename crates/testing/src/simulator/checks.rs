@@ -1,5 +1,6 @@
 //! What has to hold while a run goes on. See the list in [`super`].
 
+use super::book::Directed;
 use super::player::PlayerId;
 use super::{Check, Simulator, wrong};
 
@@ -124,18 +125,22 @@ impl Simulator {
         !message.promised && (self.taste.failures || message.epoch < self.crashes)
     }
 
-    /// Delayed or not: what one session sent to the address of this one.
-    pub(super) fn addressed_messages_keep_their_order(&mut self, id: PlayerId, number: u64) -> Check {
-        let Some(message) = self.book.get(number as usize) else { return Ok(()) };
-        let life = self.players[id].life;
+    /// Delayed or not: a message that one session sent to the address of this one.
+    pub(super) fn an_addressed_message_keeps_its_order(&mut self, id: PlayerId, number: u64) -> Check {
+        let Some(message) = self.book.get(number as usize).filter(|message| message.copies == 1) else { return Ok(()) };
+        let Some(target) = message.target else { return Ok(()) };
+        let directed = Directed { from: message.from, life: message.life, target, order: message.order };
+        self.what_is_addressed_keeps_its_order(id, directed, &number.to_string())
+    }
+
+    pub(super) fn what_is_addressed_keeps_its_order(&mut self, id: PlayerId, it: Directed, name: &str) -> Check {
         // A batch that failed may be tried again, and what is not logged then comes as it can.
-        if message.target != Some((id, life)) || message.copies > 1 || !message.promised || self.taste.failures {
+        if it.target != (id, self.players[id].life) || self.taste.failures {
             return Ok(());
         }
-        let order = message.order;
-        let newest = self.players[id].own.entry((message.from, message.life)).or_insert(order);
-        let before = std::mem::replace(newest, order.max(*newest));
-        self.follows("addressed_messages_keep_their_order", id, number, order >= before)
+        let newest = self.players[id].own.entry((it.from, it.life)).or_insert(it.order);
+        let before = std::mem::replace(newest, it.order.max(*newest));
+        self.follows("what_is_addressed_keeps_its_order", id, name, it.order >= before)
     }
 
     pub(super) fn live_messages_keep_their_order(&mut self, id: PlayerId, number: u64, delayed: bool) -> Check {
@@ -146,10 +151,10 @@ impl Simulator {
         let order = message.order;
         let newest = self.players[id].live.entry((message.from, message.life)).or_insert(order);
         let before = std::mem::replace(newest, order.max(*newest));
-        self.follows("live_messages_keep_their_order", id, number, order >= before)
+        self.follows("live_messages_keep_their_order", id, &number.to_string(), order >= before)
     }
 
-    fn follows(&self, rule: &'static str, id: PlayerId, number: u64, in_order: bool) -> Check {
+    fn follows(&self, rule: &'static str, id: PlayerId, number: &str, in_order: bool) -> Check {
         if in_order {
             return Ok(());
         }

@@ -240,6 +240,7 @@ impl Simulator {
         }
         if element.is(ns::CLIENT, "presence") {
             self.presence_heard(id, element);
+            return self.directed_heard(id, element);
         } else if element.is(ns::CLIENT, "iq") {
             return self.iq_heard(id, element);
         }
@@ -273,8 +274,15 @@ impl Simulator {
         }
         message.received = true;
         self.nothing_comes_twice(id, number)?;
-        self.addressed_messages_keep_their_order(id, number)?;
+        self.an_addressed_message_keeps_its_order(id, number)?;
         self.live_messages_keep_their_order(id, number, delayed)
+    }
+
+    fn directed_heard(&mut self, id: PlayerId, element: &Element) -> Check {
+        match element.get("id").and_then(|name| Some((name, *self.directed.get(name)?))) {
+            Some((name, directed)) => self.what_is_addressed_keeps_its_order(id, directed, name),
+            None => Ok(()),
+        }
     }
 
     fn presence_heard(&mut self, id: PlayerId, element: &Element) {
@@ -306,6 +314,7 @@ impl Simulator {
         match element.get("type") {
             Some("get") => {
                 self.note(|| format!("{name} < {question} asks"));
+                self.directed_heard(id, element)?;
                 let to = element.get("from").unwrap_or_default();
                 let answer = format!("<iq type='result' id='{question}' to='{to}'/>");
                 self.speak(id, answer);

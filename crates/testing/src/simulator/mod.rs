@@ -15,7 +15,9 @@
 //! - `nothing_comes_twice`: in one session without a crash between a message comes once, and so does a copy of it. Sent anew
 //!   in a new session it may come again.
 //! - `live_messages_keep_their_order`: those that come without a delay from one managed session.
-//! - `addressed_messages_keep_their_order`: those that one session sent to this very session, with a delay or without.
+//! - `what_is_addressed_keeps_its_order`: messages of all kinds, presence and IQs that one session sent to this very session, with
+//!   a delay or without, live, resumed and after a restart.
+//! - `an_orderly_stop_repeats_nothing`: what a client had before the server was stopped and started does not come again.
 //! - `nobody_sees_a_session_blink`: over a resumption, also after a crash, no contact is told that the session went.
 //! - `nobody_oversleeps`: in a world at rest no connection would have something to do if it were woken.
 //! - `no_batch_breaks_a_rule`: a batch fails because of the disk, and never because the store does not accept it.
@@ -25,7 +27,7 @@
 //! - `rosters_agree`: both sides of a subscription fit each other, and each client's picture of its roster the server's.
 //! - `nothing_is_left_behind`: when everybody has gone no session, row or untaken entry is left, and idle accounts are let go.
 //!
-//! *Not promised, and not checked:* that nothing comes again after a crash; the order of what another session left behind.
+//! *Not promised, and not checked:* that nothing comes again after a kill; the order of what another session left behind.
 //!
 //! Every step draws from its own source of chance. So a run can be played again without some of its steps, and most of what is
 //! left stays as it was: that is how [`shrink`] finds a shorter story.
@@ -55,7 +57,7 @@ use crate::disk::Medium;
 use crate::link::Bell;
 use crate::random::Random;
 use crate::world::{HOST, Secrets, Setup, World};
-use book::{Message, ids_in};
+use book::{Directed, Message, ids_in};
 use player::{Phase, Player, PlayerId};
 use taste::Taste;
 
@@ -134,6 +136,8 @@ pub struct Simulator {
     statuses: u64,
     /// stanzas sent by anybody
     orders: u64,
+    /// presence and IQs to a session, by their ids
+    directed: BTreeMap<String, Directed>,
     /// so many commits were made before the first step
     settled: u64,
     /// what was found where nobody could be told at once
@@ -182,6 +186,7 @@ pub fn play(plan: &Plan, modules: &'static [&'static Module], secrets: &Arc<Secr
         questions: 0,
         statuses: 0,
         orders: 0,
+        directed: BTreeMap::new(),
         settled: 0,
         found: None,
         log: Vec::new(),
@@ -349,9 +354,31 @@ impl Simulator {
         self.world.tick();
     }
 
+    /// The server is stopped by its operator, and starts again. It may be killed on the way.
+    fn stop(&mut self) {
+        self.note(|| "the server is stopped".into());
+        self.world.mood.waits.store(false, Ordering::Relaxed);
+        let mut alive = self.world.settle_or_die();
+        if alive {
+            self.world.core().suspend(self.world.now);
+            alive = self.world.settle_or_die();
+        }
+        if alive {
+            self.world.tick();
+            alive = self.world.settle_or_die();
+        }
+        // A disk that fails may have kept the last word from being written.
+        self.begin_anew(0, alive && !self.taste.failures);
+    }
+
     /// The process dies, and the latest commits are forgotten.
     fn crash(&mut self, forget: usize) {
-        self.crashes += 1;
+        self.begin_anew(forget, false);
+    }
+
+    /// The process ends, and a new one starts.
+    fn begin_anew(&mut self, forget: usize, orderly: bool) {
+        self.crashes += u32::from(!orderly);
         for at in (0..self.ghosts.len()).rev() {
             self.excuse_ghost(at);
         }
@@ -378,7 +405,7 @@ impl Simulator {
             self.lost(id);
         }
         for player in &mut self.players {
-            player.crashed();
+            player.restarted(orderly);
         }
         if forget > 0 {
             // What was promised may be gone; from here on everything is promised again.

@@ -159,9 +159,12 @@ impl Player {
         *self = Player { account: self.account, base: self.base, life: self.life + 1, again, ..Player::default() };
     }
 
-    /// The server was killed: from here on things may come again.
-    pub fn crashed(&mut self) {
+    /// The server was stopped or killed. If that was not orderly, things may come again from here on.
+    pub fn restarted(&mut self, orderly: bool) {
         self.crashes += 1;
+        if orderly {
+            return;
+        }
         self.seen.clear();
         self.copied.clear();
         self.live.clear();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use vorpal_core::store::StoreError;
 use vorpal_store::memory::Fault;
 
-use super::book::{Message, Unacked};
+use super::book::{Directed, Message, Unacked};
 use super::player::{Phase, PlayerId};
 use super::{Check, Simulator};
 use crate::disk::Medium;
@@ -27,6 +27,7 @@ enum Action {
     Trickle,
     Read,
     Kill,
+    Stop,
     DieAtCommit,
     PowerFails,
     Refuse,
@@ -91,6 +92,7 @@ impl Simulator {
             (Trickle, on(taste.network, 4)),
             (Read, on(taste.network, 4)),
             (Kill, on(taste.crashes, 1)),
+            (Stop, on(taste.crashes, 1)),
             (DieAtCommit, on(taste.crashes, 1)),
             (PowerFails, on(taste.forgets, 1)),
             (Refuse, on(taste.failures, 2)),
@@ -149,6 +151,7 @@ impl Simulator {
                 self.note(|| "the server is killed".into());
                 self.crash(0);
             }
+            Action::Stop => self.stop(),
             Action::DieAtCommit => {
                 let fault = match r.below(4) {
                     0 => Fault::CrashBefore,
@@ -198,14 +201,19 @@ impl Simulator {
                 // What a contact sees is then no longer what was broadcast.
                 let other = to.1;
                 self.touched.extend([(account, other), (other, account)]);
-                self.note(|| format!("{name} > presence{way} to {}", to.0));
-                self.send(id, format!("<presence to='{}'{way}/>", to.0), None);
+                self.questions += 1;
+                let n = format!("d{}", self.questions);
+                self.note(|| format!("{name} > presence{way} {n} to {}", to.0));
+                self.note_directed(id, &n, &to.0);
+                self.send(id, format!("<presence id='{n}' to='{}'{way}/>", to.0), None);
             }
             Action::Ping if is_in => {
                 let (to, _) = self.somebody(id, r);
                 self.questions += 1;
-                let n = self.questions;
-                self.send(id, format!("<iq type='get' id='p{n}' to='{to}'><ping xmlns='urn:xmpp:ping'/></iq>"), None);
+                let n = format!("p{}", self.questions);
+                self.note(|| format!("{name} > {n} to {to}"));
+                self.note_directed(id, &n, &to);
+                self.send(id, format!("<iq type='get' id='{n}' to='{to}'><ping xmlns='urn:xmpp:ping'/></iq>"), None);
             }
             Action::Tick => self.tick(Duration::from_millis(r.number() % 1_500)),
             Action::Wait => {
@@ -410,6 +418,13 @@ impl Simulator {
         here
     }
 
+    /// It will send this to somebody's address.
+    fn note_directed(&mut self, id: PlayerId, name: &str, to: &str) {
+        let Some(&target) = self.addresses.get(to) else { return };
+        let life = self.players[id].life;
+        self.directed.insert(name.to_owned(), Directed { from: id, life, target, order: 0 });
+    }
+
     /// A stanza. If the connection is gone, and the client does not know yet, it is written into nothing.
     pub(super) fn send(&mut self, id: PlayerId, xml: String, message: Option<u64>) {
         let here = self.say(id, &xml);
@@ -418,6 +433,10 @@ impl Simulator {
         if let Some(message) = message.and_then(|number| self.book.get_mut(number as usize)) {
             message.order = self.orders;
             message.excused |= !here && !player.counting;
+        } else if let Some(name) = id_of(&xml).filter(|_| !xml.contains("type='result'"))
+            && let Some(directed) = self.directed.get_mut(name).filter(|directed| directed.from == id)
+        {
+            directed.order = self.orders;
         }
         if player.counting {
             player.sent += 1;
@@ -478,4 +497,10 @@ impl Simulator {
             &format!("<{way} xmlns='urn:xmpp:blocking'><item jid='{to}'/></{way}>"),
         );
     }
+}
+
+/// The id of a stanza as clients here write it.
+fn id_of(xml: &str) -> Option<&str> {
+    let (_, rest) = xml.split_once(" id='")?;
+    Some(rest.split_once('\'')?.0)
 }
