@@ -200,6 +200,6 @@ impl Account {
 
     /// Below this id nothing waits for its commit: so far the log may be read. Ids ascend along the queue.
     pub(crate) fn horizon(&self) -> EntryId {
-        self.waiting.iter().find_map(Waiting::first_entry).unwrap_or(self.log.last + 1)
+        self.waiting.iter().find_map(Waiting::first_entry).unwrap_or(self.log.written + 1)
     }
 }

@@ -205,9 +205,7 @@ impl Core {
         let newest =
             reader.log_range(row.owner, store::LogQuery { newest_first: true, limit: 1, ..Default::default() })?;
         let cursor = account.states.get(self.tables.cursor).copied().unwrap_or(0);
-        let newest = newest.first().map_or(0, |entry| entry.id);
-        // A cursor may stand at an entry that failed, and whose id is given again if the clock has gone back since.
-        account.log = LogState::restored(newest, cursor.min(newest));
+        account.log = LogState::restored(newest.first().map_or(0, |entry| entry.id), cursor);
         self.measure_waiting(&mut account, reader)?;
         account.log.archived = reader.log_archived(row.owner)?;
         crate::revive::restore(self, &mut account, &progress, now);

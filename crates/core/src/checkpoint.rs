@@ -118,18 +118,6 @@ impl Checkpoint {
         Some(Checkpoint { run, acked, cursor, taken, sent })
     }
 
-    /// Without entries above the newest that was stored: those failed, and others may be given their ids.
-    pub fn up_to(mut self, newest: EntryId) -> Checkpoint {
-        self.cursor = self.cursor.min(newest);
-        self.taken.retain(|(id, _)| *id <= newest);
-        for sent in &mut self.sent {
-            if matches!(sent, Sent::Entry { id, .. } if *id > newest) {
-                *sent = Sent::Unlogged;
-            }
-        }
-        self
-    }
-
     /// The client has an entry that the cursor does not say.
     pub fn took(&mut self, entry: EntryId, owed: bool) {
         if let Err(at) = self.taken.binary_search_by_key(&entry, |(id, _)| *id)

@@ -426,6 +426,8 @@ impl Core {
             self.say_failed(now, lock, account, words, entry, failure, todo);
             return;
         }
+        let written = words.debts.iter().filter_map(|debt| debt.entry).chain(entry).max();
+        account.log.written = account.log.written.max(written.unwrap_or(0));
         let stamp = entry.filter(|_| words.archived);
         for mut say in std::mem::take(&mut words.says) {
             if let (Some(entry), Say::Deliver { stanza, .. } | Say::Copies { stanza, .. }) = (stamp, &mut say) {

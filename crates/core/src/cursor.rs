@@ -79,6 +79,9 @@ struct Open {
 pub(crate) struct LogState {
     /// the newest entry that was submitted
     pub last: EntryId,
+    /// the newest entry that was committed. No cursor stands above it: the id of one that failed is given again if the server
+    /// starts anew and the clock has gone back
+    pub written: EntryId,
     /// the cursor as it is stored
     pub stored: EntryId,
     /// up to here entries were let go of
@@ -118,13 +121,22 @@ impl LogState {
     pub fn restored(last: EntryId, cursor: EntryId) -> LogState {
         let last = last.max(cursor);
         let unknown = (last > cursor).then_some((cursor + 1, last));
-        LogState { last, stored: cursor, missed: unknown.is_some(), loose: true, unknown, ..LogState::default() }
+        LogState {
+            last,
+            written: last,
+            stored: cursor,
+            missed: unknown.is_some(),
+            loose: true,
+            unknown,
+            ..LogState::default()
+        }
     }
 
     /// Everything up to here was taken.
     pub fn cursor(&self) -> EntryId {
         let unknown = self.unknown.map(|(first, _)| first);
-        unknown.into_iter().chain(self.open.front().map(|open| open.id)).min().map_or(self.last, |first| first - 1)
+        let first = unknown.into_iter().chain(self.open.front().map(|open| open.id)).min();
+        first.map_or(self.written, |first| self.written.min(first - 1))
     }
 
     /// Whether nobody has taken the entry.
@@ -311,6 +323,14 @@ fn add_unknown(unknown: &mut BTreeMap<Option<u32>, u64>, from: u32, bytes: u32) 
 mod tests {
     use super::*;
 
+    impl LogState {
+        /// Submitted and committed.
+        fn wrote(&mut self, entry: EntryId, load: Load) {
+            self.submitted(entry, load);
+            self.written = entry;
+        }
+    }
+
     const RECEIVED: Load = Load { bytes: 100, from: 7, received: true, archived: false };
     const SENT: Load = Load { received: false, ..RECEIVED };
 
@@ -324,7 +344,7 @@ mod tests {
         let mut log = LogState::default();
         let of = |from| Load { from, ..RECEIVED };
         for entry in 1..=ALL {
-            log.submitted(entry, of(1 + (entry % 2) as u32));
+            log.wrote(entry, of(1 + (entry % 2) as u32));
             assert_eq!(log.waiting_bytes(), 100 * entry);
         }
         assert!(log.unknown.is_some());
@@ -355,8 +375,8 @@ mod tests {
         let mut log = LogState::default();
         let piece = u64::from(PIECE);
         for entry in 1..=(2 * piece + 10) {
-            log.submitted(entry, SENT);
-            log.submitted(entry, Load { archived: true, ..SENT });
+            log.wrote(entry, SENT);
+            log.wrote(entry, Load { archived: true, ..SENT });
         }
         assert!(!log.has_piece(piece - 1) && log.has_piece(piece));
         let floor = 2 * piece + 5;
@@ -369,9 +389,9 @@ mod tests {
     #[test]
     fn the_archive_grows_by_what_it_keeps_and_not_by_what_comes_to_nothing() {
         let mut log = LogState::default();
-        log.submitted(1, Load { archived: true, ..SENT });
-        log.submitted(2, RECEIVED);
-        log.submitted(3, Load { archived: true, ..RECEIVED });
+        log.wrote(1, Load { archived: true, ..SENT });
+        log.wrote(2, RECEIVED);
+        log.wrote(3, Load { archived: true, ..RECEIVED });
         assert_eq!((log.archived, log.waiting_bytes()), (200, 200));
         log.uncharge(100);
         log.take(3);
@@ -382,7 +402,7 @@ mod tests {
     fn the_cursor_stands_before_the_first_open_entry() {
         let mut log = LogState::default();
         for entry in [10, 20, 30, 40] {
-            log.submitted(entry, RECEIVED);
+            log.wrote(entry, RECEIVED);
         }
         log.take(20);
         log.take(40);
@@ -390,18 +410,18 @@ mod tests {
         log.take(10);
         assert_eq!(log.cursor(), 29);
         assert!(log.is_open(30) && !log.is_open(40));
-        log.submitted(50, RECEIVED);
+        log.wrote(50, RECEIVED);
         log.take(30);
         log.take(50);
         assert_eq!(log.cursor(), 50);
-        log.submitted(60, SENT);
+        log.wrote(60, SENT);
         assert_eq!(log.cursor(), 60, "what was sent needs nobody");
     }
 
     #[test]
     fn after_a_restart_everything_is_open_until_the_log_was_read() {
         let mut log = LogState::restored(100, 40);
-        log.submitted(110, RECEIVED);
+        log.wrote(110, RECEIVED);
         assert!(log.is_open(50) && log.is_open(99) && log.is_open(110) && !log.is_open(40));
         log.read(60, 90, received(&[70, 80]));
         assert!(log.is_open(50), "nobody read from the beginning");
@@ -421,7 +441,7 @@ mod tests {
     fn at_the_bound_entries_count_as_open_again_and_none_is_lost() {
         let mut log = LogState::default();
         for entry in 1..=(4 * MAX_OPEN as u64) {
-            log.submitted(entry, RECEIVED);
+            log.wrote(entry, RECEIVED);
             if entry % 2 == 0 {
                 log.take(entry);
             }

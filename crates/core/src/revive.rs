@@ -277,12 +277,10 @@ pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[Progress],
         let number = |bytes: Option<&[u8]>| bytes.and_then(|b| b.try_into().ok()).map(u64::from_be_bytes);
         let stored = progress.iter().find(|(of, ..)| *of == id);
         let checkpoint = stored.and_then(|(_, _, checkpoint)| Checkpoint::decode(checkpoint.as_ref()?));
-        let checkpoint = checkpoint.map(|checkpoint| checkpoint.up_to(account.log.last));
         let stored = stored.and_then(|(_, progress, _)| progress.as_ref());
         let handled = stored.and_then(|value| number(value.get(..8))).unwrap_or(0);
         let cursor = stored.and_then(|value| number(value.get(8..16))).unwrap_or(account.log.cursor());
         let cursor = checkpoint.as_ref().map_or(cursor, |checkpoint| checkpoint.cursor.max(cursor));
-        let cursor = cursor.min(account.log.last);
         let Ok(jid) = account.jid.as_jid().with_resource(&row.resource) else { continue };
         let session = Session::new(id, jid, &core.bounds());
         session.restore_flags(core.names.flag_bits(&row.flags));

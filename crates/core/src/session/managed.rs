@@ -173,10 +173,11 @@ impl Stream {
         let acked = sm.acked;
         self.listed = sm.sent;
         self.cursor = self.cursor.max(self.floor(horizon).saturating_sub(1));
-        let sent = self.unacked.iter().filter(|out| out.counted).map(|out| match out.entry {
-            Some(id) => Sent::Entry { id, owed: out.role.is_owed() },
-            None => Sent::Unlogged,
-        });
+        let sent =
+            self.unacked.iter().filter(|out| out.counted).map(|out| match out.entry.filter(|id| *id < horizon) {
+                Some(id) => Sent::Entry { id, owed: out.role.is_owed() },
+                None => Sent::Unlogged,
+            });
         let sent = checkpoint::listed(sent);
         let taken = self.checkpoint.as_mut().map_or_else(Vec::new, |before| {
             before.taken.retain(|(entry, _)| *entry > self.cursor.min(settled));
