@@ -261,6 +261,8 @@ pub struct Stream {
     pub(crate) wake: Option<Arc<dyn Wake>>,
     /// which connection it is: a task of an older one finds itself out
     pub(crate) epoch: u32,
+    /// the epoch of the newest connection that carried it: older ones were replaced, and did not let go of it
+    carrying: u32,
     /// the newest connection that ever carried it, among all there were
     pub(crate) carried_by: u64,
     /// what the client sent
@@ -353,8 +355,10 @@ pub enum Pulled {
     More,
     /// The session is over: the stream is closed, with this error if there is one.
     Closed(Option<StreamError>),
-    /// Another connection has the session, or it waits for one: the socket goes, without an end of the stream.
+    /// Another connection has the session: the stream is closed with `conflict` (RFC 6120 §4.9.3.3).
     Replaced,
+    /// The session waits for another connection: the socket goes, without an end of the stream.
+    Detached,
 }
 
 /// How a stream ends.
@@ -364,8 +368,10 @@ pub(crate) enum Closing {
     Normal,
     /// with an error before it
     Error(StreamError),
-    /// another connection has the session now, or it is lagging: the socket goes, the session stays
+    /// another connection has the session now
     Replaced,
+    /// the client does not read, or the server stops: the socket goes, the session stays
+    Detached,
 }
 
 impl Session {
@@ -374,6 +380,7 @@ impl Session {
         let stream = Stream {
             wake: None,
             epoch: 0,
+            carrying: 0,
             carried_by: 0,
             ledger: Ledger::default(),
             barrier: None,
@@ -491,21 +498,21 @@ impl Session {
     /// Writes what waits for this connection, up to about `limit` bytes.
     pub fn pull(&self, registry: &Registry, epoch: u32, out: &mut Vec<u8>, limit: usize) -> Pulled {
         let mut stream = self.stream();
-        if let Some(closing) = stream.closing.clone() {
-            // What was said before the end is still written, if the session is over and nobody else has it.
-            if !matches!(closing, Closing::Replaced) && stream.epoch == epoch {
+        match stream.end_of(epoch) {
+            Some(end @ Pulled::Closed(_)) => {
+                // What was said before the end is still written.
                 stream.pull(self, registry, out, usize::MAX);
+                end
             }
-            return match closing {
-                Closing::Normal => Pulled::Closed(None),
-                Closing::Error(error) => Pulled::Closed(Some(error)),
-                Closing::Replaced => Pulled::Replaced,
-            };
+            Some(end) => end,
+            None if stream.pull(self, registry, out, limit) => Pulled::More,
+            None => Pulled::Empty,
         }
-        if stream.epoch != epoch {
-            return Pulled::Replaced;
-        }
-        if stream.pull(self, registry, out, limit) { Pulled::More } else { Pulled::Empty }
+    }
+
+    /// How the stream of this connection ends, if it does: for one that has not said yet that it carries the session.
+    pub fn end_of(&self, epoch: u32) -> Option<Pulled> {
+        self.stream().end_of(epoch)
     }
 
     /// The number of the connection that carries it now.
@@ -517,6 +524,7 @@ impl Session {
     pub(crate) fn attach(&self, carrier: Carrier) -> u32 {
         let mut stream = self.stream();
         stream.epoch += 1;
+        stream.carrying = stream.epoch;
         stream.carried_by = carrier.order;
         stream.wake = Some(carrier.wake);
         // A page that another connection was fetching may never come.
