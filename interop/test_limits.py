@@ -160,6 +160,26 @@ async def give_up(server, name, address):
         stream.drop()
 
 
+@pytest.mark.parametrize("more", [0, 1_000_000], ids=["at once", "while it sends on"])
+async def test_who_sends_too_large_a_stanza_is_told_the_limit_and_not_cut_off(own_server, more):
+    user = own_server.add_user()
+    session = raw.Session(own_server, user, managed=False)
+    await session.log_in()
+    stream = session.stream
+    stream.write("<message to='nobody@localhost'><body>" + "x" * (256 * 1024 + more))
+    # As a client that says all it has to say before it listens.
+    await stream.writer.drain()
+    with pytest.raises(ConnectionError):
+        while (element := stream.next()) is None or not element.tag.endswith("}error"):
+            if element is None:
+                data = await stream.reader.read(65536)
+                assert data, "cut off"
+                stream.parser.feed(data)
+        assert element[0].tag.endswith("}policy-violation") and "262144 bytes" in element[1].text
+        await stream.read()
+    stream.drop()
+
+
 def lines(server, words):
     return [line for line in server.log.read_text().splitlines() if words in line]
 

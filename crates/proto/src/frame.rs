@@ -127,6 +127,11 @@ impl Framer {
         self.limit = clamp(limit);
     }
 
+    /// The largest frame, in bytes.
+    pub fn limit(&self) -> usize {
+        self.limit as usize
+    }
+
     /// Expects a new stream header, as after STARTTLS and SASL (RFC 6120 §4.3.3). What is left in the buffer is the
     /// caller's to drop or to keep.
     pub fn reset(&mut self) {

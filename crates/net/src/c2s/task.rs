@@ -47,6 +47,12 @@ const ANSWER_PART: usize = 16;
 /// About so much is taken from a session's queue before it is written.
 const WRITE: usize = 16 * 1024;
 
+/// How long the end of a connection may take: writing what is left, and waiting until the client closes as well.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many bytes are read and dropped after the end of our stream, before the socket is closed in the midst of them.
+const MAX_DISCARDED: usize = 4 * 1024 * 1024;
+
 thread_local! {
     /// Scratch of a worker, never kept across a wait: what is read.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into());
@@ -645,14 +651,33 @@ impl Task {
         let _ = poll_fn(|cx| self.poll_say(cx)).await;
     }
 
-    /// Writes what is left and closes, within a bound.
+    /// Writes what is left, closes, and reads on until the client closes as well, within bounds. A socket that is closed
+    /// with something unread is reset, and then the client may never see why its stream ended (RFC 6120 §4.4).
     async fn finish(&mut self) {
-        const PATIENCE: Duration = Duration::from_secs(5);
         let rest = async {
             self.say_all().await;
-            let _ = poll_fn(|cx| self.io.poll_shutdown(cx)).await;
+            if poll_fn(|cx| self.io.poll_shutdown(cx)).await.is_err() {
+                return;
+            }
+            let mut left = MAX_DISCARDED;
+            while let Ok(read @ 1..) = poll_fn(|cx| self.poll_discard(cx)).await
+                && left > 0
+            {
+                left = left.saturating_sub(read);
+            }
         };
         let _ = tokio::time::timeout(PATIENCE, rest).await;
+    }
+
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let read = self.io.poll_discard(cx, scratch);
+            // Without TLS it may be a password.
+            if read.is_ready() {
+                scratch.zeroize();
+            }
+            read
+        })
     }
 }
 
