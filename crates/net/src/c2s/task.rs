@@ -292,6 +292,9 @@ async fn log_in(
         let mut reads = true;
         let mut need = Some(task.connection.input(now(), &mut task.input));
         while let Some(next) = need.take() {
+            if task.connection.take_proven() {
+                trying.was_no_guess();
+            }
             match next {
                 Need::Input => {}
                 Need::Wait => reads = false,
@@ -326,7 +329,7 @@ async fn log_in(
                     need = Some(task.go_on(next));
                 }
                 Need::Derive(check) => {
-                    let verdict = shared.runtime.derive(*check).await?;
+                    let verdict = trying.derive(&shared, *check).await?;
                     let next = task.connection.derived(now(), verdict);
                     need = Some(task.go_on(next));
                 }
