@@ -213,6 +213,26 @@ async def test_a_client_that_says_it_saw_no_plus_is_refused_and_may_go_on(own_se
     assert lines(server, "login failed") == []
 
 
+async def test_tls_that_comes_to_the_port_for_starttls_is_served(own_server):
+    server = own_server
+    user = server.add_user()
+    session = raw.Session(server, user, managed=False)
+    await session.log_in(server.starttls)
+    assert len(lines(server, "logged in")) == 1
+    # It is limited as any other connection there.
+    for n in range(10):
+        assert await guess(server, user.name, f"wrong {n}", tls_port=server.starttls) == "not-authorized"
+    assert await guess(server, user.name, user.password, tls_port=server.starttls) == "temporary-auth-failure"
+    assert await guess(server, user.name, user.password) == "temporary-auth-failure"
+    session.stream.drop()
+
+
+async def test_tls_that_comes_to_a_listener_behind_a_proxy_is_refused_with_a_line_in_the_log(proxied):
+    hello = bytes([22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3])
+    assert await told(proxied, hello) == b""
+    assert len(lines(proxied, "TLS came to c2s_plain")) == 1
+
+
 @pytest.mark.parametrize("more", [0, 1_000_000], ids=["at once", "while it sends on"])
 async def test_who_sends_too_large_a_stanza_is_told_the_limit_and_not_cut_off(own_server, more):
     user = own_server.add_user()

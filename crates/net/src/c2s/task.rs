@@ -282,7 +282,16 @@ async fn log_in(
         write_timeout,
         _here: here,
     });
-    if entrance == Entrance::DirectTls {
+    let mut direct = entrance == Entrance::DirectTls;
+    if !direct && let Io::Plain(socket) = &task.io {
+        let begins = tokio::time::timeout_at(deadline, begins_with_tls(socket)).await;
+        direct = begins.is_ok_and(|begins| begins.unwrap_or(false));
+    }
+    if direct && entrance == Entrance::Plain {
+        tracing::warn!(%peer, "a connection is closed: TLS came to c2s_plain, which is for a proxy that has ended TLS");
+        return None;
+    }
+    if direct {
         let bindings = tokio::time::timeout_at(deadline, task.handshake(&shared, peer, Entry::Direct)).await.ok()??;
         task.connection = Connection::new(core, settings, Some(bindings), bell);
     }
@@ -379,6 +388,15 @@ async fn log_in(
             Event::Woken | Event::Read => {}
         }
     }
+}
+
+/// Whether a client begins with a ClientHello, as to a port for direct TLS (XEP-0368): a stream never begins with this byte.
+/// Takes nothing of what it reads. Cancel-safe.
+async fn begins_with_tls(socket: &TcpStream) -> std::io::Result<bool> {
+    /// RFC 8446 §5.1: the type of a record with a message of the handshake.
+    const HANDSHAKE: u8 = 22;
+    let mut first = [0];
+    Ok(socket.peek(&mut first).await? > 0 && first == [HANDSHAKE])
 }
 
 fn log_store_error(error: vorpal_core::store::StoreError) {
