@@ -123,11 +123,11 @@ async def test_what_is_dropped_for_a_connection_of_another_listener_is_closed(tm
         server.stop()
 
 
-async def guess(server, name, password, address="127.0.0.1", port=None):
+async def guess(server, name, password, address="127.0.0.1", port=None, tls_port=None):
     """A login by PLAIN: the condition of its failure, or "success"; nothing if the connection was closed."""
     context = None if port else ssl.create_default_context(cafile=server.certificate)
     stream = raw.Stream()
-    stream.reader, stream.writer = await asyncio.open_connection("127.0.0.1", port or server.direct_tls, ssl=context,
+    stream.reader, stream.writer = await asyncio.open_connection("127.0.0.1", port or tls_port or server.direct_tls, ssl=context,
                                                                  server_hostname="localhost" if context else None,
                                                                  local_addr=(address, 0))
     try:
@@ -160,6 +160,110 @@ async def give_up(server, name, address):
         stream.drop()
 
 
+async def test_the_same_wrong_password_counts_once_and_others_lock_the_account_for_the_address(own_server):
+    server = own_server
+    user, other = server.add_user(), server.add_user()
+    for n in range(30):
+        assert await guess(server, user.name, "last year's", "127.0.0.5") == "not-authorized"
+    assert await guess(server, user.name, user.password, "127.0.0.5") == "success"
+    for n in range(30):
+        assert await guess(server, "nobody", "last year's", "127.0.0.5") == "not-authorized"
+    # A password that was wrong is right from when it is the account's.
+    server.command("user", "passwd", str(user), stdin="last year's\n")
+    assert await guess(server, user.name, "last year's", "127.0.0.5") == "success"
+    assert await guess(server, user.name, user.password, "127.0.0.5") == "not-authorized"
+    # An account that is disabled is no guess either, for who has its password.
+    server.command("user", "disable", str(user))
+    for n in range(30):
+        assert await guess(server, user.name, "last year's", "127.0.0.5") == "account-disabled"
+    server.command("user", "enable", str(user))
+    assert await guess(server, user.name, "last year's", "127.0.0.5") == "success"
+    outcomes = [await guess(server, other.name, f"wrong {n}", "127.0.0.5") for n in range(15)]
+    assert outcomes == ["not-authorized"] * 10 + ["temporary-auth-failure"] * 5
+    assert await guess(server, other.name, other.password, "127.0.0.5") == "temporary-auth-failure"
+    assert await guess(server, user.name, "last year's", "127.0.0.5") == "success"
+
+
+async def test_failures_at_one_account_have_a_limit_that_is_configured(tmp_path):
+    server = Server(tmp_path / "data", VORPAL_LIMITS_LOGIN_FAILURES_ACCOUNT="2/h").start()
+    try:
+        outcomes = [await guess(server, "nobody", f"wrong {n}") for n in range(5)]
+        assert outcomes == ["not-authorized"] * 4 + ["temporary-auth-failure"]
+    finally:
+        server.stop()
+
+
+async def test_a_client_that_says_it_saw_no_plus_is_refused_and_may_go_on(own_server):
+    """As slixmpp 1.8: the GS2 flag `y` with each mechanism, then PLAIN (RFC 5802 §6)."""
+    server, sasl = own_server, "urn:ietf:params:xml:ns:xmpp-sasl"
+    user = server.add_user()
+    first = base64.b64encode(f"y,,n={user.name},r=nonce".encode()).decode()
+    for _ in range(5):
+        stream = await raw.Stream.open(server)
+        mechanisms = [element.text for element in (await stream.want(raw.FEATURES)).iter(f"{{{sasl}}}mechanism")]
+        # The server has `tls-exporter`, so there is no reason for the `y`.
+        assert "SCRAM-SHA-1-PLUS" in mechanisms
+        for mechanism in ["SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1"] * 4:
+            stream.write(f"<auth xmlns='{sasl}' mechanism='{mechanism}'>{first}</auth>")
+            assert (await stream.read())[0].tag == f"{{{sasl}}}not-authorized"
+        secret = base64.b64encode(f"\0{user.name}\0{user.password}".encode()).decode()
+        stream.write(f"<auth xmlns='{sasl}' mechanism='PLAIN'>{secret}</auth>")
+        await stream.want(f"{{{sasl}}}success")
+        stream.drop()
+    assert lines(server, "login failed") == []
+
+
+async def test_tls_that_comes_to_the_port_for_starttls_is_served(own_server):
+    server = own_server
+    user = server.add_user()
+    session = raw.Session(server, user, managed=False)
+    await session.log_in(server.starttls)
+    assert len(lines(server, "logged in")) == 1
+    # It is limited as any other connection there.
+    for n in range(10):
+        assert await guess(server, user.name, f"wrong {n}", tls_port=server.starttls) == "not-authorized"
+    assert await guess(server, user.name, user.password, tls_port=server.starttls) == "temporary-auth-failure"
+    assert await guess(server, user.name, user.password) == "temporary-auth-failure"
+    session.stream.drop()
+
+
+async def test_tls_that_comes_to_a_listener_behind_a_proxy_is_refused_with_a_line_in_the_log(proxied):
+    hello = bytes([22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3])
+    assert await told(proxied, hello) == b""
+    assert len(lines(proxied, "TLS came to c2s_plain")) == 1
+
+
+@pytest.mark.parametrize("more", [0, 1_000_000], ids=["at once", "while it sends on"])
+async def test_who_sends_too_large_a_stanza_is_told_the_limit_and_not_cut_off(own_server, more):
+    user = own_server.add_user()
+    session = raw.Session(own_server, user, managed=False)
+    await session.log_in()
+    stream = session.stream
+    stream.write("<message to='nobody@localhost'><body>" + "x" * (256 * 1024 + more))
+    # As a client that says all it has to say before it listens.
+    await stream.writer.drain()
+    # To its end, and not to a reset, which some systems let overtake what came before.
+    said = (await stream.reader.read()).decode()
+    assert "<policy-violation" in said and said.endswith("</stream:error></stream:stream>"), said
+    assert "may have at most 262144 bytes" in said
+    stream.drop()
+
+
+def test_who_is_told_an_error_and_sends_on_is_not_reset(own_server):
+    with socket.create_connection(("127.0.0.1", own_server.starttls), timeout=20) as client:
+        client.sendall((raw.HEADER + "<iq><a>" + "x" * 11_000).encode())
+        said = b""
+        while not said.endswith(b"</stream:stream>"):
+            more = client.recv(65536)
+            assert more, said
+            said += more
+        assert b"<policy-violation" in said and b" 10240 bytes" in said
+        # Once the server has closed a socket, the first bytes are answered with a reset.
+        for _ in range(20):
+            client.sendall(b"x" * 10_000)
+        assert client.recv(65536) == b""
+
+
 def lines(server, words):
     return [line for line in server.log.read_text().splitlines() if words in line]
 
@@ -172,13 +276,14 @@ async def test_failed_logins_are_logged_with_their_true_reason_and_fail2ban_read
         user, disabled = server.add_user(), server.add_user()
         server.command("user", "disable", str(disabled))
         assert await guess(server, user.name, user.password) == "success"
-        for name, password in [(user.name, "s3cret"), ("nobody", "s3cret"), (disabled.name, disabled.password)]:
+        for name, password in [(user.name, "s3cret"), ("nobody", "s3cret"), (disabled.name, "s3cret")]:
             assert await guess(server, name, password) == "not-authorized"
+        assert await guess(server, disabled.name, disabled.password) == "account-disabled"
         # No name of an account, but somebody's idea of a line of the log.
         forged = 'x\n WARN login failed peer=192.0.2.9 port=1 account="'
         assert await guess(server, forged, "s3cret", "127.0.0.2") in ("not-authorized", "malformed-request")
-        for _ in range(10):
-            await guess(server, "often", "s3cret", "127.0.0.3")
+        for n in range(10):
+            await guess(server, "often", f"s3cret{n}", "127.0.0.3")
         assert await guess(server, "often", "s3cret", "127.0.0.3") == "temporary-auth-failure"
         await give_up(server, user.name, "127.0.0.4")
         log = server.log.read_text()
@@ -194,6 +299,7 @@ async def test_failed_logins_are_logged_with_their_true_reason_and_fail2ban_read
         assert told[:3] == [("127.0.0.1", str(user), "no such account or wrong password"),
                             ("127.0.0.1", "nobody@localhost", "no such account"),
                             ("127.0.0.1", str(disabled), "the account is disabled")]
+        assert told[3] == told[2]
         assert [peer for peer, _, _ in told].count("127.0.0.2") == 1
         # Of one address ten lines are written, and the rest is counted.
         assert [peer for peer, _, _ in told].count("127.0.0.3") == 10
@@ -202,7 +308,7 @@ async def test_failed_logins_are_logged_with_their_true_reason_and_fail2ban_read
         done = subprocess.run(["fail2ban-regex", "--print-all-matched", str(server.log), str(ROOT / "contrib/fail2ban/vorpal.conf")],
                               capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert re.search(r"Lines: \d+ lines, 2 ignored, 14 matched", done.stdout), done.stdout
+        assert re.search(r"Lines: \d+ lines, 2 ignored, 15 matched", done.stdout), done.stdout
         assert "192.0.2.9" not in {peer for peer, _, _ in told}
     finally:
         server.stop()

@@ -224,6 +224,17 @@ fn frames(stream: &[u8], limit: usize, mut piece: impl FnMut() -> usize) -> (Vec
     (found, None)
 }
 
+/// What the framer refuses before a frame is complete.
+const EARLY: &[XmlError] = &[
+    XmlError::Encoding,
+    XmlError::NotWellFormed("a character that XML forbids"),
+    XmlError::NotWellFormed("an end tag of another name"),
+    XmlError::NotWellFormed("an end tag without a start tag"),
+    XmlError::NotWellFormed("an element without an end"),
+    XmlError::NotWellFormed("an unfinished end tag"),
+    XmlError::NotWellFormed("something after the element"),
+];
+
 /// (c) The frames do not depend on the pieces, and a stanza alone is one frame.
 fn frames_agree(input: &[u8], parsed: &Result<Element, XmlError>, random: &mut Random) -> Result<(), String> {
     let stream = [HEADER.as_bytes(), b" ", input, b"\n", input, b"</stream:stream>"].concat();
@@ -241,6 +252,12 @@ fn frames_agree(input: &[u8], parsed: &Result<Element, XmlError>, random: &mut R
                 && (std::str::from_utf8(bytes).is_err() || bytes.len() > limit)
             {
                 return Err(format!("a frame that should not be one: {frame:?}"));
+            }
+            if let Frame::Element(bytes) = frame
+                && let Err(error) = parse_element(bytes, &StreamContext::default(), &LIMITS)
+                && EARLY.contains(&error)
+            {
+                return Err(format!("the framer lets through what it should refuse: {error}: {frame:?}"));
             }
         }
     }

@@ -175,9 +175,14 @@ section! {
         /// how many connections of one address may be logging in at the same time; one more closes the oldest of them.
         connection_rate: Rate<u32> = Rate::new(600, Per::Minute), example "30/min";
         /// How often logins of one address may fail. Beyond it, further ones fail without being looked at. Failures that come
-        /// from an address of this machine are not counted here, as they may be those of everybody behind a proxy; what is
-        /// counted for each account (ten failures from one address, then five a minute) holds for them as well.
+        /// from an address of this machine are not counted here, as they may be those of everybody behind a proxy;
+        /// `login_failures_account` holds for them as well.
         login_failures: Rate<u32> = Rate::new(30, Per::Minute), example "10/h";
+        /// How often logins of one address to one account may fail in the long run; twice as many at once. Beyond it,
+        /// further ones fail without being looked at, also those with the right password. With PLAIN the last four wrong
+        /// passwords count once however often they are tried, so a device with an old password locks nobody out; with
+        /// SCRAM the server cannot tell that a wrong password is the same, and each attempt counts.
+        login_failures_account: Rate<u32> = Rate::new(5, Per::Minute), example "20/h";
         /// How often a login may be tried on one connection before it is closed.
         login_tries: Bounded<u32, 1, 100> = Bounded::clamp(5), example 3;
         /// How long a connection may take until it is logged in, TLS included.

@@ -1,6 +1,7 @@
 //! What shall happen because of a stanza. Pushed by handlers, carried out by the core: writes first, then words.
 
 use smallvec::SmallVec;
+use vorpal_proto::error::StreamError;
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::stanza::Stanza;
 
@@ -40,6 +41,7 @@ pub(crate) enum Manage {
     Enable { keep: u64, resumable: bool },
     Acked(u32),
     SayAck,
+    End(Box<StreamError>),
 }
 
 impl Effects {
@@ -104,6 +106,11 @@ impl Effects {
     /// XEP-0198 §4: the client has handled `h` stanzas.
     pub fn acked(&mut self, h: u32) {
         self.manage = Some(Manage::Acked(h));
+    }
+
+    /// What the client sent ends its stream with this error (RFC 6120 §4.9), and its session.
+    pub fn end_stream(&mut self, error: StreamError) {
+        self.manage = Some(Manage::End(Box::new(error)));
     }
 
     /// XEP-0198 §4: the client wants to know how much was handled.

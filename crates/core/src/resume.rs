@@ -179,6 +179,7 @@ impl Core {
         match fx.manage.take() {
             Some(Manage::Enable { keep, resumable }) => self.enable(now, lock, account, session, keep, resumable, todo),
             Some(Manage::Acked(h)) => self.acked(now, lock, account, session, h, todo),
+            Some(Manage::End(error)) => self.end(now, lock, account, session, Closing::Error(*error), todo),
             Some(Manage::SayAck) => {
                 {
                     let mut stream = session.stream();
@@ -219,7 +220,7 @@ impl Core {
             stream.keep = if resumable { keep } else { 0 };
             stream.since = now.as_millis();
             stream.ledger.begin(resumable);
-            stream.cursor = account.log.last;
+            stream.cursor = account.log.written;
             let entered = stream.ledger.entered();
             resumable.then(|| stream.progress_row(self.progress, session.id, entered))
         };
@@ -636,7 +637,7 @@ impl Core {
         let old = session.stream().wake.clone();
         if session.stream().can_wait() {
             self.detach_locked(now, lock, &mut account, &session, todo);
-            session.stream().closing.get_or_insert(Closing::Replaced);
+            session.stream().closing.get_or_insert(Closing::Detached);
         } else {
             // Said with an error: an end without one would answer a client that closes its stream.
             let error = StreamError::from(StreamCondition::ResourceConstraint).with_text("the client does not read");

@@ -233,7 +233,7 @@ impl Core {
                 };
                 let Some(wake) = wake else { continue };
                 self.detach_locked(now, &lock, &mut account, &session, &mut todo);
-                session.stream().closing.get_or_insert(Closing::Replaced);
+                session.stream().closing.get_or_insert(Closing::Detached);
                 wake.wake();
             }
             self.mark_dirty(&lock, &mut account);

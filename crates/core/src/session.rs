@@ -7,6 +7,8 @@ mod managed;
 mod queue;
 
 pub use managed::Vitals;
+pub(crate) use out::Shared;
+pub use out::{Out, Role};
 
 use std::any::Any;
 use std::collections::{BTreeSet, VecDeque};
@@ -18,7 +20,7 @@ use parking_lot::{Mutex, MutexGuard};
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::StreamError;
 use vorpal_proto::jid::Jid;
-use vorpal_proto::stanza::{Kind, Stanza};
+use vorpal_proto::stanza::Stanza;
 
 use crate::checkpoint::{Checkpoint, DUE_AFTER};
 use crate::debt::Debt;
@@ -36,6 +38,7 @@ use queue::{ITEM_BYTES, Item, Queue};
 mod capacity;
 mod deferred;
 mod inspect;
+mod out;
 
 /// The number of a session: unique in the store for ever, so that a log entry can name it.
 pub type SessionId = u64;
@@ -110,110 +113,6 @@ pub struct Session {
 
 const UNAVAILABLE: i32 = i32::MIN;
 
-/// Why a stanza is in a session's queue: what becomes of it if the session ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// It was planned for this session: it goes elsewhere, or to the log.
-    Planned,
-    /// It was planned for another, which is gone, or for nobody: it goes elsewhere.
-    Missed,
-    /// A carbon copy, a push, presence, an answer: it ends with the session.
-    Extra,
-}
-
-impl Role {
-    /// Whether it must reach somebody, if not this session.
-    pub(crate) fn is_owed(self) -> bool {
-        matches!(self, Role::Planned | Role::Missed)
-    }
-}
-
-/// A stanza on its way out.
-#[derive(Clone, Debug)]
-pub struct Out {
-    /// in the form for this session
-    pub stanza: Stanza,
-    /// where it stands in the account's log
-    pub entry: Option<EntryId>,
-    /// what becomes of it if the session ends
-    pub role: Role,
-    /// it has a number on the stream (XEP-0198 §4)
-    pub counted: bool,
-    /// the log alone has it now: only its number is left here
-    pub(crate) sleeps: bool,
-    /// when it was given to a session, if the log does not know
-    pub(crate) since: Option<Timestamp>,
-    /// what it has in common with the same message in other sessions
-    pub(crate) shared: Option<Arc<Shared>>,
-    /// what it counts for in the session that holds it
-    weight: usize,
-}
-
-/// One message that several sessions hold and the log does not: it gets there at most once, and is taken for all by the
-/// first that takes it.
-#[derive(Debug, Default)]
-pub(crate) struct Shared {
-    taken: AtomicBool,
-    /// it is on its way into the log in another way (`debt.rs`)
-    owed: bool,
-}
-
-impl Shared {
-    /// Of an error that is owed.
-    pub(crate) fn owed() -> Shared {
-        Shared { owed: true, ..Shared::default() }
-    }
-
-    /// Whether nobody needs it but whoever asks.
-    pub(crate) fn is_last(self: &Arc<Shared>) -> bool {
-        !self.taken.load(Ordering::Acquire) && Arc::strong_count(self) == 1
-    }
-}
-
-impl Out {
-    /// Counts what it takes: when it comes to a session, and when its stanza has changed.
-    fn weigh(&mut self) {
-        self.weight = self.weighed();
-    }
-
-    fn weighed(&self) -> usize {
-        OUT_BYTES + self.stanza.weight()
-    }
-
-    /// It was weighed before.
-    pub(crate) fn weighs(&mut self, weight: usize) {
-        self.weight = OUT_BYTES + weight;
-    }
-
-    /// A stanza that has not been written yet.
-    pub fn new(stanza: Stanza, entry: Option<EntryId>, role: Role) -> Out {
-        Out { stanza, entry, role, counted: false, sleeps: false, since: None, shared: None, weight: 0 }
-    }
-
-    /// The same, given to a session at this time.
-    pub(crate) fn since(self, now: Timestamp) -> Out {
-        let since = self.entry.is_none().then_some(now);
-        Out { since, ..self }
-    }
-
-    /// The same for several sessions at once.
-    pub(crate) fn shared(self, shared: Option<&Arc<Shared>>) -> Out {
-        Out { shared: shared.cloned(), ..self }
-    }
-
-    pub(crate) fn is_of(&self, shared: &Arc<Shared>) -> bool {
-        self.shared.as_ref().is_some_and(|own| Arc::ptr_eq(own, shared))
-    }
-
-    fn must_be_logged(&self) -> bool {
-        self.role.is_owed()
-            && self.entry.is_none()
-            && self.stanza.kind() == Kind::Message
-            && crate::ledger::never_promised(&self.stanza).is_none()
-            && self.shared.as_ref().is_none_or(|shared| !shared.owed && !shared.taken.load(Ordering::Acquire))
-    }
-}
-
 /// An entry that a session took, and as what.
 pub(crate) type Taken = (EntryId, Role);
 
@@ -264,6 +163,8 @@ pub struct Stream {
     pub(crate) wake: Option<Arc<dyn Wake>>,
     /// which connection it is: a task of an older one finds itself out
     pub(crate) epoch: u32,
+    /// the epoch of the newest connection that carried it: older ones were replaced, and did not let go of it
+    carrying: u32,
     /// the newest connection that ever carried it, among all there were
     pub(crate) carried_by: u64,
     /// what the client sent
@@ -370,8 +271,10 @@ pub enum Pulled {
     More,
     /// The session is over: the stream is closed, with this error if there is one.
     Closed(Option<StreamError>),
-    /// Another connection has the session, or it waits for one: the socket goes, without an end of the stream.
+    /// Another connection has the session: the stream is closed with `conflict` (RFC 6120 §4.9.3.3).
     Replaced,
+    /// The session waits for another connection: the socket goes, without an end of the stream.
+    Detached,
 }
 
 /// How a stream ends.
@@ -381,8 +284,10 @@ pub(crate) enum Closing {
     Normal,
     /// with an error before it
     Error(StreamError),
-    /// another connection has the session now, or it is lagging: the socket goes, the session stays
+    /// another connection has the session now
     Replaced,
+    /// the client does not read, or the server stops: the socket goes, the session stays
+    Detached,
 }
 
 impl Session {
@@ -391,6 +296,7 @@ impl Session {
         let stream = Stream {
             wake: None,
             epoch: 0,
+            carrying: 0,
             carried_by: 0,
             ledger: Ledger::default(),
             barrier: None,
@@ -515,21 +421,21 @@ impl Session {
     /// Writes what waits for this connection, up to about `limit` bytes.
     pub fn pull(&self, registry: &Registry, epoch: u32, out: &mut Vec<u8>, limit: usize) -> Pulled {
         let mut stream = self.stream();
-        if let Some(closing) = stream.closing.clone() {
-            // What was said before the end is still written, if the session is over and nobody else has it.
-            if !matches!(closing, Closing::Replaced) && stream.epoch == epoch {
+        match stream.end_of(epoch) {
+            Some(end @ Pulled::Closed(_)) => {
+                // What was said before the end is still written.
                 stream.pull(self, registry, out, usize::MAX);
+                end
             }
-            return match closing {
-                Closing::Normal => Pulled::Closed(None),
-                Closing::Error(error) => Pulled::Closed(Some(error)),
-                Closing::Replaced => Pulled::Replaced,
-            };
+            Some(end) => end,
+            None if stream.pull(self, registry, out, limit) => Pulled::More,
+            None => Pulled::Empty,
         }
-        if stream.epoch != epoch {
-            return Pulled::Replaced;
-        }
-        if stream.pull(self, registry, out, limit) { Pulled::More } else { Pulled::Empty }
+    }
+
+    /// How the stream of this connection ends, if it does: for one that has not said yet that it carries the session.
+    pub fn end_of(&self, epoch: u32) -> Option<Pulled> {
+        self.stream().end_of(epoch)
     }
 
     /// The number of the connection that carries it now.
@@ -541,6 +447,7 @@ impl Session {
     pub(crate) fn attach(&self, carrier: Carrier) -> u32 {
         let mut stream = self.stream();
         stream.epoch += 1;
+        stream.carrying = stream.epoch;
         stream.carried_by = carrier.order;
         stream.wake = Some(carrier.wake);
         // A page that another connection was fetching may never come.

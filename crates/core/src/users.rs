@@ -9,7 +9,7 @@ use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::{StreamCondition, StreamError};
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::sasl::prep::{self, PrepError};
-use vorpal_proto::sasl::{Credentials, Hash, Renewal, Shown};
+use vorpal_proto::sasl::{Credentials, Hash, PasswordCheck, Renewal, Shown};
 
 use crate::account::{Account, AccountRef};
 use crate::commit::{Flight, Notice, Part, Say, Words};
@@ -105,7 +105,7 @@ pub enum Sessions {
 impl Core {
     /// What a password is checked against, by the hash that a mechanism needs, if it needs one. For a name of this host
     /// without an account something that looks like one of its accounts and never fits, for one that is disabled what it
-    /// has, which does not fit either (RFC 5802 §7: the exchange goes to its end).
+    /// has, barred: only who proves to know the password is told that it is disabled (RFC 6120 §6.5.1).
     ///
     /// Where an account has no keys for the hash, the answer looks as if it had new ones; where a name without an account
     /// draws the profile of such an account, so does that.
@@ -131,6 +131,11 @@ impl Core {
             Some(credentials) => credentials,
             None => fake,
         }
+    }
+
+    /// See [`PasswordCheck::mark`]. Nobody outside this process can make one.
+    pub fn mark(&self, check: &PasswordCheck) -> [u8; 16] {
+        check.mark(&self.secret)
     }
 
     /// Creates an account. `done` hears whether it is stored; it is not if the name is taken. From then on it can be loaded.

@@ -10,6 +10,7 @@
 
 use vorpal_config::{Bounded, DAY, MINUTE, Period, SECOND, section};
 use vorpal_core::hook::SessionCx;
+use vorpal_proto::error::{StreamCondition, StreamError};
 
 use crate::prelude::*;
 
@@ -50,9 +51,14 @@ fn fail(cx: &mut SessionCx<'_>) {
     cx.say(&el("failed", ns::SM).child(el("unexpected-request", ns::STANZA_ERROR)));
 }
 
-/// §4: a count that is none is taken as none.
+/// §4: `h` is required, and an `xs:unsignedInt` (§14). Without it the client and the server do not agree on what was
+/// handled, so the stream ends.
 fn acknowledged(cx: &mut SessionCx<'_>, a: &Element) {
-    if let Some(h) = a.get("h").and_then(|h| h.parse().ok()) {
-        cx.fx.acked(h);
+    match a.get("h").and_then(|h| h.trim_matches([' ', '\t', '\n', '\r']).parse().ok()) {
+        Some(h) => cx.fx.acked(h),
+        None => {
+            let error = StreamError::from(StreamCondition::BadFormat);
+            cx.fx.end_stream(error.with_text("<a/> needs an h that is a number below 2^32"));
+        }
     }
 }

@@ -36,7 +36,7 @@ use std::{
 pub use bucket::Rate;
 pub use gate::{Admitted, Entered, Gate, Guard, Trial, Try};
 pub use lines::{LeftOut, Line, Lines};
-pub use logins::{Attempt, Logins, Pending};
+pub use logins::{Attempt, Logins, Mark, Pending};
 pub use network::Network;
 pub use room::{Room, WaitId};
 pub use throttle::Throttle;
@@ -84,7 +84,7 @@ pub struct Settings {
     /// Failed logins from one network. Attempts under way count until they succeed: what is beyond the burst by them alone
     /// may come a little later ([`Try::Later`]).
     pub failed_logins: Option<Rate>,
-    /// Failed logins from one network to one account.
+    /// Failed logins from one network to one account, the same wrong password counted once.
     pub failed_logins_to_account: Option<Rate>,
     /// Failed logins to one account from everywhere; beyond it every attempt waits, but those of networks that logged in to it
     /// before.

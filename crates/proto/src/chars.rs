@@ -1,8 +1,19 @@
 //! The character classes of XML 1.0 (fifth edition) and of Namespaces in XML 1.0.
 
+use memchr::memchr_iter;
+
 /// §2.2 `Char`: what may stand in a document at all. Surrogates cannot occur in a `char`.
 pub(crate) const fn is_char(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..='\u{10FFFF}')
+}
+
+/// Whether there is a character in `text` that may not stand in a document.
+pub(crate) fn has_forbidden(text: &str) -> bool {
+    let is_control = |&byte: &u8| byte < b' ' && !is_space(byte);
+    let bytes = text.as_bytes();
+    // The other two are U+FFFE and U+FFFF.
+    let is_noncharacter = |at| matches!(bytes.get(at..at + 3), Some([0xEF, 0xBF, 0xBE | 0xBF]));
+    bytes.iter().any(is_control) || memchr_iter(0xEF, bytes).any(is_noncharacter)
 }
 
 /// §2.3 `NameStartChar` without the colon, which Namespaces §3 keeps for itself.

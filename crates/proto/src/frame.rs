@@ -1,15 +1,20 @@
 //! Where a stream header, a stanza and the end of a stream begin and end in the bytes of a connection.
 //!
-//! The framer reads every byte once, however it is cut into pieces, and keeps a handful of words between pieces. It
-//! follows tags and quotes but no names: what is inside a frame is judged by [`parse`](crate::parse). What can never
-//! become a stanza – text between stanzas, comments, processing instructions, DTDs – is refused at once.
+//! The framer reads every byte once, however it is cut into pieces, and keeps a handful of words between pieces. What no
+//! further byte can mend is refused as soon as it arrives: text between stanzas, comments, processing instructions, DTDs,
+//! an end tag that does not match, bad UTF-8, a character that XML forbids. Everything else inside a frame (attributes,
+//! references, namespaces) is checked by [`parse`](crate::parse) once the frame is complete.
 //!
-//! Limits: the bytes of one frame, checked while they arrive. White space between frames is dropped and not counted.
+//! The result does not depend on how the bytes are cut: of two errors the one that a byte shows first is reported.
+//!
+//! Limits: the bytes of one frame, checked while they arrive, and [`MAX_OPEN`]. White space between frames is dropped and
+//! not counted.
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::{memchr, memchr2};
+use smallvec::SmallVec;
 
-use crate::chars::is_space;
+use crate::chars::{has_forbidden, is_space};
 use crate::xml_error::XmlError;
 
 /// A complete piece of a stream, in strict UTF-8.
@@ -23,19 +28,39 @@ pub enum Frame {
     Close,
 }
 
+/// Elements open inside each other in one frame. Bounds the memory of an unfinished frame besides its bytes: 4 bytes for
+/// each. The bound for stanzas is [`Limits::depth`](crate::parse::Limits::depth), which is smaller.
+pub const MAX_OPEN: usize = 512;
+
+/// Where the names of the open elements begin in the buffer, the outermost first.
+type Open = SmallVec<[u32; 16]>;
+
+/// The name of most streams' root element; the `>` ends the name.
+const USUAL_STREAM: &[u8] = b"stream:stream>";
+
 /// The state of one direction of a stream.
 #[derive(Debug)]
 pub struct Framer {
-    limit: usize,
+    limit: u32,
     /// How many bytes at the start of the buffer belong to the frame and have been read.
-    pos: usize,
-    /// Elements open inside the stream.
-    depth: u32,
-    state: State,
+    pos: u32,
+    /// How many bytes before `pos` are the beginning of a character.
+    partial: u8,
     /// The stream header has been seen.
     opened: bool,
+    state: State,
+    more: Option<Box<More>>,
     #[cfg(test)]
     reads: usize,
+}
+
+/// What is kept only while it is needed.
+#[derive(Debug, Default)]
+struct More {
+    /// Of an unfinished frame.
+    open: Open,
+    /// The name of the stream's root element and a `>`, if it is not [`USUAL_STREAM`].
+    stream: Box<[u8]>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -58,8 +83,10 @@ enum State {
     TagSlash,
     /// Inside an attribute's value in quotes of this kind.
     Quote(u8),
-    /// Inside an end tag.
-    EndTag,
+    /// Inside the name of an end tag, which begins at this place of the buffer.
+    EndTag(u32),
+    /// After the name of an end tag, and a space.
+    EndSpace,
     /// Between the tags of a first-level element.
     Content,
     /// After `<!`, and so many of the characters of `[CDATA[`.
@@ -80,13 +107,16 @@ enum Kind {
 
 impl Framer {
     /// A framer that expects a stream header. `limit` is the largest frame in bytes.
+    ///
+    /// Limits of more than 4 GiB are the same as one of 4 GiB.
     pub fn new(limit: usize) -> Framer {
         Framer {
-            limit,
+            limit: clamp(limit),
             pos: 0,
-            depth: 0,
-            state: State::Start,
+            partial: 0,
             opened: false,
+            state: State::Start,
+            more: None,
             #[cfg(test)]
             reads: 0,
         }
@@ -94,13 +124,18 @@ impl Framer {
 
     /// Changes the limit, also for a frame that has begun.
     pub fn set_limit(&mut self, limit: usize) {
-        self.limit = limit;
+        self.limit = clamp(limit);
+    }
+
+    /// The largest frame, in bytes.
+    pub fn limit(&self) -> usize {
+        self.limit as usize
     }
 
     /// Expects a new stream header, as after STARTTLS and SASL (RFC 6120 §4.3.3). What is left in the buffer is the
     /// caller's to drop or to keep.
     pub fn reset(&mut self) {
-        *self = Framer::new(self.limit);
+        *self = Framer::new(self.limit as usize);
     }
 
     /// Whether nothing of a frame has been read, so that an empty buffer may be given back.
@@ -132,14 +167,28 @@ impl Framer {
             State::Start => self.drop_space(buf),
             _ => {}
         }
-        let window = buf.get(..self.limit).unwrap_or(buf);
-        let Some(kind) = self.read(window)? else {
-            return if buf.len() > self.limit { Err(XmlError::TooLong) } else { Ok(None) };
+        let limit = self.limit as usize;
+        let window = buf.get(..limit).unwrap_or(buf);
+        let mut open = self.more.as_mut().map(|more| std::mem::take(&mut more.open)).unwrap_or_default();
+        let unchecked = self.at() - usize::from(self.partial);
+        let kind = self.read(window, &mut open);
+        // Also before an error: a character that is wrong may have come before it.
+        self.partial = check(window.get(unchecked..self.at()).unwrap_or_default())?;
+        let Some(kind) = kind? else {
+            if buf.len() > limit {
+                return Err(XmlError::TooLong);
+            }
+            if !open.is_empty() {
+                self.more.get_or_insert_default().open = open;
+            }
+            return Ok(None);
         };
-        let frame = buf.split_to(std::mem::take(&mut self.pos)).freeze();
-        if !frame.is_ascii() && std::str::from_utf8(&frame).is_err() {
-            return Err(XmlError::Encoding);
+        if matches!(kind, Kind::Open) {
+            self.remember(window, &open);
+        } else if self.more.as_ref().is_some_and(|more| more.stream.is_empty()) {
+            self.more = None;
         }
+        let frame = buf.split_to(std::mem::take(&mut self.pos) as usize).freeze();
         self.state = State::Start;
         Ok(Some(match kind {
             Kind::Open => {
@@ -154,6 +203,26 @@ impl Framer {
         }))
     }
 
+    /// The stream header is complete: its end tag will have the same name.
+    fn remember(&mut self, header: &[u8], open: &Open) {
+        let from = open.first().and_then(|&at| header.get(at as usize..)).unwrap_or_default();
+        self.more = None;
+        if !is_name(from, USUAL_STREAM) {
+            let name = from.iter().copied().take_while(|&byte| !ends_name(byte) && byte != b'/').chain([b'>']);
+            self.more = Some(Box::new(More { open: Open::new(), stream: name.collect() }));
+        }
+    }
+
+    fn at(&self) -> usize {
+        self.pos as usize
+    }
+
+    /// `by` is no more than there is of the window, which is no longer than the limit.
+    fn advance(&mut self, by: usize) {
+        self.count(by);
+        self.pos += by as u32;
+    }
+
     /// §11.7: white space between stanzas, often sent only to keep the connection alive.
     fn drop_space(&mut self, buf: &mut BytesMut) {
         let spaces = buf.iter().take_while(|&&byte| is_space(byte)).count();
@@ -162,9 +231,11 @@ impl Framer {
     }
 
     /// Goes on where it stopped until a frame is complete or the bytes are used up.
-    fn read(&mut self, bytes: &[u8]) -> Result<Option<Kind>, XmlError> {
+    ///
+    /// After an error `pos` is behind the first byte that shows it.
+    fn read(&mut self, bytes: &[u8], open: &mut Open) -> Result<Option<Kind>, XmlError> {
         loop {
-            let rest = bytes.get(self.pos..).unwrap_or_default();
+            let rest = bytes.get(self.at()..).unwrap_or_default();
             let next = match self.state {
                 State::Content => memchr(b'<', rest),
                 State::Tag => match rest.iter().position(|&byte| TAG_STOP[usize::from(byte)]) {
@@ -179,60 +250,84 @@ impl Framer {
                     None => None,
                 },
                 State::Quote(quote) => memchr2(quote, b'<', rest),
-                State::EndTag => memchr2(b'>', b'<', rest),
+                State::EndTag(start) => self.end_name(bytes, start, open)?,
                 State::CData(0) => memchr(b']', rest),
                 _ => Some(0),
             };
             let Some((skip, &byte)) = next.and_then(|at| Some((at, rest.get(at)?))) else {
-                self.count(rest.len());
-                self.pos = bytes.len();
+                self.advance(rest.len());
                 return Ok(None);
             };
-            self.count(skip + 1);
-            self.pos += skip + 1;
-            if let Some(kind) = self.take(byte)? {
+            self.advance(skip + 1);
+            if let Some(kind) = self.take(byte, open)? {
                 return Ok(Some(kind));
             }
         }
     }
 
+    /// How much of the name of an end tag comes next, if it ends there. All of it must be that of the start tag.
+    fn end_name(&mut self, bytes: &[u8], start: u32, open: &Open) -> Result<Option<usize>, XmlError> {
+        let rest = bytes.get(self.at()..).unwrap_or_default();
+        let end = rest.iter().position(|&byte| ends_name(byte) || byte == b'<');
+        let part = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
+        let name = match open.last() {
+            Some(&at) => bytes.get(at as usize..),
+            None => Some(self.more.as_ref().map_or(USUAL_STREAM, |more| &more.stream)),
+        };
+        // What came before was compared before.
+        let expected = name.and_then(|name| name.get((self.pos - start) as usize..)).unwrap_or_default();
+        let is_same = match end.and_then(|end| rest.get(end)) {
+            Some(b'<') | None => expected.starts_with(part),
+            Some(_) => expected.starts_with(part) && expected.get(part.len()).is_some_and(|&byte| ends_name(byte)),
+        };
+        if is_same {
+            return Ok(end);
+        }
+        let same = part.iter().zip(expected).take_while(|(one, other)| one == other).count();
+        self.advance(same + 1);
+        Err(XmlError::NotWellFormed("an end tag of another name"))
+    }
+
     /// One byte that may change the state.
-    fn take(&mut self, byte: u8) -> Result<Option<Kind>, XmlError> {
+    fn take(&mut self, byte: u8, open: &mut Open) -> Result<Option<Kind>, XmlError> {
         self.state = match (self.state, byte) {
             (State::Start, b'<') => State::Open { first: true },
             (State::Start, _) if self.opened => return Err(XmlError::BadFormat("text between stanzas")),
             (State::Start, _) => return Err(XmlError::NotWellFormed("text before the stream header")),
 
-            (State::Open { .. }, b'/') if self.opened => State::EndTag,
-            (State::Open { .. }, b'!') if self.depth > 0 => State::Bang(0),
+            (State::Open { .. }, b'/') if self.opened => State::EndTag(self.pos),
+            (State::Open { .. }, b'!') if !open.is_empty() => State::Bang(0),
             (State::Open { .. }, b'!') => return Err(XmlError::Restricted("comment or DTD")),
             (State::Open { first: true }, b'?') if !self.opened => State::Target(0),
             (State::Open { .. }, b'?') => return Err(XmlError::Restricted("processing instruction")),
-            (State::Open { .. }, b'_' | b':' | 0x80.. | b'A'..=b'Z' | b'a'..=b'z') => State::Tag,
+            (State::Open { .. }, b'_' | b':' | 0x80.. | b'A'..=b'Z' | b'a'..=b'z') => {
+                if open.len() >= MAX_OPEN {
+                    return Err(XmlError::TooMany("elements inside each other"));
+                }
+                open.push(self.pos - 1);
+                State::Tag
+            }
             (State::Open { .. }, _) => return Err(XmlError::NotWellFormed("no name after <")),
 
             (State::Tag, b'>') if !self.opened => return Ok(Some(Kind::Open)),
-            (State::Tag, b'>') => {
-                self.depth = self.depth.saturating_add(1);
-                State::Content
-            }
+            (State::Tag, b'>') => State::Content,
             (State::Tag, b'/') => State::TagSlash,
             (State::Quote(quote), _) if byte == quote => State::Tag,
-            (State::Tag | State::Quote(_) | State::EndTag, b'<') => {
+            (State::Tag | State::Quote(_) | State::EndTag(_), b'<') => {
                 return Err(XmlError::NotWellFormed("< inside a tag"));
             }
             (State::TagSlash, b'>') if !self.opened => return Ok(Some(Kind::Open)),
-            (State::TagSlash, b'>') if self.depth == 0 => return Ok(Some(Kind::Element)),
-            (State::TagSlash, b'>') => State::Content,
+            (State::TagSlash | State::EndTag(_) | State::EndSpace, b'>') => match open.pop() {
+                None => return Ok(Some(Kind::Close)),
+                Some(_) if open.is_empty() => return Ok(Some(Kind::Element)),
+                Some(_) => State::Content,
+            },
             (State::TagSlash, _) => return Err(XmlError::NotWellFormed("/ inside a tag")),
 
-            (State::EndTag, b'>') if self.depth == 0 => return Ok(Some(Kind::Close)),
-            (State::EndTag, b'>') => {
-                self.depth -= 1;
-                if self.depth == 0 {
-                    return Ok(Some(Kind::Element));
-                }
-                State::Content
+            // The name was compared: what ends it is no other byte.
+            (State::EndTag(_), _) => State::EndSpace,
+            (State::EndSpace, _) if !is_space(byte) => {
+                return Err(XmlError::NotWellFormed("an unfinished end tag"));
             }
             (State::Content, b'<') => State::Open { first: false },
 
@@ -272,6 +367,50 @@ impl Framer {
     fn count(&mut self, _: usize) {}
 }
 
+/// Whether this byte ends the name of an element that has an end tag (XML §3.1).
+fn ends_name(byte: u8) -> bool {
+    byte == b'>' || is_space(byte)
+}
+
+/// Whether a name in a tag is this one, which has a `>` behind it.
+fn is_name(tag: &[u8], name: &[u8]) -> bool {
+    let len = name.len() - 1;
+    tag.get(..len) == name.get(..len) && tag.get(len).is_some_and(|&byte| ends_name(byte))
+}
+
+fn clamp(limit: usize) -> u32 {
+    u32::try_from(limit).unwrap_or(u32::MAX)
+}
+
+/// Whether all this is characters that XML allows, in strict UTF-8 (RFC 6120 §11.6). Gives the number of bytes at the end
+/// that are the beginning of a character.
+fn check(bytes: &[u8]) -> Result<u8, XmlError> {
+    let (mut least, mut union) = (u8::MAX, 0);
+    for &byte in bytes {
+        least = least.min(byte);
+        union |= byte;
+    }
+    if least >= b' ' && union.is_ascii() { Ok(0) } else { check_each(bytes) }
+}
+
+fn check_each(bytes: &[u8]) -> Result<u8, XmlError> {
+    let (text, bad) = match std::str::from_utf8(bytes) {
+        Ok(text) => (text, None),
+        Err(error) => {
+            let (valid, _) = bytes.split_at_checked(error.valid_up_to()).unwrap_or_default();
+            (std::str::from_utf8(valid).unwrap_or_default(), Some(error.error_len()))
+        }
+    };
+    if has_forbidden(text) {
+        return Err(XmlError::NotWellFormed("a character that XML forbids"));
+    }
+    match bad {
+        Some(Some(_)) => Err(XmlError::Encoding),
+        Some(None) => Ok(u8::try_from(bytes.len() - text.len()).unwrap_or_default()),
+        None => Ok(0),
+    }
+}
+
 /// The bytes that mean something in a start tag outside quotes.
 const TAG_STOP: [bool; 256] = {
     let mut table = [false; 256];
@@ -285,7 +424,10 @@ const TAG_STOP: [bool; 256] = {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::parse::{Limits, StreamContext, parse_element};
 
     const HEADER: &str = "<?xml version='1.0'?>\n<stream:stream xmlns='jabber:client' to=\"a>b\">";
 
@@ -385,6 +527,171 @@ mod tests {
         }
         for bad in ["< ", "<1", "<>", "<-", "<a <", "<a b='<", "<a/ ", "<a></a<", "<a><b/x"] {
             assert_eq!(error(bad).condition(), "not-well-formed", "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_end_tag_that_does_not_match_is_refused_when_it_comes() {
+        let wrong = XmlError::NotWellFormed("an end tag of another name");
+        for bad in [
+            "<a></b",
+            "<a></aa",
+            "<ab></a>",
+            "<ab></a ",
+            "<a></>",
+            "<a></ ",
+            "<a><b></a",
+            "<a><b/></b",
+            "<a><b></b><c></b",
+            "<a b='c'></a'",
+            "</stream:strean",
+            "</stream>",
+            "</stream:stream2",
+            "<a:b></b",
+            "<\u{E9}></\u{E8}",
+            "<a></A",
+        ] {
+            assert_eq!(error(bad), wrong, "{bad}");
+        }
+        assert_eq!(error("<a></a b"), XmlError::NotWellFormed("an unfinished end tag"));
+        for good in
+            ["<a></a>", "<a \n></a\t\r\n >", "<a b='/c>'><a></a></a>", "<\u{E9}:x\n></\u{E9}:x>", "</stream:stream\n>"]
+        {
+            let input = format!("{HEADER}{good}");
+            for size in 1..input.len() {
+                let (found, end, _) = frames(input.as_bytes(), size, 1000);
+                assert_eq!((found.len(), end), (2, Ok(())), "{good} in pieces of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_stream_has_the_name_of_its_beginning() {
+        for (name, other) in [("s:stream", "stream:stream"), ("stream", "s:stream"), ("stream:stream", "stream:strea")]
+        {
+            let stream = format!("<{name} a='b'><x><y></y></x></{name} >");
+            for size in 1..stream.len() {
+                let (found, end, _) = frames(stream.as_bytes(), size, 1000);
+                assert_eq!((found.len(), end), (3, Ok(())), "{stream} in pieces of {size}");
+            }
+            let stream = format!("<{name}><x></x></{other}>");
+            assert_eq!(frames(stream.as_bytes(), 7, 1000).1.map_err(|e| e.condition()), Err("not-well-formed"));
+        }
+    }
+
+    #[test]
+    fn what_xml_forbids_is_refused_in_an_unfinished_stanza() {
+        let forbidden = XmlError::NotWellFormed("a character that XML forbids");
+        for place in ["<a>", "<a b='", "<a ", "<a", "<a><![CDATA[", "</", "<a>\u{20AC}</a", "<a>\u{20AC}"] {
+            for bad in ["\0", "\u{1}", "\u{B}", "\u{1F}", "\u{FFFE}", "\u{FFFF}"] {
+                // In the name of an end tag the first byte of the last two is wrong already.
+                if bad.is_ascii() || !place.contains("</") {
+                    assert_eq!(error(&format!("{place}{bad}")), forbidden, "{place}{bad:?}");
+                }
+            }
+            for bad in [&b"\xC0\xAF"[..], b"\xED\xA0", b"\xF4\x90", b"\xFF", b"\xE2\x82x", b"\x80"] {
+                let input = [HEADER.as_bytes(), place.as_bytes(), bad].concat();
+                for size in [1, 2, 3, input.len()] {
+                    let end = frames(&input, size, 1000).1.unwrap_err();
+                    let early = place.contains("</");
+                    assert!(end == XmlError::Encoding || early, "{place}{bad:?} in pieces of {size}: {end}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn elements_inside_each_other_have_a_bound() {
+        let deep = |depth: usize| format!("{HEADER}{}{}", "<a>".repeat(depth), "</a>".repeat(depth));
+        let end = |input: &str, size| frames(input.as_bytes(), size, 1_000_000).1;
+        for size in [1, 100, 10_000] {
+            assert_eq!(end(&deep(MAX_OPEN), size), Ok(()));
+            assert_eq!(end(&deep(MAX_OPEN + 1), size), Err(XmlError::TooMany("elements inside each other")));
+        }
+        const { assert!(Limits::DEFAULT.depth <= MAX_OPEN) };
+    }
+
+    /// Pieces of streams, many of which do not fit together.
+    fn token() -> impl Strategy<Value = Vec<u8>> {
+        let tokens: &[&[u8]] = &[
+            b"<a>",
+            b"</a>",
+            b"<a",
+            b"</a",
+            b">",
+            b"/>",
+            b"<a:b c='",
+            b"'",
+            b"</a:b>",
+            b" ",
+            b"x",
+            b"<",
+            b"/",
+            b"<![CDATA[",
+            b"]]>",
+            b"\"",
+            b"<ab d=\">\">",
+            b"</ab >",
+            b"&amp;",
+            b"&no;",
+            b"\x01",
+            b"\n",
+            b"\xE2\x82\xAC",
+            b"\xE2",
+            b"\x82",
+            b"\xEF\xBF\xBE",
+            b"\xF0\x9F",
+            b"<message>",
+            b"</message>",
+            b"</stream:stream>",
+            b"<b/>",
+            b"<\xC3\xA9>",
+            b"</\xC3\xA9>",
+            b"<!--",
+            b"<?x",
+        ];
+        proptest::sample::select(tokens).prop_map(<[u8]>::to_vec)
+    }
+
+    proptest! {
+        #[test]
+        fn frames_and_errors_do_not_depend_on_the_pieces(
+            tokens in proptest::collection::vec(token(), 0..24), limit in 20usize..200, sizes in proptest::collection::vec(1usize..9, 1..9),
+        ) {
+            let stream = [HEADER.as_bytes(), &tokens.concat()].concat();
+            let limit = limit.max(HEADER.len());
+            let (whole, end, _) = frames(&stream, stream.len(), limit);
+            let (mut framer, mut buf, mut found, mut failed) = (Framer::new(limit), BytesMut::new(), Vec::new(), Ok(()));
+            let (mut rest, mut sizes) = (&stream[..], sizes.iter().cycle());
+            'stream: while let Some((now, later)) = rest.split_at_checked(sizes.next().map_or(1, |size| *size).min(rest.len())) {
+                if now.is_empty() {
+                    break;
+                }
+                buf.extend_from_slice(now);
+                rest = later;
+                loop {
+                    match framer.next(&mut buf) {
+                        Ok(Some(frame)) => found.push(show(frame)),
+                        Ok(None) => break,
+                        Err(error) => {
+                            failed = Err(error);
+                            break 'stream;
+                        }
+                    }
+                }
+            }
+            prop_assert_eq!((&found, failed), (&whole, end));
+            for frame in whole.iter().filter_map(|frame| frame.strip_prefix("element ")) {
+                let parsed = parse_element(frame.as_bytes(), &StreamContext::default(), &Limits::DEFAULT);
+                let late = [
+                    "a character that XML forbids", "an end tag of another name", "an end tag without a start tag",
+                    "an element without an end", "something after the element", "an unfinished end tag",
+                ];
+                if let Err(error) = parsed {
+                    let known = late.iter().any(|rule| error == XmlError::NotWellFormed(rule));
+                    prop_assert!(!known && error != XmlError::Encoding, "{frame}: {error}");
+                }
+            }
         }
     }
 

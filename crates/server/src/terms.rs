@@ -93,6 +93,11 @@ pub(crate) fn gate(config: &Config) -> GateSettings {
     let rate = |rate: vorpal_config::Rate<u32>| {
         NonZeroU32::new(rate.amount()).map(|burst| Rate::each(burst, rate.per().period().as_duration()))
     };
+    // As many at once as in two of its periods.
+    let twice = |rate: vorpal_config::Rate<u32>| {
+        NonZeroU32::new(rate.amount().saturating_mul(2))
+            .map(|burst| Rate::each(burst, 2 * rate.per().period().as_duration()))
+    };
     let own = GateSettings::default();
     let connections = config.limits.connections.get() as usize;
     let total = connections.max(config.limits.connections_total.get() as usize);
@@ -118,6 +123,7 @@ pub(crate) fn gate(config: &Config) -> GateSettings {
         half_open_per_network: own.half_open_per_network.max(config.limits.connection_rate.amount() as usize),
         new_connections: rate(config.limits.connection_rate),
         failed_logins: rate(config.limits.login_failures),
+        failed_logins_to_account: twice(config.limits.login_failures_account),
         ..own
     }
 }

@@ -11,8 +11,9 @@ use vorpal_core::users::{NewUser, Sessions};
 use vorpal_net::c2s::{Connection, Need, Settings};
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::parse::Limits;
+use vorpal_proto::sasl::client::{Client, Secret};
 use vorpal_proto::sasl::{
-    ChannelBindings, Credentials, Hash, Iterations, Mechanism, Renewal, SALT_BYTES, Shown, decode_payload,
+    ChannelBindings, Credentials, Hash, Iterations, Mechanism, Nonce, Renewal, SALT_BYTES, Shown, decode_payload,
     encode_payload,
 };
 use vorpal_testing::client::Heard;
@@ -426,4 +427,68 @@ fn a_disabled_account_looks_as_it_did_and_lets_nobody_in() {
     assert_eq!(shown(&world, "romeo"), before);
     assert!(text.iter().any(Option::is_some) && texts(&world).iter().all(Option::is_none));
     assert!(!log_in(&mut world, PASSWORD));
+}
+
+/// Logs in with each mechanism; the condition of the failure, or `success`.
+fn outcomes(world: &mut World, user: &str, password: &str) -> Vec<String> {
+    let mut outcomes = Vec::new();
+    for mechanism in ["PLAIN", "SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+        let known = Mechanism::from_name(mechanism).expect("a mechanism");
+        let id = world.client(user, "orchard");
+        world.open(id);
+        world.clients[id].inbox.clear();
+        let mut client = Client::new(known, user, Secret::Password(password.to_owned()), Nonce::from_random([3; 24]));
+        let first = encode_payload(Some(&client.first().expect("a message")));
+        world.clients[id]
+            .send(&format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='{mechanism}'>{first}</auth>"));
+        world.settle();
+        let mut heard = world.clients[id].inbox.pop_front();
+        if let Some(Heard::Element(challenge)) =
+            heard.take_if(|heard| matches!(heard, Heard::Element(e) if e.name() == "challenge"))
+        {
+            let data = decode_payload(&challenge.content()).expect("base64").expect("a challenge");
+            let last = encode_payload(Some(&client.respond(&data).expect("an answer")));
+            world.clients[id].send(&format!("<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{last}</response>"));
+            world.settle();
+            heard = world.clients[id].inbox.pop_front();
+        }
+        let Some(Heard::Element(end)) = heard else { panic!("{mechanism}: {heard:?}") };
+        let condition = end.elements().next().map(|condition| condition.name().to_owned());
+        outcomes.push(condition.unwrap_or(end.name().to_owned()));
+    }
+    outcomes
+}
+
+#[test]
+fn only_who_knows_the_password_is_told_that_the_account_is_disabled() {
+    let mut world = world();
+    assert_eq!(outcomes(&mut world, "romeo", PASSWORD), ["success"; 4]);
+    world.core().disable_user(world.now, &romeo(&world), true, Box::new(|stored| assert!(stored)));
+    world.settle();
+    assert_eq!(outcomes(&mut world, "romeo", PASSWORD), ["account-disabled"; 4]);
+    assert_eq!(outcomes(&mut world, "romeo", "wrong"), ["not-authorized"; 4]);
+    assert_eq!(outcomes(&mut world, "nobody", PASSWORD), ["not-authorized"; 4]);
+    world.core().disable_user(world.now, &romeo(&world), false, Box::new(|stored| assert!(stored)));
+    world.settle();
+    assert_eq!(outcomes(&mut world, "romeo", PASSWORD), ["success"; 4]);
+}
+
+/// slixmpp 1.8 says so with every mechanism (RFC 5802 §6).
+#[test]
+fn a_client_that_claims_to_have_seen_no_plus_may_go_on() {
+    let world = world();
+    let first = encode_payload(Some(b"y,,n=romeo,r=nonce"));
+    let auth = |mechanism: &str, first: &str| {
+        format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='{mechanism}'>{first}</auth>")
+    };
+    let refused = "<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><not-authorized/></failure>";
+    let said = answer(&world, settings(&[]), tls(), &auth("SCRAM-SHA-256", &first).repeat(20));
+    assert!(said.ends_with(&refused.repeat(20)), "{said}");
+    // Other failures count as before.
+    let said = answer(&world, settings(&[]), tls(), &auth("SCRAM-SHA-256", "eA==").repeat(6));
+    assert_eq!(said.matches("<malformed-request/>").count(), 5);
+    assert!(said.ends_with("</stream:error></stream:stream>"), "{said}");
+    // And so many bytes of it are too many.
+    let said = answer(&world, settings(&[]), tls(), &auth("SCRAM-SHA-256", &first).repeat(200));
+    assert!(said.contains("<policy-violation"), "{said}");
 }

@@ -10,7 +10,7 @@ use vorpal_proto::element::el;
 use vorpal_proto::ns;
 use vorpal_proto::stanza::{Stanza, Type};
 
-use super::{ASK_AFTER, ASK_PART, Item, Management, Out, Reading, Role, SessionId, Stream, Taken};
+use super::{ASK_AFTER, ASK_PART, Closing, Item, Management, Out, Pulled, Reading, Role, SessionId, Stream, Taken};
 use crate::checkpoint::{self, Checkpoint, Checkpoints, Sent};
 use crate::debt::Debt;
 use crate::lists::give_back;
@@ -33,6 +33,19 @@ pub struct Vitals {
 }
 
 impl Stream {
+    /// How the stream of this connection ends, if it does.
+    pub(super) fn end_of(&self, epoch: u32) -> Option<Pulled> {
+        if self.epoch != epoch {
+            return Some(if self.carrying > epoch { Pulled::Replaced } else { Pulled::Detached });
+        }
+        Some(match self.closing.clone()? {
+            Closing::Normal => Pulled::Closed(None),
+            Closing::Error(error) => Pulled::Closed(Some(error)),
+            Closing::Replaced => Pulled::Replaced,
+            Closing::Detached => Pulled::Detached,
+        })
+    }
+
     /// How it is.
     pub fn vitals(&self) -> Vitals {
         Vitals {

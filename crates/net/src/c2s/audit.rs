@@ -98,6 +98,15 @@ impl Trail {
         (self.account, self.mechanism, self.reason) = (None, None, None);
     }
 
+    /// It was refused before it was for any account: no line for programs that count guesses.
+    pub fn unheard(&mut self, reason: &'static str) {
+        if let Some((_, peer)) = &self.to {
+            let mechanism = self.mechanism.unwrap_or("-");
+            tracing::debug!(%peer, mechanism, reason, "a login was refused before it named an account");
+        }
+        (self.account, self.mechanism, self.reason) = (None, None, None);
+    }
+
     /// It has succeeded.
     pub fn succeeded(&mut self, account: &str, mechanism: &str) {
         if let Some((audit, peer)) = &self.to {

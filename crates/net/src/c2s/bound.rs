@@ -22,7 +22,10 @@ impl Connection {
                     return Some(Need::Load(later.account.clone()));
                 }
                 if bound.session.epoch() != bound.epoch {
-                    self.state = State::Closed;
+                    match bound.session.end_of(bound.epoch) {
+                        Some(Pulled::Replaced) => self.replaced(),
+                        _ => self.state = State::Closed,
+                    }
                     return Some(Need::Close);
                 }
                 if let Some(h) = bound.resuming {
@@ -113,14 +116,16 @@ impl Connection {
             self.relieved();
         }
         let State::Bound(bound) = &self.state else { return false };
-        if bound.resuming.is_some() {
-            return false;
-        }
         let registry = match &self.host {
             Some(host) => host.registry(),
             None => return false,
         };
-        match bound.session.pull(&registry, bound.epoch, out, limit) {
+        let pulled = match bound.resuming {
+            // Nothing is said before `<resumed/>`, unless there will be none.
+            Some(_) => bound.session.end_of(bound.epoch).unwrap_or(Pulled::Empty),
+            None => bound.session.pull(&registry, bound.epoch, out, limit),
+        };
+        match pulled {
             Pulled::Empty => false,
             Pulled::More => true,
             Pulled::Closed(error) => {
@@ -130,10 +135,22 @@ impl Connection {
                 false
             }
             Pulled::Replaced => {
+                self.replaced();
+                out.append(&mut self.out);
+                false
+            }
+            Pulled::Detached => {
                 self.state = State::Closed;
                 false
             }
         }
+    }
+
+    /// RFC 6120 §4.9.3.3: another connection carries the session, which is no longer this one's to end.
+    fn replaced(&mut self) {
+        let error = StreamError::from(StreamCondition::Conflict).with_text("replaced by a new connection");
+        self.say_end(Some(&error));
+        self.state = State::Closed;
     }
 
     /// What [`Connection::output`] gave was written to the socket.

@@ -171,7 +171,10 @@ impl Connection {
             let before = buf.len();
             let frame = match self.framer.next(buf) {
                 Ok(frame) => frame,
-                Err(error) => return Some(self.fail(now, xml_error(error))),
+                Err(error) => {
+                    let error = self.framing_error(error);
+                    return Some(self.fail(now, error));
+                }
             };
             if let State::Login(login) = &mut self.state {
                 login.sent = login.sent.saturating_add(before.saturating_sub(buf.len()));
@@ -179,7 +182,9 @@ impl Connection {
                 let unfinished = if frame.is_none() { buf.len() } else { 0 };
                 if login.sent.saturating_add(unfinished) > self.settings.max_before_login {
                     let error = StreamError::from(StreamCondition::PolicyViolation);
-                    return Some(self.fail(now, error.with_text("too many bytes before a session")));
+                    let limit = self.settings.max_before_login;
+                    let text = format!("more than {limit} bytes before there is a session");
+                    return Some(self.fail(now, error.with_text(text)));
                 }
             }
             match frame {
@@ -225,6 +230,16 @@ impl Connection {
     /// Whether nothing of a frame is in the buffer: it may be given back.
     pub fn is_idle(&self) -> bool {
         self.framer.is_idle()
+    }
+
+    /// RFC 6120 §4.9.3.14: of what is too large the limit is told.
+    fn framing_error(&self, error: XmlError) -> StreamError {
+        if error != XmlError::TooLong {
+            return xml_error(error);
+        }
+        let limit = self.framer.limit();
+        StreamError::from(StreamCondition::PolicyViolation)
+            .with_text(format!("a stanza may have at most {limit} bytes"))
     }
 
     fn frame(&mut self, now: Timestamp, frame: Frame) -> Option<Need> {

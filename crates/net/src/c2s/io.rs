@@ -39,6 +39,19 @@ impl Io {
         }
     }
 
+    /// Reads once, and drops what it read: for after [`Io::poll_shutdown`]. Gives how many bytes that were; 0 is the end.
+    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<std::io::Result<usize>> {
+        match self {
+            Io::Plain(io) => {
+                let mut buf = ReadBuf::new(scratch);
+                ready!(Pin::new(io).poll_read(cx, &mut buf))?;
+                Poll::Ready(Ok(buf.filled().len()))
+            }
+            Io::Tls(io) => io.poll_discard(cx, scratch),
+            Io::Gone => Poll::Ready(Ok(0)),
+        }
+    }
+
     /// Gives how much was taken; it is not written before [`Io::poll_flush`] says so.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         match self {

@@ -35,7 +35,8 @@ const MAX_UNNAMED: usize = 256;
 /// How a connection begins that comes to a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entrance {
-    /// Without TLS, which must be turned on (RFC 6120 §5).
+    /// Without TLS, which must be turned on (RFC 6120 §5). Who begins with TLS all the same is served as on
+    /// [`Entrance::DirectTls`]: the certificates are the same.
     Starttls,
     /// With TLS from the first byte (XEP-0368).
     DirectTls,

@@ -34,6 +34,8 @@ pub(super) struct Login {
     bindings: ChannelBindings,
     exchange: Option<Exchange>,
     query: Option<(Query, Option<BareJid>)>,
+    /// the password of the attempt that failed was right: it was no guess
+    proven: bool,
     /// what was refused: wrong passwords, and what is asked for at the wrong time
     attempts: u32,
     /// bytes that the client has sent since the connection began, or since it logged in
@@ -57,6 +59,7 @@ impl Login {
             bindings,
             exchange: None,
             query: None,
+            proven: false,
             attempts: 0,
             sent: 0,
             order: core.next_connection(),
@@ -232,9 +235,19 @@ impl Connection {
             Step::NeedCredentials(query) => self.look_up(query),
             Step::NeedDerivation(check) => Some(Need::Derive(Box::new(check))),
             Step::Success(authenticated) => self.authenticated(now, &authenticated),
+            // The attempt counts as one in neither way: old clients make one with each mechanism, and then another one without
+            // channel binding. `max_before_login` bounds them.
+            Step::Failure(Refusal::DOWNGRADE) => {
+                if let State::Login(login) = &mut self.state {
+                    login.trail.unheard(Refusal::DOWNGRADE.reason);
+                }
+                self.say_failure(Refusal::DOWNGRADE.condition);
+                None
+            }
             Step::Failure(Refusal { condition, reason }) => {
                 if let State::Login(login) = &mut self.state {
                     login.trail.because(reason);
+                    login.proven = condition == SaslError::AccountDisabled;
                 }
                 self.refuse(now, condition)
             }
@@ -260,6 +273,14 @@ impl Connection {
         // Any hash will do: the client is about to give its password.
         let derives = query.hash.is_none();
         (if returns { Class::Returning } else { Class::New }, reads || derives)
+    }
+
+    /// Whether an attempt has just failed that proved to know the password, as that to a disabled account.
+    pub(super) fn take_proven(&mut self) -> bool {
+        match &mut self.state {
+            State::Login(login) => std::mem::take(&mut login.proven),
+            State::Bound(_) | State::Closed => false,
+        }
     }
 
     pub(super) fn login_put_off(&mut self) -> Option<Need> {

@@ -47,6 +47,12 @@ const ANSWER_PART: usize = 16;
 /// About so much is taken from a session's queue before it is written.
 const WRITE: usize = 16 * 1024;
 
+/// How long the end of a connection may take: writing what is left, and waiting until the client closes as well.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many bytes are read and dropped after the end of our stream, before the socket is closed in the midst of them.
+const MAX_DISCARDED: usize = 4 * 1024 * 1024;
+
 thread_local! {
     /// Scratch of a worker, never kept across a wait: what is read.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into());
@@ -276,7 +282,16 @@ async fn log_in(
         write_timeout,
         _here: here,
     });
-    if entrance == Entrance::DirectTls {
+    let mut direct = entrance == Entrance::DirectTls;
+    if !direct && let Io::Plain(socket) = &task.io {
+        let begins = tokio::time::timeout_at(deadline, begins_with_tls(socket)).await;
+        direct = begins.is_ok_and(|begins| begins.unwrap_or(false));
+    }
+    if direct && entrance == Entrance::Plain {
+        tracing::warn!(%peer, "a connection is closed: TLS came to c2s_plain, which is for a proxy that has ended TLS");
+        return None;
+    }
+    if direct {
         let bindings = tokio::time::timeout_at(deadline, task.handshake(&shared, peer, Entry::Direct)).await.ok()??;
         task.connection = Connection::new(core, settings, Some(bindings), bell);
     }
@@ -286,6 +301,9 @@ async fn log_in(
         let mut reads = true;
         let mut need = Some(task.connection.input(now(), &mut task.input));
         while let Some(next) = need.take() {
+            if task.connection.take_proven() {
+                trying.was_no_guess();
+            }
             match next {
                 Need::Input => {}
                 Need::Wait => reads = false,
@@ -320,7 +338,7 @@ async fn log_in(
                     need = Some(task.go_on(next));
                 }
                 Need::Derive(check) => {
-                    let verdict = shared.runtime.derive(*check).await?;
+                    let verdict = trying.derive(&shared, *check).await?;
                     let next = task.connection.derived(now(), verdict);
                     need = Some(task.go_on(next));
                 }
@@ -370,6 +388,15 @@ async fn log_in(
             Event::Woken | Event::Read => {}
         }
     }
+}
+
+/// Whether a client begins with a ClientHello, as to a port for direct TLS (XEP-0368): a stream never begins with this byte.
+/// Takes nothing of what it reads. Cancel-safe.
+async fn begins_with_tls(socket: &TcpStream) -> std::io::Result<bool> {
+    /// RFC 8446 §5.1: the type of a record with a message of the handshake.
+    const HANDSHAKE: u8 = 22;
+    let mut first = [0];
+    Ok(socket.peek(&mut first).await? > 0 && first == [HANDSHAKE])
 }
 
 fn log_store_error(error: vorpal_core::store::StoreError) {
@@ -645,14 +672,33 @@ impl Task {
         let _ = poll_fn(|cx| self.poll_say(cx)).await;
     }
 
-    /// Writes what is left and closes, within a bound.
+    /// Writes what is left, closes, and reads on until the client closes as well, within bounds. A socket that is closed
+    /// with something unread is reset, and then the client may never see why its stream ended (RFC 6120 §4.4).
     async fn finish(&mut self) {
-        const PATIENCE: Duration = Duration::from_secs(5);
         let rest = async {
             self.say_all().await;
-            let _ = poll_fn(|cx| self.io.poll_shutdown(cx)).await;
+            if poll_fn(|cx| self.io.poll_shutdown(cx)).await.is_err() {
+                return;
+            }
+            let mut left = MAX_DISCARDED;
+            while let Ok(read @ 1..) = poll_fn(|cx| self.poll_discard(cx)).await
+                && left > 0
+            {
+                left = left.saturating_sub(read);
+            }
         };
         let _ = tokio::time::timeout(PATIENCE, rest).await;
+    }
+
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let read = self.io.poll_discard(cx, scratch);
+            // Without TLS it may be a password.
+            if read.is_ready() {
+                scratch.zeroize();
+            }
+            read
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 use vorpal_core::counts::Count;
+use vorpal_proto::sasl::{PasswordCheck, Verdict};
 
 use super::rush::{Busy, Login, Turn};
 use super::task::Shared;
@@ -100,6 +101,27 @@ impl Trying {
         if !self.delay.is_zero() {
             self.turn = None;
             sleep_until(deadline.min(Instant::now() + self.delay)).await;
+        }
+    }
+
+    /// The verdict on a password: without work if it was wrong before, against the same keys. Then it is no new guess.
+    pub async fn derive(&mut self, shared: &Shared, check: PasswordCheck) -> Option<Verdict> {
+        let mark = shared.runtime.core.mark(&check);
+        if self.trial.as_ref().is_some_and(|trial| trial.was_wrong(&mark)) {
+            self.was_no_guess();
+            return Some(check.refused());
+        }
+        let verdict = shared.runtime.derive(check).await?;
+        if let Some(trial) = self.trial.as_ref().filter(|_| !verdict.is_proven()) {
+            trial.is_wrong(mark);
+        }
+        Some(verdict)
+    }
+
+    /// The attempt has failed, and does not count.
+    pub fn was_no_guess(&mut self) {
+        if let Some(trial) = self.trial.take() {
+            trial.no_guess();
         }
     }
 

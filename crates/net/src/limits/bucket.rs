@@ -81,14 +81,14 @@ impl Bucket {
 /// bucket survives at least half the bound of other keys, at the cost of one move, and no flood of keys can grow the
 /// map. Forgetting forgives; whoever owns enough addresses to force it could have used those addresses instead.
 #[derive(Debug)]
-pub(super) struct Buckets<K> {
-    young: BTreeMap<K, Bucket>,
-    old: BTreeMap<K, Bucket>,
+pub(super) struct Buckets<K, V = Bucket> {
+    young: BTreeMap<K, V>,
+    old: BTreeMap<K, V>,
     generation: usize,
 }
 
-impl<K: Ord + Copy> Buckets<K> {
-    pub(super) fn new(bound: usize) -> Buckets<K> {
+impl<K: Ord + Copy, V: Copy + Default> Buckets<K, V> {
+    pub(super) fn new(bound: usize) -> Buckets<K, V> {
         Buckets { young: BTreeMap::new(), old: BTreeMap::new(), generation: (bound / 2).max(1) }
     }
 
@@ -103,7 +103,7 @@ impl<K: Ord + Copy> Buckets<K> {
     }
 
     /// What is known of a key, without touching it.
-    pub(super) fn peek(&self, key: K) -> Bucket {
+    pub(super) fn peek(&self, key: K) -> V {
         self.young.get(&key).or_else(|| self.old.get(&key)).copied().unwrap_or_default()
     }
 
@@ -113,7 +113,7 @@ impl<K: Ord + Copy> Buckets<K> {
     }
 
     /// The bucket of a key, made if there is none.
-    pub(super) fn touch(&mut self, key: K) -> &mut Bucket {
+    pub(super) fn touch(&mut self, key: K) -> &mut V {
         if !self.young.contains_key(&key) && self.young.len() >= self.generation {
             let old = std::mem::take(&mut self.young);
             let oldest = std::mem::replace(&mut self.old, old);

@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use super::{Admission, Attempt, ConnectionId, Limits, Logins, Network, Pending, Refusal, Settings, Ticket, WaitId};
+use super::{
+    Admission, Attempt, ConnectionId, Limits, Logins, Mark, Network, Pending, Refusal, Settings, Ticket, WaitId,
+};
 
 /// The door of a server: clones share one set of limits. The lock is held for a few comparisons, never while waiting.
 #[derive(Clone, Debug)]
@@ -165,6 +167,25 @@ impl Gate {
 }
 
 impl Trial {
+    /// See [`Logins::was_wrong`].
+    pub fn was_wrong(&self, password: &Mark) -> bool {
+        self.pending.as_ref().is_some_and(|pending| self.gate.lock().logins.was_wrong(pending, password))
+    }
+
+    /// See [`Logins::is_wrong`].
+    pub fn is_wrong(&self, password: Mark) {
+        if let Some(pending) = &self.pending {
+            self.gate.lock().logins.is_wrong(pending, password);
+        }
+    }
+
+    /// The attempt failed and does not count; see [`Logins::no_guess`].
+    pub fn no_guess(mut self) {
+        if let Some(pending) = self.pending.take() {
+            self.gate.lock().logins.no_guess(pending);
+        }
+    }
+
     /// The password was right; see [`Logins::succeeded`].
     pub fn succeeded(mut self) {
         if let Some(pending) = self.pending.take() {

@@ -22,6 +22,12 @@ const MAX_ACCOUNTS: usize = 32_768;
 /// How many pairs of a network and an account are remembered because somebody logged in, with about 70 bytes each.
 const MAX_KNOWN: usize = 65_536;
 
+/// How many pairs of a network and an account are remembered for the wrong passwords that were tried, with about 150 bytes
+/// each.
+const MAX_GUESSED: usize = 16_384;
+/// How many wrong passwords of each.
+const GUESSES: usize = 4;
+
 /// How many attempts to log in to one account may be under way at once, from networks that never logged in to it.
 const MAX_UNDER_WAY: usize = 16;
 /// So long an attempt counts as under way: whoever asks for a challenge and says no more does not keep the owner out.
@@ -29,6 +35,12 @@ const UNDER_WAY: Duration = Duration::from_secs(10);
 
 /// 128 bits of the hash of a name: names are as long as the peer likes, and what is unknown counts like what exists.
 type AccountKey = [u8; 16];
+
+/// What a wrong password is remembered by: see [`vorpal_proto::sasl::PasswordCheck::mark`].
+pub type Mark = [u8; 16];
+
+/// The last wrong passwords, the newest first.
+type Guesses = [Option<Mark>; GUESSES];
 
 /// A network and an account.
 type Pair = (Network, AccountKey);
@@ -45,6 +57,10 @@ impl Wider for Pair {
 /// delayed, by no more than [`Settings::longest_delay`], and waits while many others are under way. Neither is done to networks from
 /// which somebody has logged in to the account before.
 ///
+/// The same wrong password again is no new guess and does not count: a device with an old password shall not lock others of
+/// its network out. This is known of PLAIN only. A proof of SCRAM says nothing that two attempts with one wrong password
+/// have in common: each is made with another nonce, and can be undone only by who has the keys of that password.
+///
 /// The first does not count attempts that come from this machine: they are those of a proxy or a tunnel, and thus of everybody.
 #[derive(Debug)]
 pub struct Logins {
@@ -52,6 +68,7 @@ pub struct Logins {
     pairs: Levels<Pair>,
     accounts: Buckets<AccountKey>,
     known: Buckets<Pair>,
+    guesses: Buckets<Pair, Guesses>,
     last: u64,
     /// Attempts by account, the oldest first: no account without one, no more than [`MAX_UNDER_WAY`] of each.
     under_way: BTreeMap<AccountKey, VecDeque<(u64, Duration)>>,
@@ -89,6 +106,7 @@ impl Logins {
             pairs: Levels::new(MAX_PAIRS, MAX_WIDE_PAIRS),
             accounts: Buckets::new(MAX_ACCOUNTS),
             known: Buckets::new(MAX_KNOWN),
+            guesses: Buckets::new(MAX_GUESSED),
             last: 0,
             under_way: BTreeMap::new(),
             settings,
@@ -173,17 +191,43 @@ impl Logins {
     /// The password was right: the attempt does not count, and what the network failed at this account before is forgiven.
     pub fn succeeded(&mut self, attempt: Pending) {
         let pair = (attempt.network, attempt.account);
+        self.put_back(&attempt);
+        if let Some(rate) = self.settings.failed_logins_to_account {
+            self.pairs.forget(pair, rate);
+        }
+        self.known.touch(pair);
+        self.failed(attempt);
+    }
+
+    /// The attempt failed and was no guess: the password was wrong before, or is right and nobody is let in by it. It does
+    /// not count.
+    pub fn no_guess(&mut self, attempt: Pending) {
+        self.put_back(&attempt);
+        if let Some(rate) = self.settings.failed_logins_to_account {
+            self.pairs.put_back((attempt.network, attempt.account), rate);
+        }
+        self.failed(attempt);
+    }
+
+    fn put_back(&mut self, attempt: &Pending) {
         if let Some(rate) = self.settings.failed_logins.filter(|_| attempt.counts) {
             self.networks.put_back(attempt.network, rate);
         }
         if let Some(rate) = self.settings.failed_logins_anywhere {
             self.accounts.touch(attempt.account).put_back(rate);
         }
-        if let Some(rate) = self.settings.failed_logins_to_account {
-            self.pairs.forget(pair, rate);
-        }
-        self.known.touch(pair);
-        self.failed(attempt);
+    }
+
+    /// Whether this password is one of the last that were wrong, tried from the same network at the same account.
+    pub fn was_wrong(&self, attempt: &Pending, password: &Mark) -> bool {
+        self.guesses.peek((attempt.network, attempt.account)).contains(&Some(*password))
+    }
+
+    /// This password is wrong.
+    pub fn is_wrong(&mut self, attempt: &Pending, password: Mark) {
+        let guesses = self.guesses.touch((attempt.network, attempt.account));
+        guesses.rotate_right(1);
+        guesses[0] = Some(password);
     }
 
     /// The attempt is over, and counts.
@@ -196,9 +240,10 @@ impl Logins {
     }
 
     /// Entries held in memory: at most `MAX_NETWORKS`, `MAX_PAIRS`, twice `MAX_WIDE_NETWORKS` and `MAX_WIDE_PAIRS`, `MAX_ACCOUNTS`,
-    /// `MAX_KNOWN`, and one for each attempt under way.
+    /// `MAX_KNOWN`, `MAX_GUESSED`, and one for each attempt under way.
     pub fn entries(&self) -> usize {
-        self.networks.len() + self.pairs.len() + self.accounts.len() + self.known.len() + self.under_way.len()
+        let guesses = self.known.len() + self.guesses.len();
+        self.networks.len() + self.pairs.len() + self.accounts.len() + guesses + self.under_way.len()
     }
 }
 

@@ -127,6 +127,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
         Poll::Ready(Ok(read))
     }
 
+    /// Reads once, and drops what it read without looking at it: for after [`Stream::poll_shutdown`]. 0 is the end.
+    pub fn poll_discard(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buf = ReadBuf::new(scratch);
+        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buf))?;
+        Poll::Ready(Ok(buf.filled().len()))
+    }
+
     /// How many encrypted bytes the socket did not take.
     pub fn unsent(&self) -> usize {
         self.unsent.len()

@@ -174,8 +174,10 @@ pub struct Credentials {
     iterations: Iterations,
     stored_key: Key,
     server_key: Key,
-    /// Made by [`Credentials::fake`] or [`Credentials::barred`]: no proof is ever right, whatever the arithmetic says.
+    /// Made by [`Credentials::fake`]: no proof is ever right, whatever the arithmetic says.
     fake: bool,
+    /// Made by [`Credentials::barred`]: whoever has the right proof is told that the account is disabled.
+    barred: bool,
 }
 
 impl Credentials {
@@ -213,6 +215,7 @@ impl Credentials {
             stored_key: crypto::digest(hash, client_key.bytes()),
             server_key: crypto::hmac(hash, salted.bytes(), &[b"Server Key"]),
             fake: false,
+            barred: false,
         }
     }
 
@@ -239,13 +242,25 @@ impl Credentials {
             stored_key: part(b"stored\0"),
             server_key: part(b"server\0"),
             fake: true,
+            barred: false,
         }
     }
 
-    /// The same to look at, and no password and no proof is right.
+    /// The same to look at, of an account that is disabled: who proves to know the password fails with
+    /// [`SaslError::AccountDisabled`](super::SaslError::AccountDisabled), anybody else as ever.
     #[must_use]
     pub fn barred(self) -> Credentials {
-        Credentials { fake: true, ..self }
+        Credentials { barred: true, ..self }
+    }
+
+    /// The hash of the client's key.
+    pub(super) fn stored_key(&self) -> &[u8] {
+        self.stored_key.bytes()
+    }
+
+    /// Whether nobody is let in by them, even with the right proof.
+    pub(super) const fn is_barred(&self) -> bool {
+        self.barred
     }
 
     /// What a challenge shows of them.
@@ -259,17 +274,19 @@ impl Credentials {
     /// takes the same time whatever differs. A password that cannot be prepared is wrong at once.
     pub fn matches(&self, password: &str) -> bool {
         password.len() <= MAX_INPUT_BYTES
-            && prep::query(password).is_ok_and(|password| self.matches_prepared(&password))
+            && prep::query(password).is_ok_and(|password| self.is_proven_by(&password))
+            && !self.barred
     }
 
-    /// As [`Credentials::matches`], for a password that went through SASLprep.
-    pub(super) fn matches_prepared(&self, password: &str) -> bool {
+    /// As [`Credentials::matches`], for a password that went through SASLprep, and also for a barred account.
+    pub(super) fn is_proven_by(&self, password: &str) -> bool {
         let theirs = Credentials::from_prepared(self.hash, password, &self.salt, self.iterations);
         let same = self.stored_key.same(theirs.stored_key.bytes()) & self.server_key.same(theirs.server_key.bytes());
         (same & self.real()).into()
     }
 
-    /// RFC 5802 §3: whether the proof was made with the client key, and the signature that shows we have the server key.
+    /// RFC 5802 §3: whether the proof was made with the client key, also that of a barred account, and the signature that
+    /// shows we have the server key.
     pub(super) fn check_proof(&self, auth_message: &[&[u8]], proof: &[u8]) -> Option<Key> {
         let signature = crypto::hmac(self.hash, self.stored_key.bytes(), auth_message);
         let client_key = signature.xor(proof);
@@ -346,6 +363,7 @@ impl Credentials {
             stored_key: key(stored_key, "StoredKey")?,
             server_key: key(server_key, "ServerKey")?,
             fake: false,
+            barred: false,
         })
     }
 }

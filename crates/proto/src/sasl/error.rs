@@ -64,6 +64,15 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// The password was right, and nobody is let in by it.
+    pub(super) const BARRED: Refusal =
+        Refusal { condition: SaslError::AccountDisabled, reason: "the account is disabled" };
+
+    /// RFC 5802 §6: the client supports channel binding and saw no `-PLUS` mechanism, though one was offered: somebody
+    /// took it off the list. Or the client is an old one that says so without having looked (slixmpp before 1.9). It is
+    /// refused before it names an account, so nothing was guessed.
+    pub const DOWNGRADE: Refusal = Refusal::unauthorized("downgrade: -PLUS was offered (y)");
+
     pub(super) const fn malformed(reason: &'static str) -> Refusal {
         Refusal { condition: SaslError::MalformedRequest, reason }
     }

@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Account, Credentials, Hash, Iterations, MAX_AUTHZID_BYTES, MAX_USERNAME_BYTES, Nonce, Proven, Refusal, SALT_BYTES,
-    prep,
+    crypto, prep,
 };
 
 /// The one message of the mechanism, prepared.
@@ -59,21 +59,42 @@ impl PasswordCheck {
         self
     }
 
+    /// A number for this password and what it would be checked against, made with the secret. Of the same password, after
+    /// SASLprep, it is the same until the account gets other keys. Cheap: one HMAC.
+    pub fn mark(&self, secret: &[u8; 32]) -> [u8; 16] {
+        let credentials = &self.account.credentials;
+        let checked = [credentials.hash().scheme().as_bytes(), b"\0", self.account.address.as_bytes(), b"\0"];
+        let [scheme, first, address, second] = checked;
+        let parts = [b"guess\0", scheme, first, address, second, credentials.stored_key(), self.password.as_bytes()];
+        let mac = crypto::hmac(Hash::Sha256, secret, &parts);
+        mac.bytes().first_chunk().copied().unwrap_or_default()
+    }
+
+    /// The verdict on a password that was wrong before and is checked against the same keys: see
+    /// [`mark`](PasswordCheck::mark).
+    pub fn refused(self) -> Verdict {
+        Verdict { account: self.account.address, found: Found::WrongAgain, renewal: None, ticket: self.ticket }
+    }
+
     /// Does the derivation: milliseconds of CPU (see [`Iterations`]), not for the reactor.
     ///
     /// Takes as long for a wrong password and a fake account as for the right one, but for what
     /// [`PasswordCheck::making`] makes for an account, once, when its password is right.
     pub fn run(self) -> Verdict {
-        let right = self.account.credentials.matches_prepared(&self.password);
+        let found = match self.account.credentials.is_proven_by(&self.password) {
+            false => Found::Wrong,
+            true if self.account.credentials.is_barred() => Found::Barred,
+            true => Found::Right,
+        };
         let derive = |(hash, salt): &(Hash, [u8; SALT_BYTES])| {
             // One that may not be stored (RFC 5802 §2.2) goes on with what it has.
             Credentials::derive(*hash, &self.password, salt, self.iterations).ok()
         };
-        let renewal = right.then(|| Renewal {
+        let renewal = (found == Found::Right).then(|| Renewal {
             made: self.wanted.iter().filter_map(derive).collect(),
             checked: self.account.credentials,
         });
-        Verdict { account: self.account.address, right, renewal, ticket: self.ticket }
+        Verdict { account: self.account.address, found, renewal, ticket: self.ticket }
     }
 }
 
@@ -92,16 +113,32 @@ pub struct Renewal {
     pub made: Vec<Credentials>,
 }
 
+/// What a password is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Right,
+    /// right, and nobody is let in by it
+    Barred,
+    Wrong,
+    /// wrong, and it was before
+    WrongAgain,
+}
+
 /// What a [`PasswordCheck`] found. Made by nothing else.
 #[derive(Debug)]
 pub struct Verdict {
     account: String,
-    right: bool,
+    found: Found,
     renewal: Option<Renewal>,
     ticket: Nonce,
 }
 
 impl Verdict {
+    /// Whether the password is the account's, also of one that is disabled.
+    pub fn is_proven(&self) -> bool {
+        matches!(self.found, Found::Right | Found::Barred)
+    }
+
     /// What was made of the right password beside the check. To be stored once the exchange has succeeded.
     pub fn take_renewal(&mut self) -> Option<Renewal> {
         self.renewal.take()
@@ -112,9 +149,11 @@ impl Verdict {
         if self.ticket != *ticket {
             return Err(Refusal::unauthorized("verdict of another exchange"));
         }
-        if !self.right {
-            return Err(Refusal::unauthorized("no such account or wrong password"));
+        match self.found {
+            Found::Right => Ok(Proven { account: self.account, authzid, binding: None, data: None }),
+            Found::Barred => Err(Refusal::BARRED),
+            Found::Wrong => Err(Refusal::unauthorized("no such account or wrong password")),
+            Found::WrongAgain => Err(Refusal::unauthorized("the same wrong password again")),
         }
-        Ok(Proven { account: self.account, authzid, binding: None, data: None })
     }
 }

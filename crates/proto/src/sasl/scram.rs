@@ -130,6 +130,9 @@ impl Pending {
             .credentials
             .check_proof(&auth_message, &proof)
             .ok_or(Refusal::unauthorized("no such account or wrong proof"))?;
+        if self.account.credentials.is_barred() {
+            return Err(Refusal::BARRED);
+        }
         Ok(Proven {
             account: self.account.address,
             authzid: self.first.authzid,
@@ -143,8 +146,7 @@ impl Pending {
 fn binding(flag: &str, terms: &Terms<'_>) -> Result<Option<&'static str>, Refusal> {
     match flag {
         "n" | "y" if terms.plus => Err(Refusal::malformed("-PLUS without channel binding")),
-        // The client supports it and saw no -PLUS, though we offered one: somebody took it off the list.
-        "y" if terms.plus_offered => Err(Refusal::unauthorized("downgrade: -PLUS was offered (y)")),
+        "y" if terms.plus_offered => Err(Refusal::DOWNGRADE),
         "n" | "y" => Ok(None),
         _ => {
             let name = flag.strip_prefix("p=").ok_or(Refusal::malformed("GS2 flag is not n, y or p"))?;

@@ -1,0 +1,114 @@
+//! A stanza on its way out of a session.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::stanza::{Kind, Stanza};
+
+use super::OUT_BYTES;
+use crate::store::EntryId;
+
+/// Why a stanza is in a session's queue: what becomes of it if the session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It was planned for this session: it goes elsewhere, or to the log.
+    Planned,
+    /// It was planned for another, which is gone, or for nobody: it goes elsewhere.
+    Missed,
+    /// A carbon copy, a push, presence, an answer: it ends with the session.
+    Extra,
+}
+
+impl Role {
+    /// Whether it must reach somebody, if not this session.
+    pub(crate) fn is_owed(self) -> bool {
+        matches!(self, Role::Planned | Role::Missed)
+    }
+}
+
+/// A stanza on its way out.
+#[derive(Clone, Debug)]
+pub struct Out {
+    /// in the form for this session
+    pub stanza: Stanza,
+    /// where it stands in the account's log
+    pub entry: Option<EntryId>,
+    /// what becomes of it if the session ends
+    pub role: Role,
+    /// it has a number on the stream (XEP-0198 §4)
+    pub counted: bool,
+    /// the log alone has it now: only its number is left here
+    pub(crate) sleeps: bool,
+    /// when it was given to a session, if the log does not know
+    pub(crate) since: Option<Timestamp>,
+    /// what it has in common with the same message in other sessions
+    pub(crate) shared: Option<Arc<Shared>>,
+    /// what it counts for in the session that holds it
+    pub(super) weight: usize,
+}
+
+/// One message that several sessions hold and the log does not: it gets there at most once, and is taken for all by the
+/// first that takes it.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub(super) taken: AtomicBool,
+    /// it is on its way into the log in another way (`debt.rs`)
+    owed: bool,
+}
+
+impl Shared {
+    /// Of an error that is owed.
+    pub(crate) fn owed() -> Shared {
+        Shared { owed: true, ..Shared::default() }
+    }
+
+    /// Whether nobody needs it but whoever asks.
+    pub(crate) fn is_last(self: &Arc<Shared>) -> bool {
+        !self.taken.load(Ordering::Acquire) && Arc::strong_count(self) == 1
+    }
+}
+
+impl Out {
+    /// Counts what it takes: when it comes to a session, and when its stanza has changed.
+    pub(super) fn weigh(&mut self) {
+        self.weight = self.weighed();
+    }
+
+    pub(super) fn weighed(&self) -> usize {
+        OUT_BYTES + self.stanza.weight()
+    }
+
+    /// It was weighed before.
+    pub(crate) fn weighs(&mut self, weight: usize) {
+        self.weight = OUT_BYTES + weight;
+    }
+
+    /// A stanza that has not been written yet.
+    pub fn new(stanza: Stanza, entry: Option<EntryId>, role: Role) -> Out {
+        Out { stanza, entry, role, counted: false, sleeps: false, since: None, shared: None, weight: 0 }
+    }
+
+    /// The same, given to a session at this time.
+    pub(crate) fn since(self, now: Timestamp) -> Out {
+        let since = self.entry.is_none().then_some(now);
+        Out { since, ..self }
+    }
+
+    /// The same for several sessions at once.
+    pub(crate) fn shared(self, shared: Option<&Arc<Shared>>) -> Out {
+        Out { shared: shared.cloned(), ..self }
+    }
+
+    pub(crate) fn is_of(&self, shared: &Arc<Shared>) -> bool {
+        self.shared.as_ref().is_some_and(|own| Arc::ptr_eq(own, shared))
+    }
+
+    pub(super) fn must_be_logged(&self) -> bool {
+        self.role.is_owed()
+            && self.entry.is_none()
+            && self.stanza.kind() == Kind::Message
+            && crate::ledger::never_promised(&self.stanza).is_none()
+            && self.shared.as_ref().is_none_or(|shared| !shared.owed && !shared.taken.load(Ordering::Acquire))
+    }
+}
