@@ -99,6 +99,7 @@ impl Core {
             // Never 0, and never the sign bit of a signed column.
             let id = (u64::from_be_bytes(id) >> 1).max(1);
             let session = Arc::new(Session::new(id, jid, &self.bounds()));
+            session.stream().since = now.as_millis();
             let epoch = session.attach(carrier);
             account.sessions.push(session.clone());
             self.counts.one(Count::Bound);
@@ -216,7 +217,6 @@ impl Core {
             stream.resumable = resumable;
             stream.token = token.clone();
             stream.keep = if resumable { keep } else { 0 };
-            stream.since = now.as_millis();
             stream.ledger.begin(resumable);
             stream.cursor = account.log.last;
             let entered = stream.ledger.entered();

@@ -280,7 +280,7 @@ async fn log_in(
         let bindings = tokio::time::timeout_at(deadline, task.handshake(&shared, peer, Entry::Direct)).await.ok()??;
         task.connection = Connection::new(core, settings, Some(bindings), bell);
     }
-    task.connection.leave_trail(Trail::new(shared.audit.clone(), peer));
+    task.connection.leave_trail(Trail::new(shared.audit.clone(), peer, task.io.encryption()));
     let mut trying = Trying::default();
     loop {
         let mut reads = true;
@@ -332,6 +332,7 @@ async fn log_in(
                         .await
                         .ok()??;
                     task.connection.secured(bindings);
+                    task.connection.leave_trail(Trail::new(shared.audit.clone(), peer, task.io.encryption()));
                     // It may have come with the end of the handshake.
                     need = Some(task.go_on(None));
                 }
