@@ -91,7 +91,7 @@ impl Core {
             }
             if account.sessions.len() >= self.bounds().sessions {
                 let Some(old) = longest_away(&account) else { return Err(BindError::TooMany) };
-                tracing::debug!(session = %old.jid, "ended for a new one");
+                tracing::debug!(session = %old.jid, "a detached session ends to make room for a new one");
                 self.end(now, lock, &mut account, &old, Closing::Normal, &mut todo);
             }
             let mut id = [0; 8];
@@ -762,7 +762,7 @@ impl Core {
         };
         let far: SmallVec<[Arc<Session>; 2]> = account.sessions.iter().filter(behind).cloned().collect();
         for session in far {
-            tracing::info!(session = %session.jid, "the client has been away for too many messages: its session ends");
+            tracing::info!(session = %session.jid, "the client missed too many messages: its session ends");
             self.end(now, lock, account, &session, Closing::Normal, todo);
         }
     }

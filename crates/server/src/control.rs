@@ -182,7 +182,7 @@ pub fn listen(path: &Path, runtime: Arc<Runtime>, reload: Arc<Reload>, gauges: A
             let (runtime, reload, gauges, reserve) = (runtime.clone(), reload.clone(), gauges.clone(), reserve.clone());
             tokio::spawn(async move {
                 if let Err(error) = answer(stream, &runtime, &reload, gauges).await {
-                    tracing::debug!(%error, "an order was cut short");
+                    tracing::debug!(%error, "a connection to the control socket was cut short");
                 }
                 // It may have had the descriptor of the reserve.
                 reserve.lock().restore();

@@ -73,6 +73,8 @@ fn a_reload_is_all_or_nothing() {
         assert!(applied.status.success(), "{applied:?}");
         let answer: serde_json::Value = serde_json::from_slice(&applied.stdout).expect("JSON");
         assert!(answer["done"] == true && answer["server"].is_string(), "{answer}");
+        let did = answer["did"].as_str().expect("a text");
+        assert!(did.ends_with(", of which 1 takes effect with the next start"), "{did}");
         let rows = &answer["changes"];
         let waits = |row: &&serde_json::Value| row["needs_restart"] == true;
         let waiting: Vec<_> = rows.as_array().into_iter().flatten().filter(waits).map(|row| &row["change"]).collect();

@@ -98,7 +98,7 @@ impl Target {
                  `vorpal -c FILE …`, or start one, `vorpal serve`"
             ),
             Some(file) => anyhow!(
-                "no server answers at {socket} ({cause}), where the configuration {} has it: start it, or name the \
+                "no server answers at {socket} ({cause}), the socket in the configuration {}: start it, or name the \
                  configuration that it was started with (-c)",
                 file.display()
             ),
@@ -106,7 +106,10 @@ impl Target {
     }
 
     fn cut_short(&self) -> String {
-        format!("the server at {} ended before it answered: it may have carried the order out", shown(&self.socket()))
+        format!(
+            "the server at {} closed the connection before it answered: the command may have taken effect",
+            shown(&self.socket())
+        )
     }
 
     fn no_data(&self) -> String {
@@ -117,7 +120,7 @@ impl Target {
                  `vorpal -c FILE …`, or create the first account, `vorpal user add NAME@localhost`"
             ),
             Some(file) => format!(
-                "no data at {data}, where the configuration {} has them; name the configuration of the server (-c), or \
+                "no data at {data}, the directory in the configuration {}; name the configuration of the server (-c), or \
                  create the first account, `vorpal user add NAME@HOST`",
                 file.display()
             ),

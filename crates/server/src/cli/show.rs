@@ -51,7 +51,7 @@ fn did(order: &Order) -> Option<String> {
         Order::UserDisable { jid, .. } => format!("enabled {jid}: its user can log in again"),
         Order::SessionKick { jid } if jid.contains('/') => format!("ended the session {jid}"),
         Order::SessionKick { jid } => format!("ended all sessions of {jid}"),
-        Order::Reload => "the configuration was read again and is in force, but for what needs a restart".into(),
+        Order::Reload => "applied the configuration".into(),
         // What it did stands in the answer.
         Order::UserImport { .. } => return None,
         Order::UserList { .. }
@@ -61,6 +61,20 @@ fn did(order: &Order) -> Option<String> {
         | Order::Trace { .. }
         | Order::SessionList { .. } => return None,
     })
+}
+
+/// What changed with a configuration.
+fn changes(rows: &[Value]) -> String {
+    let waiting = rows.iter().filter(|row| row["needs_restart"] == true).count();
+    match (rows.len(), waiting) {
+        (0, _) => "nothing has changed".into(),
+        (all, 0) => counted(all, "change"),
+        (all, waiting) => format!("{}, of which {} effect with the next start", counted(all, "change"), takes(waiting)),
+    }
+}
+
+fn takes(number: usize) -> String {
+    format!("{} {}", grouped(number), if number == 1 { "takes" } else { "take" })
 }
 
 /// Who carried an order out, as an object of JSON names it, and as a sentence does.
@@ -77,7 +91,10 @@ fn place(by: &By) -> (&'static str, &PathBuf, String) {
 /// It was refused.
 pub(super) fn show((answer, by): (Answer, By), told: Told, json: bool) -> Result<()> {
     let (key, at, place) = place(&by);
-    let Told { did, form } = told;
+    let Told { mut did, form } = told;
+    if let (Answer::Rows(rows), Form::Changes, Some(did)) = (&answer, &form, &mut did) {
+        *did = format!("{did}: {}", changes(rows));
+    }
     let object = |more: Option<(&str, Value)>| {
         let mut object = json!({ "done": true, "did": did, key: at });
         if let (Some((name, value)), Some(object)) = (more, object.as_object_mut()) {
