@@ -49,13 +49,13 @@ async def test_the_same_resource_replaces_the_older_session(server, connect):
 async def test_a_new_password_ends_sessions_when_it_is_told_to(server, connect):
     user = server.add_user()
     client = await connect(server, user, "one").online()
-    said = server.json("user", "passwd", user.jid, "--password", "another")
+    said = server.json("user", "passwd", user.jid, "--password", "another one")
     assert said["done"] and said["notes"][0].startswith(f"sessions of {user} that go on: 1; ")
     assert await client["xep_0199"].ping("localhost") < 10
-    said = server.json("user", "passwd", user.jid, "--password", "a third", "--end-sessions")
+    said = server.json("user", "passwd", user.jid, "--password", "a third one", "--end-sessions")
     assert said["done"] and "notes" not in said and said["server"] == str(server.data / "admin.sock")
     await until(lambda: client.times("disconnected"), "the end of the session")
-    user.password = "a third"
+    user.password = "a third one"
     again = [await connect(server, user, resource).online() for resource in ("two", "three")]
     assert server.json("session", "kick", user.jid)["did"] == f"ended all sessions of {user}"
     await until(lambda: all(client.times("stream_error") for client in again), "the end of both")

@@ -34,7 +34,7 @@ def configured(tmp_path):
 
 def hosts(server):
     """What it serves. Asked without its file: a command that cannot read that does not reach it."""
-    return server.json("status", env=server.env | {"VORPAL_CONFIG": ""})[0]["hosts"]
+    return server.json("status", env=server.env | {"VORPAL_CONFIG": ""})["hosts"]
 
 
 def refused(server, *words):

@@ -24,12 +24,22 @@ const INTRODUCTION: &[&str] = &[
 
 /// No key or section of this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no key `{name}`{}", meant.as_ref().map_or_else(String::new, |meant| format!("; did you mean `{meant}`?")))]
+#[error("there is no key `{name}`{}{}", asks(meant.as_deref()), lists(modules))]
 pub struct Unknown {
     /// As it was asked for.
     pub name: String,
     /// What was probably meant.
     pub meant: Option<String>,
+    /// The modules there are, if a module was asked for.
+    pub modules: Vec<&'static str>,
+}
+
+fn asks(meant: Option<&str>) -> String {
+    meant.map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"))
+}
+
+fn lists(modules: &[&str]) -> String {
+    if modules.is_empty() { String::new() } else { format!("; the modules are {}", modules.join(", ")) }
 }
 
 /// All sections: the server's in the order of the file, then those of the modules that have keys.
@@ -40,7 +50,24 @@ pub(crate) fn tables(modules: &[Module]) -> Vec<Table> {
     server.into_iter().chain(many).chain(modules.iter().filter_map(|module| module.table().copied())).collect()
 }
 
-/// Explains a key, or all keys of a section, or which modules there are (`modules`).
+/// All keys with a line each: the path, the default, and the first sentence of the description.
+pub fn overview(modules: &[Module]) -> String {
+    let mut text = String::new();
+    for key in tables(modules).iter().flat_map(|table| table.keys) {
+        let default = (key.default)().unwrap_or_else(|| "not set".into());
+        let _ = writeln!(text, "{:<34} {}  (default: {default})", key.path(), first_sentence(key.doc));
+    }
+    text
+}
+
+/// The first sentence of a description, without its full stop.
+fn first_sentence(doc: &[&str]) -> String {
+    let whole = lines(doc).take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    let end = whole.find(". ").unwrap_or(whole.len());
+    whole.get(..end).unwrap_or_default().trim_end_matches('.').to_owned()
+}
+
+/// Explains a key, all keys of a section, a module (`modules.mam`), or which modules there are (`modules`).
 ///
 /// # Errors
 /// There is no such key: with the one that was probably meant.
@@ -50,9 +77,17 @@ pub fn explain(key: &str, modules: &[Module]) -> Result<String, Unknown> {
     if asked == "modules" {
         return Ok(module_list(modules));
     }
-    if let Some(table) = tables.iter().find(|table| table.path == asked && !asked.is_empty()) {
-        let keys: Vec<String> = table.keys.iter().map(explain_key).collect();
-        return Ok(format!("[{}]\n{}\n{}", table.path, indented(table.doc), keys.join("\n")));
+    let is_module = |name: &str| modules.iter().any(|module| module.name() == name);
+    let name = asked.strip_prefix("modules.").filter(|name| is_module(name));
+    let table = tables.iter().find(|table| table.path == asked && !asked.is_empty());
+    if table.is_some() || name.is_some() {
+        let (doc, own) = table.map_or((String::new(), &[][..]), |table| (indented(table.doc) + "\n", table.keys));
+        // Every module can be switched off.
+        let general = name
+            .iter()
+            .flat_map(|name| ModuleKeys::TABLE.keys.iter().map(|key| explain_key(key).replacen("NAME", name, 1)));
+        let keys: Vec<String> = general.chain(own.iter().map(explain_key)).collect();
+        return Ok(format!("[{asked}]\n{doc}{}", keys.join("\n")));
     }
     let mut keys = tables.iter().flat_map(|table| table.keys);
     if let Some(key) = keys.find(|key| key.path() == asked) {
@@ -61,7 +96,7 @@ pub fn explain(key: &str, modules: &[Module]) -> Result<String, Unknown> {
     // A module of its own keys or none: `enabled` is explained once for all.
     let of_module = asked.strip_prefix("modules.").and_then(|rest| rest.split_once('.'));
     if let Some((name, "enabled")) = of_module
-        && modules.iter().any(|module| module.name() == name)
+        && is_module(name)
     {
         return Ok(ModuleKeys::TABLE.keys.iter().map(explain_key).collect());
     }
@@ -73,7 +108,8 @@ pub fn explain(key: &str, modules: &[Module]) -> Result<String, Unknown> {
     let names: Vec<String> = paths.iter().map(name).collect();
     let bare = nearest(&asked, names.iter().map(String::as_str));
     let meant = whole.or_else(|| paths.iter().find(|path| Some(name(path).as_str()) == bare).map(String::as_str));
-    Err(Unknown { name: key.into(), meant: meant.map(Into::into) })
+    let modules = if asked.starts_with("modules.") { modules.iter().map(Module::name).collect() } else { Vec::new() };
+    Err(Unknown { name: key.into(), meant: meant.map(Into::into), modules })
 }
 
 /// The path with the name of a host taken out: `host."example.org".key` is `host.NAME.key`.
@@ -91,7 +127,7 @@ fn general(key: &str) -> String {
 fn module_list(modules: &[Module]) -> String {
     let mut text = String::from("[modules]\n");
     for module in modules {
-        let state = if module.is_on() { "there unless switched off" } else { "there only if switched on" };
+        let state = if module.is_on() { "on unless switched off" } else { "off unless switched on" };
         let _ = writeln!(text, "  {:<20} {state}", module.name());
     }
     text

@@ -24,7 +24,7 @@ mod units;
 
 pub use de::read_section;
 pub use diff::Change;
-pub use docs::{Unknown, default_file, explain, markdown};
+pub use docs::{Unknown, default_file, explain, markdown, overview};
 pub use error::{ConfigError, Errors, Place, Problem};
 pub use keys::{Durability, Limits, Listen, Log, LogFormat, LogLevel, Login, Mechanism, Storage, Tls, TlsVersion, Xml};
 pub use load::{Certificate, Config, Host, MAX_FILE, MAX_HOSTS};

@@ -98,6 +98,16 @@ pub(crate) enum Failure {
     Broken,
 }
 
+impl Failure {
+    /// For the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Failure::Full => "no room",
+            Failure::Broken => "the commit failed",
+        }
+    }
+}
+
 /// What one account says when its writes are committed.
 #[derive(Default)]
 pub(crate) struct Words {

@@ -28,6 +28,16 @@ pub enum Dir {
     Received,
 }
 
+impl Dir {
+    /// Its name, as `vorpal trace` and the log write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Dir::Sent => "Sent",
+            Dir::Received => "Received",
+        }
+    }
+}
+
 /// What a handler says of a stanza.
 #[derive(Debug)]
 pub enum Flow {
@@ -38,6 +48,17 @@ pub enum Flow {
     /// The stanza is answered with an error. Where no error may be answered (RFC 6120 §8.3.1) it is dropped. The reason
     /// is logged.
     Bounce(&'static str, StanzaError),
+}
+
+impl Flow {
+    /// What it decides, and why, for the log.
+    pub(crate) fn decision(&self) -> (&'static str, &'static str) {
+        match self {
+            Flow::Next => ("next", ""),
+            Flow::Drop(reason) => ("drop", reason),
+            Flow::Bounce(reason, _) => ("bounce", reason),
+        }
+    }
 }
 
 /// What a handler says of a stanza that is about to be written to a session.

@@ -1,11 +1,14 @@
 //! What is in memory, counted: for tests, and for who examines a server. Nothing here changes anything.
 
+use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::Jid;
 
 use crate::account::AccountRef;
+use crate::cursor::Load;
+use crate::roster;
 use crate::server::Core;
 use crate::session::SessionId;
-use crate::store::EntryId;
+use crate::store::{self, EntryId, EntrySize, LogQuery, Reader};
 
 /// What an account holds.
 #[derive(Clone, Debug)]
@@ -76,7 +79,59 @@ pub struct StreamReport {
     pub resumable: bool,
 }
 
+/// What an account has, as an operator is told.
+#[derive(Clone, Debug, Default)]
+pub struct Holdings {
+    /// when it was created; none if it was deleted meanwhile
+    pub created: Option<Timestamp>,
+    /// entries of its roster
+    pub contacts: usize,
+    /// what its archive counts, in bytes
+    pub archive_bytes: u64,
+    /// messages that no client of it has taken yet; counted up to [`MAX_COUNTED`]
+    pub waiting: usize,
+    /// their bytes
+    pub waiting_bytes: u64,
+    /// the mechanisms for which it has keys
+    pub hashes: Vec<String>,
+}
+
+/// Maximum number of waiting messages that are counted.
+pub const MAX_COUNTED: usize = 100_000;
+
 impl Core {
+    /// What the account has. Reads the part of its log that was not taken yet, a page at a time, without the account's lock.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn holdings(&self, lock: &AccountRef, reader: &mut dyn Reader) -> store::Result<Holdings> {
+        const PAGE: usize = 1_024;
+        let (owner, cursor, mut holdings) = {
+            let account = lock.lock();
+            let holdings = Holdings {
+                contacts: roster::count(self, &account),
+                archive_bytes: account.log.archived,
+                waiting_bytes: account.log.waiting_bytes(),
+                hashes: account.states.rows(self.tables.credentials).keys().cloned().collect(),
+                ..Holdings::default()
+            };
+            (account.owner, account.log.cursor(), holdings)
+        };
+        holdings.created = reader.owner(owner)?.map(|row| Timestamp::from_millis(row.created));
+        let mut after = cursor;
+        while holdings.waiting < MAX_COUNTED {
+            let sizes = reader.log_sizes(owner, LogQuery { after, limit: PAGE, ..LogQuery::default() })?;
+            let account = lock.lock();
+            let open = |size: &&EntrySize| Load::of_size(size).received && account.log.is_open(size.id);
+            holdings.waiting += sizes.iter().filter(open).count();
+            match sizes.last() {
+                Some(last) if sizes.len() == PAGE => after = last.id,
+                _ => break,
+            }
+        }
+        Ok(holdings)
+    }
+
     /// What an account holds now.
     pub fn report(&self, lock: &AccountRef) -> AccountReport {
         let account = lock.lock();

@@ -457,8 +457,8 @@ impl Core {
                 Flow::Bounce(reason, _) => ("bounce", *reason),
             };
             Step {
-                phase: Some(format!("{phase:?}")),
-                side: Some(format!("{:?}", side.dir)),
+                phase: Some(phase.name().to_owned()),
+                side: Some(side.dir.name().to_owned()),
                 module: Some(module),
                 ..Step::of("stopped", stanza).decided(decision).because(reason)
             }

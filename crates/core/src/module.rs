@@ -84,6 +84,17 @@ impl Phase {
     pub(crate) const COUNT: usize = 5;
     /// All phases in order.
     pub const ALL: [Phase; Phase::COUNT] = [Phase::Gate, Phase::Clean, Phase::Record, Phase::Copy, Phase::Seal];
+
+    /// Its name, as `vorpal flow` and the log write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Gate => "Gate",
+            Phase::Clean => "Clean",
+            Phase::Record => "Record",
+            Phase::Copy => "Copy",
+            Phase::Seal => "Seal",
+        }
+    }
 }
 
 /// Whom an IQ is for, and who may ask.

@@ -183,7 +183,7 @@ impl Core {
             }
             Err(ReadError::Told(error)) => vec![iq.error(&error)],
             Err(ReadError::Store(error)) => {
-                tracing::error!(%error, session = %session.jid, "a question cannot be answered from the store");
+                tracing::error!(%error, session = %session.jid, "a query could not be read from the store");
                 vec![iq.error(&StanzaError::internal_server_error())]
             }
         };

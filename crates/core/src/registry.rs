@@ -246,11 +246,13 @@ impl Registry {
             match flow {
                 Ok(Flow::Next) => {}
                 Ok(flow) => {
-                    tracing::debug!(module, ?phase, dir = ?cx.dir, account = %cx.account.jid, ?flow, "stanza stopped");
+                    let (decision, reason) = flow.decision();
+                    let (phase, side, account) = (phase.name(), cx.dir.name(), &cx.account.jid);
+                    tracing::debug!(module, phase, side, %account, decision, reason, "stanza stopped");
                     return (flow, module);
                 }
                 Err(_) => {
-                    tracing::error!(module, ?phase, "a handler panicked");
+                    tracing::error!(module, phase = phase.name(), "a handler panicked");
                     if phase != Phase::Copy {
                         return (Flow::Bounce("panic", StanzaError::internal_server_error()), module);
                     }
@@ -313,7 +315,9 @@ impl Registry {
         }
         let mut rows = Vec::new();
         for (kind, phases) in [("message", &self.message), ("presence", &self.presence)] {
-            rows.extend(Phase::ALL.iter().zip(phases).map(|(phase, list)| (format!("{kind}/{phase:?}"), names(list))));
+            rows.extend(
+                Phase::ALL.iter().zip(phases).map(|(phase, list)| (format!("{kind}/{}", phase.name()), names(list))),
+            );
         }
         rows.push(("iq/Gate".into(), names(&self.iq_gate)));
         rows.push(("outbound".into(), names(&self.outbound)));

@@ -92,7 +92,7 @@ impl Core {
             }
             if account.sessions.len() >= self.bounds().sessions {
                 let Some(old) = longest_away(&account) else { return Err(BindError::TooMany) };
-                tracing::debug!(session = %old.jid, "ended for a new one");
+                tracing::debug!(session = %old.jid, "a detached session ends to make room for a new one");
                 self.end(now, lock, &mut account, &old, Closing::Normal, &mut todo);
             }
             let mut id = [0; 8];
@@ -100,6 +100,7 @@ impl Core {
             // Never 0, and never the sign bit of a signed column.
             let id = (u64::from_be_bytes(id) >> 1).max(1);
             let session = Arc::new(Session::new(id, jid, &self.bounds()));
+            session.stream().since = now.as_millis();
             let epoch = session.attach(carrier);
             account.sessions.push(session.clone());
             self.counts.one(Count::Bound);
@@ -218,7 +219,6 @@ impl Core {
             stream.resumable = resumable;
             stream.token = token.clone();
             stream.keep = if resumable { keep } else { 0 };
-            stream.since = now.as_millis();
             stream.ledger.begin(resumable);
             stream.cursor = account.log.written;
             let entered = stream.ledger.entered();
@@ -767,7 +767,7 @@ impl Core {
         };
         let far: SmallVec<[Arc<Session>; 2]> = account.sessions.iter().filter(behind).cloned().collect();
         for session in far {
-            tracing::info!(session = %session.jid, "the client has been away for too many messages: its session ends");
+            tracing::info!(session = %session.jid, "the client missed too many messages: its session ends");
             self.end(now, lock, account, &session, Closing::Normal, todo);
         }
     }

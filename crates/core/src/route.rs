@@ -283,7 +283,7 @@ impl Core {
     fn onward(&self, now: Timestamp, work: Work, todo: &mut Todo) {
         let Some(to) = work.stanza.head.to.clone() else { return };
         if work.hops > MAX_HOPS {
-            tracing::warn!(%to, "a stanza went in circles and is dropped");
+            tracing::warn!(%to, "a stanza was routed in a loop and is dropped");
             return;
         }
         if self.destination(&to) != Destination::Account {

@@ -4,11 +4,13 @@
 //! short lock of its own. Lock order: account, then session. A detached session has no connection and loses nothing.
 
 mod managed;
+mod peer;
 mod queue;
 
 pub use managed::Vitals;
 pub(crate) use out::Shared;
 pub use out::{Out, Role};
+pub use peer::{Cipher, Facts, Peer, Tls};
 
 use std::any::Any;
 use std::collections::{BTreeSet, VecDeque};
@@ -77,6 +79,8 @@ pub struct Carrier {
     pub order: u64,
     /// what [`crate::server::Core::revocations`] said when its client's password was looked up
     pub revocations: u32,
+    /// where its client is
+    pub peer: Peer,
 }
 
 /// A bit in every session: `m.session_flag("carbons")`.
@@ -161,6 +165,8 @@ pub(crate) struct Reading {
 /// What is on a session's stream.
 pub struct Stream {
     pub(crate) wake: Option<Arc<dyn Wake>>,
+    /// the client behind the connection that carries it, or carried it last
+    pub(crate) peer: Peer,
     /// which connection it is: a task of an older one finds itself out
     pub(crate) epoch: u32,
     /// the epoch of the newest connection that carried it: older ones were replaced, and did not let go of it
@@ -219,7 +225,7 @@ pub struct Stream {
     pub(crate) token: Option<String>,
     /// for how long it is kept without a connection, in milliseconds
     pub(crate) keep: u64,
-    /// when stream management was enabled, in milliseconds since 1970
+    /// when the session was bound, in milliseconds since 1970
     pub(crate) since: u64,
     /// the connection waits until less is unsettled
     paused: bool,
@@ -295,6 +301,7 @@ impl Session {
     pub fn new(id: SessionId, jid: Jid, bounds: &Bounds) -> Session {
         let stream = Stream {
             wake: None,
+            peer: Peer::default(),
             epoch: 0,
             carrying: 0,
             carried_by: 0,
@@ -449,6 +456,7 @@ impl Session {
         stream.epoch += 1;
         stream.carrying = stream.epoch;
         stream.carried_by = carrier.order;
+        stream.peer = carrier.peer;
         stream.wake = Some(carrier.wake);
         // A page that another connection was fetching may never come.
         if let Some(reading) = &mut stream.reading {

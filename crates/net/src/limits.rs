@@ -125,6 +125,13 @@ impl Default for Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(u64);
 
+impl ConnectionId {
+    /// The number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
 /// The right of one connection to be there. To be given back to [`Limits::closed`]; [`Guard`] does that by itself.
 #[derive(Debug)]
 #[must_use = "the connection is counted until it is given back"]

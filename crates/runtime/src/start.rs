@@ -83,7 +83,7 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
                     closing.close();
                 }
             },
-            |error| tracing::warn!(%error, "the store could not do what can wait"),
+            |error| tracing::warn!(%error, "the background work of the store failed"),
         );
     })?;
     // Each commit wakes this task from the writer's thread; it wakes the connections, from a thread that runs them.
@@ -125,7 +125,7 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
             let Some(runtime) = sweeping.upgrade() else { return };
             let core = runtime.core.clone();
             if let Err(error) = runtime.readers.read(move |reader| core.sweep(now(), reader)).await {
-                tracing::error!(%error, "accounts cannot be looked after");
+                tracing::error!(%error, "the periodic work on accounts failed");
             }
         }
     });
@@ -163,7 +163,7 @@ async fn watch_room(probe: Probe, runtime: Weak<Runtime>) {
                 told = false;
             }
             Ok(Err(error)) if !std::mem::replace(&mut told, true) => {
-                tracing::warn!(%error, "the room on the disk is not known");
+                tracing::warn!(%error, "the free space of the disk is not known");
             }
             _ => {}
         }

@@ -4,6 +4,7 @@
 use tokio::net::UnixStream;
 
 use crate::control::{Answer, Order};
+use crate::files;
 
 /// Who gives an order, as the system says.
 pub(crate) struct Caller {
@@ -28,16 +29,23 @@ impl Caller {
     pub fn gave(&self, subject: Option<Subject>, answer: Option<&Answer>) {
         let Some(Subject { order, on }) = subject else { return };
         let (uid, pid) = (self.uid, self.pid);
-        let error = match answer {
-            Some(Answer::Error(error)) => Some(error.as_str()),
+        let failed = match answer {
+            Some(Answer::Imported(imported)) if imported.failed > 0 => {
+                Some(format!("{} accounts created, {} lines failed", imported.created, imported.failed))
+            }
             _ => None,
         };
+        let error = match answer {
+            Some(Answer::Error(error)) => Some(error.as_str()),
+            _ => failed.as_deref(),
+        };
+        let user = self.uid.map(files::name);
         let outcome = match answer {
             Some(Answer::Error(_)) => "refused",
             Some(_) => "done",
             None => "begun",
         };
-        tracing::info!(order, on, uid, pid, outcome, error, "order");
+        tracing::info!(order, on, uid, pid, outcome, user, error, "order");
     }
 }
 
@@ -54,7 +62,11 @@ impl Subject {
             Order::SessionKick { jid, .. } => ("session kick", jid.clone()),
             Order::Reload => ("config apply", String::new()),
             Order::Trace { jid } => ("trace", jid.clone()),
-            Order::UserList { .. } | Order::Status | Order::Top | Order::SessionList => return None,
+            Order::UserList { .. }
+            | Order::UserShow { .. }
+            | Order::Status
+            | Order::Top
+            | Order::SessionList { .. } => return None,
         };
         Some(Subject { order, on })
     }

@@ -1,6 +1,13 @@
 //! Orders to a server: one line of JSON each way, over a socket that only its owner may open. The same orders run
 //! without a server, on its data, while none is running.
 
+mod act;
+mod import;
+mod lists;
+mod status;
+
+pub use import::{Imported, Line, Problem};
+
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,14 +19,8 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use vorpal_config::Change;
-use vorpal_core::account::AccountRef;
-use vorpal_core::host::KeyPolicy;
-use vorpal_core::store::Kind;
 use vorpal_core::trace::MAX_TRACERS;
-use vorpal_core::users::{NewUser, Sessions};
 use vorpal_net::accept::Setbacks;
-use vorpal_proto::jid::BareJid;
-use vorpal_proto::sasl::Credentials;
 use vorpal_runtime::{Runtime, Waker, now};
 use zeroize::Zeroizing;
 
@@ -48,8 +49,8 @@ pub enum Order {
     },
     /// Creates many accounts from what another server keeps of their passwords.
     UserImport {
-        /// an address and its credentials each
-        users: Vec<(String, Vec<String>)>,
+        /// an account each
+        users: Vec<Line>,
     },
     /// Sets another password.
     UserPasswd {
@@ -78,6 +79,11 @@ pub enum Order {
         /// of which host
         host: Option<String>,
     },
+    /// One account: what is known of it.
+    UserShow {
+        /// which
+        jid: String,
+    },
     /// Reads the configuration again, and puts it in force.
     Reload,
     /// How the server is.
@@ -89,8 +95,12 @@ pub enum Order {
         /// which
         jid: String,
     },
-    /// All sessions.
-    SessionList,
+    /// All sessions, or those of one account.
+    SessionList {
+        /// whose
+        #[serde(default)]
+        jid: Option<String>,
+    },
     /// Ends a session, or all of an account.
     SessionKick {
         /// its full address, or that of the account
@@ -106,8 +116,12 @@ pub enum Answer {
     Done,
     /// The same, and there is something to be said about it.
     Noted(Vec<String>),
-    /// What was asked for.
+    /// What was asked for: a list.
     Rows(Vec<serde_json::Value>),
+    /// What was asked for: one object.
+    Object(serde_json::Value),
+    /// What came of an import.
+    Imported(Imported),
     /// It could not be done, in the operator's words.
     Error(String),
 }
@@ -127,6 +141,19 @@ impl std::error::Error for Unreached {
         Some(&self.0)
     }
 }
+
+/// An order is longer than a server reads. Nothing was sent.
+#[derive(Debug)]
+pub struct TooLong(pub usize);
+
+impl std::fmt::Display for TooLong {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (size, most) = (self.0 >> 20, MAX_LINE >> 20);
+        write!(f, "{size} MiB are too much for one command, which takes {most} MiB at most: split the file")
+    }
+}
+
+impl std::error::Error for TooLong {}
 
 /// Takes orders at a socket until the process ends.
 ///
@@ -155,7 +182,7 @@ pub fn listen(path: &Path, runtime: Arc<Runtime>, reload: Arc<Reload>, gauges: A
             let (runtime, reload, gauges, reserve) = (runtime.clone(), reload.clone(), gauges.clone(), reserve.clone());
             tokio::spawn(async move {
                 if let Err(error) = answer(stream, &runtime, &reload, gauges).await {
-                    tracing::debug!(%error, "an order was cut short");
+                    tracing::debug!(%error, "a connection to the control socket was cut short");
                 }
                 // It may have had the descriptor of the reserve.
                 reserve.lock().restore();
@@ -199,6 +226,7 @@ async fn answer(
     let answer = match order {
         Ok(Order::Reload) => reloaded(reload.apply().await),
         Ok(Order::Top) => top(gauges).await,
+        Ok(Order::Status) => status::status(gauges).await,
         Ok(Order::Trace { jid }) => {
             caller.gave(subject, None);
             return trace(&jid, runtime, read, write).await;
@@ -259,7 +287,7 @@ async fn trace(
 ) -> Result<()> {
     let wake = Arc::new(Waker::default());
     let following = async {
-        let jid = address(runtime, jid)?;
+        let jid = act::address(runtime, jid)?;
         if runtime.load(jid.clone()).await?.is_none() {
             bail!("there is no account {jid}");
         }
@@ -321,12 +349,15 @@ pub async fn follow(path: &Path, jid: &str, mut line: impl FnMut(&str) -> Result
 /// Gives an order to the server behind a socket.
 ///
 /// # Errors
-/// [`Unreached`] if nobody answers there. Otherwise it is not known whether the order was carried out.
+/// [`TooLong`]; [`Unreached`] if nobody answers there. Otherwise it is not known whether the order was carried out.
 pub async fn order(path: &Path, order: &Order) -> Result<Answer> {
-    let mut stream = UnixStream::connect(path).await.map_err(Unreached)?;
-    let (read, mut write) = stream.split();
     let mut line = secret::to_json(order)?;
     secret::extend(&mut line, b"\n");
+    if line.len() as u64 > MAX_LINE {
+        bail!(TooLong(line.len()));
+    }
+    let mut stream = UnixStream::connect(path).await.map_err(Unreached)?;
+    let (read, mut write) = stream.split();
     write.write_all(&line).await?;
     drop(line);
     let mut answer = String::new();
@@ -336,221 +367,8 @@ pub async fn order(path: &Path, order: &Order) -> Result<Answer> {
 
 /// Carries an order out.
 pub async fn execute(runtime: &Arc<Runtime>, order: Order) -> Answer {
-    match carry_out(runtime, order).await {
+    match act::carry_out(runtime, order).await {
         Ok(answer) => answer,
         Err(error) => Answer::Error(format!("{error:#}")),
-    }
-}
-
-async fn carry_out(runtime: &Arc<Runtime>, order: Order) -> Result<Answer> {
-    let core = &runtime.core;
-    match order {
-        Order::UserAdd { jid, password } => {
-            let user = NewUser::new(address(runtime, &jid)?)?;
-            if runtime.load(user.jid().clone()).await?.is_some() {
-                bail!("{} exists already", user.jid());
-            }
-            has_room(runtime)?;
-            let credentials = derive(password, key_policy(runtime, user.jid())).await?;
-            stored(|done| core.create_user(now(), &user, &credentials, done)).await?;
-            if let Some(warning) = warning(&user) {
-                return Ok(Answer::Noted(vec![warning]));
-            }
-        }
-        Order::UserImport { users } => return import(runtime, users).await,
-        Order::UserPasswd { jid, password, end_sessions } => {
-            let lock = account(runtime, &jid).await?;
-            let credentials = derive(password, key_policy(runtime, &lock.jid)).await?;
-            let sessions = if end_sessions { Sessions::End } else { Sessions::Keep };
-            stored(|done| core.set_credentials(now(), &lock, &credentials, sessions, done)).await?;
-            let left = lock.lock().sessions.len();
-            if left > 0 {
-                let jid = &lock.jid;
-                return Ok(Answer::Noted(vec![format!(
-                    "sessions of {jid} that go on: {left}; `vorpal session kick {jid}` ends them, and so does a new password \
-                     with --end-sessions"
-                )]));
-            }
-        }
-        Order::UserRm { jid } => {
-            let lock = account(runtime, &jid).await?;
-            remove(runtime, &lock).await?;
-        }
-        Order::UserDisable { jid, disabled } => {
-            let lock = account(runtime, &jid).await?;
-            stored(|done| core.disable_user(now(), &lock, disabled, done)).await?;
-        }
-        Order::UserList { host } => return users(runtime, host).await,
-        Order::Reload => bail!("only a server that runs can be told to reload"),
-        Order::Top | Order::Trace { .. } => bail!("only a server that runs can be watched"),
-        Order::Status => {
-            let accounts = core.all_loaded();
-            let sessions: usize = accounts.iter().map(|a| a.lock().sessions.len()).sum();
-            let attached: usize =
-                accounts.iter().map(|a| a.lock().sessions.iter().filter(|s| s.is_attached()).count()).sum();
-            let backlog = runtime.queue.backlog();
-            return Ok(Answer::Rows(vec![serde_json::json!({
-                "version": env!("CARGO_PKG_VERSION"),
-                "uptime_seconds": now().since(core.started).as_secs(),
-                "hosts": core.hosts().iter().map(|h| h.domain().to_owned()).collect::<Vec<_>>(),
-                "sessions": sessions,
-                "connected": attached,
-                "accounts_loaded": accounts.len(),
-                "writes_waiting": backlog.batches,
-            })]));
-        }
-        Order::SessionList => {
-            let mut rows = Vec::new();
-            for lock in core.all_loaded() {
-                for session in &lock.lock().sessions {
-                    rows.push(serde_json::json!({
-                        "jid": session.jid.as_str(),
-                        "connected": session.is_attached(),
-                        "priority": session.priority(),
-                    }));
-                }
-            }
-            rows.sort_by(|a, b| a["jid"].as_str().cmp(&b["jid"].as_str()));
-            return Ok(Answer::Rows(rows));
-        }
-        Order::SessionKick { jid } => {
-            let full = vorpal_proto::jid::Jid::parse(&jid)?;
-            let lock = core.loaded(full.bare_str()).ok_or_else(|| anyhow!("there is no session {jid}"))?;
-            let ended = match full.resource() {
-                Some(resource) => usize::from(core.kick(now(), &lock, resource, "ended by the operator")),
-                None => core.kick_all(now(), &lock, "ended by the operator"),
-            };
-            if ended == 0 {
-                bail!("there is no session {jid}");
-            }
-        }
-    }
-    Ok(Answer::Done)
-}
-
-/// Removes an account, and before that what its contacts hold of it. Where it stops, the account is left disabled.
-async fn remove(runtime: &Arc<Runtime>, lock: &AccountRef) -> Result<()> {
-    let core = &runtime.core;
-    stored(|done| core.begin_removal(now(), lock, done)).await?;
-    let done = async {
-        for contact in core.contacts(lock) {
-            while !core.leave(now(), lock, &contact) {
-                runtime.load(contact.clone()).await?;
-            }
-        }
-        stored(|done| core.delete_user(now(), lock, done)).await
-    };
-    done.await.with_context(|| format!("{} is disabled and not deleted: say it once more", lock.jid))?;
-    core.forget_directed(&lock.jid);
-    Ok(())
-}
-
-/// What an operator should know of a name that was created.
-fn warning(user: &NewUser) -> Option<String> {
-    let scripts = user.mixed_scripts()?.join(" and ");
-    let jid = user.jid();
-    Some(format!(
-        "{jid} mixes letters of {scripts}: it may be taken for another name. `vorpal user rm {jid}` deletes it"
-    ))
-}
-
-/// All that can be: for each that cannot, a row says why.
-async fn import(runtime: &Arc<Runtime>, users: Vec<(String, Vec<String>)>) -> Result<Answer> {
-    let mut rows = Vec::new();
-    for (jid, credentials) in users {
-        let add = async {
-            has_room(runtime)?;
-            let user = NewUser::new(address(runtime, &jid)?)?;
-            let credentials = credentials.iter().map(|text| Credentials::from_text(text));
-            let credentials: Vec<Credentials> = credentials.collect::<Result<_, _>>().context("the credentials")?;
-            let credentials = key_policy(runtime, user.jid()).of_import(credentials);
-            stored(|done| runtime.core.create_user(now(), &user, &credentials, done)).await?;
-            anyhow::Ok(warning(&user))
-        };
-        match add.await {
-            Ok(None) => {}
-            Ok(Some(warning)) => rows.push(serde_json::json!({ "jid": jid, "warning": warning })),
-            Err(error) => rows.push(serde_json::json!({ "jid": jid, "error": format!("{error:#}") })),
-        }
-    }
-    Ok(Answer::Rows(rows))
-}
-
-async fn users(runtime: &Arc<Runtime>, host: Option<String>) -> Result<Answer> {
-    const PAGE: usize = 1_000;
-    let hosts = match host {
-        Some(host) => vec![host],
-        None => runtime.core.hosts().iter().map(|host| host.domain().to_owned()).collect(),
-    };
-    let mut rows = Vec::new();
-    for host in hosts {
-        let mut past: Option<String> = None;
-        loop {
-            let (of, from) = (host.clone(), past.clone());
-            let page = runtime.readers().read(move |r| r.owners(Kind::Account, &of, from.as_deref(), PAGE)).await?;
-            let Some(last) = page.last() else { break };
-            past = Some(last.name.to_string());
-            rows.extend(page.iter().map(
-                |row| serde_json::json!({ "jid": format!("{}@{}", row.name, row.host), "disabled": row.disabled }),
-            ));
-        }
-    }
-    Ok(Answer::Rows(rows))
-}
-
-/// Nothing is created below the reserve.
-fn has_room(runtime: &Runtime) -> Result<()> {
-    if runtime.core.reserve.is_short() {
-        bail!("the disk is nearly full: there is less room than storage.reserve; make room on the disk of the data");
-    }
-    Ok(())
-}
-
-/// An address of one of our hosts that an account can have.
-fn address(runtime: &Runtime, jid: &str) -> Result<BareJid> {
-    let jid = BareJid::parse(jid).with_context(|| format!("{jid} is no address of an account"))?;
-    if jid.local().is_none() {
-        bail!("{jid} has no name in front of the @");
-    }
-    if runtime.core.host(jid.domain()).is_none() {
-        bail!("{} is not a host of this server", jid.domain());
-    }
-    Ok(jid)
-}
-
-async fn account(runtime: &Arc<Runtime>, jid: &str) -> Result<AccountRef> {
-    let jid = address(runtime, jid)?;
-    runtime.load(jid.clone()).await?.ok_or_else(|| anyhow!("there is no account {jid}"))
-}
-
-fn key_policy(runtime: &Runtime, jid: &BareJid) -> Arc<KeyPolicy> {
-    runtime.core.host(jid.domain()).map(|host| host.key_policy()).unwrap_or_default()
-}
-
-/// What is stored of a password: enough to check it by any mechanism that its host offers, and not to know it.
-async fn derive(password: Password, policy: Arc<KeyPolicy>) -> Result<Vec<Credentials>> {
-    tokio::task::spawn_blocking(move || {
-        policy
-            .hashes
-            .iter()
-            .map(|hash| {
-                let mut salt = [0; vorpal_proto::sasl::SALT_BYTES];
-                getrandom::fill(&mut salt).map_err(|e| anyhow!("{e}"))?;
-                Credentials::derive(*hash, password.as_str(), &salt, policy.iterations)
-                    .context("this password cannot be used")
-            })
-            .collect()
-    })
-    .await?
-}
-
-async fn stored(write: impl FnOnce(Box<dyn FnOnce(bool) + Send>)) -> Result<()> {
-    let (told, hears) = tokio::sync::oneshot::channel();
-    write(Box::new(move |stored| {
-        let _ = told.send(stored);
-    }));
-    match hears.await {
-        Ok(true) => Ok(()),
-        _ => bail!("it could not be stored: the log of the server says why"),
     }
 }

@@ -1,7 +1,8 @@
 //! How the server is at one moment: what is not counted as it happens but looked up when somebody asks.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,8 @@ use vorpal_core::counts::{FAMILIES, Reading};
 use vorpal_core::session::SessionId;
 use vorpal_core::store::StoreError;
 use vorpal_net::c2s::Shared;
-use vorpal_runtime::now;
+use vorpal_net::tls::Host;
+use vorpal_runtime::{Runtime, now};
 use vorpal_store::pulse::Slow;
 use vorpal_store::sqlite::DATABASE_FILE;
 
@@ -144,6 +146,8 @@ pub struct Named {
 pub struct Gauges {
     shared: Arc<Shared>,
     data: PathBuf,
+    /// where connections are accepted, with the keys of the configuration
+    listeners: Mutex<Vec<(&'static str, SocketAddr)>>,
     /// how much each session had sent when somebody asked last
     sent: Mutex<Option<(Instant, HashMap<SessionId, u64>)>>,
 }
@@ -151,7 +155,32 @@ pub struct Gauges {
 impl Gauges {
     /// Of this server, with its data there.
     pub fn new(shared: Arc<Shared>, data: PathBuf) -> Gauges {
-        Gauges { shared, data, sent: Mutex::default() }
+        Gauges { shared, data, listeners: Mutex::default(), sent: Mutex::default() }
+    }
+
+    /// Connections are accepted at this address, for this key of `[listen]`.
+    pub fn listens(&self, key: &'static str, address: SocketAddr) {
+        self.listeners.lock().push((key, address));
+    }
+
+    /// Where connections are accepted.
+    pub fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {
+        self.listeners.lock().clone()
+    }
+
+    /// The hosts with the certificates that new connections are shown, by name.
+    pub fn certificates(&self) -> Vec<Arc<Host>> {
+        self.shared.tls.all()
+    }
+
+    /// The directory of the data.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// What drives the server.
+    pub fn runtime(&self) -> &Arc<Runtime> {
+        &self.shared.runtime
     }
 
     /// Looks. Takes every account's lock for a moment, one after the other: some ten milliseconds for 100,000 of them, so not

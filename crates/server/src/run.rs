@@ -171,20 +171,22 @@ pub async fn serve(config: Config, path: Option<PathBuf>, program: Program) -> R
         rush: c2s::Rush::before(&server.runtime),
         began,
     });
+    let gauges = Arc::new(Gauges::new(shared.clone(), server.data.clone()));
     let mut sockets = Sockets::take(config)?;
     let mut listening = tokio::task::JoinSet::new();
     let entrances =
         [(Key::C2s, Entrance::Starttls), (Key::C2sTls, Entrance::DirectTls), (Key::C2sPlain, Entrance::Plain)];
     for (key, entrance) in entrances {
         for (address, listener) in sockets.listeners(key, config)? {
-            tracing::info!(%address, ?entrance, "listening for clients");
+            tracing::info!(%address, key = key.name(), "listening for clients");
+            gauges.listens(key.name(), address);
             let proxied = entrance == Entrance::Plain && config.listen.c2s_plain_proxy;
             listening.spawn(c2s::listen(shared.clone(), listener, entrance, proxied));
         }
     }
     count_panics(&server.runtime);
-    let gauges = Arc::new(Gauges::new(shared.clone(), server.data.clone()));
     for (address, listener) in sockets.listeners(Key::Metrics, config)? {
+        gauges.listens(Key::Metrics.name(), address);
         if address.ip().is_loopback() {
             tracing::info!(%address, "listening for monitoring");
         } else {
@@ -195,14 +197,15 @@ pub async fn serve(config: Config, path: Option<PathBuf>, program: Program) -> R
     let socket = under(config, &config.listen.admin);
     let reload = Arc::new(Reload::new(shared, &server, path, program, level));
     control::listen(&socket, server.runtime.clone(), reload.clone(), gauges)?;
-    let hosts: Vec<_> = config.hosts.iter().map(|host| host.name.as_str()).collect();
+    let hosts = config.hosts.iter().map(|host| host.name.as_str()).collect::<Vec<_>>().join(", ");
+    let ready_after_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let (data, configuration) = (server.data.display(), reload.file().map(Path::display));
     tracing::info!(
-        ?hosts,
+        hosts,
         %data,
         configuration = configuration.map(tracing::field::display),
-        durability = ?config.durability,
-        ready_after = ?began.elapsed(),
+        durability = config.durability.as_str(),
+        ready_after_ms,
         "ready"
     );
     stopped(&reload).await?;

@@ -12,7 +12,12 @@ const GENERATED: &str = "<!-- Generated from the sources. Do not edit: UPDATE=1 
 
 #[test]
 fn the_committed_pages_are_those_of_the_code() {
-    let pages = [("docs/xeps.md", xeps()), ("docs/flow.md", flow()), ("docs/config.md", config())];
+    let pages = [
+        ("docs/xeps.md", xeps()),
+        ("docs/modules.md", modules()),
+        ("docs/flow.md", flow()),
+        ("docs/config.md", config()),
+    ];
     let mut stale = Vec::new();
     for (path, text) in pages {
         let file = root().join(path);
@@ -41,6 +46,31 @@ fn flow() -> String {
     );
     for (hook, modules) in Program::VORPAL.registry().expect("modules that get along").flow() {
         let _ = writeln!(text, "| `{hook}` | {} |", modules.join(", "));
+    }
+    text
+}
+
+/// The header of each module: what it does, and what there is to know of it.
+fn modules() -> String {
+    let sources = sources();
+    let mut text = format!("# What the modules do\n\n{GENERATED}\n\n");
+    text.push_str(
+        "In the order in which their handlers run within a phase. `vorpal config explain modules.NAME` prints the same with the keys of\n\
+         the module, and `[modules.NAME]` with `enabled = false` switches it off.\n",
+    );
+    for module in Program::VORPAL.modules {
+        let _ = writeln!(text, "\n## {}\n", module.name);
+        let header = home(&sources, module.name).header().collect::<Vec<_>>().join("\n");
+        let mut listed = false;
+        for line in header.trim().lines() {
+            let fact =
+                ["Hooks:", "Stores:", "Config:", "Limits:", "Not:"].into_iter().find(|fact| line.starts_with(fact));
+            let _ = match fact {
+                Some(fact) => writeln!(text, "- {fact} {}", line.trim_start_matches(fact).trim_start()),
+                None => writeln!(text, "{}{line}", if listed { "  " } else { "" }),
+            };
+            listed |= fact.is_some();
+        }
     }
     text
 }

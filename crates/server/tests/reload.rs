@@ -51,7 +51,7 @@ impl Serving {
     /// What it serves, asked of the server itself.
     fn hosts(&self) -> String {
         let status: serde_json::Value = serde_json::from_slice(&self.run(&["--json", "status"]).stdout).expect("JSON");
-        status[0]["hosts"].to_string()
+        status["hosts"].to_string()
     }
 }
 
@@ -71,7 +71,11 @@ fn a_reload_is_all_or_nothing() {
     for _ in 0..2 {
         let applied = server.configure(&text);
         assert!(applied.status.success(), "{applied:?}");
-        let rows: serde_json::Value = serde_json::from_slice(&applied.stdout).expect("JSON");
+        let answer: serde_json::Value = serde_json::from_slice(&applied.stdout).expect("JSON");
+        assert!(answer["done"] == true && answer["server"].is_string(), "{answer}");
+        let did = answer["did"].as_str().expect("a text");
+        assert!(did.ends_with(", of which 1 takes effect with the next start"), "{did}");
+        let rows = &answer["changes"];
         let waits = |row: &&serde_json::Value| row["needs_restart"] == true;
         let waiting: Vec<_> = rows.as_array().into_iter().flatten().filter(waits).map(|row| &row["change"]).collect();
         assert_eq!(waiting, ["durability: \"power\" -> \"crash\""]);

@@ -149,6 +149,26 @@ fn modules_and_the_kernel_know_no_socket() {
     }
 }
 
+/// What is logged looks the same as text and as JSON: no value as Rust writes it for debugging, `?value` or `{:?}`.
+#[test]
+fn nothing_is_logged_as_rust_writes_it() {
+    for source in sources().iter().filter(|source| !source.is_test()) {
+        for call in source.text.split("tracing::").skip(1) {
+            let name = call.split(['!', '(']).next().unwrap_or_default();
+            if !["error", "warn", "info", "debug", "trace"].contains(&name.trim_end_matches("_span")) {
+                continue;
+            }
+            let end = call.find([';', '}']).unwrap_or(call.len());
+            let call = &call[..end];
+            let debugs = call.contains(":?")
+                || call.split('?').zip(call.split('?').skip(1)).any(|(before, after)| {
+                    before.ends_with([' ', '(']) && after.starts_with(|c: char| c.is_ascii_lowercase())
+                });
+            assert!(!debugs, "{}: {call}", source.path);
+        }
+    }
+}
+
 #[test]
 fn the_arrows_between_the_crates_are_those_of_the_design() {
     let metadata = metadata();

@@ -91,7 +91,7 @@ fn an_import_keeps_what_the_host_offers_or_else_all_there_is() {
 #[test]
 fn a_name_that_no_login_reaches_is_not_created_and_one_of_mixed_scripts_is_warned_of() {
     let folder = folder("[login]\niterations = 4096\n");
-    let add = |name: &str| vorpal(folder.path(), &["user", "add", &format!("{name}@localhost")], "secret\n");
+    let add = |name: &str| vorpal(folder.path(), &["user", "add", &format!("{name}@localhost")], "a long secret\n");
     let said = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
     let joined = add("\u{915}\u{94d}\u{200d}\u{937}");
     assert!(!joined.status.success());
@@ -110,7 +110,9 @@ fn a_name_that_no_login_reaches_is_not_created_and_one_of_mixed_scripts_is_warne
     let file = folder.path().join("users");
     std::fs::write(&file, names.concat()).expect("a file");
     let imported = vorpal(folder.path(), &["--json", "user", "import", file.to_str().expect("UTF-8")], "");
-    let rows: serde_json::Value = serde_json::from_slice(&imported.stdout).expect("JSON");
+    let answer: serde_json::Value = serde_json::from_slice(&imported.stdout).expect("JSON");
+    assert_eq!((&answer["created"], &answer["failed"]), (&2.into(), &1.into()), "{answer}");
+    let rows = &answer["problems"];
     assert_eq!(rows.as_array().map(Vec::len), Some(2), "{rows}");
     assert!(rows[0]["error"].to_string().contains("cannot log in") && rows[1]["warning"].is_string(), "{rows}");
     let listed = vorpal(folder.path(), &["--json", "user", "list"], "");
@@ -122,7 +124,7 @@ fn a_name_that_no_login_reaches_is_not_created_and_one_of_mixed_scripts_is_warne
 fn a_new_password_says_which_sessions_go_on_and_a_kick_needs_one() {
     let folder = folder("[listen]\nc2s = [\"127.0.0.1:0\"]\nc2s_tls = []\n[login]\niterations = 4096\n");
     let _serving = Serving::start(folder.path());
-    let run = |arguments: &[&str]| vorpal(folder.path(), arguments, "secret\n");
+    let run = |arguments: &[&str]| vorpal(folder.path(), arguments, "a long secret\n");
     assert!(run(&["user", "add", "juliet@localhost"]).status.success());
     for arguments in
         [&["user", "passwd", "juliet@localhost"][..], &["user", "passwd", "--end-sessions", "juliet@localhost"]]

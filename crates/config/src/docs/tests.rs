@@ -117,7 +117,7 @@ fn a_section_is_explained_key_by_key() {
     let text = explain("modules", MODULES).expect("the modules");
     assert_eq!(
         text,
-        "[modules]\n  ping                 there unless switched off\n  echo                 there only if switched on\n"
+        "[modules]\n  ping                 on unless switched off\n  echo                 off unless switched on\n"
     );
 }
 
@@ -132,10 +132,34 @@ fn a_key_that_is_not_there_is_told_with_the_nearest_one() {
         let text = explain(asked, MODULES).map_err(|unknown| unknown.to_string());
         assert_eq!(text, Err(format!("there is no key `{asked}`; did you mean `{meant}`?")));
     }
-    for asked in ["", "telepathy", "modules.nothing.enabled", "."] {
+    for asked in ["", "telepathy", "."] {
         let text = explain(asked, MODULES).map_err(|unknown| unknown.to_string());
         assert_eq!(text, Err(format!("there is no key `{asked}`")));
     }
+    for asked in ["modules.nothing.enabled", "modules.nothing"] {
+        let text = explain(asked, MODULES).map_err(|unknown| unknown.to_string());
+        assert_eq!(text, Err(format!("there is no key `{asked}`; the modules are ping, echo")));
+    }
+}
+
+#[test]
+fn a_module_is_explained_with_the_key_that_all_have_and_its_own() {
+    let ping = explain("modules.ping", MODULES).expect("a module without keys of its own");
+    assert!(ping.starts_with("[modules.ping]\nmodules.ping.enabled\n  Whether the module is there."), "{ping}");
+    let echo = explain("modules.echo", MODULES).expect("a module with keys");
+    let at = |text: &str| echo.find(text).unwrap_or_else(|| panic!("{text}: {echo}"));
+    assert!(echo.starts_with("[modules.echo]\n") && at("modules.echo.enabled\n") < at("\nmodules.echo.times\n"));
+}
+
+#[test]
+fn the_overview_has_a_line_for_each_key() {
+    let text = overview(MODULES);
+    for key in tables(MODULES).iter().flat_map(|table| table.keys) {
+        let path = format!("{} ", key.path());
+        assert_eq!(text.lines().filter(|line| line.starts_with(&path)).count(), 1, "{path}: {text}");
+    }
+    assert!(text.lines().all(|line| line.ends_with(')') && !line.contains("..")), "{text}");
+    assert!(text.contains("How long a connection may take until it is logged in, TLS included  (default: \"30s\")\n"));
 }
 
 #[test]

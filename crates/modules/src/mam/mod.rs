@@ -104,7 +104,8 @@ impl Recorder {
             Plan::Deliver(_) | Plan::Keep => keep::judge(msg),
         };
         let kept = kept.and_then(|why| if self.wanted(cx) { Ok(why) } else { Err("preferences") });
-        tracing::trace!(module = "mam", account = %cx.account.jid, dir = ?cx.dir, ?kept);
+        let (archived, reason) = (kept.is_ok(), kept.unwrap_or_else(|reason| reason));
+        tracing::trace!(module = "mam", account = %cx.account.jid, side = cx.dir.name(), archived, reason, "judged");
         if kept.is_err() {
             return Flow::Next;
         }

@@ -1,15 +1,17 @@
-//! The trail that logins leave in the log: a line for each that succeeds, and one for each that fails, in a form that programs such as
-//! fail2ban read. The words and the fields of these lines are part of the interface (docs/handbook/monitoring.md).
+//! The trail that clients leave in the log: a line for each login that succeeds, fails or is put off, and one for each connection that
+//! a limit turns away, in a form that programs such as fail2ban read. The words and the fields of these lines are part of the interface
+//! (docs/handbook/monitoring.md).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep};
+use vorpal_core::session::{Peer, Tls};
 use vorpal_proto::jid::BareJid;
-use vorpal_proto::sasl::SaslError;
+use vorpal_proto::sasl::{Mechanism, SaslError};
 
 use crate::limits::{Line, Lines};
 
@@ -22,22 +24,30 @@ pub struct Audit(Arc<Inner>);
 
 struct Inner {
     began: Instant,
-    lines: Mutex<Lines>,
+    /// logins that failed
+    failed: Mutex<Lines>,
+    /// connections and logins that a limit turned away
+    turned_away: Mutex<Lines>,
+}
+
+/// What is left out when it is too much, and counted.
+#[derive(Clone, Copy)]
+enum Lot {
+    Failed,
+    TurnedAway,
 }
 
 impl Default for Audit {
     fn default() -> Audit {
-        Audit(Arc::new(Inner { began: Instant::now(), lines: Mutex::default() }))
+        Audit(Arc::new(Inner { began: Instant::now(), failed: Mutex::default(), turned_away: Mutex::default() }))
     }
 }
 
 impl Audit {
     fn failed(&self, peer: SocketAddr, account: &str, mechanism: &str, reason: &str) {
         let (address, port) = (peer.ip().to_canonical(), peer.port());
-        match self.0.lines.lock().line(self.0.began.elapsed(), address) {
-            Line::Write => tracing::warn!(peer = %address, port, account, mechanism, reason, "login failed"),
-            Line::Count(false) => {}
-            Line::Count(true) => drop(tokio::spawn(summary(self.clone()))),
+        if self.may_say(Lot::Failed, address) {
+            tracing::warn!(peer = %address, port, account, mechanism, reason, "login failed");
         }
     }
 
@@ -45,17 +55,56 @@ impl Audit {
         let (address, port) = (peer.ip().to_canonical(), peer.port());
         tracing::info!(peer = %address, port, account, mechanism, "logged in");
     }
+
+    fn put_off(&self, peer: SocketAddr, account: &str, mechanism: &str) {
+        let (address, port) = (peer.ip().to_canonical(), peer.port());
+        if self.may_say(Lot::TurnedAway, address) {
+            let reason = "too many log in at the same time";
+            tracing::info!(peer = %address, port, account, mechanism, reason, "login put off");
+        }
+    }
+
+    /// A connection was closed before it could say anything.
+    pub(super) fn refused(&self, peer: SocketAddr, reason: &str) {
+        let (address, port) = (peer.ip().to_canonical(), peer.port());
+        if self.may_say(Lot::TurnedAway, address) {
+            tracing::info!(peer = %address, port, reason, "connection refused");
+        }
+    }
+
+    /// Whether there may be a line about this address. If not it is counted, and told in a while.
+    fn may_say(&self, lot: Lot, address: IpAddr) -> bool {
+        match self.lines(lot).lock().line(self.0.began.elapsed(), address) {
+            Line::Write => return true,
+            Line::Count(false) => {}
+            Line::Count(true) => drop(tokio::spawn(summary(self.clone(), lot))),
+        }
+        false
+    }
+
+    fn lines(&self, lot: Lot) -> &Mutex<Lines> {
+        match lot {
+            Lot::Failed => &self.0.failed,
+            Lot::TurnedAway => &self.0.turned_away,
+        }
+    }
 }
 
 /// Says in a while what was left out.
-async fn summary(audit: Audit) {
+async fn summary(audit: Audit, lot: Lot) {
     sleep(SUMMARY).await;
-    let left_out = audit.0.lines.lock().left_out();
+    let left_out = audit.lines(lot).lock().left_out();
     for (network, count) in left_out.networks {
-        tracing::warn!(%network, count, "more logins failed");
+        match lot {
+            Lot::Failed => tracing::warn!(%network, count, "more logins failed"),
+            Lot::TurnedAway => tracing::info!(%network, count, "more connections refused"),
+        }
     }
-    if left_out.others > 0 {
-        tracing::warn!(count = left_out.others, "more logins failed, from other networks");
+    let count = left_out.others;
+    match lot {
+        _ if count == 0 => {}
+        Lot::Failed => tracing::warn!(count, "more logins failed, from other networks"),
+        Lot::TurnedAway => tracing::info!(count, "more connections refused, from other networks"),
     }
 }
 
@@ -63,20 +112,38 @@ async fn summary(audit: Audit) {
 #[derive(Default)]
 pub(super) struct Trail {
     to: Option<(Audit, SocketAddr)>,
+    /// what protects the connection
+    tls: Option<Tls>,
+    /// how the client has logged in
+    proven: Option<Mechanism>,
     account: Option<String>,
     mechanism: Option<&'static str>,
     reason: Option<&'static str>,
 }
 
 impl Trail {
-    /// Of a connection from there.
-    pub fn new(audit: Audit, peer: SocketAddr) -> Trail {
-        Trail { to: Some((audit, peer)), ..Trail::default() }
+    /// Of a connection from there, protected by that.
+    pub fn new(audit: Audit, peer: SocketAddr, tls: Tls) -> Trail {
+        Trail { to: Some((audit, peer)), tls: Some(tls), ..Trail::default() }
+    }
+
+    /// What the session of this connection is to know of it.
+    pub fn peer(&self) -> Peer {
+        match &self.to {
+            Some((_, peer)) => {
+                let address = match peer.ip() {
+                    IpAddr::V4(address) => address.to_ipv6_mapped(),
+                    IpAddr::V6(address) => address,
+                };
+                Peer { address: address.octets(), tls: self.tls.unwrap_or(Tls::None), mechanism: self.proven }
+            }
+            None => Peer::default(),
+        }
     }
 
     /// An attempt begins.
     pub fn begins(&mut self, mechanism: &'static str) {
-        *self = Trail { to: self.to.take(), mechanism: Some(mechanism), ..Trail::default() };
+        *self = Trail { to: self.to.take(), tls: self.tls, mechanism: Some(mechanism), ..Trail::default() };
     }
 
     /// It is for this account. A name that can be none of an account, which may be anything, is told by its hash.
@@ -107,10 +174,18 @@ impl Trail {
         (self.account, self.mechanism, self.reason) = (None, None, None);
     }
 
-    /// It has succeeded.
-    pub fn succeeded(&mut self, account: &str, mechanism: &str) {
+    /// It was not looked at, and may be tried again.
+    pub fn put_off(&self) {
         if let Some((audit, peer)) = &self.to {
-            audit.succeeded(*peer, account, mechanism);
+            audit.put_off(*peer, self.account.as_deref().unwrap_or("-"), self.mechanism.unwrap_or("-"));
+        }
+    }
+
+    /// It has succeeded.
+    pub fn succeeded(&mut self, account: &str, mechanism: Mechanism) {
+        self.proven = Some(mechanism);
+        if let Some((audit, peer)) = &self.to {
+            audit.succeeded(*peer, account, mechanism.name());
         }
     }
 }

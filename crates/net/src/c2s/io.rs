@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use vorpal_core::session::Tls;
 
 use crate::tls;
 
@@ -20,6 +21,14 @@ pub(super) enum Io {
 }
 
 impl Io {
+    /// What protects it.
+    pub(super) fn encryption(&self) -> Tls {
+        match self {
+            Io::Tls(io) => io.encryption(),
+            Io::Plain(_) | Io::Gone => Tls::None,
+        }
+    }
+
     /// Reads once. Appends what the client says to `input`, and gives how many bytes of the socket that took; 0 is the end.
     pub(super) fn poll_read(
         &mut self,

@@ -193,7 +193,7 @@ fn refused(shared: &Shared, caller: &Caller, refusal: Refusal) {
         Refusal::TooFast => Count::RefusedTooFast,
         Refusal::Crowded => Count::RefusedCrowded,
     });
-    tracing::debug!(peer = %caller.peer, ?refusal, "connection refused");
+    shared.audit.refused(caller.peer, &refusal.to_string());
 }
 
 /// Serves a connection in a task of its own, and closes the one that has to make room.
@@ -210,7 +210,7 @@ fn come_in(shared: &Arc<Shared>, caller: Caller, entered: Entered) {
     let id = entered.guard.id();
     let place = Place { hall: hall.clone(), id };
     hall.0.tasks.lock().insert(id, None);
-    let span = tracing::debug_span!("c2s", conn = ?id, %peer);
+    let span = tracing::debug_span!("c2s", conn = id.number(), %peer);
     let serving = serve(shared.clone(), socket, peer, entrance, entered.guard, place);
     // Not locked: where the runtime ends, the task is dropped at once, and its place with it.
     let task = tokio::spawn(serving.instrument(span)).abort_handle();

@@ -284,6 +284,9 @@ impl Connection {
     }
 
     pub(super) fn login_put_off(&mut self) -> Option<Need> {
+        if let State::Login(login) = &self.state {
+            login.trail.put_off();
+        }
         self.say_failure(SaslError::TemporaryAuthFailure);
         None
     }
@@ -358,7 +361,7 @@ impl Connection {
             login.trail.because("the login was revoked while it was under way");
             return self.refuse(now, SaslError::NotAuthorized);
         }
-        login.trail.succeeded(authenticated.account(), authenticated.mechanism().name());
+        login.trail.succeeded(authenticated.account(), authenticated.mechanism());
         login.account = Some(account);
         login.held = None;
         login.exchange = None;
@@ -431,7 +434,12 @@ impl Connection {
         let wanted = bind.find(ns::BIND, "resource").map(Element::content);
         let mut answer = Stanza::new(Kind::Iq, Type::Result);
         answer.head.id.clone_from(&stanza.head.id);
-        let carrier = Carrier { wake: self.wake.clone(), order: login.order, revocations: login.revocations };
+        let carrier = Carrier {
+            wake: self.wake.clone(),
+            order: login.order,
+            revocations: login.revocations,
+            peer: login.trail.peer(),
+        };
         match self.core.bind(now, &lock, wanted.as_deref(), carrier) {
             Ok((session, epoch)) => {
                 let jid = el("jid", ns::BIND).text(session.jid.as_str());
@@ -462,7 +470,12 @@ impl Connection {
             self.say(&el("failed", ns::SM).child(el("bad-request", ns::STANZA_ERROR)));
             return self.count_try(now);
         };
-        let carrier = Carrier { wake: self.wake.clone(), order: login.order, revocations: login.revocations };
+        let carrier = Carrier {
+            wake: self.wake.clone(),
+            order: login.order,
+            revocations: login.revocations,
+            peer: login.trail.peer(),
+        };
         match self.core.resume(now, &lock, token, h, carrier) {
             Ok((session, epoch)) => {
                 self.state =

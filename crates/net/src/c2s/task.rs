@@ -209,7 +209,7 @@ pub fn serve(
     // Nagle would cost 40 ms wherever an answer takes two writes.
     let _ = socket.set_nodelay(true);
     if let Err(error) = super::vanished::notice(&socket, shared.terms.read().write_timeout) {
-        tracing::debug!(%peer, %error, "a peer that vanishes will not be noticed soon");
+        tracing::debug!(%peer, %error, "keepalive cannot be set: it is noticed late if the client vanishes");
     }
     let here = Here::come(shared.runtime.core.counts.clone(), entrance);
     let login = Box::pin(log_in(shared.clone(), socket, peer, entrance, (guard, here), place));
@@ -295,7 +295,7 @@ async fn log_in(
         let bindings = tokio::time::timeout_at(deadline, task.handshake(&shared, peer, Entry::Direct)).await.ok()??;
         task.connection = Connection::new(core, settings, Some(bindings), bell);
     }
-    task.connection.leave_trail(Trail::new(shared.audit.clone(), peer));
+    task.connection.leave_trail(Trail::new(shared.audit.clone(), peer, task.io.encryption()));
     let mut trying = Trying::default();
     loop {
         let mut reads = true;
@@ -350,6 +350,7 @@ async fn log_in(
                         .await
                         .ok()??;
                     task.connection.secured(bindings);
+                    task.connection.leave_trail(Trail::new(shared.audit.clone(), peer, task.io.encryption()));
                     // It may have come with the end of the handshake.
                     need = Some(task.go_on(None));
                 }
@@ -420,7 +421,8 @@ impl Task {
     async fn shake_hands(&mut self, shared: &Shared, peer: SocketAddr, entry: Entry) -> Option<ChannelBindings> {
         let Io::Plain(socket) = std::mem::replace(&mut self.io, Io::Gone) else { return None };
         let accepted = shared.tls.accept(socket, self.connection.host_domain(), entry, &mut self.input).await;
-        let (stream, bindings) = accepted.inspect_err(|error| tracing::debug!(%peer, %error, "no TLS")).ok()?;
+        let (stream, bindings) =
+            accepted.inspect_err(|error| tracing::debug!(%peer, %error, "the TLS handshake failed")).ok()?;
         self.io = Io::Tls(Box::new(stream));
         Some(bindings)
     }
@@ -543,7 +545,7 @@ impl Task {
             }
             Poll::Ready(Err(_)) => return Poll::Ready(Event::Closed),
             Poll::Pending if self.poll_stuck(cx).is_ready() => {
-                tracing::debug!("the client takes nothing of what is written to it");
+                tracing::debug!("the client does not read what is written to it");
                 return Poll::Ready(Event::Closed);
             }
             Poll::Pending => false,

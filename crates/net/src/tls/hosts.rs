@@ -107,6 +107,16 @@ impl TlsHosts {
         Ok(())
     }
 
+    /// All hosts, by name, with the certificates that new connections are shown.
+    pub fn all(&self) -> Vec<Arc<Host>> {
+        let hosts = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut all: Vec<Arc<Host>> = hosts.hosts.values().cloned().collect();
+        all.sort_by(|a, b| a.certificate.host().cmp(b.certificate.host()));
+        // A host is found by its name and by the ASCII form of it.
+        all.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        all
+    }
+
     /// The host for a connection: the one that SNI names; else the one the stream was addressed to (`to`, after enforcement); else one whose certificate
     /// is good for the SNI; else the default.
     ///

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
 use rustls::{
-    Error, ServerConfig,
+    Error, ProtocolVersion, ServerConfig,
     server::{Acceptor, UnbufferedServerConnection},
     unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus},
 };
+
+use vorpal_core::session::{Cipher, Tls};
 
 use super::exporter::{Secrets, server_random};
 
@@ -86,6 +88,33 @@ impl Machine {
         let connection = UnbufferedServerConnection::new(Arc::new(config))?;
         let handshake = Some(Box::new(Handshake { secrets, server_random: None }));
         Ok(Machine { connection, unread: BytesMut::new(), handshake, ended: false })
+    }
+
+    /// The version and the cipher that were agreed on.
+    pub(super) fn encryption(&self) -> Tls {
+        use rustls::CipherSuite as Suite;
+        let cipher = match self.connection.negotiated_cipher_suite().map(|suite| suite.suite()) {
+            Some(
+                Suite::TLS13_AES_128_GCM_SHA256
+                | Suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                | Suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+            ) => Cipher::Aes128Gcm,
+            Some(
+                Suite::TLS13_AES_256_GCM_SHA384
+                | Suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
+                | Suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+            ) => Cipher::Aes256Gcm,
+            Some(
+                Suite::TLS13_CHACHA20_POLY1305_SHA256
+                | Suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+                | Suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+            ) => Cipher::ChaCha20Poly1305,
+            _ => Cipher::Other,
+        };
+        match self.connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => Tls::V12(cipher),
+            _ => Tls::V13(cipher),
+        }
     }
 
     /// Takes bytes that were read, and works in them. What the client says goes to `plain`, what TLS itself has to say to `out`,

@@ -14,6 +14,7 @@ use std::{
 use bytes::{Buf, BytesMut};
 use rustls::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use vorpal_core::session::Tls;
 use vorpal_proto::sasl::ChannelBindings;
 
 use super::{
@@ -90,6 +91,11 @@ impl TlsHosts {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
+    /// The version and the cipher that were agreed on.
+    pub fn encryption(&self) -> Tls {
+        self.tls.encryption()
+    }
+
     /// Reads once. Appends what the client says to `plain`, which may be nothing, and gives how many bytes of the socket that
     /// took: with padding and empty records they may be many times more. 0 is the end. `scratch` is what bytes are read into.
     ///

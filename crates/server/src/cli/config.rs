@@ -1,4 +1,6 @@
-//! `vorpal config`: the configuration in words, and whether it is right.
+//! `vorpal config`: checks, explains and applies the configuration.
+//!
+//! What it says of modules stands in `docs/modules.md`, which is made from the sources and built into the program.
 
 use std::path::Path;
 
@@ -10,18 +12,21 @@ use vorpal_core::server::core_names;
 use crate::run::under;
 use crate::{Program, files, reload, warnings};
 
+/// The page of all modules, kept true by a test.
+const PAGE: &str = include_str!("../../../../docs/modules.md");
+
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Tells the mistakes of the configuration, its certificates included, and what is allowed but hardly meant.
+    /// Checks the configuration and its certificates. Prints errors, and warnings about what is allowed but probably not meant.
     Check,
-    /// Explains a key, a section, or which modules there are (`modules`).
+    /// Explains a key, a section or a module. Without an argument, lists all keys with one line each.
     Explain {
-        /// Its path: limits.login_time, limits, modules.
-        key: String,
+        /// Its path: limits.login_time, limits, modules.mam; `modules` lists the modules.
+        key: Option<String>,
     },
-    /// Prints a file of all keys with their defaults and descriptions.
+    /// Prints a configuration file of all keys with their defaults and descriptions.
     Default,
-    /// Tells the running server to read its configuration again: all of it takes effect, or nothing.
+    /// Makes the running server read its configuration again. All of it takes effect, or nothing.
     Apply,
 }
 
@@ -29,7 +34,10 @@ pub(super) fn run(command: Command, path: Option<&Path>, program: Program, json:
     match command {
         Command::Check => check(path, program, json),
         Command::Explain { key } => {
-            let text = vorpal_config::explain(&key, &program.known())?;
+            let text = match key {
+                Some(key) => explain(&key, program)?,
+                None => vorpal_config::overview(&program.known()),
+            };
             say(&text, "explanation", json);
             Ok(())
         }
@@ -37,8 +45,26 @@ pub(super) fn run(command: Command, path: Option<&Path>, program: Program, json:
             say(&vorpal_config::default_file(&program.known()), "file", json);
             Ok(())
         }
-        Command::Apply => bail!("only a server that runs can be told to reload"),
+        Command::Apply => bail!("only a running server can be told to reload"),
     }
+}
+
+/// What there is to know of a key, a section or a module.
+fn explain(key: &str, program: Program) -> Result<String> {
+    let text = vorpal_config::explain(key, &program.known())?;
+    let about = key.strip_prefix("modules.").and_then(about);
+    Ok(match (about, text.split_once('\n')) {
+        (Some(about), Some((title, keys))) => format!("{title}\n{about}\n{keys}"),
+        _ => text,
+    })
+}
+
+/// What a module of ours does: its part of the page, indented.
+fn about(module: &str) -> Option<String> {
+    let title = format!("\n## {module}\n\n");
+    let (_, part) = PAGE.split_once(&title)?;
+    let part = part.split("\n## ").next()?.trim_end();
+    Some(part.lines().map(|line| if line.is_empty() { "\n".into() } else { format!("  {line}\n") }).collect())
 }
 
 fn say(text: &str, name: &str, json: bool) {
@@ -72,7 +98,7 @@ fn check(path: Option<&Path>, program: Program, json: bool) -> Result<()> {
             println!("{what}: in order, with warnings: {number}");
             Ok(())
         }
-        (1, _) => bail!("{what}: there is one mistake"),
-        (more, _) => bail!("{what}: there are {more} mistakes"),
+        (1, _) => bail!("{what}: 1 error"),
+        (more, _) => bail!("{what}: {more} errors"),
     }
 }

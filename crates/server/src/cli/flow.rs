@@ -32,6 +32,9 @@ fn of_host(host: &str, path: Option<&Path>, program: Program) -> Result<Registry
     let config = program.read(path).map_err(|errors| anyhow!("{errors}"))?;
     let all = registries(&config, program.modules, &core_names());
     let all = all.map_err(|errors| errors.into_iter().next().unwrap_or_else(|| anyhow!("no host")))?;
+    let domains: Vec<String> = all.iter().map(|(domain, _)| domain.to_string()).collect();
     let found = all.into_iter().find(|(domain, _)| domain.as_str() == host);
-    found.map(|(_, registry)| registry).ok_or_else(|| anyhow!("{host} is not a host of this configuration"))
+    found
+        .map(|(_, registry)| registry)
+        .ok_or_else(|| anyhow!("{host} is not a host of this configuration; it has {}", domains.join(", ")))
 }

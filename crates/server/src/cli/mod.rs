@@ -6,13 +6,16 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use self::orders::{Target, did, show};
+use self::orders::Target;
+use self::show::{Told, show};
 use crate::Program;
 use crate::control::Order;
 
 mod config;
 mod flow;
 mod orders;
+mod show;
+mod text;
 mod top;
 mod trace;
 mod user;
@@ -22,38 +25,38 @@ mod xep;
 #[derive(Parser)]
 #[command(name = "vorpal", version)]
 struct Cli {
-    /// The configuration. Without this option the file that VORPAL_CONFIG names, else /etc/vorpal/vorpal.toml if there is one;
-    /// without any, localhost is served with defaults, and the data are in ./data.
+    /// The configuration file. Without this option it is the file that VORPAL_CONFIG names, else /etc/vorpal/vorpal.toml if that
+    /// exists. Without any file, localhost is served with the defaults, and the data are in ./data.
     #[arg(long, short, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Answers in JSON.
+    /// Prints JSON instead of text.
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
-    command: Command,
+    command: Named,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serves until it is told to stop.
+    /// Runs the server until it is told to stop.
     Serve,
-    /// Creates, changes and lists accounts.
+    /// Creates, changes, shows and lists accounts.
     User {
         #[command(subcommand)]
         command: user::Command,
     },
-    /// How the server is.
+    /// Shows the state of the server: accounts, sessions, listeners, certificates, disk.
     Status,
-    /// What the server does, live: refreshed each second until it is interrupted. With --json, a line for each second.
+    /// Shows what the server does, refreshed each second until interrupted. With --json, one line for each second.
     Top {
-        /// Shows one second, and ends.
+        /// Shows one second and exits.
         #[arg(long)]
         once: bool,
     },
-    /// Follows what is decided about one account's stanzas, and why, until it is interrupted. Shows addresses and ids, never
-    /// what people write.
+    /// Follows the stanzas of one account until interrupted: what is decided about each, and why. Shows addresses and ids, never
+    /// the text of messages.
     Trace {
-        /// Its address: name@host.
+        /// The address of the account: name@host.
         jid: String,
     },
     /// Lists and ends sessions.
@@ -66,25 +69,94 @@ enum Command {
         #[command(subcommand)]
         command: config::Command,
     },
-    /// Which module takes part in what, in the order in which they run.
+    /// Shows which modules handle what, in the order in which they run.
     Flow {
-        /// As configured for this host; without one, every module there is.
+        /// As configured for this host. Without one, all modules are shown.
         host: Option<String>,
     },
-    /// Where an extension is implemented, and what it takes part in.
+    /// Shows where an extension is implemented, and what it handles.
     Xep {
-        /// Its number.
+        /// Its number: 198, 0198 or XEP-0198.
+        #[arg(value_parser = xep::number)]
         number: u16,
     },
 }
 
+/// Names that operators know from other servers. They are not in the help.
+#[derive(Subcommand)]
+enum Alias {
+    /// Creates an account: `user add`.
+    #[command(hide = true)]
+    Adduser {
+        /// Its address: name@host.
+        jid: String,
+        /// The password; other users of this machine can see it while the command runs.
+        #[arg(long)]
+        password: Option<String>,
+    },
+    /// Sets a new password: `user passwd`.
+    #[command(hide = true)]
+    Passwd {
+        /// Its address: name@host.
+        jid: String,
+        /// Ends all sessions of the account.
+        #[arg(long)]
+        end_sessions: bool,
+        /// The password; other users of this machine can see it while the command runs.
+        #[arg(long)]
+        password: Option<String>,
+    },
+    /// Deletes an account: `user rm`.
+    #[command(hide = true)]
+    Deluser {
+        /// Its address: name@host.
+        jid: String,
+        /// Does not ask for confirmation.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Applies the configuration: `config apply`.
+    #[command(hide = true)]
+    Reload,
+    /// Checks the configuration: `config check`.
+    #[command(hide = true)]
+    Check,
+}
+
+impl Alias {
+    /// The command that it stands for.
+    fn command(self) -> Command {
+        match self {
+            Alias::Adduser { jid, password } => Command::User { command: user::Command::Add { jid, password } },
+            Alias::Passwd { jid, end_sessions, password } => {
+                Command::User { command: user::Command::Passwd { jid, end_sessions, password } }
+            }
+            Alias::Deluser { jid, yes } => Command::User { command: user::Command::Rm { jid, yes } },
+            Alias::Reload => Command::Config { command: config::Command::Apply },
+            Alias::Check => Command::Config { command: config::Command::Check },
+        }
+    }
+}
+
+/// A command by its own name, or by another.
+#[derive(Subcommand)]
+enum Named {
+    #[command(flatten)]
+    Command(Command),
+    #[command(flatten)]
+    Alias(Alias),
+}
+
 #[derive(Subcommand)]
 enum Session {
-    /// Lists all sessions.
-    List,
+    /// Lists sessions.
+    List {
+        /// Only those of this account: name@host.
+        jid: Option<String>,
+    },
     /// Ends a session, or all sessions of an account.
     Kick {
-        /// The full address of the session, or the address of the account.
+        /// The full address of the session (name@host/resource), or the address of the account.
         jid: String,
     },
 }
@@ -112,26 +184,36 @@ fn execute(cli: Cli, program: Program) -> Result<()> {
     let target = || Target::read(program, path.clone());
     let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let running = |order: Order| {
-        let did = did(&order);
-        show(runtime()?.block_on(target()?.give_running(order))?, did, json)
+        let told = Told::of(&order);
+        show(runtime()?.block_on(target()?.give_running(order))?, told, json)
     };
-    if matches!(cli.command, Command::Serve | Command::User { .. }) {
+    let command = match cli.command {
+        Named::Command(command) => command,
+        Named::Alias(alias) => alias.command(),
+    };
+    if matches!(command, Command::Serve | Command::User { .. }) {
         crate::secret::protect_memory();
     }
-    match cli.command {
+    match command {
         Command::Serve => runtime()?.block_on(crate::run::serve(target()?.config, path.clone(), program)),
         Command::User { command } => {
+            let file = match &command {
+                user::Command::Import { file } => user::shown(file),
+                _ => String::new(),
+            };
             let (target, order) = (target()?, command.order()?);
-            let advice = user::advice(&target.config, &order);
-            let did = did(&order);
-            show(runtime()?.block_on(target.give(order))?, did, json)?;
-            advice.iter().for_each(|line| eprintln!("vorpal: {line}"));
-            Ok(())
+            if let Order::UserImport { users } = order {
+                let (config, lines) = (target.config.clone(), users.clone());
+                let answer = runtime()?.block_on(target.give(Order::UserImport { users }))?;
+                return show::imported(answer, &file, |imported| user::advice(&config, &lines, imported), json);
+            }
+            let told = Told::of(&order);
+            show(runtime()?.block_on(target.give(order))?, told, json)
         }
         Command::Top { once } => runtime()?.block_on(top::run(&target()?, once, json)),
         Command::Trace { jid } => runtime()?.block_on(trace::run(&target()?, &jid, json)),
         Command::Status => running(Order::Status),
-        Command::Session { command: Session::List } => running(Order::SessionList),
+        Command::Session { command: Session::List { jid } } => running(Order::SessionList { jid }),
         Command::Session { command: Session::Kick { jid } } => running(Order::SessionKick { jid }),
         Command::Config { command: config::Command::Apply } => running(Order::Reload),
         Command::Config { command } => config::run(command, path.as_deref(), program, json),

@@ -1,14 +1,13 @@
-//! Orders: where they go (to a server that runs, or to the data of one that does not), and what is said of them afterwards.
+//! Orders: where they go, to a running server or to the data of one that does not run.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
-use serde_json::{Value, json};
 use vorpal_config::Config;
 
-use crate::control::{self, Answer, Order, Unreached};
+use crate::control::{self, Answer, Order, TooLong, Unreached};
 use crate::run::{Server, under};
 use crate::{Program, files};
 
@@ -56,6 +55,7 @@ impl Target {
                     return Err(self.unanswered(error));
                 }
                 Some(_) => {}
+                None if error.is::<TooLong>() => return Err(error),
                 None => return Err(error).with_context(|| self.cut_short()),
             },
         }
@@ -98,7 +98,7 @@ impl Target {
                  `vorpal -c FILE …`, or start one, `vorpal serve`"
             ),
             Some(file) => anyhow!(
-                "no server answers at {socket} ({cause}), where the configuration {} has it: start it, or name the \
+                "no server answers at {socket} ({cause}), the socket in the configuration {}: start it, or name the \
                  configuration that it was started with (-c)",
                 file.display()
             ),
@@ -106,7 +106,10 @@ impl Target {
     }
 
     fn cut_short(&self) -> String {
-        format!("the server at {} ended before it answered: it may have carried the order out", shown(&self.socket()))
+        format!(
+            "the server at {} closed the connection before it answered: the command may have taken effect",
+            shown(&self.socket())
+        )
     }
 
     fn no_data(&self) -> String {
@@ -117,93 +120,12 @@ impl Target {
                  `vorpal -c FILE …`, or create the first account, `vorpal user add NAME@localhost`"
             ),
             Some(file) => format!(
-                "no data at {data}, where the configuration {} has them; name the configuration of the server (-c), or \
+                "no data at {data}, the directory in the configuration {}; name the configuration of the server (-c), or \
                  create the first account, `vorpal user add NAME@HOST`",
                 file.display()
             ),
         }
     }
-}
-
-/// What an order that was carried out did; none for one that only asks.
-pub(super) fn did(order: &Order) -> Option<String> {
-    Some(match order {
-        Order::UserAdd { jid, .. } => format!("created the account {jid}"),
-        Order::UserImport { users } => format!("imported accounts: {}", users.len()),
-        Order::UserPasswd { jid, end_sessions: false, .. } => format!("set the new password of {jid}"),
-        Order::UserPasswd { jid, .. } => format!("set the new password of {jid}, and ended its sessions"),
-        Order::UserRm { jid } => format!("deleted the account {jid} with everything it had"),
-        Order::UserDisable { jid, disabled: true } => {
-            format!("disabled {jid}: nobody can log in, its sessions have ended")
-        }
-        Order::UserDisable { jid, .. } => format!("enabled {jid}: its user can log in again"),
-        Order::SessionKick { jid } if jid.contains('/') => format!("ended the session {jid}"),
-        Order::SessionKick { jid } => format!("ended all sessions of {jid}"),
-        Order::Reload => "the configuration was read again and is in force, but for what needs a restart".into(),
-        Order::UserList { .. } | Order::Status | Order::Top | Order::Trace { .. } | Order::SessionList => return None,
-    })
-}
-
-/// Says what came of an order.
-///
-/// # Errors
-/// It was refused.
-pub(super) fn show((answer, by): (Answer, By), did: Option<String>, json: bool) -> Result<()> {
-    let (key, place) = match &by {
-        By::Server(socket) => ("server", socket),
-        By::Command(data) => ("data", data),
-    };
-    let place_text = match &by {
-        By::Server(socket) => format!("by the server at {}", socket.display()),
-        By::Command(data) => format!("in the data at {}; no server runs on them", data.display()),
-    };
-    let object = |notes: Option<&[String]>| {
-        let mut object = json!({ "done": true, "did": did, key: place });
-        if let (Some(notes), Some(object)) = (notes, object.as_object_mut()) {
-            object.insert("notes".into(), json!(notes));
-        }
-        object
-    };
-    let say = |did: Option<String>| did.iter().for_each(|did| println!("{did} ({place_text})"));
-    match answer {
-        // What is a list of its own does not gain from it.
-        Answer::Error(error) if error.contains('\n') => bail!("{error}"),
-        Answer::Error(error) => bail!("{error} ({place_text})"),
-        Answer::Done if json => println!("{}", object(None)),
-        Answer::Noted(notes) if json => println!("{}", object(Some(&notes))),
-        Answer::Rows(rows) if json => println!("{}", serde_json::to_string_pretty(&rows)?),
-        Answer::Done => say(did),
-        Answer::Noted(notes) => {
-            say(did);
-            notes.iter().for_each(|note| eprintln!("vorpal: {note}"));
-        }
-        Answer::Rows(rows) => {
-            rows.iter().for_each(print);
-            let refused = rows.iter().filter(|row| row.get("error").is_some()).count();
-            say(did.map(|did| if refused == 0 { did } else { format!("{did}, of which refused: {refused}") }));
-        }
-    }
-    Ok(())
-}
-
-fn print(row: &Value) {
-    let Some(fields) = row.as_object() else { return println!("{row}") };
-    let text = |value: &Value| match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    if fields.len() > 3 {
-        for (name, value) in fields {
-            println!("{name:>16}  {}", text(value));
-        }
-        return;
-    }
-    let words: Vec<String> = fields
-        .iter()
-        .filter(|(_, value)| **value != Value::Bool(false) && !value.is_null())
-        .map(|(name, value)| if value.is_boolean() { name.clone() } else { text(value) })
-        .collect();
-    println!("{}", words.join("  "));
 }
 
 /// A path as it is shown: one that counts from the working directory says so.

@@ -8,12 +8,12 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use super::orders::Target;
+use super::text::{size, span, tenth};
 use crate::control::{Answer, Order};
 use crate::gauges::{Buckets, Named, Sample, SlowCommit, SlowRead};
 
-/// What a terminal has at least, in lines and columns.
-const LINES: usize = 24;
-const COLUMNS: usize = 80;
+/// Maximum number of lines of each list.
+const LIST: usize = 5;
 
 pub(super) async fn run(target: &Target, once: bool, json: bool) -> Result<()> {
     let mut before = sample(target).await?;
@@ -25,8 +25,8 @@ pub(super) async fn run(target: &Target, once: bool, json: bool) -> Result<()> {
         match (json, screen) {
             (true, _) => println!("{}", serde_json::to_string(&view)?),
             // To the corner, then what is there is written over, and the rest of it taken away.
-            (_, true) => print!("\x1b[H{}\x1b[J", frame(&view).replace('\n', "\x1b[K\n")),
-            _ => print!("{}", frame(&view)),
+            (_, true) => print!("\x1b[H{}\x1b[J", frame(&view, Terminal::now()).replace('\n', "\x1b[K\n")),
+            _ => print!("{}", frame(&view, Terminal::now())),
         }
         std::io::Write::flush(&mut std::io::stdout())?;
         if once {
@@ -42,7 +42,7 @@ async fn sample(target: &Target) -> Result<Sample> {
             serde_json::from_value(rows.remove(0)).context("the server's answer")
         }
         Answer::Error(error) => bail!("{error}"),
-        _ => bail!("the server's answer is none"),
+        _ => bail!("the server answered something else"),
     }
 }
 
@@ -140,9 +140,9 @@ impl View {
             bytes_out_per_second: rate("vorpal_network_sent_bytes_total"),
             commits_per_second: tenth(done as f64 / seconds),
             batches_per_commit: (done > 0).then(|| tenth(batches.sum as f64 / done as f64)),
-            commit_ms_p50: quantile(&commits, 0.5).map(|micros| tenth(micros / 100.0) / 10.0),
-            commit_ms_p99: quantile(&commits, 0.99).map(|micros| tenth(micros / 100.0) / 10.0),
-            read_ms_p99: quantile(&reads, 0.99).map(|micros| tenth(micros / 100.0) / 10.0),
+            commit_ms_p50: quantile(&commits, 0.5).map(|micros| hundredth(micros / 1e3)),
+            commit_ms_p99: quantile(&commits, 0.99).map(|micros| hundredth(micros / 1e3)),
+            read_ms_p99: quantile(&reads, 0.99).map(|micros| hundredth(micros / 1e3)),
             failed_batches_per_second: failed.iter().sum(),
             backlog_batches: after.backlog_batches,
             backlog_bytes: after.backlog_bytes,
@@ -162,10 +162,6 @@ impl View {
             busiest: after.busiest.clone(),
         }
     }
-}
-
-fn tenth(number: f64) -> f64 {
-    (number * 10.0).round() / 10.0
 }
 
 /// What came between two moments.
@@ -192,67 +188,86 @@ fn quantile(buckets: &Buckets, part: f64) -> Option<f64> {
     None
 }
 
-/// A screen of at most 24 lines of 80 columns.
-fn frame(view: &View) -> String {
+/// A screen of fewer lines than the terminal has, each shorter than it is wide.
+fn frame(view: &View, terminal: Terminal) -> String {
+    let facts: [(&str, Vec<String>); 7] = [
+        (
+            "sessions",
+            vec![
+                format!("{} connected", view.attached),
+                format!("{} detached", view.detached),
+                format!("{} available", view.available),
+                format!("{} reading", view.reading),
+                format!("{} logging in", view.logging_in),
+                format!("{} queued", view.logins_waiting + view.binds_waiting),
+            ],
+        ),
+        (
+            "in /s",
+            vec![
+                format!("{} messages", view.messages_per_second),
+                format!("{} presence", view.presences_per_second),
+                format!("{} iq", view.iqs_per_second),
+                format!("{} logins", view.logins_per_second),
+                format!("{} failed", view.login_failures_per_second),
+            ],
+        ),
+        (
+            "out /s",
+            vec![
+                format!("{} delivered", view.deliveries_per_second),
+                format!("{} copies", view.copies_per_second),
+                format!("{} into logs", view.entries_per_second),
+                format!("{} bounced", view.bounced_per_second),
+            ],
+        ),
+        (
+            "store",
+            vec![
+                format!("{} commits/s of {} batches", view.commits_per_second, or_dash(view.batches_per_commit)),
+                format!("p50 {} ms", or_dash(view.commit_ms_p50)),
+                format!("p99 {} ms", or_dash(view.commit_ms_p99)),
+                format!("reads p99 {} ms", or_dash(view.read_ms_p99)),
+            ],
+        ),
+        (
+            "waiting",
+            vec![
+                format!("{} batches ({})", view.backlog_batches, size(Some(view.backlog_bytes))),
+                format!("{} unsettled", view.unsettled),
+                format!("{} in sessions", size(Some(view.queued_bytes))),
+                format!("{} batches/s failed", tenth(view.failed_batches_per_second)),
+            ],
+        ),
+        (
+            "network",
+            vec![
+                format!("{}/s in", size(Some(view.bytes_in_per_second as u64))),
+                format!("{}/s out", size(Some(view.bytes_out_per_second as u64))),
+                format!("{} accounts loaded", view.accounts_loaded),
+                format!("{} panics", view.panics),
+            ],
+        ),
+        (
+            "memory",
+            vec![
+                size(view.memory_bytes),
+                format!("disk {} free of {}", size(view.disk_free_bytes), size(view.disk_bytes)),
+                format!("{} reserved", size(Some(view.reserve_bytes))),
+                format!("database {} + {}", size(view.database_bytes), size(view.wal_bytes)),
+            ],
+        ),
+    ];
+    let width = terminal.columns.saturating_sub(1);
     let mut lines = vec![format!(
         "vorpal {}  up {}  {}",
         view.version,
         span(view.uptime_seconds),
         view.trouble.as_ref().map_or("takes writes".to_owned(), |trouble| format!("TROUBLE: {trouble}"))
     )];
-    lines.push(format!(
-        "sessions  {} connected, {} waiting, {} available, {} reading, {} logging in, {} queued for that",
-        view.attached,
-        view.detached,
-        view.available,
-        view.reading,
-        view.logging_in,
-        view.logins_waiting + view.binds_waiting
-    ));
-    lines.push(format!(
-        "in /s     {} messages, {} presence, {} iq, {} logins, {} failed logins",
-        view.messages_per_second,
-        view.presences_per_second,
-        view.iqs_per_second,
-        view.logins_per_second,
-        view.login_failures_per_second
-    ));
-    lines.push(format!(
-        "out /s    {} delivered, {} copies, {} into logs, {} bounced",
-        view.deliveries_per_second, view.copies_per_second, view.entries_per_second, view.bounced_per_second
-    ));
-    lines.push(format!(
-        "store     {} commits/s of {} batches, p50 {} ms, p99 {} ms; reads p99 {} ms",
-        view.commits_per_second,
-        or_dash(view.batches_per_commit),
-        or_dash(view.commit_ms_p50),
-        or_dash(view.commit_ms_p99),
-        or_dash(view.read_ms_p99)
-    ));
-    lines.push(format!(
-        "waiting   {} batches ({}), {} unsettled, {} in sessions; {} batches/s failed",
-        view.backlog_batches,
-        size(Some(view.backlog_bytes)),
-        view.unsettled,
-        size(Some(view.queued_bytes)),
-        tenth(view.failed_batches_per_second)
-    ));
-    lines.push(format!(
-        "network   {}/s in, {}/s out; {} accounts loaded, {} panics",
-        size(Some(view.bytes_in_per_second as u64)),
-        size(Some(view.bytes_out_per_second as u64)),
-        view.accounts_loaded,
-        view.panics
-    ));
-    lines.push(format!(
-        "memory    {}; disk {} free of {} ({} reserved), database {} + {}",
-        size(view.memory_bytes),
-        size(view.disk_free_bytes),
-        size(view.disk_bytes),
-        size(Some(view.reserve_bytes)),
-        size(view.database_bytes),
-        size(view.wal_bytes)
-    ));
+    for (name, parts) in facts {
+        lines.extend(wrapped(name, &parts, width));
+    }
     lines.push(String::new());
     let commits = view.slow_commits.iter().map(|slow| {
         format!(
@@ -267,44 +282,81 @@ fn frame(view: &View) -> String {
     let queues = view.queues.iter().map(|named| format!("{}  {}", size(Some(named.value as u64)), named.jid));
     let busiest = view.busiest.iter().map(|named| format!("{}/s  {}", named.value, named.jid));
     let unsettled = view.busiest_unsettled.iter().map(|named| format!("{}  {}", named.value, named.jid));
-    for (title, most, list) in [
-        ("slowest commits of the last minute", 2, commits.collect::<Vec<_>>()),
-        ("slowest reads of the last minute", 2, reads.collect()),
-        ("longest queues", 2, queues.collect()),
-        ("most stanzas", 2, busiest.collect()),
-        ("most unsettled", 1, unsettled.collect()),
-    ] {
+    let lists = [
+        ("slowest commits of the last minute", commits.collect::<Vec<_>>()),
+        ("slowest reads of the last minute", reads.collect()),
+        ("longest queues", queues.collect()),
+        ("most stanzas", busiest.collect()),
+        ("most unsettled", unsettled.collect()),
+    ];
+    // What room there is goes to the lists by turns, the first ones first.
+    let mut room = terminal.lines.saturating_sub(1).saturating_sub(lines.len() + lists.len());
+    let mut shown = [0; 5];
+    for turn in 1..=LIST {
+        for ((_, list), shown) in lists.iter().zip(&mut shown) {
+            if room > 0 && list.len() >= turn {
+                (*shown, room) = (turn, room - 1);
+            }
+        }
+    }
+    for ((title, list), shown) in lists.into_iter().zip(shown) {
         lines.push(format!("{title}{}", if list.is_empty() { ": none" } else { "" }));
-        lines.extend(list.into_iter().take(most).map(|line| format!("  {line}")));
+        lines.extend(list.into_iter().take(shown).map(|line| format!("  {line}")));
     }
     let mut text = String::new();
-    for line in lines.iter().take(LINES - 1) {
-        let shown: String = line.chars().map(|c| if c.is_control() { '?' } else { c }).take(COLUMNS - 1).collect();
+    for line in lines.iter().take(terminal.lines.saturating_sub(1)) {
+        let shown: String = line.chars().map(|c| if c.is_control() { '?' } else { c }).take(width).collect();
         let _ = writeln!(text, "{shown}");
     }
     text
 }
 
+/// A name and its parts, in as many lines as they need; the parts of a line are aligned with those above.
+fn wrapped(name: &str, parts: &[String], width: usize) -> Vec<String> {
+    const INDENT: usize = 10;
+    let mut lines: Vec<String> = Vec::new();
+    for part in parts {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 2 + part.chars().count() <= width => {
+                line.push_str(", ");
+                line.push_str(part);
+            }
+            Some(_) => lines.push(format!("{:INDENT$}{part}", "")),
+            None => lines.push(format!("{name:INDENT$}{part}")),
+        }
+    }
+    lines
+}
+
+/// The size of what is written to.
+#[derive(Clone, Copy, Debug)]
+struct Terminal {
+    lines: usize,
+    columns: usize,
+}
+
+impl Terminal {
+    /// What is assumed of one that does not say, and of a file.
+    const USUAL: Terminal = Terminal { lines: 24, columns: 80 };
+
+    /// That of the terminal, if it is one.
+    fn now() -> Terminal {
+        match rustix::termios::tcgetwinsize(std::io::stdout()) {
+            Ok(size) if size.ws_row > 0 && size.ws_col > 0 => {
+                Terminal { lines: size.ws_row.into(), columns: size.ws_col.into() }
+            }
+            _ => Terminal::USUAL,
+        }
+    }
+}
+
+/// Rounded to two digits behind the point.
+fn hundredth(number: f64) -> f64 {
+    (number * 100.0).round() / 100.0
+}
+
 fn or_dash(number: Option<f64>) -> String {
     number.map_or("-".to_owned(), |number| number.to_string())
-}
-
-fn size(bytes: Option<u64>) -> String {
-    let Some(bytes) = bytes else { return "?".into() };
-    let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
-    match units.into_iter().find(|(_, shift)| bytes >> shift > 0) {
-        Some((unit, shift)) => format!("{} {unit}", tenth(bytes as f64 / (1_u64 << shift) as f64)),
-        None => format!("{bytes} B"),
-    }
-}
-
-fn span(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7_200 => format!("{} min", seconds / 60),
-        7_200..172_800 => format!("{} h", seconds / 3_600),
-        _ => format!("{} days", seconds / 86_400),
-    }
 }
 
 #[cfg(test)]
@@ -332,21 +384,56 @@ mod tests {
         assert_eq!((still.commit_ms_p50, still.batches_per_commit), (None, None));
     }
 
-    #[test]
-    fn a_full_screen_fits_the_smallest_terminal_and_shows_no_control_characters() {
+    /// As full as it gets.
+    fn full() -> View {
         let long = || vec![Named { jid: format!("{}\x1b[2J@example.org", "x".repeat(300)), value: 1e9 }; 5];
-        let view = View {
-            trouble: Some("the disk ".repeat(30)),
+        let some = Some(999 << 30);
+        View {
+            memory_bytes: some,
+            disk_free_bytes: some,
+            disk_bytes: some,
+            database_bytes: some,
+            wal_bytes: some,
+            reserve_bytes: 999 << 20,
             slow_commits: vec![SlowCommit { ms: 12_345.678, seconds_ago: 59, batches: 512, bytes: 1 << 22 }; 5],
             slow_reads: vec![SlowRead { ms: 1.0, seconds_ago: 1, what: "account x".repeat(40) }; 5],
             queues: long(),
             busiest: long(),
             busiest_unsettled: long(),
             ..View::default()
-        };
-        let text = frame(&view);
-        assert!(text.lines().count() < LINES, "{text}");
-        assert!(text.lines().all(|line| line.chars().count() < COLUMNS), "{text}");
-        assert!(!text.contains('\x1b') && text.contains("most unsettled"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_screen_fits_any_terminal_and_shows_no_control_characters() {
+        let view = View { trouble: Some("the disk ".repeat(30)), ..full() };
+        for (lines, columns) in [(24, 80), (24, 60), (50, 200), (10, 30), (3, 5), (2, 2), (1, 1), (0, 0)] {
+            let text = frame(&view, Terminal { lines, columns });
+            assert!(text.lines().count() <= lines.saturating_sub(1), "{lines}x{columns}: {text}");
+            let width = columns.saturating_sub(1);
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{lines}x{columns}: {text}");
+            assert!(!text.contains('\x1b'), "{text}");
+        }
+        let text = frame(&view, Terminal { lines: 50, columns: 80 });
+        assert_eq!(text.matches("xxxx").count() > 0, text.contains("most unsettled"), "{text}");
+        assert_eq!(
+            text.lines().filter(|line| line.starts_with("  12345.678 ms")).count(),
+            5,
+            "the room is used: {text}"
+        );
+    }
+
+    #[test]
+    fn no_number_is_cut_off() {
+        for (lines, columns) in [(30, 80), (40, 60), (60, 40)] {
+            let text = frame(&full(), Terminal { lines, columns });
+            for part in
+                ["0 queued", "0 failed", "reads p99 - ms", "0 batches/s failed", "0 panics", "999 GiB + 999 GiB\n"]
+            {
+                assert!(text.contains(part), "{part} in {lines}x{columns}: {text}");
+            }
+        }
+        let usual = frame(&full(), Terminal::USUAL);
+        assert!(usual.contains("database 999 GiB + 999 GiB\n") && usual.contains("most unsettled"), "{usual}");
     }
 }

@@ -1,12 +1,11 @@
 //! `vorpal trace`: one account's stanzas on their way, decision by decision.
 
-use std::fmt::Write as _;
-
 use anyhow::Result;
 use serde_json::Value;
 use vorpal_proto::datetime::Timestamp;
 
 use super::orders::Target;
+use super::text::printable;
 use crate::control;
 
 pub(super) async fn run(target: &Target, jid: &str, json: bool) -> Result<()> {
@@ -23,23 +22,6 @@ pub(super) async fn run(target: &Target, jid: &str, json: bool) -> Result<()> {
         Ok(())
     });
     followed.await.map_err(|error| if error.is::<control::Unreached>() { target.unanswered(error) } else { error })
-}
-
-/// What does not print, such as the control characters of a terminal, as JSON escapes it: an id is whatever a client wrote.
-fn printable(line: &str) -> String {
-    let mut text = String::with_capacity(line.len());
-    for c in line.chars() {
-        // All of ASCII that does not print is escaped in JSON already, but for DEL.
-        if c.is_ascii_graphic() || c == ' ' || !c.is_control() && c.escape_debug().len() == 1 {
-            text.push(c);
-        } else {
-            let mut units = [0; 2];
-            for unit in c.encode_utf16(&mut units) {
-                let _ = write!(text, "\\u{unit:04x}");
-            }
-        }
-    }
-    text
 }
 
 /// A step in one line: the time, what, the stanza, then what was decided and where.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
@@ -10,7 +11,8 @@ use vorpal_proto::jid::BareJid;
 use vorpal_proto::sasl::MAX_INPUT_BYTES;
 use zeroize::Zeroizing;
 
-use crate::control::Order;
+use super::text::counted;
+use crate::control::{Imported, Line, Order};
 use crate::secret::Password;
 
 #[derive(Subcommand)]
@@ -19,49 +21,54 @@ pub(super) enum Command {
     Add {
         /// Its address: name@host.
         jid: String,
-        /// The password; visible to others on this machine while the command runs.
+        /// The password; other users of this machine can see it while the command runs.
         #[arg(long)]
         password: Option<String>,
     },
-    /// Creates accounts from a file: in each line an address, then what is stored of its password, as RFC 5803 writes it
-    /// (`SCRAM-SHA-1$iterations:salt$stored-key:server-key`), once or for several mechanisms. Says what to set if that is
-    /// less than the host offers.
+    /// Creates accounts from a file. Each line has an address, then one or several keys as RFC 5803 writes them:
+    /// `SCRAM-SHA-1$ITERATIONS:SALT$STORED-KEY:SERVER-KEY`, with salt and keys in base64. Names each line that fails,
+    /// creates all other accounts, and says which mechanisms to offer until they have keys for more.
     Import {
-        /// The file.
-        file: std::path::PathBuf,
+        /// The file; `-` reads standard input.
+        file: PathBuf,
     },
-    /// Sets another password. The account's sessions go on unless --end-sessions is given.
+    /// Sets a new password. The account's sessions go on unless --end-sessions is given.
     Passwd {
-        /// Whose.
+        /// Its address: name@host.
         jid: String,
         /// Ends all sessions of the account, and lets none of them be resumed: for a password that somebody else knows.
         #[arg(long)]
         end_sessions: bool,
-        /// The password; visible to others on this machine while the command runs.
+        /// The password; other users of this machine can see it while the command runs.
         #[arg(long)]
         password: Option<String>,
     },
     /// Lists accounts.
     List {
-        /// Of this host only.
+        /// Only those of this host.
         host: Option<String>,
+    },
+    /// Shows one account: when it was created, its sessions, and what is stored for it.
+    Show {
+        /// Its address: name@host.
+        jid: String,
     },
     /// Deletes an account and everything it has.
     Rm {
-        /// Which.
+        /// Its address: name@host.
         jid: String,
-        /// Does not ask.
+        /// Does not ask for confirmation.
         #[arg(long)]
         yes: bool,
     },
-    /// Lets nobody log in to an account, and ends its sessions.
+    /// Disables an account: nobody can log in, and its sessions end. What is stored stays.
     Disable {
-        /// Which.
+        /// Its address: name@host.
         jid: String,
     },
-    /// Lets a disabled account log in again.
+    /// Enables a disabled account: its user can log in again.
     Enable {
-        /// Which.
+        /// Its address: name@host.
         jid: String,
     },
 }
@@ -70,21 +77,15 @@ impl Command {
     pub(super) fn order(self) -> Result<Order> {
         Ok(match self {
             Command::Add { jid, password } => Order::UserAdd { jid, password: secret(password)? },
-            Command::Import { file } => {
-                let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-                let users = text.lines().filter_map(|line| {
-                    let mut words = line.split_whitespace().map(str::to_owned);
-                    Some((words.next()?, words.collect()))
-                });
-                Order::UserImport { users: users.collect() }
-            }
+            Command::Import { file } => Order::UserImport { users: lines(&file)? },
             Command::Passwd { jid, end_sessions, password } => {
                 Order::UserPasswd { jid, password: secret(password)?, end_sessions }
             }
             Command::List { host } => Order::UserList { host },
+            Command::Show { jid } => Order::UserShow { jid },
             Command::Rm { jid, yes } => {
                 if !yes && !sure(&jid)? {
-                    bail!("nothing was deleted");
+                    bail!("not confirmed: nothing was deleted");
                 }
                 Order::UserRm { jid }
             }
@@ -94,18 +95,45 @@ impl Command {
     }
 }
 
+/// The name under which messages show a file.
+pub(super) fn shown(file: &Path) -> String {
+    if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() }
+}
+
+/// The accounts in a file, with the numbers of their lines. Empty lines are passed over.
+fn lines(file: &Path) -> Result<Vec<Line>> {
+    let told = || format!("{} cannot be read", shown(file));
+    let text = if file == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        std::fs::read_to_string(file)
+    };
+    let text = text.with_context(told)?;
+    let line = |(at, line): (usize, &str)| {
+        let mut words = line.split_whitespace().map(str::to_owned);
+        Some(Line { line: at + 1, jid: words.next()?, credentials: words.collect() })
+    };
+    let lines: Vec<Line> = text.trim_start_matches('\u{feff}').lines().enumerate().filter_map(line).collect();
+    if lines.is_empty() {
+        bail!("{} has no accounts in it: nothing was imported", shown(file));
+    }
+    Ok(lines)
+}
+
 /// What to set so that accounts can log in that are imported with keys of fewer hashes than their host offers: clients
 /// pick the strongest that is offered, and never try another.
-pub(super) fn advice(config: &Config, order: &Order) -> Vec<String> {
-    let Order::UserImport { users } = order else { return Vec::new() };
+pub(super) fn advice(config: &Config, users: &[Line], imported: &Imported) -> Vec<String> {
+    let errors = imported.problems.iter().filter(|problem| problem.error.is_some());
+    let failed: BTreeSet<usize> = errors.map(|problem| problem.line).collect();
     let mut lines = Vec::new();
     for host in &config.hosts {
         let of_host = |jid: &str| BareJid::parse(jid).is_ok_and(|jid| jid.domain() == host.name.as_str());
         let scheme = |text: &String| text.split('$').next().map(str::to_owned);
         let users: Vec<BTreeSet<String>> = users
             .iter()
-            .filter(|(jid, _)| of_host(jid))
-            .map(|(_, credentials)| credentials.iter().filter_map(scheme).collect())
+            .filter(|line| of_host(&line.jid) && !failed.contains(&line.line))
+            .map(|line| line.credentials.iter().filter_map(scheme).collect())
             .collect();
         let scram = host.mechanisms.iter().filter(|m| **m != Mechanism::Plain).map(|m| m.as_str());
         let lacks = |name: &str| users.iter().filter(|has| !has.contains(name)).count();
@@ -119,9 +147,11 @@ pub(super) fn advice(config: &Config, order: &Order) -> Vec<String> {
         let keep: Vec<String> =
             common.iter().copied().filter(all).chain(["PLAIN"]).map(|name| format!("\"{name}\"")).collect();
         lines.push(format!(
-            "{count} accounts of {name} have no keys for {missing}: clients that pick these cannot log in. Set\n\n    \
-             [host.\"{name}\"]\n    mechanisms = [{keep}]\n\nin the configuration, then `vorpal config apply`. The keys are made \
-             when somebody logs in with PLAIN or is given a new password; when all have, take the line out again.",
+            "{count} of {name} {have} no keys for {missing}: clients that pick these cannot log in. Set\n\n    \
+             [host.\"{name}\"]\n    mechanisms = [{keep}]\n\nin the configuration, then `vorpal config apply`. An account gets \
+             the missing keys when its user logs in with PLAIN or gets a new password. Remove the line when all have them.",
+            count = counted(count, "account"),
+            have = if count == 1 { "has" } else { "have" },
             name = host.name.as_str(),
             missing = lacking.join(" and "),
             keep = keep.join(", "),
@@ -143,7 +173,7 @@ fn secret(given: Option<String>) -> Result<Password> {
     let password = Password::from(rpassword::prompt_password("Password: ")?);
     let again = Password::from(rpassword::prompt_password("Again: ")?);
     if password.as_str() != again.as_str() {
-        bail!("the two are not the same");
+        bail!("the two passwords are not the same: nothing was changed");
     }
     Ok(password)
 }
@@ -160,16 +190,14 @@ fn sure(jid: &str) -> Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     const SHA1: &str = "SCRAM-SHA-1$4096:QSXCR+Q6sek8bf92$6dlGYMOdZcOPutkcNY8U2g7vK9Y=:D+CSWLOshSulAsxiupA+qs2/fTE=";
 
     fn advised(config: &str, users: &[&str]) -> Vec<String> {
         let config = Config::read(Path::new("v.toml"), config.into(), [], &[]).expect("a configuration");
-        let users = users.iter().map(|jid| ((*jid).to_owned(), vec![SHA1.to_owned()])).collect();
-        advice(&config, &Order::UserImport { users })
+        let line = |jid: &&str| Line { line: 1, jid: (*jid).to_owned(), credentials: vec![SHA1.to_owned()] };
+        advice(&config, &users.iter().map(line).collect::<Vec<_>>(), &Imported::default())
     }
 
     #[test]

@@ -20,6 +20,16 @@ struct Row<'a> {
     config: &'a str,
 }
 
+/// The number of an extension, with or without `XEP-` before it.
+///
+/// # Errors
+/// It is none.
+pub(super) fn number(text: &str) -> Result<u16, String> {
+    let upper = text.trim().to_ascii_uppercase();
+    let digits = upper.strip_prefix("XEP").map_or(upper.as_str(), |rest| rest.trim_start_matches(['-', ' ']));
+    digits.parse().map_err(|_| "expected the number of an extension, such as 198, 0198 or XEP-0198".to_owned())
+}
+
 pub(super) fn run(number: u16, program: Program, json: bool) -> Result<()> {
     let rows: Vec<Row<'_>> = PAGE.lines().filter_map(row).filter(|row| row.number == number).collect();
     // A module of another program's is in no page of ours.

@@ -1,0 +1,62 @@
+//! `vorpal status`: how the server is, in one object.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use vorpal_runtime::now;
+
+use super::{Answer, lists};
+use crate::gauges::Gauges;
+
+/// Looks at the server. Counts the accounts in the store, a page at a time.
+pub(super) async fn status(gauges: Arc<Gauges>) -> Answer {
+    match look(gauges).await {
+        Ok(status) => Answer::Object(status),
+        Err(error) => Answer::Error(format!("{error:#}")),
+    }
+}
+
+async fn look(gauges: Arc<Gauges>) -> Result<Value> {
+    let accounts = lists::count(gauges.runtime()).await.context("the accounts cannot be counted")?;
+    let looking = gauges.clone();
+    let sample = tokio::task::spawn_blocking(move || looking.sample(false)).await.context("a bug of the server")?;
+    let hosts: Vec<&str> = accounts.iter().map(|(host, _)| host.as_str()).collect();
+    let of_hosts: serde_json::Map<String, Value> =
+        accounts.iter().map(|(host, count)| (host.clone(), json!(count))).collect();
+    let listeners = gauges.listeners().into_iter();
+    let certificates = gauges.certificates().into_iter();
+    Ok(json!({
+        "version": sample.version,
+        "uptime_seconds": sample.uptime_seconds,
+        "trouble": sample.trouble,
+        "hosts": hosts,
+        "accounts": accounts.iter().map(|(_, count)| count).sum::<usize>(),
+        "accounts_by_host": of_hosts,
+        "accounts_loaded": sample.accounts_loaded,
+        "sessions": sample.attached + sample.detached,
+        "connected": sample.attached,
+        "available": sample.available,
+        "logging_in": sample.logging_in,
+        "listeners": listeners.map(|(key, address)| json!({ "key": key, "address": address.to_string() })).collect::<Vec<_>>(),
+        "certificates": certificates
+            .map(|host| {
+                let certificate = host.certificate();
+                json!({
+                "host": certificate.host(),
+                "until": certificate.not_after().to_string(),
+                "self_signed": certificate.is_self_signed(),
+                "expired": certificate.not_after() < now(),
+            })
+            })
+            .collect::<Vec<_>>(),
+        "writes_waiting": sample.backlog_batches,
+        "disk_free_bytes": sample.disk_free_bytes,
+        "disk_bytes": sample.disk_bytes,
+        "reserve_bytes": sample.reserve_bytes,
+        "database_bytes": sample.database_bytes,
+        "wal_bytes": sample.wal_bytes,
+        "memory_bytes": sample.memory_bytes,
+        "data": gauges.data(),
+    }))
+}
