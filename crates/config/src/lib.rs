@@ -29,7 +29,7 @@ pub use error::{ConfigError, Errors, Place, Problem};
 pub use keys::{Durability, Limits, Listen, Log, LogFormat, LogLevel, Login, Mechanism, Storage, Tls, TlsVersion, Xml};
 pub use load::{Certificate, Config, Host, MAX_FILE, MAX_HOSTS};
 pub use modules::Module;
-pub use scalar::{Address, FilePath, HostName, LoopbackAddress, Scalar};
+pub use scalar::{AbsolutePath, Address, FilePath, HostName, LoopbackAddress, Scalar};
 pub use table::{Key, Keys, Setting, Shape, Table};
 pub use tree::Section;
 pub use units::{Amount, Bounded, Bytes, DAY, GIB, HOUR, KIB, MIB, MINUTE, Measure, Per, Period, Rate, SECOND, TIB};

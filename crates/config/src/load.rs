@@ -10,10 +10,12 @@ use crate::error::{At, ConfigError, Errors, Place, Problem, Report, Source};
 use crate::keys::{C2S, C2S_TLS, HostKeys, Top, everywhere};
 use crate::modules::Sections;
 use crate::nearest::nearest;
-use crate::scalar::{Scalar, quote};
+use crate::scalar::{Base, Scalar, quote};
 use crate::table::{Keys, Shape};
 use crate::tree::{Branch, Node, Section, Value, insert, parse};
-use crate::{Durability, FilePath, HostName, Limits, Listen, Log, Login, Mechanism, Module, Storage, Tls, Xml};
+use crate::{
+    AbsolutePath, Durability, FilePath, HostName, Limits, Listen, Log, Login, Mechanism, Module, Storage, Tls, Xml,
+};
 
 /// The largest file that is read, in bytes.
 pub const MAX_FILE: u64 = 1 << 20;
@@ -24,11 +26,13 @@ pub const MAX_HOSTS: usize = 1_000;
 /// The variable that names the file.
 const FILE_VARIABLE: &str = "VORPAL_CONFIG";
 
-/// The configuration of a server: complete, checked, every path counted from its base.
+/// The configuration of a server: complete, checked, every path absolute.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The directory of everything the server keeps.
-    pub data: FilePath,
+    pub data: AbsolutePath,
+    /// The socket for the server's commands: `listen.admin`.
+    pub admin: AbsolutePath,
     /// What an acknowledged stanza survives.
     pub durability: Durability,
     /// The domains that are served, at least one, none twice, in the order of the file.
@@ -47,8 +51,8 @@ pub struct Config {
     pub xml: Xml,
     /// The disk on which the data are.
     pub storage: Storage,
-    /// The directory from which relative paths count: that of the file, or the working directory (empty) without one.
-    pub base: PathBuf,
+    /// The directory from which relative paths count: that of the file, or the working directory without one.
+    pub(crate) base: Base,
 }
 
 /// A domain that is served.
@@ -68,9 +72,9 @@ pub struct Host {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
     /// The certificate, then its chain.
-    pub chain: FilePath,
+    pub chain: AbsolutePath,
     /// The private key.
-    pub key: FilePath,
+    pub key: AbsolutePath,
 }
 
 impl Config {
@@ -107,13 +111,18 @@ impl Config {
         env: impl IntoIterator<Item = (String, String)>,
         modules: &[Module],
     ) -> Result<Config, Errors> {
+        let base = Base::of(path).map_err(|error| {
+            let place = Place::Whole { file: path.display().to_string() };
+            let problem = Problem::Read(format!("relative paths have no directory to count from: {error}"));
+            Errors::from(ConfigError { place, problem })
+        })?;
         let source = Source::new(path.display().to_string(), text);
         let (mut root, mistakes) = parse(&source);
         let source = Arc::new(source);
         let mut wrong = Report::default();
         variables(&mut root, env, modules, &mut wrong);
         let mut reader = ConfigReader { source: Arc::clone(&source), modules, wrong };
-        let config = reader.config(root, path.parent().unwrap_or(Path::new("")));
+        let config = reader.config(root, base);
 
         // Behind a mistake of structure keys seem to stand where they do not: only what is before it is told.
         let end = mistakes.iter().filter(|mistake| !mistake.local).map(|mistake| mistake.line()).min();
@@ -211,7 +220,7 @@ struct ConfigReader<'a> {
 
 impl ConfigReader<'_> {
     /// The whole. Where something is wrong, its default stands in, so that the rest can be checked.
-    fn config(&mut self, mut root: Branch, base: &Path) -> Config {
+    fn config(&mut self, mut root: Branch, base: Base) -> Config {
         let source = Arc::clone(&self.source);
         let all = Sections::read("modules", root.remove("modules"), self.modules, &source, &mut self.wrong);
         let own = self.host_sections(root.remove("host"));
@@ -220,7 +229,7 @@ impl ConfigReader<'_> {
         let given = |key| given_listen.keys.contains_key(key);
 
         let mut listen: Listen = self.values(&given_listen);
-        let mut tls: Tls = self.values(&given_tls);
+        let tls: Tls = self.values(&given_tls);
         let given_login = self.section_of("login", &mut root);
         let login: Login = self.values(&given_login);
         self.check_mechanisms(&given_login, &login.mechanisms);
@@ -238,7 +247,7 @@ impl ConfigReader<'_> {
             self.value_error(&node.at, "hosts".into(), format!("has to name at most {MAX_HOSTS} hosts"));
         }
 
-        let data = top.data.under(base);
+        let data = top.data.under(&base);
         if listed.is_some() || !own.is_empty() {
             for (key, addresses, port) in [("c2s", &mut listen.c2s, C2S), ("c2s_tls", &mut listen.c2s_tls, C2S_TLS)] {
                 if !given(key) {
@@ -246,10 +255,11 @@ impl ConfigReader<'_> {
                 }
             }
         }
-        listen.admin = if given("admin") { listen.admin.under(base) } else { FilePath::new(data.join("admin.sock")) };
-        tls.certificate = tls.certificate.map(|path| path.under(base));
-        tls.key = tls.key.map(|path| path.under(base));
-        let shared = self.certificate(&given_tls, tls.certificate.as_ref(), tls.key.as_ref());
+        if !given("admin") {
+            listen.admin = top.data.join("admin.sock");
+        }
+        let admin = listen.admin.under(&base);
+        let shared = self.certificate(&given_tls, tls.certificate.as_ref(), tls.key.as_ref(), &base);
 
         let names = match listed {
             Some((node, true)) => {
@@ -265,9 +275,7 @@ impl ConfigReader<'_> {
         let hosts = names.into_iter().map(|name| {
             let own = own.iter().find(|own| own.name == name);
             let certificate = own.and_then(|own| {
-                let under = |path: &Option<FilePath>| path.as_ref().map(|path| path.under(base));
-                let (certificate, key) = (under(&own.keys.certificate), under(&own.keys.key));
-                self.certificate(&own.section, certificate.as_ref(), key.as_ref())
+                self.certificate(&own.section, own.keys.certificate.as_ref(), own.keys.key.as_ref(), &base)
             });
             let mechanisms = own.and_then(|own| {
                 let mechanisms = own.keys.mechanisms.clone()?;
@@ -280,19 +288,7 @@ impl ConfigReader<'_> {
             Host { name, certificate: certificate.or_else(|| shared.clone()), mechanisms, modules }
         });
         let hosts = hosts.collect();
-        Config {
-            data,
-            durability: top.durability,
-            hosts,
-            listen,
-            tls,
-            login,
-            log,
-            limits,
-            storage,
-            xml,
-            base: base.to_path_buf(),
-        }
+        Config { data, admin, durability: top.durability, hosts, listen, tls, login, log, limits, storage, xml, base }
     }
 
     /// Takes a section out of the file; an empty one, if it is not there or no table.
@@ -421,9 +417,10 @@ impl ConfigReader<'_> {
         section: &Section,
         chain: Option<&FilePath>,
         key: Option<&FilePath>,
+        base: &Base,
     ) -> Option<Certificate> {
         let (given, missing) = match (chain, key) {
-            (Some(chain), Some(key)) => return Some(Certificate { chain: chain.clone(), key: key.clone() }),
+            (Some(chain), Some(key)) => return Some(Certificate { chain: chain.under(base), key: key.under(base) }),
             (None, None) => return None,
             (Some(_), None) => ("certificate", "key"),
             (None, Some(_)) => ("key", "certificate"),

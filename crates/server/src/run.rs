@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Error, Result, anyhow};
 use parking_lot::RwLock;
 use tokio::signal::unix::{SignalKind, signal};
-use vorpal_config::{Config, FilePath};
+use vorpal_config::Config;
 use vorpal_core::counts::Count;
 use vorpal_core::host::Host;
 use vorpal_core::module::Module;
@@ -51,7 +51,7 @@ impl Server {
     /// # Errors
     /// In the operator's words.
     pub fn open(config: Config, modules: &'static [&'static Module]) -> Result<Server> {
-        let data = under(&config, &config.data);
+        let data = config.data.to_path_buf();
         files::claim(&data)?;
         let durability = match config.durability {
             vorpal_config::Durability::Power => Durability::Power,
@@ -117,10 +117,6 @@ fn unopened(error: StoreError, data: &Path) -> Error {
 fn has_header(database: &Path) -> bool {
     let mut begin = [0; 16];
     File::open(database).and_then(|mut file| file.read_exact(&mut begin)).is_ok() && begin == *b"SQLite format 3\0"
-}
-
-pub(crate) fn under(config: &Config, path: &FilePath) -> PathBuf {
-    path.under(&config.base).to_path_buf()
 }
 
 /// The modules of each host, set up with its configuration.
@@ -192,7 +188,9 @@ pub async fn serve(config: Config, path: Option<PathBuf>, program: Program) -> R
         }
         listening.spawn(vorpal_net::http::listen(listener, metrics::router(gauges.clone())));
     }
-    let socket = under(config, &config.listen.admin);
+    let socket = config.admin.to_path_buf();
+    // The same file at each reload and in each line of the log.
+    let path = path.map(std::path::absolute).transpose().context("the working directory")?;
     let reload = Arc::new(Reload::new(shared, &server, path, program, level));
     control::listen(&socket, server.runtime.clone(), reload.clone(), gauges)?;
     let hosts: Vec<_> = config.hosts.iter().map(|host| host.name.as_str()).collect();

@@ -17,7 +17,6 @@ use vorpal_runtime::now;
 use zeroize::Zeroizing;
 
 use crate::descriptors;
-use crate::run::under;
 
 /// What an operator has to do with a certificate that nobody has signed.
 pub(crate) const TO_TRUST: &str = "clients must be told to trust it";
@@ -149,7 +148,7 @@ pub(crate) fn certificates(config: &Config, data: &Path) -> Result<Vec<Certifica
     let mut certificates = Vec::new();
     for host in &config.hosts {
         let name = host.name.as_str();
-        let given = given_certificate(config, host);
+        let given = given_certificate(host);
         let own = given.is_none();
         let made =
             || Certificate::self_signed(name, &folder, now()).with_context(|| format!("the certificate of {name}"));
@@ -169,14 +168,14 @@ pub(crate) fn certificates(config: &Config, data: &Path) -> Result<Vec<Certifica
 
 /// What is wrong with the certificates of the configuration, without making any.
 pub(crate) fn check_certificates(config: &Config) -> Vec<anyhow::Error> {
-    config.hosts.iter().filter_map(|host| given_certificate(config, host)?.err()).collect()
+    config.hosts.iter().filter_map(|host| given_certificate(host)?.err()).collect()
 }
 
 /// The certificate that the configuration has for a host; none if the server makes one.
-pub(crate) fn given_certificate(config: &Config, host: &vorpal_config::Host) -> Option<Result<Certificate>> {
+pub(crate) fn given_certificate(host: &vorpal_config::Host) -> Option<Result<Certificate>> {
     let files = host.certificate.as_ref()?;
-    let (name, key) = (host.name.as_str(), under(config, &files.key));
-    let loaded = Certificate::load(name, &under(config, &files.chain), &key).map_err(|error| told(error, &key));
+    let name = host.name.as_str();
+    let loaded = Certificate::load(name, &files.chain, &files.key).map_err(|error| told(error, &files.key));
     Some(loaded.with_context(|| format!("the certificate of {name}")))
 }
 

@@ -31,7 +31,7 @@ fn certificates(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     for host in &config.hosts {
         // What cannot be loaded is an error already.
-        let Some(Ok(certificate)) = terms::given_certificate(config, host) else { continue };
+        let Some(Ok(certificate)) = terms::given_certificate(host) else { continue };
         warnings.extend(certificate.warnings(now()).iter().map(ToString::to_string));
         if certificate.is_self_signed() {
             warnings.push(format!("the certificate of {} is self-signed: {}", host.name.as_str(), terms::TO_TRUST));

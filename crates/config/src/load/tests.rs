@@ -60,6 +60,11 @@ fn wrong_env(name: &str, value: &str) -> String {
     load_with("", &[(name, value)]).expect_err(name).to_string()
 }
 
+/// A path that counts from the working directory.
+fn here(path: &str) -> PathBuf {
+    std::env::current_dir().expect("a working directory").join(path)
+}
+
 fn names(config: &Config) -> Vec<&str> {
     config.hosts.iter().map(|host| host.name.as_str()).collect()
 }
@@ -76,7 +81,7 @@ fn without_any_configuration_localhost_is_served_on_loopback() {
     assert_eq!(names(&config), ["localhost"]);
     assert_eq!(addresses(&config.listen.c2s), ["127.0.0.1:5222", "[::1]:5222"]);
     assert_eq!(addresses(&config.listen.c2s_tls), ["127.0.0.1:5223", "[::1]:5223"]);
-    assert_eq!((&*config.data, &*config.listen.admin), (Path::new("data"), Path::new("data/admin.sock")));
+    assert_eq!((&*config.data, &*config.admin), (&*here("data"), &*here("data/admin.sock")));
     assert_eq!(config.hosts.first().and_then(|host| host.certificate.clone()), None);
     assert_eq!(config.durability, Durability::Power);
 }
@@ -110,9 +115,10 @@ fn a_host_has_its_own_certificate_or_that_of_all() {
         "hosts = [\"a.example\", \"b.example\"]\n[tls]\ncertificate = \"all.pem\"\nkey = \"/etc/all.key\"\n\
          [host.\"b.example\"]\ncertificate = \"b.pem\"\nkey = \"b.key\"",
     );
-    let files: Vec<_> = config.hosts.iter().filter_map(|host| host.certificate.clone()).collect();
-    let of = |chain: &str, key: &str| Certificate { chain: FilePath::new(chain), key: FilePath::new(key) };
-    assert_eq!(files, [of("all.pem", "/etc/all.key"), of("b.pem", "b.key")]);
+    let files: Vec<_> = config.hosts.iter().filter_map(|host| host.certificate.as_ref()).collect();
+    let files: Vec<(&Path, &Path)> = files.into_iter().map(|files| (&*files.chain, &*files.key)).collect();
+    let (all, own, key) = (here("all.pem"), here("b.pem"), here("b.key"));
+    assert_eq!(files, [(&*all, Path::new("/etc/all.key")), (&*own, &*key)]);
 }
 
 #[test]
@@ -120,13 +126,31 @@ fn relative_paths_count_from_the_directory_of_the_file() {
     let text = "data = \"d\"\n[tls]\ncertificate = \"c\"\nkey = \"/k\"\n";
     let config = Config::read(Path::new("/etc/vorpal/v.toml"), text.into(), [], &[]).expect("a configuration");
     assert_eq!(&*config.data, Path::new("/etc/vorpal/d"));
-    assert_eq!(&*config.listen.admin, Path::new("/etc/vorpal/d/admin.sock"));
+    assert_eq!(&*config.admin, Path::new("/etc/vorpal/d/admin.sock"));
     let certificate = config.hosts.first().and_then(|host| host.certificate.clone()).expect("a certificate");
     assert_eq!((&*certificate.chain, &*certificate.key), (Path::new("/etc/vorpal/c"), Path::new("/k")));
-    assert_eq!(config.base, Path::new("/etc/vorpal"));
     let text = "data = \"d\"\n[listen]\nadmin = \"s\"";
     let config = Config::read(Path::new("/etc/v.toml"), text.into(), [], &[]).expect("a configuration");
-    assert_eq!(&*config.listen.admin, Path::new("/etc/s"));
+    assert_eq!(&*config.admin, Path::new("/etc/s"));
+}
+
+#[test]
+fn every_path_is_absolute_and_is_joined_once() {
+    let text = "hosts = [\"a\", \"b\"]\ndata = \"d\"\n[listen]\nadmin = \"s\"\n[tls]\ncertificate = \"c\"\nkey = \"k\"\n\
+                [host.b]\ncertificate = \"own/c\"\nkey = \"own/k\"";
+    for (file, base) in [("etc/v.toml", "etc/"), ("./etc/v.toml", "etc/"), ("v.toml", ""), ("", "")] {
+        let config = Config::read(Path::new(file), text.into(), [], &[]).expect("a configuration");
+        let certificates = config.hosts.iter().flat_map(|host| &host.certificate);
+        let paths = certificates.flat_map(|files| [&files.chain, &files.key]).chain([&config.data, &config.admin]);
+        let paths: Vec<&Path> = paths.map(|path| &**path).collect();
+        let expected = ["c", "k", "own/c", "own/k", "d", "s"].map(|path| here(&format!("{base}{path}")));
+        assert_eq!(paths, expected, "{file}");
+        // A reload finds the same ones, and the server's keys by path are those.
+        assert_eq!(config.diff(&config.clone()), []);
+        let other = Config::read(Path::new(file), "data = \"e\"".into(), [], &[]).expect("a configuration");
+        let to = quote(&here(&format!("{base}e")).to_string_lossy());
+        assert!(config.diff(&other).iter().any(|change| change.key == "data" && change.to.as_ref() == Some(&to)));
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use vorpal_config::Config;
 
 use crate::control::{self, Answer, Order, Unreached};
-use crate::run::{Server, under};
+use crate::run::Server;
 use crate::{Program, files};
 
 /// The server that a command is about, as its configuration says.
@@ -39,18 +39,18 @@ impl Target {
     }
 
     pub fn socket(&self) -> PathBuf {
-        under(&self.config, &self.config.listen.admin)
+        self.config.admin.to_path_buf()
     }
 
     fn data(&self) -> PathBuf {
-        under(&self.config, &self.config.data)
+        self.config.data.to_path_buf()
     }
 
     /// To the running server by its socket; to the data of a stopped one by its lock. Only orders that create accounts create data.
     pub async fn give(self, order: Order) -> Result<(Answer, By)> {
         let (socket, data) = (self.socket(), self.data());
         match control::order(&socket, &order).await {
-            Ok(answer) => return Ok((answer, By::Server(absolute(&socket)))),
+            Ok(answer) => return Ok((answer, By::Server(socket))),
             Err(error) => match error.downcast_ref::<Unreached>() {
                 Some(Unreached(cause)) if cause.kind() == ErrorKind::PermissionDenied => {
                     return Err(self.unanswered(error));
@@ -67,14 +67,14 @@ impl Target {
         let server = Server::open(self.config, self.program.modules)?;
         let answer = control::execute(&server.runtime, order).await;
         server.close().await;
-        Ok((answer, By::Command(absolute(&data))))
+        Ok((answer, By::Command(data)))
     }
 
     /// To the running server alone.
     pub async fn give_running(&self, order: Order) -> Result<(Answer, By)> {
         let socket = self.socket();
         match control::order(&socket, &order).await {
-            Ok(answer) => Ok((answer, By::Server(absolute(&socket)))),
+            Ok(answer) => Ok((answer, By::Server(socket))),
             Err(error) => Err(self.unanswered(error)),
         }
     }
@@ -82,7 +82,8 @@ impl Target {
     /// Why the server did not answer, and what to do.
     pub fn unanswered(&self, error: Error) -> Error {
         let Some(Unreached(cause)) = error.downcast_ref::<Unreached>() else { return error.context(self.cut_short()) };
-        let socket = shown(&self.socket());
+        let socket = self.socket();
+        let socket = socket.display();
         if cause.kind() == ErrorKind::PermissionDenied {
             return match owner(&self.socket()).or_else(|| owner(&self.data())) {
                 Some(owner) => anyhow!(
@@ -106,11 +107,12 @@ impl Target {
     }
 
     fn cut_short(&self) -> String {
-        format!("the server at {} ended before it answered: it may have carried the order out", shown(&self.socket()))
+        format!("the server at {} ended before it answered: it may have carried the order out", self.socket().display())
     }
 
     fn no_data(&self) -> String {
-        let data = shown(&self.data());
+        let data = self.data();
+        let data = data.display();
         match &self.file {
             None => format!(
                 "no configuration was given (-c), and no data at {data}; name the configuration of the server, \
@@ -204,15 +206,6 @@ fn print(row: &Value) {
         .map(|(name, value)| if value.is_boolean() { name.clone() } else { text(value) })
         .collect();
     println!("{}", words.join("  "));
-}
-
-/// A path as it is shown: one that counts from the working directory says so.
-fn shown(path: &Path) -> String {
-    if path.is_relative() { format!("./{}", path.display()) } else { path.display().to_string() }
-}
-
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
 /// Who owns what is nearest to this path, as far as this user may look.
