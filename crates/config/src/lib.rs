@@ -27,7 +27,7 @@ pub use diff::Change;
 pub use docs::{Unknown, default_file, explain, markdown};
 pub use error::{ConfigError, Errors, Place, Problem};
 pub use keys::{Durability, Limits, Listen, Log, LogFormat, LogLevel, Login, Mechanism, Storage, Tls, TlsVersion, Xml};
-pub use load::{Certificate, Config, Host, MAX_FILE, MAX_HOSTS};
+pub use load::{Certificate, Config, Host, MAX_FILE, MAX_HOSTS, UnknownVariable};
 pub use modules::Module;
 pub use scalar::{AbsolutePath, Address, FilePath, HostName, LoopbackAddress, Scalar};
 pub use table::{Key, Keys, Setting, Shape, Table};

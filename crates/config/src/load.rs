@@ -23,6 +23,9 @@ pub const MAX_FILE: u64 = 1 << 20;
 /// The most hosts of one server.
 pub const MAX_HOSTS: usize = 1_000;
 
+/// What the variables of keys begin with.
+const PREFIX: &str = "VORPAL_";
+
 /// The variable that names the file.
 const FILE_VARIABLE: &str = "VORPAL_CONFIG";
 
@@ -51,8 +54,20 @@ pub struct Config {
     pub xml: Xml,
     /// The disk on which the data are.
     pub storage: Storage,
+    /// Variables that begin with `VORPAL_` and belong to no key: they have no effect. Container platforms set such ones for a
+    /// service of this name.
+    pub unknown_variables: Vec<UnknownVariable>,
     /// The directory from which relative paths count: that of the file, or the working directory without one.
     pub(crate) base: Base,
+}
+
+/// A variable of the environment that looks like one of a key and is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownVariable {
+    /// Its name.
+    pub name: String,
+    /// The variable of a key that was probably meant.
+    pub meant: Option<String>,
 }
 
 /// A domain that is served.
@@ -88,7 +103,7 @@ impl Config {
         env: impl IntoIterator<Item = (String, String)>,
         modules: &[Module],
     ) -> Result<Config, Errors> {
-        let env: Vec<_> = env.into_iter().filter(|(name, _)| name.starts_with("VORPAL_")).collect();
+        let env: Vec<_> = env.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
         let named = env.iter().find(|(name, file)| name == FILE_VARIABLE && !file.is_empty());
         let named = named.map(|(_, file)| PathBuf::from(file));
         let Some(path) = path.map(Path::to_path_buf).or(named) else {
@@ -120,9 +135,9 @@ impl Config {
         let (mut root, mistakes) = parse(&source);
         let source = Arc::new(source);
         let mut wrong = Report::default();
-        variables(&mut root, env, modules, &mut wrong);
+        let unknown_variables = variables(&mut root, env, modules, &mut wrong);
         let mut reader = ConfigReader { source: Arc::clone(&source), modules, wrong };
-        let config = reader.config(root, base);
+        let config = Config { unknown_variables, ..reader.config(root, base) };
 
         // Behind a mistake of structure keys seem to stand where they do not: only what is before it is told.
         let end = mistakes.iter().filter(|mistake| !mistake.local).map(|mistake| mistake.line()).min();
@@ -158,17 +173,19 @@ fn read(path: &Path) -> Result<String, String> {
     })
 }
 
-/// Lays the environment over the file.
+/// Lays the environment over the file. Gives the variables that are none of ours: whoever runs the process may not have chosen
+/// their names, so they are no mistakes.
 fn variables(
     root: &mut Branch,
     env: impl IntoIterator<Item = (String, String)>,
     modules: &[Module],
     wrong: &mut Report,
-) {
-    let ours = |(name, _): &(String, String)| name.starts_with("VORPAL_") && name != FILE_VARIABLE;
+) -> Vec<UnknownVariable> {
+    let ours = |(name, _): &(String, String)| name.starts_with(PREFIX) && name != FILE_VARIABLE;
     let mut env = env.into_iter().filter(ours).peekable();
+    let mut unknown = Vec::new();
     if env.peek().is_none() {
-        return;
+        return unknown;
     }
     let mut known: Vec<(String, Vec<&'static str>, Shape)> = Vec::new();
     for key in tables(&[]).iter().flat_map(|table| table.keys) {
@@ -184,8 +201,11 @@ fn variables(
             wrong.push(Place::Variable { name: name.clone() }, problem);
         };
         let Some((_, path, shape)) = known.iter().find(|(variable, ..)| *variable == name) else {
-            let meant = nearest(&name, known.iter().map(|(variable, ..)| variable.as_str())).map(Into::into);
-            report(Problem::Unknown { what: "variable", name: name.clone(), meant });
+            // Without what all have in common: it would make any two of them alike.
+            let rest = |name| str::strip_prefix(name, PREFIX).unwrap_or(name);
+            let meant = nearest(rest(&name), known.iter().map(|(variable, ..)| rest(variable)));
+            let meant = meant.map(|meant| format!("{PREFIX}{meant}"));
+            unknown.push(UnknownVariable { name, meant });
             continue;
         };
         let at = At::Variable(name.as_str().into());
@@ -198,6 +218,8 @@ fn variables(
             }
         }
     }
+    unknown.sort_by(|a, b| a.name.cmp(&b.name));
+    unknown
 }
 
 fn variable(at: &At, shape: Shape, text: &str) -> Option<Value> {
@@ -288,7 +310,21 @@ impl ConfigReader<'_> {
             Host { name, certificate: certificate.or_else(|| shared.clone()), mechanisms, modules }
         });
         let hosts = hosts.collect();
-        Config { data, admin, durability: top.durability, hosts, listen, tls, login, log, limits, storage, xml, base }
+        Config {
+            data,
+            admin,
+            durability: top.durability,
+            hosts,
+            listen,
+            tls,
+            login,
+            log,
+            limits,
+            storage,
+            xml,
+            unknown_variables: Vec::new(),
+            base,
+        }
     }
 
     /// Takes a section out of the file; an empty one, if it is not there or no table.

@@ -28,7 +28,7 @@ use vorpal_store::sqlite::{DATABASE_FILE, Durability, Options, Sqlite};
 use crate::gauges::Gauges;
 use crate::reload::Reload;
 use crate::sockets::{Key, Sockets};
-use crate::{Program, control, descriptors, files, log, metrics, terms};
+use crate::{Program, control, descriptors, files, log, metrics, terms, warnings};
 
 /// How long a stopping server waits for what it has promised.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -153,6 +153,7 @@ pub(crate) fn registries(
 pub async fn serve(config: Config, path: Option<PathBuf>, program: Program) -> Result<()> {
     let began = Instant::now();
     let level = log::begin(&config.log);
+    warnings::variables(&config).iter().for_each(|warning| tracing::warn!("{warning}"));
     descriptors::raise();
     let server = Server::open(config, program.modules)?;
     let config = &server.config;

@@ -14,7 +14,8 @@ const ARCHIVE: (&str, &str) = ("mam", "max_bytes");
 
 /// What the operator should look at again, a line each.
 pub(crate) fn of(config: &Config, program: Program) -> Vec<String> {
-    let mut warnings = certificates(config);
+    let mut warnings = variables(config);
+    warnings.extend(certificates(config));
     warnings.extend(listeners(config));
     let limits = &config.limits;
     let (one, all) = (limits.connections.get(), limits.connections_total.get());
@@ -24,6 +25,27 @@ pub(crate) fn of(config: &Config, program: Program) -> Vec<String> {
         ));
     }
     warnings.extend(archives(config, program));
+    warnings
+}
+
+/// Variables of the environment that look like those of keys and are none: one that was probably meant as another is told by
+/// itself, all others in one line.
+pub(crate) fn variables(config: &Config) -> Vec<String> {
+    let mut others = Vec::new();
+    let mut warnings = Vec::new();
+    for variable in &config.unknown_variables {
+        let name = &variable.name;
+        match &variable.meant {
+            Some(meant) => {
+                warnings
+                    .push(format!("the variable {name} belongs to no key and has no effect; did you mean {meant}?"));
+            }
+            None => others.push(name.as_str()),
+        }
+    }
+    if !others.is_empty() {
+        warnings.push(format!("variables that belong to no key and have no effect: {}", others.join(", ")));
+    }
     warnings
 }
 

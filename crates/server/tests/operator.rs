@@ -141,6 +141,27 @@ fn a_configuration_is_in_order_or_wrong_or_hardly_meant() {
 }
 
 #[test]
+fn a_variable_of_no_key_is_warned_of_and_keeps_no_server_from_starting() {
+    let place = Place::new();
+    place.write("vorpal.toml", "[listen]\nc2s = [\"127.0.0.1:0\"]\nc2s_tls = []\n");
+    let variables = [
+        ("VORPAL_SERVICE_HOST", "10.0.0.1"),
+        ("VORPAL_PORT_5222_TCP", "tcp://10.0.0.1:5222"),
+        ("VORPAL_DURABILTY", "crash"),
+    ];
+    let told = [
+        "the variable VORPAL_DURABILTY belongs to no key and has no effect; did you mean VORPAL_DURABILITY?",
+        "variables that belong to no key and have no effect: VORPAL_PORT_5222_TCP, VORPAL_SERVICE_HOST",
+    ];
+    let checked = place.command(&["-c", "vorpal.toml", "config", "check"]).envs(variables).output().expect("runs");
+    let stdout = String::from_utf8(checked.stdout).expect("UTF-8");
+    assert!(checked.status.success(), "{stdout}");
+    told.iter().for_each(|told| assert!(stdout.contains(&format!("warning: {told}\n")), "{stdout}"));
+    let serving = Serving::start(place.command(&["-c", "vorpal.toml", "serve"]).envs(variables));
+    told.iter().for_each(|told| assert!(serving.said.contains(&format!("WARN {told}\n")), "{}", serving.said));
+}
+
+#[test]
 fn a_file_in_the_place_of_the_control_socket_is_not_removed() {
     let place = Place::new();
     place.write("letter.txt", "dear");
