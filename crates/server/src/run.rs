@@ -91,8 +91,8 @@ impl Server {
 }
 
 /// Why the store cannot be opened, and what to do.
-fn unopened(error: StoreError, data: &Path) -> Error {
-    let (database, data) = (data.join(DATABASE_FILE), data.display());
+fn unopened(error: StoreError, path: &Path) -> Error {
+    let (database, data) = (path.join(DATABASE_FILE), path.display());
     match &error {
         StoreError::Locked { pid, .. } => anyhow!(
             "the store {data} is locked by pid {pid}: a server uses it already, or is still stopping. Stop that one and try \
@@ -109,7 +109,10 @@ fn unopened(error: StoreError, data: &Path) -> Error {
                 database.display()
             )
         }
-        _ => Error::new(error).context(format!("the store {data} cannot be opened")),
+        _ => match files::refused(path) {
+            Some(refused) => anyhow!("the store {data} cannot be opened: {refused}"),
+            None => Error::new(error).context(format!("the store {data} cannot be opened")),
+        },
     }
 }
 

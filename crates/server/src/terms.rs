@@ -16,7 +16,7 @@ use vorpal_proto::sasl::{Hash, Iterations, Mechanism};
 use vorpal_runtime::now;
 use zeroize::Zeroizing;
 
-use crate::descriptors;
+use crate::{descriptors, files};
 
 /// What an operator has to do with a certificate that nobody has signed.
 pub(crate) const TO_TRUST: &str = "clients must be told to trust it";
@@ -179,8 +179,11 @@ pub(crate) fn given_certificate(host: &vorpal_config::Host) -> Option<Result<Cer
     Some(loaded.with_context(|| format!("the certificate of {name}")))
 }
 
-/// The error, or what is behind it: of a key with a passphrase only the passphrase is wrong.
+/// The error, or what is behind it: of a file that is refused who owns it, and of a key with a passphrase only the passphrase is wrong.
 fn told(error: CertificateError, key: &Path) -> anyhow::Error {
+    if let CertificateError::Read(file, cause) = &error {
+        return anyhow!("{error}: {}", files::told(cause, file));
+    }
     let of_key = match &error {
         CertificateError::NoKey(file) | CertificateError::BadKey(file) | CertificateError::BadPem(file, _) => {
             file == key

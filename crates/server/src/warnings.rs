@@ -7,7 +7,7 @@ use vorpal_config::{Bytes, Config, Measure, Module, Scalar};
 use vorpal_runtime::now;
 
 use crate::sockets::{self, Key};
-use crate::{Program, terms};
+use crate::{Program, files, terms};
 
 /// The module that keeps the archive, and the key that bounds it.
 const ARCHIVE: (&str, &str) = ("mam", "max_bytes");
@@ -15,6 +15,7 @@ const ARCHIVE: (&str, &str) = ("mam", "max_bytes");
 /// What the operator should look at again, a line each.
 pub(crate) fn of(config: &Config, program: Program) -> Vec<String> {
     let mut warnings = variables(config);
+    warnings.extend(files::exposed(&config.data));
     warnings.extend(certificates(config));
     warnings.extend(listeners(config));
     let limits = &config.limits;

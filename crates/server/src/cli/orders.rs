@@ -85,12 +85,18 @@ impl Target {
         let socket = self.socket();
         let socket = socket.display();
         if cause.kind() == ErrorKind::PermissionDenied {
+            let refused = files::told(cause, &self.socket());
+            // What may not be looked at may not be there.
+            let there = match std::fs::symlink_metadata(self.socket()) {
+                Ok(_) => format!("a server is there, at {socket}, but {} may not talk to it", files::me()),
+                Err(_) => format!("a server may be there, at {socket}, but {} may not look for it", files::me()),
+            };
             return match owner(&self.socket()).or_else(|| owner(&self.data())) {
                 Some(owner) => anyhow!(
-                    "no server answers at {socket}: you may not open it: run as {owner}, `sudo -u {owner} vorpal …` or \
-                     `runuser -u {owner} -- vorpal …`"
+                    "{there}: {refused}. Run the command as {owner}, `sudo -u {owner} vorpal …` or `runuser -u {owner} -- \
+                     vorpal …`"
                 ),
-                None => anyhow!("no server answers at {socket}: you may not open it: run as the server's user"),
+                None => anyhow!("{there}: {refused}. Run the command as the server's user"),
             };
         }
         match &self.file {
