@@ -54,7 +54,7 @@ impl Subject {
             Order::SessionKick { jid, .. } => ("session kick", jid.clone()),
             Order::Reload => ("config apply", String::new()),
             Order::Trace { jid } => ("trace", jid.clone()),
-            Order::UserList { .. } | Order::Status | Order::Top | Order::SessionList => return None,
+            Order::UserList { .. } | Order::Status | Order::Top | Order::SessionList | Order::CertList => return None,
         };
         Some(Subject { order, on })
     }

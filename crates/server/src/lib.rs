@@ -1,6 +1,7 @@
 //! The server as one program: how it starts, and its commands.
 
 mod audit;
+mod certificates;
 pub mod cli;
 pub mod control;
 mod descriptors;

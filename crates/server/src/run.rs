@@ -28,7 +28,7 @@ use vorpal_store::sqlite::{DATABASE_FILE, Durability, Options, Sqlite};
 use crate::gauges::Gauges;
 use crate::reload::Reload;
 use crate::sockets::{Key, Sockets};
-use crate::{Program, control, descriptors, files, log, metrics, terms, warnings};
+use crate::{Program, certificates, control, descriptors, files, log, metrics, terms, warnings};
 
 /// How long a stopping server waits for what it has promised.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -160,10 +160,12 @@ pub async fn serve(config: Config, path: Option<PathBuf>, program: Program) -> R
     descriptors::raise();
     let server = Server::open(config, program.modules)?;
     let config = &server.config;
+    let certificates = certificates::load(config, &server.data)?;
+    certificates::log(&certificates, config);
     let shared = Arc::new(Shared {
         runtime: server.runtime.clone(),
         terms: RwLock::new(terms::terms(config)),
-        tls: Arc::new(TlsHosts::new(terms::certificates(config, &server.data)?, terms::policy(config))?),
+        tls: Arc::new(TlsHosts::new(certificates, terms::policy(config))?),
         gate: Gate::new(terms::gate(config)),
         hall: c2s::Hall::default(),
         audit: c2s::Audit::default(),
@@ -196,6 +198,7 @@ pub async fn serve(config: Config, path: Option<PathBuf>, program: Program) -> R
     // The same file at each reload and in each line of the log.
     let path = path.map(std::path::absolute).transpose().context("the working directory")?;
     let reload = Arc::new(Reload::new(shared, &server, path, program, level));
+    tokio::spawn(certificates::watch(reload.clone()));
     control::listen(&socket, server.runtime.clone(), reload.clone(), gauges)?;
     let hosts: Vec<_> = config.hosts.iter().map(|host| host.name.as_str()).collect();
     let (data, configuration) = (server.data.display(), reload.file().map(Path::display));

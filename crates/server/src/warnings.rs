@@ -7,7 +7,7 @@ use vorpal_config::{Bytes, Config, Measure, Module, Scalar};
 use vorpal_runtime::now;
 
 use crate::sockets::{self, Key};
-use crate::{Program, files, terms};
+use crate::{Program, certificates, files};
 
 /// The module that keeps the archive, and the key that bounds it.
 const ARCHIVE: (&str, &str) = ("mam", "max_bytes");
@@ -16,7 +16,7 @@ const ARCHIVE: (&str, &str) = ("mam", "max_bytes");
 pub(crate) fn of(config: &Config, program: Program) -> Vec<String> {
     let mut warnings = variables(config);
     warnings.extend(files::exposed(&config.data));
-    warnings.extend(certificates(config));
+    warnings.extend(of_certificates(config));
     warnings.extend(listeners(config));
     let limits = &config.limits;
     let (one, all) = (limits.connections.get(), limits.connections_total.get());
@@ -50,14 +50,19 @@ pub(crate) fn variables(config: &Config) -> Vec<String> {
     warnings
 }
 
-fn certificates(config: &Config) -> Vec<String> {
+fn of_certificates(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     for host in &config.hosts {
         // What cannot be loaded is an error already.
-        let Some(Ok(certificate)) = terms::given_certificate(host) else { continue };
-        warnings.extend(certificate.warnings(now()).iter().map(ToString::to_string));
+        let Some(Ok(certificate)) = certificates::given(host) else { continue };
+        let warned = certificate.warnings(now()).into_iter().filter(|warning| !warning.is_fatal());
+        warnings.extend(warned.map(|warning| warning.to_string()));
         if certificate.is_self_signed() {
-            warnings.push(format!("the certificate of {} is self-signed: {}", host.name.as_str(), terms::TO_TRUST));
+            warnings.push(format!(
+                "the certificate of {} is self-signed: {}",
+                host.name.as_str(),
+                certificates::TO_TRUST
+            ));
         }
     }
     // Hosts that share a certificate share what is wrong with its files.

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use serde_json::json;
 use vorpal_core::server::core_names;
 
-use crate::{Program, files, reload, warnings};
+use crate::{Program, certificates, files, reload, warnings};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -49,6 +49,7 @@ fn check(path: Option<&Path>, program: Program, json: bool) -> Result<()> {
         Err(errors) => (errors.iter().map(ToString::to_string).collect(), Vec::new()),
         Ok(config) => {
             let mut errors = reload::check(&config, program, &core_names());
+            errors.extend(certificates::refused_by_clients(&config));
             errors.extend(files::check(&config.data).err());
             let errors: Vec<String> = errors.iter().map(|error| format!("{error:#}")).collect();
             (errors, warnings::of(&config, program))

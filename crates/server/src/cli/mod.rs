@@ -10,6 +10,7 @@ use self::orders::{Target, did, show};
 use crate::Program;
 use crate::control::Order;
 
+mod cert;
 mod config;
 mod flow;
 mod orders;
@@ -65,6 +66,11 @@ enum Command {
     Config {
         #[command(subcommand)]
         command: config::Command,
+    },
+    /// The certificates of the hosts.
+    Cert {
+        #[command(subcommand)]
+        command: cert::Command,
     },
     /// Which module takes part in what, in the order in which they run.
     Flow {
@@ -135,6 +141,7 @@ fn execute(cli: Cli, program: Program) -> Result<()> {
         Command::Session { command: Session::Kick { jid } } => running(Order::SessionKick { jid }),
         Command::Config { command: config::Command::Apply } => running(Order::Reload),
         Command::Config { command } => config::run(command, path.as_deref(), program, json),
+        Command::Cert { command: cert::Command::List } => runtime()?.block_on(cert::list(&target()?, json)),
         Command::Flow { host } => flow::run(host.as_deref(), path.as_deref(), program, json),
         Command::Xep { number } => xep::run(number, program, json),
     }

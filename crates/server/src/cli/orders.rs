@@ -148,7 +148,14 @@ pub(super) fn did(order: &Order) -> Option<String> {
         Order::SessionKick { jid } if jid.contains('/') => format!("ended the session {jid}"),
         Order::SessionKick { jid } => format!("ended all sessions of {jid}"),
         Order::Reload => "the configuration was read again and is in force, but for what needs a restart".into(),
-        Order::UserList { .. } | Order::Status | Order::Top | Order::Trace { .. } | Order::SessionList => return None,
+        Order::UserList { .. }
+        | Order::Status
+        | Order::Top
+        | Order::Trace { .. }
+        | Order::SessionList
+        | Order::CertList => {
+            return None;
+        }
     })
 }
 
