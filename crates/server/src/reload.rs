@@ -18,6 +18,7 @@ use vorpal_proto::jid::BareJid;
 use vorpal_runtime::now;
 
 use crate::log::Level;
+use crate::notify::Notify;
 use crate::run::{Server, registries};
 use crate::{Program, certificates, terms};
 
@@ -28,6 +29,7 @@ pub struct Reload {
     path: Option<PathBuf>,
     program: Program,
     level: Level,
+    notify: Arc<Notify>,
     current: Mutex<Current>,
 }
 
@@ -54,10 +56,11 @@ impl Reload {
         path: Option<PathBuf>,
         program: Program,
         level: Level,
+        notify: Arc<Notify>,
     ) -> Reload {
         let hosts = server.runtime.core.hosts().into_iter().map(|host| (host.jid.bare(), host)).collect();
         let current = Mutex::new(Current { config: server.config.clone(), hosts });
-        Reload { shared, data: server.data.clone(), path, program, level, current }
+        Reload { shared, data: server.data.clone(), path, program, level, notify, current }
     }
 
     /// The file that is read again; none, if there was none at the start.
@@ -72,7 +75,7 @@ impl Reload {
     /// The new configuration cannot be used, and everything is as before.
     pub async fn apply(self: &Arc<Reload>) -> Result<Applied, Vec<String>> {
         let this = self.clone();
-        let outcome = tokio::task::spawn_blocking(move || this.swap()).await;
+        let outcome = tokio::task::spawn_blocking(move || this.told_swap()).await;
         let outcome = outcome.unwrap_or_else(|_| Err(vec!["the reload came to an end by itself: a bug".into()]));
         match &outcome {
             Err(errors) => {
@@ -92,6 +95,27 @@ impl Reload {
                 tracing::info!("reloaded");
             }
         }
+        outcome
+    }
+
+    /// The hosts that are served, in words for the service manager.
+    pub(crate) fn status(&self) -> String {
+        let hosts: Vec<_> = self.shared.runtime.core.hosts().iter().map(|host| host.domain().to_owned()).collect();
+        format!("serving {}", hosts.join(", "))
+    }
+
+    /// The service manager hears of the reload, and of its end whatever comes of it.
+    fn told_swap(&self) -> Result<Applied, Vec<String>> {
+        self.notify.reloading();
+        let outcome = self.swap();
+        let status = match &outcome {
+            Ok(_) => self.status(),
+            Err(errors) => {
+                let first = errors.first().map_or("", String::as_str);
+                format!("{}; the last reload was refused: {first}", self.status())
+            }
+        };
+        self.notify.ready(&status);
         outcome
     }
 

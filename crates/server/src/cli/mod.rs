@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -18,6 +19,9 @@ mod top;
 mod trace;
 mod user;
 mod xep;
+
+/// How long reads that are under way may take when a server has ended.
+const LAST_READS: Duration = Duration::from_secs(2);
 
 /// An XMPP server that keeps its word: acknowledged means durable.
 #[derive(Parser)]
@@ -125,7 +129,13 @@ fn execute(cli: Cli, program: Program) -> Result<()> {
         crate::secret::protect_memory();
     }
     match cli.command {
-        Command::Serve => runtime()?.block_on(crate::run::serve(target()?.config, path.clone(), program)),
+        Command::Serve => {
+            let (runtime, config) = (runtime()?, target()?.config);
+            let served = runtime.block_on(crate::run::serve(config, path.clone(), program));
+            // A read that hangs on the disk does not keep a server that has ended.
+            runtime.shutdown_timeout(LAST_READS);
+            served
+        }
         Command::User { command } => {
             let (target, order) = (target()?, command.order()?);
             let advice = user::advice(&target.config, &order);
