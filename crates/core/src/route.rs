@@ -280,7 +280,9 @@ impl Core {
     fn onward(&self, now: Timestamp, work: Work, todo: &mut Todo) {
         let Some(to) = work.stanza.head.to.clone() else { return };
         if work.hops > MAX_HOPS {
-            tracing::warn!(%to, "a stanza went in circles and is dropped");
+            if let Some(stanzas) = self.conditions.circles.met(now, 1) {
+                tracing::warn!(stanzas, %to, "stanzas went in circles and are dropped");
+            }
             return;
         }
         if self.destination(&to) != Destination::Account {

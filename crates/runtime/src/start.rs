@@ -70,7 +70,7 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
     let (tell, mut told) = mpsc::unbounded_channel();
     let closing = queue.clone();
     let ending = Ending::default();
-    let running = ending.of("the store's writer");
+    let (running, weather) = (ending.of("the store's writer"), core.clone());
     let thread = std::thread::Builder::new().name("writer".into()).spawn(move || {
         // Dropped when the thread ends, in whatever way.
         let _running = running;
@@ -82,7 +82,11 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
                     closing.close();
                 }
             },
-            |error| tracing::warn!(%error, "the store could not do what can wait"),
+            |error| {
+                if let Some(times) = weather.conditions.idle.met(now(), 1) {
+                    tracing::warn!(%error, times, "the store could not do what can wait");
+                }
+            },
         );
     })?;
     // Each commit wakes this task from the writer's thread; it wakes the connections, from a thread that runs them.
@@ -136,7 +140,9 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
             let Some(runtime) = sweeping.upgrade() else { return };
             let core = runtime.core.clone();
             if let Err(error) = runtime.readers.read(move |reader| core.sweep(now(), reader)).await {
-                tracing::error!(%error, "accounts cannot be looked after");
+                if let Some(times) = runtime.core.conditions.sweeps.met(now(), 1) {
+                    tracing::error!(%error, times, "accounts cannot be looked after");
+                }
             }
         }
     });
@@ -152,7 +158,11 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
             while let Some(cold) = runtime.core.spilled() {
                 match runtime.load(cold.account.clone()).await {
                     Ok(_) => runtime.core.run(now(), cold),
-                    Err(error) => tracing::error!(%error, account = %cold.account, "an account cannot be loaded"),
+                    Err(error) => {
+                        if let Some(times) = runtime.core.conditions.accounts.met(now(), 1) {
+                            tracing::error!(%error, times, account = %cold.account, "accounts cannot be read");
+                        }
+                    }
                 }
             }
         }

@@ -10,6 +10,7 @@ mod gauges;
 mod log;
 mod metrics;
 mod notify;
+mod place;
 mod program;
 mod reload;
 mod run;

@@ -29,7 +29,7 @@ use crate::gauges::Gauges;
 use crate::notify::Notify;
 use crate::reload::Reload;
 use crate::sockets::{Key, Sockets};
-use crate::{Program, certificates, control, descriptors, files, log, metrics, terms, warnings};
+use crate::{Program, certificates, control, descriptors, files, log, metrics, place, terms, warnings};
 
 /// How long a stopping server waits for what it has promised.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -76,6 +76,7 @@ impl Server {
         let hosts: Vec<Arc<Host>> = hosts.collect();
         terms::set_key_policies(&config, &hosts);
         let runtime = start(Backing { backend }, Setup { names, hosts })?;
+        runtime.core.set_place(place::of(&data));
         runtime.core.set_bounds(terms::bounds(&config));
         runtime.core.reserve.set_least(config.storage.reserve.get().get());
         Ok(Server { runtime, config, data, modules })

@@ -315,7 +315,8 @@ async fn log_in(
                     need = Some(task.go_on(next));
                 }
                 Need::Load(jid) => {
-                    let found = shared.runtime.load(jid).await.map(|_| ()).map_err(log_store_error);
+                    let found = shared.runtime.load(jid).await.map(|_| ());
+                    let found = found.map_err(|error| log_store_error(&shared, error));
                     let next = task.connection.loaded(now(), found);
                     need = Some(task.go_on(next));
                 }
@@ -372,8 +373,10 @@ async fn log_in(
     }
 }
 
-fn log_store_error(error: vorpal_core::store::StoreError) {
-    tracing::error!(%error, "an account cannot be read");
+fn log_store_error(shared: &Shared, error: vorpal_core::store::StoreError) {
+    if let Some(times) = shared.runtime.core.conditions.accounts.met(now(), 1) {
+        tracing::error!(%error, times, "accounts cannot be read");
+    }
 }
 
 impl Drop for Task {
@@ -482,7 +485,8 @@ impl Task {
     async fn go_through(&mut self, shared: &Arc<Shared>, rare: Rare) -> bool {
         match rare {
             Rare::Load(jid) => {
-                let found = shared.runtime.load(jid).await.map(|_| ()).map_err(log_store_error);
+                let found = shared.runtime.load(jid).await.map(|_| ());
+                let found = found.map_err(|error| log_store_error(shared, error));
                 self.connection.loaded(now(), found);
             }
             Rare::Fetch(fetch, reads) => {
