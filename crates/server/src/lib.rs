@@ -7,6 +7,7 @@ pub mod control;
 mod descriptors;
 mod files;
 mod gauges;
+mod holder;
 mod log;
 mod metrics;
 mod notify;

@@ -11,6 +11,8 @@ use listenfd::ListenFd;
 use tokio::net::{TcpListener, TcpSocket};
 use vorpal_config::Config;
 
+use crate::holder;
+
 /// So many connections wait for us in the system's queue, if it allows: after a restart everybody comes at once.
 const BACKLOG: u32 = 4096;
 
@@ -131,12 +133,15 @@ fn listen(address: SocketAddr) -> Result<Option<TcpListener>> {
 /// Why nothing can be heard at an address, and what to do.
 fn unheard(address: SocketAddr, error: &std::io::Error) -> Error {
     let advice = match error.kind() {
-        ErrorKind::AddrInUse => "; `ss -ltnp` shows who has it",
-        ErrorKind::AddrNotAvailable => "; `ip address` shows those that this machine has",
+        ErrorKind::AddrInUse => match holder::of(address) {
+            Some(holder) => format!("; {holder}"),
+            None => "; `ss -ltnp`, as root, shows who has it".into(),
+        },
+        ErrorKind::AddrNotAvailable => "; `ip address` shows those that this machine has".into(),
         ErrorKind::PermissionDenied if address.port() < 1024 => {
-            "; for a port below 1024 let the service manager open the socket, or grant CAP_NET_BIND_SERVICE"
+            "; for a port below 1024 let the service manager open the socket, or grant CAP_NET_BIND_SERVICE".into()
         }
-        _ => "",
+        _ => String::new(),
     };
     anyhow!("cannot listen on {address}: {error}{advice}")
 }
@@ -158,12 +163,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_somebody_else_has_is_told_with_how_to_find_them() {
+    async fn an_address_that_somebody_else_has_is_told_with_who_it_is() {
         let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = other.local_addr().unwrap();
         let told = listen(address).unwrap_err().to_string();
         assert!(told.starts_with(&format!("cannot listen on {address}: ")), "{told}");
-        assert!(told.ends_with("; `ss -ltnp` shows who has it"), "{told}");
+        assert!(told.contains(&format!("; process {} (", std::process::id())) && told.ends_with(" has it"), "{told}");
     }
 
     #[test]
