@@ -120,6 +120,10 @@ fn listen(address: SocketAddr) -> Result<Option<TcpListener>> {
         },
     };
     socket.set_reuseaddr(true)?;
+    if address.is_ipv6() {
+        // `[::]` is IPv6 alone, whatever the system's default (RFC 3493 §5.3): beside it stands `0.0.0.0` with the same port.
+        rustix::net::sockopt::set_ipv6_v6only(&socket, true).context("IPV6_V6ONLY")?;
+    }
     if let Err(error) = socket.bind(address) {
         if error.kind() == ErrorKind::AddrNotAvailable && address.is_ipv6() {
             tracing::warn!(%address, %error, "not listening: no such address here");
@@ -169,6 +173,20 @@ mod tests {
         let told = listen(address).unwrap_err().to_string();
         assert!(told.starts_with(&format!("cannot listen on {address}: ")), "{told}");
         assert!(told.contains(&format!("; process {} (", std::process::id())) && told.ends_with(" has it"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn all_addresses_of_both_kinds_are_listened_on_with_one_port() {
+        let v4 = listen("0.0.0.0:0".parse().unwrap()).unwrap().expect("IPv4");
+        let port = v4.local_addr().unwrap().port();
+        let v6 = listen(format!("[::]:{port}").parse().unwrap()).unwrap();
+        // A machine may have no IPv6.
+        if let Some(v6) = v6 {
+            assert_eq!(v6.local_addr().unwrap().port(), port);
+            let own = ("127.0.0.1", port);
+            drop(std::net::TcpStream::connect(own).unwrap());
+            assert!(v4.accept().await.is_ok(), "IPv4 comes to its own listener");
+        }
     }
 
     #[test]
