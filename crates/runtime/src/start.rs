@@ -139,10 +139,10 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
             tokio::time::sleep(TICK).await;
             let Some(runtime) = sweeping.upgrade() else { return };
             let core = runtime.core.clone();
-            if let Err(error) = runtime.readers.read(move |reader| core.sweep(now(), reader)).await {
-                if let Some(times) = runtime.core.conditions.sweeps.met(now(), 1) {
-                    tracing::error!(%error, times, "accounts cannot be looked after");
-                }
+            if let Err(error) = runtime.readers.read(move |reader| core.sweep(now(), reader)).await
+                && let Some(times) = runtime.core.conditions.sweeps.met(now(), 1)
+            {
+                tracing::error!(%error, times, "accounts cannot be looked after");
             }
         }
     });
