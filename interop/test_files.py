@@ -116,7 +116,10 @@ def test_another_user_is_told_who_may_ask_the_server(tmp_path):
             told = subprocess.run([program, *words], env=server.env, cwd="/", user=OTHER, group=OTHER, text=True,
                                   capture_output=True, timeout=30, stdin=subprocess.DEVNULL)
             assert told.returncode == 1
-            assert "admin.sock: you may not open it: run as root, `sudo -u root vorpal …`" in told.stderr, told.stderr
+            # The data directory is closed to others: whether the socket is there is not for this user to see.
+            there = f"a server may be there, at {server.data}/admin.sock, but bin may not look for it: "
+            assert there in told.stderr and f"{server.data} belongs to root, with mode 0700" in told.stderr, told.stderr
+            assert "Run the command as root, `sudo -u root vorpal …`" in told.stderr, told.stderr
     finally:
         server.stop()
 

@@ -127,6 +127,9 @@ async def test_a_full_disk_is_told_to_senders_and_nothing_promised_is_lost(disk,
                 await a.told(to, f"{id}-{to.name}")
                 assert a.refused(f"{id}-{to.name}")
     assert len(a.acked) == acked
+    # The log says it once, and where, however many there are.
+    failing = [line for line in server.log.read_text().splitlines() if "commits are not written" in line]
+    assert len(failing) == 1 and str(disk.path) in failing[0] and f" at {disk.path}" in failing[0], failing
     # What was promised before is given to who comes now.
     await detached.come()
     wanted = [f"{id}-{detached_user.name}" for id in before]
@@ -140,6 +143,7 @@ async def test_a_full_disk_is_told_to_senders_and_nothing_promised_is_lost(disk,
     # With room again all goes on, with the same process.
     disk.make_room()
     await a.settled()
+    await until(lambda: "commits are written again" in server.log.read_text(), "a line at the end")
     late.stream.write("</stream:stream>")
     await late.until(late.staying.done, "the end of the stream")
     for to in (there_user, away_user, detached_user, late_user):

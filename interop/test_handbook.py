@@ -17,6 +17,32 @@ def test_there_are_settings_for_three_machines():
     assert [example.split()[1] for example in EXAMPLES] == ["1", "4", "16"]
 
 
+FIRST_HOUR, OPERATING, TLS = [(PAGE.parent / name).read_text() for name in ("first-hour.md", "operating.md", "tls.md")]
+
+
+@pytest.mark.parametrize("page", [FIRST_HOUR, OPERATING], ids=["first hour", "operating"])
+def test_the_service_is_installed_from_files_of_the_sources_before_it_is_used(page):
+    installed = re.findall(r"^ *install -D -m \d+ (\S+) (\S+)$", page, re.MULTILINE)
+    of = {source: place for source, place in installed}
+    assert set(of) == {"target/release/vorpal"} | {f"contrib/systemd/{name}" for name in ("vorpal.service", "sysusers.conf", "tmpfiles.conf")}
+    assert all((ROOT / source).is_file() for source in of if source.startswith("contrib/"))
+    # What the files say of each other is where they are installed.
+    unit = (ROOT / "contrib/systemd/vorpal.service").read_text()
+    assert f"ExecStart={of['target/release/vorpal']} " in unit
+    steps = [f"systemd-sysusers {of['contrib/systemd/sysusers.conf']}", f"systemd-tmpfiles --create {of['contrib/systemd/tmpfiles.conf']}"]
+    steps += ["certbot certonly", "runuser -u vorpal -- vorpal config check"] if page is FIRST_HOUR else []
+    steps += ["systemctl enable --now vorpal\n"]
+    places = [page.index(step) for step in steps]
+    assert places == sorted(places)
+
+
+def test_the_hook_of_the_first_hour_is_that_of_tls():
+    hook = r"certbot certonly (.*?fi')$"
+    first, again = [re.findall(hook, page, re.MULTILINE | re.DOTALL) for page in (FIRST_HOUR, TLS)]
+    flat = lambda found: [" ".join(hook.split()) for hook in found]
+    assert len(first) == 1 and flat(first) == flat(again)
+
+
 def test_data_are_copied_only_while_no_server_can_use_them():
     pages = (PAGE.read_text(), (PAGE.parent / "operating.md").read_text())
     recipes = [block for page in pages for block in re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)]

@@ -13,6 +13,8 @@ from raw import Session
 from server import BINARY, ROOT, Server, free_port
 
 UNIT = ROOT / "contrib" / "systemd" / "vorpal.service"
+SYSUSERS = UNIT.parent / "sysusers.conf"
+TMPFILES = UNIT.parent / "tmpfiles.conf"
 # What `systemd-analyze security` may find, in tenths, of 100. A service without any setting has 96.
 EXPOSURE = 15
 # SQLite gives files that it makes to the owner of the database, but only as root, which the unit's user is not.
@@ -23,10 +25,10 @@ AS_ROOT = {"fchown"} if os.geteuid() == 0 else set()
 def unit(tmp_path):
     """The unit for the program under test."""
     text = UNIT.read_text()
-    installed = "ExecStart=/usr/local/bin/vorpal "
-    assert text.count(installed) == 1
+    installed = "=/usr/local/bin/vorpal "
+    assert text.count(installed) == 2
     file = tmp_path / UNIT.name
-    file.write_text(text.replace(installed, f"ExecStart={BINARY} "))
+    file.write_text(text.replace(installed, f"={BINARY} "))
     return file
 
 
@@ -49,6 +51,32 @@ def test_a_server_that_cannot_start_is_tried_again_without_end():
     sections = dict(re.findall(r"^\[(\w+)\]\n(.*?)(?=^\[|\Z)", UNIT.read_text(), re.MULTILINE | re.DOTALL))
     assert re.findall(r"^StartLimit.*$", sections["Unit"], re.MULTILINE) == ["StartLimitIntervalSec=0"]
     assert re.findall(r"^Restart.*$", sections["Service"], re.MULTILINE) == ["Restart=always", "RestartSec=5"]
+
+
+def test_the_manager_is_told_of_states_and_a_refused_reload_fails():
+    # What the server tells, and that `config apply` fails, is tested in crates/server/tests/notify.rs.
+    assert settings("Type") == ["notify"]
+    serve, apply = settings("ExecStart"), settings("ExecReload")
+    assert [command.removesuffix("serve") for command in serve] == [command.removesuffix("config apply") for command in apply]
+
+
+def test_the_user_and_the_directories_are_those_of_the_unit(tmp_path):
+    root = tmp_path / "root"
+    (root / "etc").mkdir(parents=True)
+    made = subprocess.run(["systemd-sysusers", f"--root={root}", str(SYSUSERS)], capture_output=True, text=True, timeout=60)
+    assert made.returncode == 0, made.stderr
+    users = [line.split(":") for line in (root / "etc" / "passwd").read_text().splitlines()]
+    (user,) = [user for user in users if user[0] == "vorpal"]
+    assert settings("User") == ["vorpal"] and user[5:] == ["/var/lib/vorpal", "/usr/sbin/nologin"]
+    words = ["systemd-tmpfiles", f"--root={root}", "--create", str(TMPFILES)]
+    made = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    # Only root can give directories to others (EX_CANTCREAT); a line that is not understood ends with EX_DATAERR.
+    assert made.returncode == (0 if os.geteuid() == 0 else os.EX_CANTCREAT), made.stderr
+    if os.geteuid() == 0:
+        found = {path: (root / path).stat() for path in ("etc/vorpal", "var/lib/vorpal")}
+        modes = {path: (stat.st_uid, stat.st_mode & 0o777) for path, stat in found.items()}
+        assert modes == {"etc/vorpal": (0, 0o755), "var/lib/vorpal": (int(user[2]), 0o700)}
+    assert settings("StateDirectoryMode") == ["0700"]
 
 
 def settings(name):

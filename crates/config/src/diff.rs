@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::keys::Top;
+use crate::keys::{Listen, Tls, Top};
 use crate::load::{Certificate, Config, Host};
-use crate::scalar::quote;
+use crate::scalar::{FilePath, quote};
 use crate::table::{Keys, Setting};
 use crate::tree::Section;
 
@@ -67,15 +67,16 @@ impl Config {
     /// What is in force after a reload of `new`: all of it but for the keys that wait for a restart.
     pub fn reloaded(&self, new: Config) -> Config {
         let log = crate::Log { format: self.log.format, ..new.log };
-        let listen = self.listen.clone();
-        Config { data: self.data.clone(), durability: self.durability, listen, log, ..new }
+        let (data, admin, listen) = (self.data.clone(), self.admin.clone(), self.listen.clone());
+        Config { data, admin, durability: self.durability, listen, log, ..new }
     }
 
     fn shared(&self) -> Option<Certificate> {
-        Some(Certificate { chain: self.tls.certificate.clone()?, key: self.tls.key.clone()? })
+        let (chain, key) = (self.tls.certificate.as_ref()?, self.tls.key.as_ref()?);
+        Some(Certificate { chain: chain.under(&self.base), key: key.under(&self.base) })
     }
 
-    /// The keys of the server by path: the value in TOML, and whether a change needs a restart.
+    /// The keys of the server by path: the value in TOML, with absolute paths, and whether a change needs a restart.
     fn by_path(&self) -> BTreeMap<String, (Option<String>, bool)> {
         fn add<T: Keys>(values: &T, all: &mut BTreeMap<String, (Option<String>, bool)>) {
             let keys = T::TABLE.keys.iter().zip(values.values());
@@ -83,9 +84,11 @@ impl Config {
         }
         let hosts = self.hosts.iter().map(|host| host.name.clone()).collect();
         let mut all = BTreeMap::new();
-        add(&Top { data: self.data.clone(), durability: self.durability, hosts }, &mut all);
-        add(&self.listen, &mut all);
-        add(&self.tls, &mut all);
+        let file = |path: &Option<FilePath>| path.as_ref().map(|path| FilePath::from(&path.under(&self.base)));
+        let (certificate, key) = (file(&self.tls.certificate), file(&self.tls.key));
+        add(&Top { data: (&self.data).into(), durability: self.durability, hosts }, &mut all);
+        add(&Listen { admin: (&self.admin).into(), ..self.listen.clone() }, &mut all);
+        add(&Tls { certificate, key, ..self.tls.clone() }, &mut all);
         add(&self.login, &mut all);
         add(&self.log, &mut all);
         add(&self.limits, &mut all);

@@ -65,7 +65,7 @@ pub enum Problem {
     /// There is no such thing.
     #[error("unknown {what} `{name}`{}", suggestion(meant))]
     Unknown {
-        /// "key", "section", "module", "variable".
+        /// "key", "section", "module".
         what: &'static str,
         /// As it is written, with its section.
         name: String,

@@ -10,10 +10,12 @@ use crate::error::{At, ConfigError, Errors, Place, Problem, Report, Source};
 use crate::keys::{C2S, C2S_TLS, HostKeys, Top, everywhere};
 use crate::modules::Sections;
 use crate::nearest::nearest;
-use crate::scalar::{Scalar, quote};
+use crate::scalar::{Base, Scalar, quote};
 use crate::table::{Keys, Shape};
 use crate::tree::{Branch, Node, Section, Value, insert, parse};
-use crate::{Durability, FilePath, HostName, Limits, Listen, Log, Login, Mechanism, Module, Storage, Tls, Xml};
+use crate::{
+    AbsolutePath, Durability, FilePath, HostName, Limits, Listen, Log, Login, Mechanism, Module, Storage, Tls, Xml,
+};
 
 /// The largest file that is read, in bytes.
 pub const MAX_FILE: u64 = 1 << 20;
@@ -21,14 +23,19 @@ pub const MAX_FILE: u64 = 1 << 20;
 /// The most hosts of one server.
 pub const MAX_HOSTS: usize = 1_000;
 
+/// What the variables of keys begin with.
+const PREFIX: &str = "VORPAL_";
+
 /// The variable that names the file.
 const FILE_VARIABLE: &str = "VORPAL_CONFIG";
 
-/// The configuration of a server: complete, checked, every path counted from its base.
+/// The configuration of a server: complete, checked, every path absolute.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The directory of everything the server keeps.
-    pub data: FilePath,
+    pub data: AbsolutePath,
+    /// The socket for the server's commands: `listen.admin`.
+    pub admin: AbsolutePath,
     /// What an acknowledged stanza survives.
     pub durability: Durability,
     /// The domains that are served, at least one, none twice, in the order of the file.
@@ -47,8 +54,20 @@ pub struct Config {
     pub xml: Xml,
     /// The disk on which the data are.
     pub storage: Storage,
-    /// The directory from which relative paths count: that of the file, or the working directory (empty) without one.
-    pub base: PathBuf,
+    /// Variables that begin with `VORPAL_` and belong to no key: they have no effect. Container platforms set such ones for a
+    /// service of this name.
+    pub unknown_variables: Vec<UnknownVariable>,
+    /// The directory from which relative paths count: that of the file, or the working directory without one.
+    pub(crate) base: Base,
+}
+
+/// A variable of the environment that looks like one of a key and is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownVariable {
+    /// Its name.
+    pub name: String,
+    /// The variable of a key that was probably meant.
+    pub meant: Option<String>,
 }
 
 /// A domain that is served.
@@ -68,9 +87,9 @@ pub struct Host {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
     /// The certificate, then its chain.
-    pub chain: FilePath,
+    pub chain: AbsolutePath,
     /// The private key.
-    pub key: FilePath,
+    pub key: AbsolutePath,
 }
 
 impl Config {
@@ -84,7 +103,7 @@ impl Config {
         env: impl IntoIterator<Item = (String, String)>,
         modules: &[Module],
     ) -> Result<Config, Errors> {
-        let env: Vec<_> = env.into_iter().filter(|(name, _)| name.starts_with("VORPAL_")).collect();
+        let env: Vec<_> = env.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
         let named = env.iter().find(|(name, file)| name == FILE_VARIABLE && !file.is_empty());
         let named = named.map(|(_, file)| PathBuf::from(file));
         let Some(path) = path.map(Path::to_path_buf).or(named) else {
@@ -107,13 +126,18 @@ impl Config {
         env: impl IntoIterator<Item = (String, String)>,
         modules: &[Module],
     ) -> Result<Config, Errors> {
+        let base = Base::of(path).map_err(|error| {
+            let place = Place::Whole { file: path.display().to_string() };
+            let problem = Problem::Read(format!("relative paths have no directory to count from: {error}"));
+            Errors::from(ConfigError { place, problem })
+        })?;
         let source = Source::new(path.display().to_string(), text);
         let (mut root, mistakes) = parse(&source);
         let source = Arc::new(source);
         let mut wrong = Report::default();
-        variables(&mut root, env, modules, &mut wrong);
+        let unknown_variables = variables(&mut root, env, modules, &mut wrong);
         let mut reader = ConfigReader { source: Arc::clone(&source), modules, wrong };
-        let config = reader.config(root, path.parent().unwrap_or(Path::new("")));
+        let config = Config { unknown_variables, ..reader.config(root, base) };
 
         // Behind a mistake of structure keys seem to stand where they do not: only what is before it is told.
         let end = mistakes.iter().filter(|mistake| !mistake.local).map(|mistake| mistake.line()).min();
@@ -149,17 +173,19 @@ fn read(path: &Path) -> Result<String, String> {
     })
 }
 
-/// Lays the environment over the file.
+/// Lays the environment over the file. Gives the variables that are none of ours: whoever runs the process may not have chosen
+/// their names, so they are no mistakes.
 fn variables(
     root: &mut Branch,
     env: impl IntoIterator<Item = (String, String)>,
     modules: &[Module],
     wrong: &mut Report,
-) {
-    let ours = |(name, _): &(String, String)| name.starts_with("VORPAL_") && name != FILE_VARIABLE;
+) -> Vec<UnknownVariable> {
+    let ours = |(name, _): &(String, String)| name.starts_with(PREFIX) && name != FILE_VARIABLE;
     let mut env = env.into_iter().filter(ours).peekable();
+    let mut unknown = Vec::new();
     if env.peek().is_none() {
-        return;
+        return unknown;
     }
     let mut known: Vec<(String, Vec<&'static str>, Shape)> = Vec::new();
     for key in tables(&[]).iter().flat_map(|table| table.keys) {
@@ -175,8 +201,11 @@ fn variables(
             wrong.push(Place::Variable { name: name.clone() }, problem);
         };
         let Some((_, path, shape)) = known.iter().find(|(variable, ..)| *variable == name) else {
-            let meant = nearest(&name, known.iter().map(|(variable, ..)| variable.as_str())).map(Into::into);
-            report(Problem::Unknown { what: "variable", name: name.clone(), meant });
+            // Without what all have in common: it would make any two of them alike.
+            let rest = |name| str::strip_prefix(name, PREFIX).unwrap_or(name);
+            let meant = nearest(rest(&name), known.iter().map(|(variable, ..)| rest(variable)));
+            let meant = meant.map(|meant| format!("{PREFIX}{meant}"));
+            unknown.push(UnknownVariable { name, meant });
             continue;
         };
         let at = At::Variable(name.as_str().into());
@@ -189,6 +218,8 @@ fn variables(
             }
         }
     }
+    unknown.sort_by(|a, b| a.name.cmp(&b.name));
+    unknown
 }
 
 fn variable(at: &At, shape: Shape, text: &str) -> Option<Value> {
@@ -211,7 +242,7 @@ struct ConfigReader<'a> {
 
 impl ConfigReader<'_> {
     /// The whole. Where something is wrong, its default stands in, so that the rest can be checked.
-    fn config(&mut self, mut root: Branch, base: &Path) -> Config {
+    fn config(&mut self, mut root: Branch, base: Base) -> Config {
         let source = Arc::clone(&self.source);
         let all = Sections::read("modules", root.remove("modules"), self.modules, &source, &mut self.wrong);
         let own = self.host_sections(root.remove("host"));
@@ -220,7 +251,7 @@ impl ConfigReader<'_> {
         let given = |key| given_listen.keys.contains_key(key);
 
         let mut listen: Listen = self.values(&given_listen);
-        let mut tls: Tls = self.values(&given_tls);
+        let tls: Tls = self.values(&given_tls);
         let given_login = self.section_of("login", &mut root);
         let login: Login = self.values(&given_login);
         self.check_mechanisms(&given_login, &login.mechanisms);
@@ -238,7 +269,7 @@ impl ConfigReader<'_> {
             self.value_error(&node.at, "hosts".into(), format!("has to name at most {MAX_HOSTS} hosts"));
         }
 
-        let data = top.data.under(base);
+        let data = top.data.under(&base);
         if listed.is_some() || !own.is_empty() {
             for (key, addresses, port) in [("c2s", &mut listen.c2s, C2S), ("c2s_tls", &mut listen.c2s_tls, C2S_TLS)] {
                 if !given(key) {
@@ -246,10 +277,11 @@ impl ConfigReader<'_> {
                 }
             }
         }
-        listen.admin = if given("admin") { listen.admin.under(base) } else { FilePath::new(data.join("admin.sock")) };
-        tls.certificate = tls.certificate.map(|path| path.under(base));
-        tls.key = tls.key.map(|path| path.under(base));
-        let shared = self.certificate(&given_tls, tls.certificate.as_ref(), tls.key.as_ref());
+        if !given("admin") {
+            listen.admin = top.data.join("admin.sock");
+        }
+        let admin = listen.admin.under(&base);
+        let shared = self.certificate(&given_tls, tls.certificate.as_ref(), tls.key.as_ref(), &base);
 
         let names = match listed {
             Some((node, true)) => {
@@ -265,9 +297,7 @@ impl ConfigReader<'_> {
         let hosts = names.into_iter().map(|name| {
             let own = own.iter().find(|own| own.name == name);
             let certificate = own.and_then(|own| {
-                let under = |path: &Option<FilePath>| path.as_ref().map(|path| path.under(base));
-                let (certificate, key) = (under(&own.keys.certificate), under(&own.keys.key));
-                self.certificate(&own.section, certificate.as_ref(), key.as_ref())
+                self.certificate(&own.section, own.keys.certificate.as_ref(), own.keys.key.as_ref(), &base)
             });
             let mechanisms = own.and_then(|own| {
                 let mechanisms = own.keys.mechanisms.clone()?;
@@ -282,6 +312,7 @@ impl ConfigReader<'_> {
         let hosts = hosts.collect();
         Config {
             data,
+            admin,
             durability: top.durability,
             hosts,
             listen,
@@ -291,7 +322,8 @@ impl ConfigReader<'_> {
             limits,
             storage,
             xml,
-            base: base.to_path_buf(),
+            unknown_variables: Vec::new(),
+            base,
         }
     }
 
@@ -421,9 +453,10 @@ impl ConfigReader<'_> {
         section: &Section,
         chain: Option<&FilePath>,
         key: Option<&FilePath>,
+        base: &Base,
     ) -> Option<Certificate> {
         let (given, missing) = match (chain, key) {
-            (Some(chain), Some(key)) => return Some(Certificate { chain: chain.clone(), key: key.clone() }),
+            (Some(chain), Some(key)) => return Some(Certificate { chain: chain.under(base), key: key.under(base) }),
             (None, None) => return None,
             (Some(_), None) => ("certificate", "key"),
             (None, Some(_)) => ("key", "certificate"),

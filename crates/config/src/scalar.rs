@@ -1,6 +1,7 @@
 //! Values that are one word in the file: read from text or from a number, with a message that says what is expected.
 
 use std::fmt;
+use std::io;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -190,7 +191,8 @@ impl Scalar for LoopbackAddress {
     }
 }
 
-/// The path of a file or directory, never empty.
+/// The path of a file or directory as the configuration has it, never empty. A relative one counts from the directory of the
+/// configuration file, which only the loading knows: what is used to open a file is the [`AbsolutePath`] made of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FilePath(PathBuf);
 
@@ -201,18 +203,54 @@ impl FilePath {
         FilePath(if path.as_os_str().is_empty() { PathBuf::from(".") } else { path })
     }
 
+    /// What is called `name` in this directory.
+    pub(crate) fn join(&self, name: &str) -> FilePath {
+        FilePath(self.0.join(name))
+    }
+
     /// The same, counted from `base` if it is relative.
-    #[must_use]
-    pub fn under(&self, base: &Path) -> FilePath {
-        FilePath(base.join(&self.0))
+    pub(crate) fn under(&self, base: &Base) -> AbsolutePath {
+        AbsolutePath(base.0.join(&self.0))
     }
 }
 
-impl Deref for FilePath {
+/// The directory from which relative paths count. Always absolute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Base(PathBuf);
+
+impl Base {
+    /// The directory of `file`, or the working directory if `file` is empty: there is no file.
+    pub(crate) fn of(file: &Path) -> io::Result<Base> {
+        let directory = file.parent().unwrap_or(Path::new(""));
+        if directory.as_os_str().is_empty() {
+            return std::env::current_dir().map(Base);
+        }
+        std::path::absolute(directory).map(Base)
+    }
+}
+
+/// The path of a file or directory, counted from the root: the same file whatever the working directory is. Only the loading of
+/// a configuration makes one, so that no relative path is joined to a directory twice, or not at all.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AbsolutePath(PathBuf);
+
+impl Deref for AbsolutePath {
     type Target = Path;
 
     fn deref(&self) -> &Path {
         &self.0
+    }
+}
+
+impl AsRef<Path> for AbsolutePath {
+    fn as_ref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl From<&AbsolutePath> for FilePath {
+    fn from(path: &AbsolutePath) -> FilePath {
+        FilePath(path.0.clone())
     }
 }
 

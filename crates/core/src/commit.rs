@@ -351,8 +351,10 @@ impl Core {
     /// The results of a group of batches, in order. Called once per commit.
     pub fn complete(&self, now: Timestamp, results: impl IntoIterator<Item = (BatchId, Outcome)>) {
         let mut todo = Todo::default();
-        let mut failed: Option<(StoreError, usize)> = None;
+        let mut failed: Option<(StoreError, u64)> = None;
+        let mut committed = false;
         for (id, outcome) in results {
+            committed |= outcome.is_committed();
             if let Outcome::Failed(error) = &outcome {
                 failed.get_or_insert((error.clone(), 0)).1 += 1;
             }
@@ -398,9 +400,24 @@ impl Core {
                 }
             }
         }
-        if let Some((error, batches)) = failed {
-            let error: &dyn std::error::Error = &error;
-            tracing::error!(error, batches, "a commit was not written");
+        match failed {
+            Some((error, batches)) => {
+                if let Some(batches) = self.conditions.commits.met(now, batches) {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::error!(
+                        error,
+                        batches,
+                        place = self.place(),
+                        "commits are not written: what needs the store is refused until they are"
+                    );
+                }
+            }
+            None if committed => {
+                if let Some(batches) = self.conditions.commits.over() {
+                    tracing::info!(batches, place = self.place(), "commits are written again; batches had failed");
+                }
+            }
+            None => {}
         }
         self.run_todo(now, todo);
     }

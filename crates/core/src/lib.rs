@@ -16,6 +16,7 @@ pub mod host;
 pub mod inspect;
 mod iq;
 pub mod join;
+pub mod lasting;
 pub mod ledger;
 mod lists;
 pub mod log;

@@ -183,7 +183,9 @@ impl Core {
             }
             Err(ReadError::Told(error)) => vec![iq.error(&error)],
             Err(ReadError::Store(error)) => {
-                tracing::error!(%error, session = %session.jid, "a query could not be read from the store");
+                if let Some(questions) = self.conditions.questions.met(now, 1) {
+                    tracing::error!(%error, questions, session = %session.jid, "queries could not be read from the store");
+                }
                 vec![iq.error(&StanzaError::internal_server_error())]
             }
         };

@@ -95,6 +95,7 @@ impl Core {
                 tracing::warn!(
                     free_mib = free,
                     reserve_mib = reserve,
+                    place = self.place(),
                     "the disk of the data directory fills up: below storage.reserve new messages are refused"
                 );
             }
@@ -102,11 +103,17 @@ impl Core {
                 tracing::error!(
                     free_mib = free,
                     reserve_mib = reserve,
+                    place = self.place(),
                     "the disk of the data directory is nearly full: what would have to be kept is refused until there is room"
                 );
             }
             Some(Change::Enough) => {
-                tracing::info!(free_mib = free, reserve_mib = reserve, "the disk of the data directory has room again");
+                tracing::info!(
+                    free_mib = free,
+                    reserve_mib = reserve,
+                    place = self.place(),
+                    "the disk of the data directory has room again"
+                );
             }
         }
     }

@@ -283,7 +283,9 @@ impl Core {
     fn onward(&self, now: Timestamp, work: Work, todo: &mut Todo) {
         let Some(to) = work.stanza.head.to.clone() else { return };
         if work.hops > MAX_HOPS {
-            tracing::warn!(%to, "a stanza was routed in a loop and is dropped");
+            if let Some(stanzas) = self.conditions.circles.met(now, 1) {
+                tracing::warn!(stanzas, %to, "stanzas were routed in a loop and are dropped");
+            }
             return;
         }
         if self.destination(&to) != Destination::Account {

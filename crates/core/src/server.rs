@@ -1,8 +1,8 @@
 //! The kernel: what every host, account and session hangs on. It does no I/O and asks no clock.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use foldhash::fast::RandomState;
@@ -17,6 +17,7 @@ use crate::checkpoint::Checkpoints;
 use crate::commit::Flight;
 use crate::counts::Counts;
 use crate::host::{Host, Serves};
+use crate::lasting::Conditions;
 use crate::registry::Names;
 use crate::reserve::Reserve;
 use crate::resume::Ended;
@@ -189,6 +190,9 @@ pub struct Core {
     pub counts: Arc<Counts>,
     /// free space, and whether there is too little for new promises
     pub reserve: Reserve,
+    /// what lasts and would fill the log
+    pub conditions: Conditions,
+    place: OnceLock<String>,
     pub(crate) traces: Traces,
     /// when the server started
     pub started: Timestamp,
@@ -261,9 +265,21 @@ impl Core {
             random: Mutex::new(random),
             counts: Arc::default(),
             reserve: Reserve::default(),
+            conditions: Conditions::default(),
+            place: OnceLock::new(),
             traces: Traces::default(),
             started: now,
         }
+    }
+
+    /// Says where the data are, in the operator's words: the directory and its file system. Once.
+    pub fn set_place(&self, place: String) {
+        let _ = self.place.set(place);
+    }
+
+    /// Where the data are; none if nobody said.
+    pub(crate) fn place(&self) -> Option<&str> {
+        self.place.get().map(String::as_str)
     }
 
     /// The number of a connection that begins to log in: higher than that of any before.

@@ -157,7 +157,13 @@ impl Core {
             Request::Keep => match self.kept(account, &from, &stanza) {
                 Some(request) => Some(request),
                 None => {
-                    tracing::warn!(account = %account.jid, "a subscription request is dropped: too many wait already");
+                    if let Some(requests) = self.conditions.requests.met(now, 1) {
+                        tracing::warn!(
+                            requests,
+                            account = %account.jid,
+                            "subscription requests are dropped: too many wait already"
+                        );
+                    }
                     return;
                 }
             },

@@ -1,6 +1,7 @@
 //! What drives the kernel: the clock, the writer's thread, reads, and what is due every second. The only place that
 //! spawns.
 
+mod ending;
 mod readers;
 mod start;
 
@@ -37,6 +38,7 @@ pub struct Runtime {
     derivations: Semaphore,
     /// the reads that took longest lately
     pub slow_reads: Slowest<String>,
+    ending: ending::Ending,
     /// the thread that writes, and the task that tells what is written
     writer: parking_lot::Mutex<Option<(std::thread::JoinHandle<()>, tokio::task::JoinHandle<()>)>>,
 }
@@ -120,6 +122,13 @@ impl Runtime {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let _ = tokio::time::timeout_at(end, teller).await;
+    }
+
+    /// Waits until a part of the kernel has ended that runs as long as the kernel does: the writer's thread, the task that tells
+    /// of commits, or one of those that do what is due. Says which. Before [`Runtime::stop`] that takes a panic, and what
+    /// is left cannot keep its promises. Cancel-safe.
+    pub async fn broken(&self) -> &'static str {
+        self.ending.heard().await
     }
 
     /// Whether more waits to be written than one commit takes: what comes now makes everybody wait longer.

@@ -17,6 +17,7 @@ use vorpal_store::writer::{Done, Queue, Step, Writer};
 
 use vorpal_store::pulse::Slowest;
 
+use crate::ending::Ending;
 use crate::readers::Readers;
 use crate::{Runtime, Waker, now};
 
@@ -74,7 +75,11 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
 
     let (tell, mut told) = mpsc::unbounded_channel();
     let closing = queue.clone();
+    let ending = Ending::default();
+    let (running, weather) = (ending.of("the store's writer"), core.clone());
     let thread = std::thread::Builder::new().name("writer".into()).spawn(move || {
+        // Dropped when the thread ends, in whatever way.
+        let _running = running;
         writer.run(
             || now().as_millis() * 1000,
             |done| {
@@ -83,16 +88,23 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
                     closing.close();
                 }
             },
-            |error| tracing::warn!(%error, "the background work of the store failed"),
+            |error| {
+                if let Some(times) = weather.conditions.idle.met(now(), 1) {
+                    tracing::warn!(%error, times, "the background work of the store failed");
+                }
+            },
         );
     })?;
     // Each commit wakes this task from the writer's thread; it wakes the connections, from a thread that runs them.
     let completing = core.clone();
+    let running = ending.of("the task that tells of commits");
     let teller = tokio::spawn(async move {
         while let Some(done) = told.recv().await {
             let done: Vec<Done> = done;
             completing.complete(now(), done.into_iter().map(|d| (d.id, d.outcome)));
         }
+        // The writer has ended, and has told it.
+        running.done();
     });
 
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -102,10 +114,13 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
         readers: Readers::new(readers, READERS.get(), QUESTIONS),
         derivations: Semaphore::new(crate::MIN_DERIVATIONS.max(cores / 2)),
         slow_reads: Slowest::default(),
+        ending: ending.clone(),
         writer: parking_lot::Mutex::new(Some((thread, teller))),
     });
     let ticking = Arc::downgrade(&runtime);
+    let running = ending.of("the task that does what is due each second");
     tokio::spawn(async move {
+        let _running = running;
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -116,30 +131,44 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
     });
     if let Some(probe) = probe {
         let watching = Arc::downgrade(&runtime);
-        tokio::spawn(watch_room(probe, watching));
+        let running = ending.of("the task that watches the room on the disk");
+        tokio::spawn(async move {
+            let _running = running;
+            watch_room(probe, watching).await;
+        });
     }
     let sweeping = Arc::downgrade(&runtime);
+    let running = ending.of("the task that looks after accounts");
     tokio::spawn(async move {
+        let _running = running;
         loop {
             tokio::time::sleep(TICK).await;
             let Some(runtime) = sweeping.upgrade() else { return };
             let core = runtime.core.clone();
-            if let Err(error) = runtime.readers.read(move |reader| core.sweep(now(), reader)).await {
-                tracing::error!(%error, "the periodic work on accounts failed");
+            if let Err(error) = runtime.readers.read(move |reader| core.sweep(now(), reader)).await
+                && let Some(times) = runtime.core.conditions.sweeps.met(now(), 1)
+            {
+                tracing::error!(%error, times, "the periodic work on accounts failed");
             }
         }
     });
     let wake = Arc::new(Waker::default());
     runtime.core.set_loader(wake.clone());
     let loading = Arc::downgrade(&runtime);
+    let running = ending.of("the task that loads accounts");
     tokio::spawn(async move {
+        let _running = running;
         loop {
             wake.0.notified().await;
             let Some(runtime) = loading.upgrade() else { return };
             while let Some(cold) = runtime.core.spilled() {
                 match runtime.load(cold.account.clone()).await {
                     Ok(_) => runtime.core.run(now(), cold),
-                    Err(error) => tracing::error!(%error, account = %cold.account, "an account cannot be loaded"),
+                    Err(error) => {
+                        if let Some(times) = runtime.core.conditions.accounts.met(now(), 1) {
+                            tracing::error!(%error, times, account = %cold.account, "accounts cannot be read");
+                        }
+                    }
                 }
             }
         }

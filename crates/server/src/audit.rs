@@ -66,6 +66,7 @@ impl Subject {
             | Order::UserShow { .. }
             | Order::Status
             | Order::Top
+            | Order::CertList
             | Order::SessionList { .. } => return None,
         };
         Some(Subject { order, on })

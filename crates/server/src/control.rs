@@ -24,10 +24,10 @@ use vorpal_net::accept::Setbacks;
 use vorpal_runtime::{Runtime, Waker, now};
 use zeroize::Zeroizing;
 
-use crate::Reload;
 use crate::audit::{Caller, Subject};
 use crate::descriptors::{self, Reserve};
 use crate::gauges::Gauges;
+use crate::reload::{Applied, Reload};
 use crate::secret::{self, Password};
 
 /// The longest order or answer, in bytes.
@@ -86,6 +86,8 @@ pub enum Order {
     },
     /// Reads the configuration again, and puts it in force.
     Reload,
+    /// The certificates that are served.
+    CertList,
     /// How the server is.
     Status,
     /// Everything that `vorpal top` shows.
@@ -225,6 +227,7 @@ async fn answer(
     let subject = order.as_ref().ok().and_then(Subject::of);
     let answer = match order {
         Ok(Order::Reload) => reloaded(reload.apply().await),
+        Ok(Order::CertList) => Answer::Rows(reload.certificates()),
         Ok(Order::Top) => top(gauges).await,
         Ok(Order::Status) => status::status(gauges).await,
         Ok(Order::Trace { jid }) => {
@@ -253,7 +256,7 @@ async fn line(read: &mut (impl AsyncRead + Unpin)) -> Result<Zeroizing<Vec<u8>>>
     }
 }
 
-fn reloaded(outcome: Result<Vec<Change>, Vec<String>>) -> Answer {
+fn reloaded(outcome: Result<Applied, Vec<String>>) -> Answer {
     let row = |change: Change| {
         serde_json::json!({
             "change": format!("{}: {} -> {}", change.key, value(&change.from), value(&change.to)),
@@ -261,7 +264,10 @@ fn reloaded(outcome: Result<Vec<Change>, Vec<String>>) -> Answer {
         })
     };
     match outcome {
-        Ok(changes) => Answer::Rows(changes.into_iter().map(row).collect()),
+        Ok(Applied { changes, certificates }) => {
+            let certificate = |change: String| serde_json::json!({ "change": change, "needs_restart": false });
+            Answer::Rows(changes.into_iter().map(row).chain(certificates.into_iter().map(certificate)).collect())
+        }
         Err(errors) => Answer::Error(format!("nothing was reloaded:\n{}", errors.join("\n"))),
     }
 }

@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use vorpal_store::lock::LOCK_FILE;
 use vorpal_store::sqlite::DATABASE_FILE;
 
@@ -21,6 +21,9 @@ const COMPANIONS: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 
 /// What a new file system has in it: a disk of its own for the data counts as empty.
 const OF_FILE_SYSTEM: &str = "lost+found";
+
+/// The user that the handbook and `contrib/` make for the service.
+const SERVICE: &str = "vorpal";
 
 /// The bits of a mode that let others than the owner do something.
 const OTHERS: u32 = 0o077;
@@ -44,24 +47,47 @@ pub(crate) fn has_database(data: &Path) -> io::Result<bool> {
 ///
 /// # Errors
 /// It is not a directory, or one with files of other programs; or somebody else owns the directory or a file: its owner could
-/// not open what this process makes in there.
+/// not open what this process makes in there. Or it is not there, this is root, and the machine has a user for the service.
 pub(crate) fn claim(data: &Path) -> Result<()> {
-    claim_as(data, rustix::process::geteuid().as_raw())
+    claim_as(data, rustix::process::geteuid().as_raw(), &users())
 }
 
-fn claim_as(data: &Path, user: u32) -> Result<()> {
+/// `users` is the machine's list of users.
+fn claim_as(data: &Path, user: u32, users: &str) -> Result<()> {
     // The directory may be a link: the operator says where the data are.
     let Some(directory) = found(data, std::fs::metadata(data))? else {
+        let shown = data.display();
+        if user == 0 && numbered(users, SERVICE).is_some_and(|number| number != 0) {
+            bail!(
+                "the data directory {shown} does not exist, and root would own it: a server that runs as {SERVICE} could not \
+                 open it. Make it with `install -d -o {SERVICE} -m 700 {shown}`, and run the command as {SERVICE}, `sudo -u \
+                 {SERVICE} vorpal …` or `runuser -u {SERVICE} -- vorpal …`; for a server that runs as root make it with \
+                 `install -d -m 700 {shown}`"
+            );
+        }
         let mut new = DirBuilder::new();
         new.recursive(true).mode(0o700);
-        return new.create(data).with_context(|| format!("the data directory {} cannot be made", data.display()));
+        return new.create(data).map_err(|error| {
+            let advice = match error.kind() {
+                ErrorKind::PermissionDenied => {
+                    format!(". Make it as root: `install -d -o {} -m 700 {shown}`", name(user))
+                }
+                _ => String::new(),
+            };
+            anyhow!("the data directory {shown} cannot be made: {}{advice}", told(&error, data))
+        });
     };
     let owner = directory.uid();
     let seen = match fit(data, &directory) {
         Ok(()) => true,
         // The owner is the reason, and is told below.
         Err(error) if is_denied(&error) && owner != user => false,
-        Err(error) => return Err(error),
+        Err(error) => {
+            return Err(match error.downcast_ref::<io::Error>() {
+                Some(cause) if is_denied(&error) => anyhow!("{error}: {}", told(cause, data)),
+                _ => error,
+            });
+        }
     };
     if owner != user {
         let (owner, name, data) = (name(owner), name(user), data.display());
@@ -118,6 +144,47 @@ fn is_denied(error: &Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::PermissionDenied)
 }
 
+/// What the operator should know of a data directory that the next start corrects: others can look into it.
+pub(crate) fn exposed(data: &Path) -> Option<String> {
+    let mode = std::fs::metadata(data).ok()?.permissions().mode() & 0o7777;
+    (mode & OTHERS != 0).then(|| {
+        format!(
+            "the data directory {} is open to other users (mode {mode:04o}): `chmod 700` it; the next start takes their \
+             rights away",
+            data.display()
+        )
+    })
+}
+
+/// An error with what there is to know of a file that was refused: who owns it, its mode, and who this is.
+pub(crate) fn told(error: &io::Error, path: &Path) -> String {
+    if error.kind() != ErrorKind::PermissionDenied {
+        return error.to_string();
+    }
+    // Below a directory that may not be searched nothing is seen: then that is what refuses.
+    let seen = path.ancestors().find_map(|path| Some((path, std::fs::metadata(path).ok()?)));
+    let Some((path, found)) = seen else { return error.to_string() };
+    let (owner, me) = (name(found.uid()), me());
+    let mode = found.permissions().mode() & 0o7777;
+    format!("{error}: {} belongs to {owner}, with mode {mode:04o}, and this command runs as {me}", path.display())
+}
+
+/// Why this user may not use the files of a store, if that is so: the first file that is refused.
+pub(crate) fn refused(data: &Path) -> Option<String> {
+    let files =
+        [data.join(LOCK_FILE)].into_iter().chain(COMPANIONS.map(|end| data.join(format!("{DATABASE_FILE}{end}"))));
+    let refused = files.filter(|file| file.exists()).find_map(|file| {
+        let error = std::fs::File::options().read(true).write(true).open(&file).err()?;
+        (error.kind() == ErrorKind::PermissionDenied).then(|| told(&error, &file))
+    });
+    // A directory in which nothing can be made.
+    refused.or_else(|| {
+        use rustix::fs::{Access, access};
+        let error = access(data, Access::WRITE_OK | Access::EXEC_OK).err()?;
+        Some(told(&error.into(), data))
+    })
+}
+
 /// Whether the server's files have a place in a directory: it has been the server's before, or has nothing in it.
 fn has_place(data: &Path) -> io::Result<bool> {
     if has_database(data)? || data.join(LOCK_FILE).try_exists()? {
@@ -154,7 +221,8 @@ fn files(data: &Path) -> Result<Vec<PathBuf>> {
 fn found(path: &Path, metadata: io::Result<Metadata>) -> Result<Option<Metadata>> {
     match metadata {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        metadata => metadata.map(Some).with_context(|| format!("looking at {}", path.display())),
+        Err(error) => bail!("looking at {}: {}", path.display(), told(&error, path)),
+        Ok(metadata) => Ok(Some(metadata)),
     }
 }
 
@@ -178,15 +246,33 @@ fn narrow(path: &Path, found: &Metadata) -> Result<()> {
 
 /// The name of a user, or its number if the machine's own list does not have it.
 pub(crate) fn name(user: u32) -> String {
-    let list = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    named(&list, user).unwrap_or_else(|| user.to_string())
+    named(&users(), user).unwrap_or_else(|| user.to_string())
+}
+
+/// The name of the user that this process runs as.
+pub(crate) fn me() -> String {
+    name(rustix::process::geteuid().as_raw())
+}
+
+/// The machine's own list of users.
+fn users() -> String {
+    std::fs::read_to_string("/etc/passwd").unwrap_or_default()
 }
 
 fn named(list: &str, user: u32) -> Option<String> {
-    list.lines().find_map(|line| {
+    entries(list).find_map(|(name, number)| (number == user).then(|| name.to_owned()))
+}
+
+fn numbered(list: &str, user: &str) -> Option<u32> {
+    entries(list).find_map(|(name, number)| (name == user).then_some(number))
+}
+
+/// The names of a list of users, and their numbers.
+fn entries(list: &str) -> impl Iterator<Item = (&str, u32)> {
+    list.lines().filter_map(|line| {
         let mut fields = line.split(':');
         let (name, _, number) = (fields.next()?, fields.next()?, fields.next()?);
-        (number.parse() == Ok(user)).then(|| name.to_owned())
+        Some((name, number.parse().ok()?))
     })
 }
 
@@ -220,7 +306,7 @@ mod tests {
         for folder in [data, &tls] {
             std::fs::set_permissions(folder, Permissions::from_mode(0o2755)).expect("its mode");
         }
-        claim_as(data, me()).expect("they are ours");
+        claim_as(data, me(), "").expect("they are ours");
         assert_eq!([mode(data) & 0o777, mode(&tls) & 0o777], [0o700; 2]);
         secret.iter().for_each(|file| assert_eq!(mode(file), 0o600, "{}", file.display()));
         public.iter().for_each(|file| assert_eq!(mode(file), 0o644, "{}", file.display()));
@@ -235,7 +321,7 @@ mod tests {
         std::fs::set_permissions(&target, Permissions::from_mode(0o640)).expect("its mode");
         std::fs::write(data.join("vorpal.lock"), "").expect("written");
         std::os::unix::fs::symlink(&target, data.join("tls/a.example.key")).expect("linked");
-        claim_as(&data, me()).expect("they are ours");
+        claim_as(&data, me(), "").expect("they are ours");
         assert_eq!(mode(&target), 0o640);
     }
 
@@ -245,7 +331,7 @@ mod tests {
         let data = folder.path();
         std::fs::write(data.join("vorpal.db"), "").expect("written");
         std::fs::set_permissions(data.join("vorpal.db"), Permissions::from_mode(0o644)).expect("its mode");
-        let error = claim_as(data, me() + 12_345).expect_err("it is not theirs").to_string();
+        let error = claim_as(data, me() + 12_345, "").expect_err("it is not theirs").to_string();
         let owner = name(me());
         let stranger = (me() + 12_345).to_string();
         for part in [
@@ -266,7 +352,7 @@ mod tests {
         if me() == 0 {
             std::os::unix::fs::chown(folder.path(), Some(12_345), None).expect("root gives files to others");
         }
-        let error = claim_as(folder.path(), 0).expect_err("it is not root's").to_string();
+        let error = claim_as(folder.path(), 0, "").expect_err("it is not root's").to_string();
         assert!(error.contains("Run the command as ") && !error.contains("chown"), "{error}");
     }
 
@@ -283,7 +369,7 @@ mod tests {
             std::fs::set_permissions(folder, Permissions::from_mode(0o755)).expect("its mode");
         }
         for user in [me(), me() + 1] {
-            let error = claim_as(data, user).expect_err("it is in use").to_string();
+            let error = claim_as(data, user, "").expect_err("it is in use").to_string();
             let told =
                 format!("{} holds files that are not Vorpal's: give `data` a directory of its own", data.display());
             assert!(error.contains(&told), "{error}");
@@ -299,7 +385,7 @@ mod tests {
         let file = folder.path().join("data");
         std::fs::write(&file, "").expect("written");
         std::fs::set_permissions(&file, Permissions::from_mode(0o644)).expect("its mode");
-        let error = claim_as(&file, me()).expect_err("it is a file").to_string();
+        let error = claim_as(&file, me(), "").expect_err("it is a file").to_string();
         assert!(error.contains("is not a directory: give `data` a directory of its own"), "{error}");
         assert_eq!(mode(&file), 0o644);
     }
@@ -308,12 +394,12 @@ mod tests {
     fn a_directory_that_is_absent_or_empty_or_was_used_before_is_taken() {
         let folder = tempfile::tempdir().expect("a folder");
         let absent = folder.path().join("a/b");
-        claim_as(&absent, me()).expect("made");
+        claim_as(&absent, me(), "").expect("made");
         assert_eq!(mode(&absent), 0o700);
         let disk = folder.path().join("disk");
         std::fs::create_dir_all(disk.join("lost+found")).expect("made");
         std::fs::set_permissions(&disk, Permissions::from_mode(0o755)).expect("its mode");
-        claim_as(&disk, me()).expect("a new file system is empty");
+        claim_as(&disk, me(), "").expect("a new file system is empty");
         assert_eq!(mode(&disk), 0o700);
         for known in ["vorpal.db", "vorpal.lock"] {
             let used = folder.path().join(format!("with {known}"));
@@ -321,9 +407,45 @@ mod tests {
             std::fs::write(used.join("notes.txt"), "").expect("written");
             std::fs::set_permissions(used.join("notes.txt"), Permissions::from_mode(0o644)).expect("its mode");
             std::fs::write(used.join(known), "").expect("written");
-            claim_as(&used, me()).expect("it is the server's");
+            claim_as(&used, me(), "").expect("it is the server's");
             assert_eq!((mode(&used) & 0o077, mode(&used.join("notes.txt"))), (0, 0o644));
         }
+    }
+
+    #[test]
+    fn root_makes_no_directory_that_the_user_of_the_service_could_not_open() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path().join("data");
+        let users = "root:x:0:0:root:/root:/bin/bash\nvorpal:x:998:998::/var/lib/vorpal:/usr/sbin/nologin\n";
+        let error = claim_as(&data, 0, users).expect_err("it would be root's").to_string();
+        for part in [
+            format!("`install -d -o vorpal -m 700 {}`", data.display()),
+            "`runuser -u vorpal -- vorpal …`".into(),
+            format!("`install -d -m 700 {}`", data.display()),
+        ] {
+            assert!(error.contains(&part), "{part}: {error}");
+        }
+        assert!(!data.exists(), "nothing was made");
+        // Who is not root makes it; so does root where nobody else is meant to run a server.
+        claim_as(&data, me() + 1, users).expect("made");
+        std::fs::remove_dir(&data).expect("removed");
+        claim_as(&data, 0, "root:x:0:0:root:/root:/bin/bash\n").expect("made");
+    }
+
+    #[test]
+    fn a_directory_that_others_can_look_into_is_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path();
+        for (mode, open) in [(0o700, false), (0o750, true), (0o701, true)] {
+            std::fs::set_permissions(data, Permissions::from_mode(mode)).expect("its mode");
+            let told = exposed(data);
+            assert_eq!(
+                told.as_ref().is_some_and(|told| told.contains(&format!("(mode {mode:04o})"))),
+                open,
+                "{told:?}"
+            );
+        }
+        assert_eq!(exposed(&data.join("absent")), None);
     }
 
     #[test]
@@ -332,5 +454,6 @@ mod tests {
         assert_eq!(named(list, 998).as_deref(), Some("vorpal"));
         assert_eq!(named(list, 0).as_deref(), Some("root"));
         assert_eq!(named(list, 99), None);
+        assert_eq!((numbered(list, "vorpal"), numbered(list, "broken")), (Some(998), None));
     }
 }

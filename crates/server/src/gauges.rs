@@ -12,10 +12,13 @@ use vorpal_core::counts::{FAMILIES, Reading};
 use vorpal_core::session::SessionId;
 use vorpal_core::store::StoreError;
 use vorpal_net::c2s::Shared;
+use vorpal_net::tls::Certificate;
 use vorpal_net::tls::Host;
 use vorpal_runtime::{Runtime, now};
 use vorpal_store::pulse::Slow;
 use vorpal_store::sqlite::DATABASE_FILE;
+
+use crate::certificates::seconds_left;
 
 /// So long are the lists of the largest.
 const LIST: usize = 5;
@@ -83,6 +86,8 @@ pub struct Sample {
     pub disk_bytes: Option<u64>,
     /// what is kept free, in bytes
     pub reserve_bytes: u64,
+    /// how many seconds the certificate of each host is still valid; less than nothing, if it has expired
+    pub certificates: Vec<(String, i64)>,
     /// why the store takes no new promises; none if it does
     pub trouble: Option<String>,
     /// the slowest commits of the last minute
@@ -211,6 +216,7 @@ impl Gauges {
             disk_free_bytes: room.map(|room| room.free),
             disk_bytes: room.map(|room| room.total),
             reserve_bytes: core.reserve.least(),
+            certificates: self.validity(),
             trouble: self.trouble(),
             ..Sample::default()
         };
@@ -233,6 +239,13 @@ impl Gauges {
             sample.slow_reads = runtime.slow_reads.list(at).into_iter().take(LIST).map(read).collect();
         }
         sample
+    }
+
+    /// For how many seconds the certificate of each host is still valid.
+    fn validity(&self) -> Vec<(String, i64)> {
+        let hosts = self.shared.tls.all();
+        let left = |certificate: &Certificate| (certificate.host().to_owned(), seconds_left(certificate, now()));
+        hosts.iter().map(|host| left(host.certificate())).collect()
     }
 
     fn sessions(&self, sample: &mut Sample, names: bool, at: Instant) {

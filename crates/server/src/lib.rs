@@ -1,13 +1,17 @@
 //! The server as one program: how it starts, and its commands.
 
 mod audit;
+mod certificates;
 pub mod cli;
 pub mod control;
 mod descriptors;
 mod files;
 mod gauges;
+mod holder;
 mod log;
 mod metrics;
+mod notify;
+mod place;
 mod program;
 mod reload;
 mod run;
@@ -19,4 +23,4 @@ mod warnings;
 pub use gauges::Gauges;
 pub use program::Program;
 pub use reload::Reload;
-pub use run::{Server, serve};
+pub use run::{Server, serve, serve_on};

@@ -140,6 +140,18 @@ fn text(sample: &Sample) -> String {
         head(&mut out, name, sort, help);
         let _ = writeln!(out, "{name} {value}");
     }
+    if !sample.certificates.is_empty() {
+        let name = "vorpal_certificate_expires_seconds";
+        head(
+            &mut out,
+            name,
+            "gauge",
+            "For how long the certificate of a host is still valid; negative once it has expired.",
+        );
+        for (host, seconds) in &sample.certificates {
+            let _ = writeln!(out, "{name}{{host=\"{host}\"}} {seconds}");
+        }
+    }
     histogram(
         &mut out,
         "vorpal_store_commit_seconds",
@@ -190,7 +202,12 @@ mod tests {
     fn a_page_has_every_number_once_with_its_help_and_sort() {
         let mut sample = Sample { version: "1.2.3".into(), disk_free_bytes: Some(7), ..Sample::default() };
         sample.counts.insert("vorpal_stanzas_received_total:iq".into(), 3);
+        sample.certificates = vec![("a.example".into(), 86_400), ("b.example".into(), -1)];
         let text = text(&sample);
+        assert!(text.contains(
+            " gauge\nvorpal_certificate_expires_seconds{host=\"a.example\"} 86400\n\
+             vorpal_certificate_expires_seconds{host=\"b.example\"} -1\n"
+        ));
         assert!(text.contains(
             "# HELP vorpal_stanzas_received_total Stanzas that sessions sent.\n# TYPE vorpal_stanzas_received_total counter\n\
              vorpal_stanzas_received_total{kind=\"message\"} 0\nvorpal_stanzas_received_total{kind=\"presence\"} 0\n\

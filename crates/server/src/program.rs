@@ -1,12 +1,15 @@
 //! What a program is built of: its modules, and what they read of the configuration.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use vorpal_config::{Config, Errors};
+use vorpal_config::{Config, ConfigError, Errors, Place, Problem};
 use vorpal_core::module::Module;
 use vorpal_core::registry::Registry;
 use vorpal_core::server::core_names;
+
+use crate::files;
 
 /// The configuration of a server that is installed: used if nothing names another.
 const INSTALLED: &str = "/etc/vorpal/vorpal.toml";
@@ -41,8 +44,14 @@ impl Program {
     /// Reads the configuration: a file, else the one that VORPAL_CONFIG names, else none, under the environment.
     ///
     /// # Errors
-    /// All mistakes at once.
+    /// All mistakes at once; or the file cannot be read, with its owner if that is why.
     pub fn read(&self, path: Option<&Path>) -> Result<Config, Errors> {
+        if let Some(path) = path
+            && let Err(error) = File::open(path)
+        {
+            let place = Place::Whole { file: path.display().to_string() };
+            return Err(ConfigError { place, problem: Problem::Read(files::told(&error, path)) }.into());
+        }
         let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
         Config::load(path, std::env::vars_os().filter_map(text), &self.known())
     }

@@ -13,12 +13,14 @@ use vorpal_config::{Change, Config};
 use vorpal_core::host::Host;
 use vorpal_core::registry::Names;
 use vorpal_net::c2s::Shared;
+use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::BareJid;
 use vorpal_runtime::now;
 
 use crate::log::Level;
+use crate::notify::Notify;
 use crate::run::{Server, registries};
-use crate::{Program, terms};
+use crate::{Program, certificates, terms};
 
 /// What a reload works on.
 pub struct Reload {
@@ -27,7 +29,17 @@ pub struct Reload {
     path: Option<PathBuf>,
     program: Program,
     level: Level,
+    notify: Arc<Notify>,
     current: Mutex<Current>,
+}
+
+/// What a reload came to.
+#[derive(Debug)]
+pub struct Applied {
+    /// the keys that have another value
+    pub changes: Vec<Change>,
+    /// the certificates that are others, or new: "certificate of chat.example until 2027-02-27"
+    pub certificates: Vec<String>,
 }
 
 struct Current {
@@ -44,10 +56,11 @@ impl Reload {
         path: Option<PathBuf>,
         program: Program,
         level: Level,
+        notify: Arc<Notify>,
     ) -> Reload {
         let hosts = server.runtime.core.hosts().into_iter().map(|host| (host.jid.bare(), host)).collect();
         let current = Mutex::new(Current { config: server.config.clone(), hosts });
-        Reload { shared, data: server.data.clone(), path, program, level, current }
+        Reload { shared, data: server.data.clone(), path, program, level, notify, current }
     }
 
     /// The file that is read again; none, if there was none at the start.
@@ -60,16 +73,16 @@ impl Reload {
     ///
     /// # Errors
     /// The new configuration cannot be used, and everything is as before.
-    pub async fn apply(self: &Arc<Reload>) -> Result<Vec<Change>, Vec<String>> {
+    pub async fn apply(self: &Arc<Reload>) -> Result<Applied, Vec<String>> {
         let this = self.clone();
-        let outcome = tokio::task::spawn_blocking(move || this.swap()).await;
+        let outcome = tokio::task::spawn_blocking(move || this.told_swap()).await;
         let outcome = outcome.unwrap_or_else(|_| Err(vec!["the reload came to an end by itself: a bug".into()]));
         match &outcome {
             Err(errors) => {
                 errors.iter().for_each(|error| tracing::error!(%error, "the configuration cannot be used"));
                 tracing::error!("nothing was reloaded");
             }
-            Ok(changes) => {
+            Ok(Applied { changes, certificates }) => {
                 for change in changes {
                     let (key, from, to) = (&change.key, change.from.as_deref(), change.to.as_deref());
                     if change.needs_restart {
@@ -78,13 +91,46 @@ impl Reload {
                         tracing::info!(key, from, to, "changed");
                     }
                 }
+                certificates.iter().for_each(|certificate| tracing::info!("new: {certificate}"));
                 tracing::info!("reloaded");
             }
         }
         outcome
     }
 
-    fn swap(&self) -> Result<Vec<Change>, Vec<String>> {
+    /// The hosts that are served, in words for the service manager.
+    pub(crate) fn status(&self) -> String {
+        let hosts: Vec<_> = self.shared.runtime.core.hosts().iter().map(|host| host.domain().to_owned()).collect();
+        format!("serving {}", hosts.join(", "))
+    }
+
+    /// The service manager hears of the reload, and of its end whatever comes of it.
+    fn told_swap(&self) -> Result<Applied, Vec<String>> {
+        self.notify.reloading();
+        let outcome = self.swap();
+        let status = match &outcome {
+            Ok(_) => self.status(),
+            Err(errors) => {
+                let first = errors.first().map_or("", String::as_str);
+                format!("{}; the last reload was refused: {first}", self.status())
+            }
+        };
+        self.notify.ready(&status);
+        outcome
+    }
+
+    /// The certificates that are served, a row each.
+    pub(crate) fn certificates(&self) -> Vec<serde_json::Value> {
+        self.shared.tls.all().iter().map(|host| certificates::row(host.certificate())).collect()
+    }
+
+    /// Renews the server's own certificates whose end is near, and tells the log of those that end. Blocks on files.
+    pub(crate) fn look_after_certificates(&self, now: Timestamp) {
+        let current = self.current.lock();
+        certificates::look_after(&current.config, &self.data, &self.shared.tls, now);
+    }
+
+    fn swap(&self) -> Result<Applied, Vec<String>> {
         let mut current = self.current.lock();
         let new = self
             .program
@@ -99,7 +145,14 @@ impl Reload {
             return Err(told(&wrong));
         }
         let config = current.config.reloaded(new.clone());
-        let certificates = terms::certificates(&config, &self.data).map_err(|error| told(&[error]))?;
+        let certificates = certificates::load(&config, &self.data).map_err(|error| told(&[error]))?;
+        let served = self.shared.tls.all();
+        let refused = certificates::refused(&certificates, &served);
+        if !refused.is_empty() {
+            return Err(told(&refused));
+        }
+        let new_certificates = certificates::changed(&certificates, &served);
+        certificates::log(&certificates, &config);
         let registries = registries(&config, self.program.modules, &core.names).map_err(|errors| told(&errors))?;
         self.shared.tls.reload(certificates, terms::policy(&config)).map_err(|error| told(&[error.into()]))?;
 
@@ -131,7 +184,7 @@ impl Reload {
         self.level.set(config.log.level);
         let changes = current.config.diff(&new);
         current.config = config;
-        Ok(changes)
+        Ok(Applied { changes, certificates: new_certificates })
     }
 
     /// Nobody is logged in to a host that is not served.
@@ -149,7 +202,7 @@ impl Reload {
 /// What is wrong with a configuration beside its text: certificates that cannot be used, and modules at odds. The names
 /// that its modules use are registered in `names`.
 pub(crate) fn check(config: &Config, program: Program, names: &Arc<Names>) -> Vec<Error> {
-    let mut errors = terms::check_certificates(config);
+    let mut errors = certificates::check(config);
     errors.extend(registries(config, program.modules, names).err().into_iter().flatten());
     errors
 }

@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Error, Result, anyhow};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use parking_lot::RwLock;
 use tokio::signal::unix::{SignalKind, signal};
-use vorpal_config::{Config, FilePath};
+use vorpal_config::Config;
 use vorpal_core::counts::Count;
 use vorpal_core::host::Host;
 use vorpal_core::module::Module;
 use vorpal_core::registry::{Names, Registry};
 use vorpal_core::server::core_names;
-use vorpal_core::store::StoreError;
+use vorpal_core::store::{Backend, StoreError};
 use vorpal_net::c2s::{self, Entrance, Shared};
 use vorpal_net::limits::{Gate, Traffic};
 use vorpal_net::tls::TlsHosts;
@@ -26,9 +26,10 @@ use vorpal_runtime::{Backing, Runtime, Setup, now, start};
 use vorpal_store::sqlite::{DATABASE_FILE, Durability, Options, Sqlite};
 
 use crate::gauges::Gauges;
+use crate::notify::Notify;
 use crate::reload::Reload;
 use crate::sockets::{Key, Sockets};
-use crate::{Program, control, descriptors, files, log, metrics, terms};
+use crate::{Program, certificates, control, descriptors, files, log, metrics, place, terms, warnings};
 
 /// How long a stopping server waits for what it has promised.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -51,21 +52,31 @@ impl Server {
     /// # Errors
     /// In the operator's words.
     pub fn open(config: Config, modules: &'static [&'static Module]) -> Result<Server> {
-        let data = under(&config, &config.data);
-        files::claim(&data)?;
+        let data = &config.data;
+        files::claim(data)?;
         let durability = match config.durability {
             vorpal_config::Durability::Power => Durability::Power,
             vorpal_config::Durability::Crash => Durability::Crash,
         };
-        let backend = Sqlite::open(&data, Options { durability, ..Options::default() })
-            .map_err(|error| unopened(error, &data))?;
+        let backend =
+            Sqlite::open(data, Options { durability, ..Options::default() }).map_err(|error| unopened(error, data))?;
+        Server::on(Box::new(backend), config, modules)
+    }
+
+    /// Brings the kernel up on a store that is open.
+    ///
+    /// # Errors
+    /// In the operator's words.
+    pub fn on(backend: Box<dyn Backend>, config: Config, modules: &'static [&'static Module]) -> Result<Server> {
+        let data = config.data.to_path_buf();
         let names = core_names();
         let registries = registries(&config, modules, &names)
             .map_err(|errors| errors.into_iter().next().unwrap_or_else(|| anyhow!("no host")));
         let hosts = registries?.into_iter().map(|(domain, registry)| Arc::new(Host::new(&domain, registry)));
         let hosts: Vec<Arc<Host>> = hosts.collect();
         terms::set_key_policies(&config, &hosts);
-        let runtime = start(Backing { backend: Box::new(backend) }, Setup { names, hosts })?;
+        let runtime = start(Backing { backend }, Setup { names, hosts })?;
+        runtime.core.set_place(place::of(&data));
         runtime.core.set_bounds(terms::bounds(&config));
         runtime.core.reserve.set_least(config.storage.reserve.get().get());
         Ok(Server { runtime, config, data, modules })
@@ -91,8 +102,8 @@ impl Server {
 }
 
 /// Why the store cannot be opened, and what to do.
-fn unopened(error: StoreError, data: &Path) -> Error {
-    let (database, data) = (data.join(DATABASE_FILE), data.display());
+fn unopened(error: StoreError, path: &Path) -> Error {
+    let (database, data) = (path.join(DATABASE_FILE), path.display());
     match &error {
         StoreError::Locked { pid, .. } => anyhow!(
             "the store {data} is locked by pid {pid}: a server uses it already, or is still stopping. Stop that one and try \
@@ -109,7 +120,10 @@ fn unopened(error: StoreError, data: &Path) -> Error {
                 database.display()
             )
         }
-        _ => Error::new(error).context(format!("the store {data} cannot be opened")),
+        _ => match files::refused(path) {
+            Some(refused) => anyhow!("the store {data} cannot be opened: {refused}"),
+            None => Error::new(error).context(format!("the store {data} cannot be opened")),
+        },
     }
 }
 
@@ -117,10 +131,6 @@ fn unopened(error: StoreError, data: &Path) -> Error {
 fn has_header(database: &Path) -> bool {
     let mut begin = [0; 16];
     File::open(database).and_then(|mut file| file.read_exact(&mut begin)).is_ok() && begin == *b"SQLite format 3\0"
-}
-
-pub(crate) fn under(config: &Config, path: &FilePath) -> PathBuf {
-    path.under(&config.base).to_path_buf()
 }
 
 /// The modules of each host, set up with its configuration.
@@ -153,17 +163,47 @@ pub(crate) fn registries(
 /// Serves until the process is told to stop. `path` is the file of the configuration, to be read again at a reload.
 ///
 /// # Errors
-/// In the operator's words.
+/// In the operator's words. Also when a part of the server has ended that the others need: what is left would take promises that it
+/// cannot keep.
 pub async fn serve(config: Config, path: Option<PathBuf>, program: Program) -> Result<()> {
     let began = Instant::now();
     let level = log::begin(&config.log);
+    serve_with(|config| Server::open(config, program.modules), config, path, program, (began, level)).await
+}
+
+/// The same on a store that is open: for a program with a store of its own, and for tests with one that fails.
+///
+/// # Errors
+/// Those of [`serve`].
+pub async fn serve_on(
+    backend: Box<dyn Backend>,
+    config: Config,
+    path: Option<PathBuf>,
+    program: Program,
+) -> Result<()> {
+    let began = Instant::now();
+    let level = log::begin(&config.log);
+    serve_with(|config| Server::on(backend, config, program.modules), config, path, program, (began, level)).await
+}
+
+async fn serve_with(
+    open: impl FnOnce(Config) -> Result<Server>,
+    config: Config,
+    path: Option<PathBuf>,
+    program: Program,
+    (began, level): (Instant, log::Level),
+) -> Result<()> {
+    let notify = Arc::new(Notify::from_env());
+    warnings::variables(&config).iter().for_each(|warning| tracing::warn!("{warning}"));
     descriptors::raise();
-    let server = Server::open(config, program.modules)?;
+    let server = open(config)?;
     let config = &server.config;
+    let certificates = certificates::load(config, &server.data)?;
+    certificates::log(&certificates, config);
     let shared = Arc::new(Shared {
         runtime: server.runtime.clone(),
         terms: RwLock::new(terms::terms(config)),
-        tls: Arc::new(TlsHosts::new(terms::certificates(config, &server.data)?, terms::policy(config))?),
+        tls: Arc::new(TlsHosts::new(certificates, terms::policy(config))?),
         gate: Gate::new(terms::gate(config)),
         hall: c2s::Hall::default(),
         audit: c2s::Audit::default(),
@@ -194,8 +234,11 @@ pub async fn serve(config: Config, path: Option<PathBuf>, program: Program) -> R
         }
         listening.spawn(vorpal_net::http::listen(listener, metrics::router(gauges.clone())));
     }
-    let socket = under(config, &config.listen.admin);
-    let reload = Arc::new(Reload::new(shared, &server, path, program, level));
+    let socket = config.admin.to_path_buf();
+    // The same file at each reload and in each line of the log.
+    let path = path.map(std::path::absolute).transpose().context("the working directory")?;
+    let reload = Arc::new(Reload::new(shared, &server, path, program, level, notify.clone()));
+    tokio::spawn(certificates::watch(reload.clone()));
     control::listen(&socket, server.runtime.clone(), reload.clone(), gauges)?;
     let hosts = config.hosts.iter().map(|host| host.name.as_str()).collect::<Vec<_>>().join(", ");
     let ready_after_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -208,12 +251,41 @@ pub async fn serve(config: Config, path: Option<PathBuf>, program: Program) -> R
         ready_after_ms,
         "ready"
     );
-    stopped(&reload).await?;
+    notify.ready(&reload.status());
+    if let Some(interval) = notify.watchdog() {
+        tokio::spawn(tell_alive(notify.clone(), interval));
+    }
+    let ended = tokio::select! {
+        told = stopped(&reload) => told.map(|()| None)?,
+        what = server.runtime.broken() => Some(what),
+        Some(_) = listening.join_next() => Some("a listener"),
+    };
+    if let Some(what) = ended {
+        tracing::error!(
+            "{what} has ended, by a mistake of the program: the log has a panic above, please report it. Nothing more can be \
+             promised, so the server ends, and has to be started again, as a service manager does by itself. What was \
+             acknowledged is stored"
+        );
+        notify.stopping(&format!("{what} has ended by a mistake of the program"));
+        let _ = std::fs::remove_file(&socket);
+        bail!("{what} has ended");
+    }
     tracing::info!("stopping");
+    notify.stopping("writing what was promised");
     listening.shutdown().await;
     let _ = std::fs::remove_file(&socket);
     server.close().await;
     Ok(())
+}
+
+/// Tells the service manager, again and again, that tasks are run here.
+async fn tell_alive(notify: Arc<Notify>, interval: Duration) {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        notify.alive();
+    }
 }
 
 /// Panics are caught where they can do no harm, and counted here.

@@ -11,6 +11,8 @@ use listenfd::ListenFd;
 use tokio::net::{TcpListener, TcpSocket};
 use vorpal_config::Config;
 
+use crate::holder;
+
 /// So many connections wait for us in the system's queue, if it allows: after a restart everybody comes at once.
 const BACKLOG: u32 = 4096;
 
@@ -118,6 +120,10 @@ fn listen(address: SocketAddr) -> Result<Option<TcpListener>> {
         },
     };
     socket.set_reuseaddr(true)?;
+    if address.is_ipv6() {
+        // `[::]` is IPv6 alone, whatever the system's default (RFC 3493 §5.3): beside it stands `0.0.0.0` with the same port.
+        rustix::net::sockopt::set_ipv6_v6only(&socket, true).context("IPV6_V6ONLY")?;
+    }
     if let Err(error) = socket.bind(address) {
         if error.kind() == ErrorKind::AddrNotAvailable && address.is_ipv6() {
             tracing::warn!(%address, %error, "not listening: no such address here");
@@ -131,12 +137,15 @@ fn listen(address: SocketAddr) -> Result<Option<TcpListener>> {
 /// Why nothing can be heard at an address, and what to do.
 fn unheard(address: SocketAddr, error: &std::io::Error) -> Error {
     let advice = match error.kind() {
-        ErrorKind::AddrInUse => "; `ss -ltnp` shows who has it",
-        ErrorKind::AddrNotAvailable => "; `ip address` shows those that this machine has",
+        ErrorKind::AddrInUse => match holder::of(address) {
+            Some(holder) => format!("; {holder}"),
+            None => "; `ss -ltnp`, as root, shows who has it".into(),
+        },
+        ErrorKind::AddrNotAvailable => "; `ip address` shows those that this machine has".into(),
         ErrorKind::PermissionDenied if address.port() < 1024 => {
-            "; for a port below 1024 let the service manager open the socket, or grant CAP_NET_BIND_SERVICE"
+            "; for a port below 1024 let the service manager open the socket, or grant CAP_NET_BIND_SERVICE".into()
         }
-        _ => "",
+        _ => String::new(),
     };
     anyhow!("cannot listen on {address}: {error}{advice}")
 }
@@ -158,12 +167,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_somebody_else_has_is_told_with_how_to_find_them() {
+    async fn an_address_that_somebody_else_has_is_told_with_who_it_is() {
         let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = other.local_addr().unwrap();
         let told = listen(address).unwrap_err().to_string();
         assert!(told.starts_with(&format!("cannot listen on {address}: ")), "{told}");
-        assert!(told.ends_with("; `ss -ltnp` shows who has it"), "{told}");
+        assert!(told.contains(&format!("; process {} (", std::process::id())) && told.ends_with(" has it"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn all_addresses_of_both_kinds_are_listened_on_with_one_port() {
+        let v4 = listen("0.0.0.0:0".parse().unwrap()).unwrap().expect("IPv4");
+        let port = v4.local_addr().unwrap().port();
+        let v6 = listen(format!("[::]:{port}").parse().unwrap()).unwrap();
+        // A machine may have no IPv6.
+        if let Some(v6) = v6 {
+            assert_eq!(v6.local_addr().unwrap().port(), port);
+            let own = ("127.0.0.1", port);
+            drop(std::net::TcpStream::connect(own).unwrap());
+            assert!(v4.accept().await.is_ok(), "IPv4 comes to its own listener");
+        }
     }
 
     #[test]

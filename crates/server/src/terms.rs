@@ -1,29 +1,18 @@
-//! What the configuration says to the sockets: limits, certificates.
+//! What the configuration says to the sockets: limits, versions of TLS.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow};
 use vorpal_config::{Config, Limits, Measure};
 use vorpal_core::host::{Host, KeyPolicy};
 use vorpal_core::server::Bounds;
 use vorpal_net::c2s::{Settings, Terms};
 use vorpal_net::limits::{Rate, Settings as GateSettings};
-use vorpal_net::tls::{Certificate, CertificateError, Policy, TlsVersion};
+use vorpal_net::tls::{Policy, TlsVersion};
 use vorpal_proto::sasl::{Hash, Iterations, Mechanism};
-use vorpal_runtime::now;
-use zeroize::Zeroizing;
 
 use crate::descriptors;
-use crate::run::under;
-
-/// What an operator has to do with a certificate that nobody has signed.
-pub(crate) const TO_TRUST: &str = "clients must be told to trust it";
-
-/// What a key in PEM says of itself if it has a passphrase, in the old form as in the new.
-const ENCRYPTED: &[u8] = b"ENCRYPTED";
 
 /// What holds for new connections.
 pub(crate) fn terms(config: &Config) -> Terms {
@@ -146,89 +135,15 @@ pub(crate) fn policy(config: &Config) -> Policy {
     Policy { min }
 }
 
-/// The certificates: those of the configuration, else one of our own for each host, in `data`.
-///
-/// # Errors
-/// The first that cannot be used.
-pub(crate) fn certificates(config: &Config, data: &Path) -> Result<Vec<Certificate>> {
-    let folder = data.join("tls");
-    let mut certificates = Vec::new();
-    for host in &config.hosts {
-        let name = host.name.as_str();
-        let given = given_certificate(config, host);
-        let own = given.is_none();
-        let made =
-            || Certificate::self_signed(name, &folder, now()).with_context(|| format!("the certificate of {name}"));
-        let certificate = given.unwrap_or_else(made)?;
-        for warning in certificate.warnings(now()) {
-            tracing::warn!(host = name, %warning, "certificate");
-        }
-        if certificate.is_self_signed() && own {
-            tracing::info!(host = name, folder = %folder.display(), "a certificate of our own: {TO_TRUST}");
-        } else if certificate.is_self_signed() {
-            tracing::warn!(host = name, "the certificate is self-signed: {TO_TRUST}");
-        }
-        certificates.push(certificate);
-    }
-    Ok(certificates)
-}
-
-/// What is wrong with the certificates of the configuration, without making any.
-pub(crate) fn check_certificates(config: &Config) -> Vec<anyhow::Error> {
-    config.hosts.iter().filter_map(|host| given_certificate(config, host)?.err()).collect()
-}
-
-/// The certificate that the configuration has for a host; none if the server makes one.
-pub(crate) fn given_certificate(config: &Config, host: &vorpal_config::Host) -> Option<Result<Certificate>> {
-    let files = host.certificate.as_ref()?;
-    let (name, key) = (host.name.as_str(), under(config, &files.key));
-    let loaded = Certificate::load(name, &under(config, &files.chain), &key).map_err(|error| told(error, &key));
-    Some(loaded.with_context(|| format!("the certificate of {name}")))
-}
-
-/// The error, or what is behind it: of a key with a passphrase only the passphrase is wrong.
-fn told(error: CertificateError, key: &Path) -> anyhow::Error {
-    let of_key = match &error {
-        CertificateError::NoKey(file) | CertificateError::BadKey(file) | CertificateError::BadPem(file, _) => {
-            file == key
-        }
-        _ => false,
-    };
-    let text = || Zeroizing::new(std::fs::read(key).unwrap_or_default());
-    if !of_key || !text().windows(ENCRYPTED.len()).any(|part| part == ENCRYPTED) {
-        return error.into();
-    }
-    let key = key.display();
-    anyhow!(
-        "the key in {key} is encrypted: the server needs one without a passphrase, `openssl pkey -in {key} -out FILE`"
-    )
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn policy(text: &str) -> KeyPolicy {
         let config = Config::read(Path::new("v.toml"), text.into(), [], &[]).expect("a configuration");
         key_policy(&config, config.hosts.first().expect("a host"))
-    }
-
-    #[test]
-    fn a_key_with_a_passphrase_is_named_as_such_in_either_form() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = |name: &str| folder.path().join(name);
-        drop(Certificate::self_signed("a.example", folder.path(), now()).expect("made"));
-        let old = "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END EC PRIVATE KEY-----\n";
-        let new = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
-        for (key, encrypted) in [(old, true), (new, true), ("nothing", false)] {
-            std::fs::write(file("key.pem"), key).expect("written");
-            let text = "hosts = [\"a.example\"]\n[tls]\ncertificate = \"a.example.crt\"\nkey = \"key.pem\"\n";
-            let config = Config::read(&file("v.toml"), text.into(), [], &[]).expect("a configuration");
-            let errors = check_certificates(&config);
-            let [error] = errors.as_slice() else { panic!("{errors:?}") };
-            let told = format!("the key in {} is encrypted", file("key.pem").display());
-            assert_eq!(format!("{error:#}").contains(&told), encrypted, "{error:#}");
-        }
     }
 
     #[test]

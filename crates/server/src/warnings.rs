@@ -7,14 +7,16 @@ use vorpal_config::{Bytes, Config, Measure, Module, Scalar};
 use vorpal_runtime::now;
 
 use crate::sockets::{self, Key};
-use crate::{Program, terms};
+use crate::{Program, certificates, files};
 
 /// The module that keeps the archive, and the key that bounds it.
 const ARCHIVE: (&str, &str) = ("mam", "max_bytes");
 
 /// What the operator should look at again, a line each.
 pub(crate) fn of(config: &Config, program: Program) -> Vec<String> {
-    let mut warnings = certificates(config);
+    let mut warnings = variables(config);
+    warnings.extend(files::exposed(&config.data));
+    warnings.extend(of_certificates(config));
     warnings.extend(listeners(config));
     let limits = &config.limits;
     let (one, all) = (limits.connections.get(), limits.connections_total.get());
@@ -27,14 +29,40 @@ pub(crate) fn of(config: &Config, program: Program) -> Vec<String> {
     warnings
 }
 
-fn certificates(config: &Config) -> Vec<String> {
+/// Variables of the environment that look like those of keys and are none: one that was probably meant as another is told by
+/// itself, all others in one line.
+pub(crate) fn variables(config: &Config) -> Vec<String> {
+    let mut others = Vec::new();
+    let mut warnings = Vec::new();
+    for variable in &config.unknown_variables {
+        let name = &variable.name;
+        match &variable.meant {
+            Some(meant) => {
+                warnings
+                    .push(format!("the variable {name} belongs to no key and has no effect; did you mean {meant}?"));
+            }
+            None => others.push(name.as_str()),
+        }
+    }
+    if !others.is_empty() {
+        warnings.push(format!("variables that belong to no key and have no effect: {}", others.join(", ")));
+    }
+    warnings
+}
+
+fn of_certificates(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     for host in &config.hosts {
         // What cannot be loaded is an error already.
-        let Some(Ok(certificate)) = terms::given_certificate(config, host) else { continue };
-        warnings.extend(certificate.warnings(now()).iter().map(ToString::to_string));
+        let Some(Ok(certificate)) = certificates::given(host) else { continue };
+        let warned = certificate.warnings(now()).into_iter().filter(|warning| !warning.is_fatal());
+        warnings.extend(warned.map(|warning| warning.to_string()));
         if certificate.is_self_signed() {
-            warnings.push(format!("the certificate of {} is self-signed: {}", host.name.as_str(), terms::TO_TRUST));
+            warnings.push(format!(
+                "the certificate of {} is self-signed: {}",
+                host.name.as_str(),
+                certificates::TO_TRUST
+            ));
         }
     }
     // Hosts that share a certificate share what is wrong with its files.

@@ -1,53 +1,13 @@
 //! What an operator sees who gives a wrong configuration, or none: nothing is changed that is not the server's, and the command says
 //! what is wrong, where it looked and what to do.
 
-use std::io::{BufRead, BufReader};
+mod place;
+
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-/// A working directory of its own.
-struct Place(tempfile::TempDir);
-
-impl Place {
-    fn new() -> Place {
-        Place(tempfile::tempdir().expect("a folder"))
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.path(name), text).expect("written");
-        std::fs::set_permissions(self.path(name), std::fs::Permissions::from_mode(0o644)).expect("its mode");
-    }
-
-    /// Without a file unless one is named: one that this machine has is none of ours.
-    fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_vorpal"));
-        command.env_clear().env("VORPAL_CONFIG", "").current_dir(self.0.path()).args(arguments);
-        command.stdin(Stdio::null()).output().expect("the command runs")
-    }
-
-    fn refused(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        assert!(!output.status.success(), "{arguments:?}: {output:?}");
-        String::from_utf8(output.stderr).expect("UTF-8")
-    }
-
-    fn done(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        assert!(output.status.success(), "{arguments:?}: {output:?}");
-        String::from_utf8(output.stdout).expect("UTF-8")
-    }
-}
-
-fn mode(path: &Path) -> u32 {
-    std::fs::metadata(path).expect("there").permissions().mode() & 0o777
-}
+use place::{Place, Serving, mode};
 
 const ASKING: &[&[&str]] = &[
     &["user", "list"],
@@ -69,14 +29,17 @@ const ASKING: &[&[&str]] = &[
 fn a_command_that_creates_no_account_creates_no_data_and_says_where_it_looked() {
     let place = Place::new();
     place.write("vorpal.toml", "data = \"elsewhere\"\n");
+    let data = place.path("data");
+    let data = data.to_str().expect("UTF-8");
     for arguments in ASKING {
         let told = place.refused(arguments);
-        assert!(told.contains("no configuration was given (-c)") && told.contains("./data"), "{told}");
+        assert!(told.contains("no configuration was given (-c)") && told.contains(data), "{told}");
         let told = place.refused(&[&["-c", "vorpal.toml"], *arguments].concat());
         assert!(told.contains("vorpal.toml") && told.contains("elsewhere"), "{told}");
     }
     let told = place.refused(&["user", "list"]);
-    assert!(told.starts_with("vorpal: no configuration was given (-c), and no data at ./data; "), "{told}");
+    let begin = format!("vorpal: no configuration was given (-c), and no data at {data}; ");
+    assert!(told.starts_with(&begin), "{told}");
     assert_eq!(std::fs::read_dir(place.0.path()).expect("read").count(), 1, "nothing was made");
 }
 
@@ -181,6 +144,27 @@ fn a_configuration_is_in_order_or_wrong_or_hardly_meant() {
 }
 
 #[test]
+fn a_variable_of_no_key_is_warned_of_and_keeps_no_server_from_starting() {
+    let place = Place::new();
+    place.write("vorpal.toml", "[listen]\nc2s = [\"127.0.0.1:0\"]\nc2s_tls = []\n");
+    let variables = [
+        ("VORPAL_SERVICE_HOST", "10.0.0.1"),
+        ("VORPAL_PORT_5222_TCP", "tcp://10.0.0.1:5222"),
+        ("VORPAL_DURABILTY", "crash"),
+    ];
+    let told = [
+        "the variable VORPAL_DURABILTY belongs to no key and has no effect; did you mean VORPAL_DURABILITY?",
+        "variables that belong to no key and have no effect: VORPAL_PORT_5222_TCP, VORPAL_SERVICE_HOST",
+    ];
+    let checked = place.command(&["-c", "vorpal.toml", "config", "check"]).envs(variables).output().expect("runs");
+    let stdout = String::from_utf8(checked.stdout).expect("UTF-8");
+    assert!(checked.status.success(), "{stdout}");
+    told.iter().for_each(|told| assert!(stdout.contains(&format!("warning: {told}\n")), "{stdout}"));
+    let serving = Serving::start(place.command(&["-c", "vorpal.toml", "serve"]).envs(variables));
+    told.iter().for_each(|told| assert!(serving.said.contains(&format!("WARN {told}\n")), "{}", serving.said));
+}
+
+#[test]
 fn a_file_in_the_place_of_the_control_socket_is_not_removed() {
     let place = Place::new();
     place.write("letter.txt", "dear");
@@ -202,32 +186,25 @@ fn a_certificate_is_the_operators_or_the_servers_and_what_is_wrong_with_it_is_to
     }
     let given = "[tls]\ncertificate = \"chain.pem\"\nkey = \"key.pem\"\n";
     place.write("vorpal.toml", &format!("hosts = [\"b.example\"]\n{LISTEN}{given}"));
-    let told = place.done(&["-c", "vorpal.toml", "config", "check"]);
+    let told = place.run(&["-c", "vorpal.toml", "config", "check"]);
+    let (status, told) = (told.status, String::from_utf8(told.stdout).expect("UTF-8"));
     for part in [
-        "the certificate of b.example is for ",
+        "chain.pem: the certificate of b.example is for localhost, ",
+        "warning: the key in ",
         "can be read by every user",
-        "the certificate of b.example is self-signed",
+        "warning: the certificate of b.example is self-signed",
     ] {
         assert!(told.contains(part), "{part}: {told}");
     }
+    assert!(!status.success(), "a certificate for another host is an error");
+    // At a start there is no better one to keep.
     let log = log_of_a_start(&place, "vorpal.toml");
     assert!(log.contains("the certificate is self-signed: ") && !log.contains("of our own"), "{log}");
-    assert!(log.contains("data=data configuration=vorpal.toml"), "{log}");
+    let (data, file) = (place.path("data"), place.path("vorpal.toml"));
+    assert!(log.contains(&format!("data={} configuration={}", data.display(), file.display())), "{log}");
 }
 
 /// What a server logs until it is ready. Then it is ended.
 fn log_of_a_start(place: &Place, config: &str) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vorpal"));
-    command.env_clear().current_dir(place.0.path()).args(["-c", config, "serve"]).stderr(Stdio::piped());
-    let mut server = command.spawn().expect("the server starts");
-    let mut log = String::new();
-    for line in BufReader::new(server.stderr.take().expect("its log")).lines() {
-        log += &(line.expect("UTF-8") + "\n");
-        if log.contains(" ready ") {
-            break;
-        }
-    }
-    server.kill().expect("killed");
-    server.wait().expect("ended");
-    log
+    Serving::start(&mut place.command(&["-c", config, "serve"])).said.clone()
 }

@@ -6,7 +6,7 @@ use crate::Module;
 const MODULES: &[Module] = &[Module::plain("ping"), Module::with("echo", |_| Ok(()))];
 
 fn config(text: &str) -> Config {
-    Config::read(Path::new("v.toml"), text.into(), [], MODULES).unwrap_or_else(|errors| panic!("{errors}"))
+    Config::read(Path::new("/etc/v.toml"), text.into(), [], MODULES).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
 fn diff(old: &str, new: &str) -> Vec<String> {
@@ -24,10 +24,10 @@ fn a_change_says_from_what_to_what_and_whether_it_has_to_wait() {
     assert_eq!(
         diff("", "data = \"d\"\ndurability = \"crash\"\n[limits]\nlogin_time = \"1m\"\n[xml]\npassthrough = false"),
         [
-            "data: \"data\" -> \"d\" (needs a restart)",
+            "data: \"/etc/data\" -> \"/etc/d\" (needs a restart)",
             "durability: \"power\" -> \"crash\" (needs a restart)",
             "limits.login_time: \"30s\" -> \"1m\"",
-            "listen.admin: \"data/admin.sock\" -> \"d/admin.sock\" (needs a restart)",
+            "listen.admin: \"/etc/data/admin.sock\" -> \"/etc/d/admin.sock\" (needs a restart)",
             "xml.passthrough: true -> false",
         ]
     );
@@ -48,9 +48,9 @@ fn a_default_that_changes_with_another_key_is_told_as_well() {
 fn a_certificate_is_told_where_it_is_given() {
     let hosts = "hosts = [\"a\", \"b\"]\n";
     let shared = |file| format!("{hosts}[tls]\ncertificate = \"{file}\"\nkey = \"k\"\n");
-    assert_eq!(diff(hosts, &shared("c")), ["tls.certificate: nothing -> \"c\"", "tls.key: nothing -> \"k\""]);
+    assert_eq!(diff(hosts, &shared("c")), ["tls.certificate: nothing -> \"/etc/c\"", "tls.key: nothing -> \"/etc/k\""]);
     let own = format!("{}[host.b]\ncertificate = \"own\"\nkey = \"k\"", shared("c"));
-    assert_eq!(diff(&shared("c"), &own), ["host.\"b\".certificate: \"c\" -> \"own\""]);
+    assert_eq!(diff(&shared("c"), &own), ["host.\"b\".certificate: \"/etc/c\" -> \"/etc/own\""]);
     assert_eq!(diff(&own, &own.replace("key = \"k\"", "key = \"l\"")).len(), 2);
 }
 

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
@@ -19,7 +19,7 @@ use vorpal_core::counts::Count;
 
 use super::task::{Shared, serve};
 use crate::accept::Setbacks;
-use crate::limits::{Admitted, ConnectionId, Entered, Refusal, WaitId};
+use crate::limits::{Admitted, ConnectionId, Entered, Line, Lines, Refusal, WaitId};
 use crate::proxy::{self, Header};
 
 /// How often it is looked whether somebody who waits may come in, while anybody waits.
@@ -86,6 +86,7 @@ impl Drop for Place {
 pub async fn listen(shared: Arc<Shared>, listener: TcpListener, entrance: Entrance, proxied: bool) {
     let mut setbacks = Setbacks::new("a connection");
     let unnamed = Arc::new(Semaphore::new(MAX_UNNAMED));
+    let headless = Arc::new(Headless { began: Instant::now(), lines: Mutex::default() });
     loop {
         let (socket, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -97,9 +98,9 @@ pub async fn listen(shared: Arc<Shared>, listener: TcpListener, entrance: Entran
         let caller = Caller { socket, peer, entrance };
         if proxied {
             let Ok(permit) = unnamed.clone().acquire_owned().await else { return };
-            let shared = shared.clone();
+            let (shared, headless) = (shared.clone(), headless.clone());
             tokio::spawn(async move {
-                if let Some(caller) = named(caller).await {
+                if let Some(caller) = named(caller, &headless).await {
                     admit(&shared, caller).await;
                 }
                 drop(permit);
@@ -110,8 +111,27 @@ pub async fn listen(shared: Arc<Shared>, listener: TcpListener, entrance: Entran
     }
 }
 
-/// Learns of the proxy where the client came from. Nothing if it does not say.
-async fn named(mut caller: Caller) -> Option<Caller> {
+/// Connections to a listener of a proxy that do not begin with its header: as many as there are, if the proxy is told wrongly.
+struct Headless {
+    began: Instant,
+    lines: Mutex<Lines>,
+}
+
+impl Headless {
+    /// A line in the log, unless there were many: then the next one says how many were left out.
+    fn met(&self, proxy: SocketAddr, error: &proxy::Malformed) {
+        let mut lines = self.lines.lock();
+        if lines.line(self.began.elapsed(), proxy.ip()) != Line::Write {
+            return;
+        }
+        let left_out = lines.left_out();
+        let left_out = left_out.networks.values().sum::<u64>() + left_out.others;
+        tracing::warn!(%proxy, %error, left_out, "a connection is closed: c2s_plain_proxy wants a header from the proxy");
+    }
+}
+
+/// Learns of the proxy where the client came from. Nothing if it does not say; the log has a line of that now and then.
+async fn named(mut caller: Caller, headless: &Headless) -> Option<Caller> {
     let proxy = caller.peer;
     let read = async {
         let mut bytes = [0; proxy::MAX_HEADER];
@@ -125,7 +145,7 @@ async fn named(mut caller: Caller) -> Option<Caller> {
                 Ok(Header::Part(length)) => wanted = length,
                 Ok(Header::Whole { client, .. }) => return Some(client),
                 Err(error) => {
-                    tracing::warn!(%proxy, %error, "a connection is closed: c2s_plain_proxy wants a header from the proxy");
+                    headless.met(proxy, &error);
                     return None;
                 }
             }

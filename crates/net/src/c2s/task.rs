@@ -333,7 +333,8 @@ async fn log_in(
                     need = Some(task.go_on(next));
                 }
                 Need::Load(jid) => {
-                    let found = shared.runtime.load(jid).await.map(|_| ()).map_err(log_store_error);
+                    let found = shared.runtime.load(jid).await.map(|_| ());
+                    let found = found.map_err(|error| log_store_error(&shared, error));
                     let next = task.connection.loaded(now(), found);
                     need = Some(task.go_on(next));
                 }
@@ -400,8 +401,10 @@ async fn begins_with_tls(socket: &TcpStream) -> std::io::Result<bool> {
     Ok(socket.peek(&mut first).await? > 0 && first == [HANDSHAKE])
 }
 
-fn log_store_error(error: vorpal_core::store::StoreError) {
-    tracing::error!(%error, "an account cannot be read");
+fn log_store_error(shared: &Shared, error: vorpal_core::store::StoreError) {
+    if let Some(times) = shared.runtime.core.conditions.accounts.met(now(), 1) {
+        tracing::error!(%error, times, "accounts cannot be read");
+    }
 }
 
 impl Drop for Task {
@@ -511,7 +514,8 @@ impl Task {
     async fn go_through(&mut self, shared: &Arc<Shared>, rare: Rare) -> bool {
         match rare {
             Rare::Load(jid) => {
-                let found = shared.runtime.load(jid).await.map(|_| ()).map_err(log_store_error);
+                let found = shared.runtime.load(jid).await.map(|_| ());
+                let found = found.map_err(|error| log_store_error(shared, error));
                 self.connection.loaded(now(), found);
             }
             Rare::Fetch(fetch, reads) => {

@@ -33,8 +33,9 @@ use super::{
 const MAX_FILE_BYTES: u64 = 1 << 20;
 /// The most certificates in a chain: clients refuse far shorter ones.
 const MAX_CHAIN: usize = 16;
-/// How long before its end a certificate is warned of. Those of Let's Encrypt are renewed 30 days before.
-const SOON: Duration = Duration::from_secs(14 * 86_400);
+/// How long before its end a certificate is warned of, or in the last third of its life if that is shorter. Those of Let's Encrypt
+/// are renewed 30 days before, short-lived ones in the middle of their six days.
+const SOON: Duration = Duration::from_secs(21 * 86_400);
 
 /// A certificate with its chain and its key, checked to belong together.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub struct Certificate {
     ascii: String,
     pub(super) names: Names,
     pub(super) key: Arc<CertifiedKey>,
+    file: PathBuf,
+    issuer: String,
     not_before: Timestamp,
     not_after: Timestamp,
     self_signed: bool,
@@ -120,7 +123,7 @@ pub enum CertificateError {
     Make(String, String),
 }
 
-/// What an operator should know of a certificate that is used all the same: whether to trust it is for the clients to say.
+/// What an operator should know of a certificate. It can be used all the same: whether to trust it is for the clients to say.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Warning {
@@ -158,6 +161,13 @@ pub enum Warning {
     /// Logins cannot be bound to it.
     #[error("the certificate of {0} is signed in a way for which tls-server-end-point is not defined")]
     NoEndPoint(String),
+}
+
+impl Warning {
+    /// Whether no client that checks certificates will have it: a certificate that replaces one that is good must not be so.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, Warning::NotCovered { .. } | Warning::Expired(..))
+    }
 }
 
 impl Certificate {
@@ -200,6 +210,8 @@ impl Certificate {
             host,
             ascii,
             names,
+            file: chain.to_owned(),
+            issuer: issuer(own),
             not_before: timestamp(own.validity().not_before),
             not_after: timestamp(own.validity().not_after),
             self_signed: own.issuer().as_raw() == own.subject().as_raw(),
@@ -218,6 +230,26 @@ impl Certificate {
     /// The host as TLS names it: A-labels in lower case.
     pub fn ascii(&self) -> &str {
         &self.ascii
+    }
+
+    /// The file that it was read from.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// The names that it is for.
+    pub fn names(&self) -> Vec<String> {
+        self.names.all()
+    }
+
+    /// Who issued it: the common name, else the whole name.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Whether both are one certificate, byte for byte.
+    pub fn is_same(&self, other: &Certificate) -> bool {
+        self.fingerprint == other.fingerprint
     }
 
     /// The first moment at which it is valid, in whole seconds.
@@ -250,7 +282,7 @@ impl Certificate {
         let mut warnings = self.lasting.clone();
         if now > self.not_after {
             warnings.push(Warning::Expired(self.host.clone(), self.not_after));
-        } else if self.not_after.since(now) < SOON {
+        } else if self.not_after.since(now) <= SOON.min(self.not_after.since(self.not_before) / 3) {
             warnings.push(Warning::ExpiresSoon(self.host.clone(), self.not_after));
         }
         if now < self.not_before {
@@ -360,6 +392,12 @@ fn names_of(certificate: &X509Certificate) -> Result<Names, String> {
         }
     }
     Ok(names)
+}
+
+/// The common name of who issued a certificate, or all that is said of them.
+fn issuer(certificate: &X509Certificate) -> String {
+    let common = certificate.issuer().iter_common_name().find_map(|name| name.as_str().ok());
+    common.map_or_else(|| certificate.issuer().to_string(), str::to_owned)
 }
 
 fn timestamp(time: ASN1Time) -> Timestamp {

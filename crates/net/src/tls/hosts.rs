@@ -83,6 +83,8 @@ pub struct TlsHosts {
 /// One set of hosts, never changed.
 struct Hosts {
     default: Arc<Host>,
+    /// In the order in which they were given.
+    all: Vec<Arc<Host>>,
     /// By the name of the host, as addresses and as TLS write it.
     hosts: HashMap<String, Arc<Host>>,
     /// By the names in the certificates, and by what follows the asterisk there.
@@ -107,14 +109,29 @@ impl TlsHosts {
         Ok(())
     }
 
-    /// All hosts, by name, with the certificates that new connections are shown.
+    /// Serves these certificates in place of those that the same hosts had, and goes on with all others.
+    ///
+    /// # Errors
+    /// The TLS library refuses one of them. Everything is as before.
+    pub fn renew(&self, certificates: Vec<Certificate>, policy: Policy) -> Result<(), TlsError> {
+        let new: Result<Vec<Arc<Host>>, TlsError> = certificates
+            .into_iter()
+            .map(|certificate| Ok(Arc::new(Host::new(certificate, policy, &self.provider, &self.sessions)?)))
+            .collect();
+        let new = new?;
+        // Nothing that is exchanged meanwhile is lost.
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let renewed = |host: &Arc<Host>| {
+            new.iter().find(|new| new.certificate.host() == host.certificate.host()).unwrap_or(host).clone()
+        };
+        let all = current.all.iter().map(renewed).collect();
+        *current = Arc::new(Hosts::of(all)?);
+        Ok(())
+    }
+
+    /// The hosts that are served, in their order.
     pub fn all(&self) -> Vec<Arc<Host>> {
-        let hosts = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut all: Vec<Arc<Host>> = hosts.hosts.values().cloned().collect();
-        all.sort_by(|a, b| a.certificate.host().cmp(b.certificate.host()));
-        // A host is found by its name and by the ASCII form of it.
-        all.dedup_by(|a, b| Arc::ptr_eq(a, b));
-        all
+        self.current.read().unwrap_or_else(PoisonError::into_inner).all.clone()
     }
 
     /// The host for a connection: the one that SNI names; else the one the stream was addressed to (`to`, after enforcement); else one whose certificate
@@ -145,8 +162,13 @@ impl Hosts {
         for certificate in certificates {
             all.push(Arc::new(Host::new(certificate, policy, provider, sessions)?));
         }
+        Hosts::of(all)
+    }
+
+    fn of(all: Vec<Arc<Host>>) -> Result<Hosts, TlsError> {
         let default = all.first().ok_or(TlsError::NoCertificate)?.clone();
-        let mut found = Hosts { default, hosts: HashMap::new(), exact: HashMap::new(), wildcards: HashMap::new() };
+        let (hosts, exact, wildcards) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let mut found = Hosts { default, all: all.clone(), hosts, exact, wildcards };
         for host in all {
             let Certificate { names, .. } = &host.certificate;
             for name in &names.exact {

@@ -69,12 +69,17 @@ impl Names {
             || parent(host).is_some_and(|parent| self.wildcards.iter().any(|name| name == parent))
     }
 
-    /// For the operator: what the certificate is for instead.
-    pub(super) fn list(&self) -> String {
+    /// All of them, as a certificate has them.
+    pub(super) fn all(&self) -> Vec<String> {
         let names = self.exact.iter().cloned();
         let wildcards = self.wildcards.iter().map(|parent| format!("*.{parent}"));
         let addresses = self.addresses.iter().map(IpAddr::to_string);
-        let all: Vec<_> = names.chain(wildcards).chain(addresses).collect();
+        names.chain(wildcards).chain(addresses).collect()
+    }
+
+    /// For the operator: what the certificate is for instead.
+    pub(super) fn list(&self) -> String {
+        let all = self.all();
         if all.is_empty() { "no name at all".to_owned() } else { all.join(", ") }
     }
 }

@@ -53,6 +53,15 @@ impl Certificate {
     }
 }
 
+impl Certificate {
+    /// The certificate in the place of those that [`Certificate::self_signed`] makes; none if there is none. Makes nothing.
+    pub fn made(host: &str, folder: &Path) -> Option<Result<Certificate, CertificateError>> {
+        let (_, ascii) = names::host(host)?;
+        let chain = folder.join(format!("{ascii}.crt"));
+        chain.exists().then(|| Certificate::load(host, &chain, &folder.join(format!("{ascii}.key"))))
+    }
+}
+
 fn failed(host: &str, error: rcgen::Error) -> CertificateError {
     CertificateError::Make(host.to_owned(), error.to_string())
 }

@@ -9,8 +9,7 @@ use clap::Subcommand;
 use serde_json::json;
 use vorpal_core::server::core_names;
 
-use crate::run::under;
-use crate::{Program, files, reload, warnings};
+use crate::{Program, certificates, files, reload, warnings};
 
 /// The page of all modules, kept true by a test.
 const PAGE: &str = include_str!("../../../../docs/modules.md");
@@ -76,7 +75,8 @@ fn check(path: Option<&Path>, program: Program, json: bool) -> Result<()> {
         Err(errors) => (errors.iter().map(ToString::to_string).collect(), Vec::new()),
         Ok(config) => {
             let mut errors = reload::check(&config, program, &core_names());
-            errors.extend(files::check(&under(&config, &config.data)).err());
+            errors.extend(certificates::refused_by_clients(&config));
+            errors.extend(files::check(&config.data).err());
             let errors: Vec<String> = errors.iter().map(|error| format!("{error:#}")).collect();
             (errors, warnings::of(&config, program))
         }

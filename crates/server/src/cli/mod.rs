@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -11,6 +12,7 @@ use self::show::{Told, show};
 use crate::Program;
 use crate::control::Order;
 
+mod cert;
 mod config;
 mod flow;
 mod orders;
@@ -20,6 +22,9 @@ mod top;
 mod trace;
 mod user;
 mod xep;
+
+/// How long reads that are under way may take when a server has ended.
+const LAST_READS: Duration = Duration::from_secs(2);
 
 /// An XMPP server that keeps its word: acknowledged means durable.
 #[derive(Parser)]
@@ -68,6 +73,11 @@ enum Command {
     Config {
         #[command(subcommand)]
         command: config::Command,
+    },
+    /// The certificates of the hosts.
+    Cert {
+        #[command(subcommand)]
+        command: cert::Command,
     },
     /// Shows which modules handle what, in the order in which they run.
     Flow {
@@ -195,7 +205,13 @@ fn execute(cli: Cli, program: Program) -> Result<()> {
         crate::secret::protect_memory();
     }
     match command {
-        Command::Serve => runtime()?.block_on(crate::run::serve(target()?.config, path.clone(), program)),
+        Command::Serve => {
+            let (runtime, config) = (runtime()?, target()?.config);
+            let served = runtime.block_on(crate::run::serve(config, path.clone(), program));
+            // A read that hangs on the disk does not keep a server that has ended.
+            runtime.shutdown_timeout(LAST_READS);
+            served
+        }
         Command::User { command } => {
             let file = match &command {
                 user::Command::Import { file } => user::shown(file),
@@ -217,6 +233,7 @@ fn execute(cli: Cli, program: Program) -> Result<()> {
         Command::Session { command: Session::Kick { jid } } => running(Order::SessionKick { jid }),
         Command::Config { command: config::Command::Apply } => running(Order::Reload),
         Command::Config { command } => config::run(command, path.as_deref(), program, json),
+        Command::Cert { command: cert::Command::List } => runtime()?.block_on(cert::list(&target()?, json)),
         Command::Flow { host } => flow::run(host.as_deref(), path.as_deref(), program, json),
         Command::Xep { number } => xep::run(number, program, json),
     }

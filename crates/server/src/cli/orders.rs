@@ -8,7 +8,7 @@ use anyhow::{Context, Error, Result, anyhow, bail};
 use vorpal_config::Config;
 
 use crate::control::{self, Answer, Order, TooLong, Unreached};
-use crate::run::{Server, under};
+use crate::run::Server;
 use crate::{Program, files};
 
 /// The server that a command is about, as its configuration says.
@@ -38,18 +38,18 @@ impl Target {
     }
 
     pub fn socket(&self) -> PathBuf {
-        under(&self.config, &self.config.listen.admin)
+        self.config.admin.to_path_buf()
     }
 
     fn data(&self) -> PathBuf {
-        under(&self.config, &self.config.data)
+        self.config.data.to_path_buf()
     }
 
     /// To the running server by its socket; to the data of a stopped one by its lock. Only orders that create accounts create data.
     pub async fn give(self, order: Order) -> Result<(Answer, By)> {
         let (socket, data) = (self.socket(), self.data());
         match control::order(&socket, &order).await {
-            Ok(answer) => return Ok((answer, By::Server(absolute(&socket)))),
+            Ok(answer) => return Ok((answer, By::Server(socket))),
             Err(error) => match error.downcast_ref::<Unreached>() {
                 Some(Unreached(cause)) if cause.kind() == ErrorKind::PermissionDenied => {
                     return Err(self.unanswered(error));
@@ -67,14 +67,14 @@ impl Target {
         let server = Server::open(self.config, self.program.modules)?;
         let answer = control::execute(&server.runtime, order).await;
         server.close().await;
-        Ok((answer, By::Command(absolute(&data))))
+        Ok((answer, By::Command(data)))
     }
 
     /// To the running server alone.
     pub async fn give_running(&self, order: Order) -> Result<(Answer, By)> {
         let socket = self.socket();
         match control::order(&socket, &order).await {
-            Ok(answer) => Ok((answer, By::Server(absolute(&socket)))),
+            Ok(answer) => Ok((answer, By::Server(socket))),
             Err(error) => Err(self.unanswered(error)),
         }
     }
@@ -82,14 +82,21 @@ impl Target {
     /// Why the server did not answer, and what to do.
     pub fn unanswered(&self, error: Error) -> Error {
         let Some(Unreached(cause)) = error.downcast_ref::<Unreached>() else { return error.context(self.cut_short()) };
-        let socket = shown(&self.socket());
+        let socket = self.socket();
+        let socket = socket.display();
         if cause.kind() == ErrorKind::PermissionDenied {
+            let refused = files::told(cause, &self.socket());
+            // What may not be looked at may not be there.
+            let there = match std::fs::symlink_metadata(self.socket()) {
+                Ok(_) => format!("a server is there, at {socket}, but {} may not talk to it", files::me()),
+                Err(_) => format!("a server may be there, at {socket}, but {} may not look for it", files::me()),
+            };
             return match owner(&self.socket()).or_else(|| owner(&self.data())) {
                 Some(owner) => anyhow!(
-                    "no server answers at {socket}: you may not open it: run as {owner}, `sudo -u {owner} vorpal …` or \
-                     `runuser -u {owner} -- vorpal …`"
+                    "{there}: {refused}. Run the command as {owner}, `sudo -u {owner} vorpal …` or `runuser -u {owner} -- \
+                     vorpal …`"
                 ),
-                None => anyhow!("no server answers at {socket}: you may not open it: run as the server's user"),
+                None => anyhow!("{there}: {refused}. Run the command as the server's user"),
             };
         }
         match &self.file {
@@ -108,12 +115,13 @@ impl Target {
     fn cut_short(&self) -> String {
         format!(
             "the server at {} closed the connection before it answered: the command may have taken effect",
-            shown(&self.socket())
+            self.socket().display()
         )
     }
 
     fn no_data(&self) -> String {
-        let data = shown(&self.data());
+        let data = self.data();
+        let data = data.display();
         match &self.file {
             None => format!(
                 "no configuration was given (-c), and no data at {data}; name the configuration of the server, \
@@ -126,15 +134,6 @@ impl Target {
             ),
         }
     }
-}
-
-/// A path as it is shown: one that counts from the working directory says so.
-fn shown(path: &Path) -> String {
-    if path.is_relative() { format!("./{}", path.display()) } else { path.display().to_string() }
-}
-
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
 /// Who owns what is nearest to this path, as far as this user may look.

@@ -59,6 +59,7 @@ fn did(order: &Order) -> Option<String> {
         | Order::Status
         | Order::Top
         | Order::Trace { .. }
+        | Order::CertList
         | Order::SessionList { .. } => return None,
     })
 }

@@ -60,6 +60,7 @@ pub(super) async fn carry_out(runtime: &Arc<Runtime>, order: Order) -> Result<An
         Order::SessionList { jid } => return lists::sessions(runtime, jid.as_deref()).await,
         Order::Reload => bail!("only a running server can be told to reload"),
         Order::Status | Order::Top | Order::Trace { .. } => bail!("only a running server can be watched"),
+        Order::CertList => bail!("only a running server shows certificates"),
         Order::SessionKick { jid } => {
             let full = Jid::parse(&jid).with_context(|| format!("{jid} is not an address"))?;
             // Of a host that is not served, or of an account that does not exist, the answer says so.

@@ -122,13 +122,49 @@ fn the_operator_is_told_in_time_of_the_end() {
         "the certificate of example.org is not valid before 2026-01-01T00:00:00Z: is the clock right?"
     );
     assert_eq!(said(first), "");
-    assert_eq!(said(last.minus(DAY * 14)), "");
-    assert_eq!(said(last.minus(DAY * 13)), "the certificate of example.org expires on 2027-01-01T00:00:00Z");
+    assert_eq!(said(last.minus(DAY * 22)), "");
+    assert_eq!(said(last.minus(DAY * 21)), "the certificate of example.org expires on 2027-01-01T00:00:00Z");
     assert_eq!(said(last), "the certificate of example.org expires on 2027-01-01T00:00:00Z");
     assert_eq!(
         said(last.plus(Duration::from_secs(1))),
         "the certificate of example.org has expired on 2027-01-01T00:00:00Z: clients will refuse it"
     );
+}
+
+#[test]
+fn a_certificate_says_who_issued_it_and_which_warnings_no_client_passes_over() {
+    let authority = Authority::new();
+    let (chain, key) = authority.issue("cert", &["example.com", "*.example.org"]);
+    let loaded = Certificate::load("example.com", &chain, &key).expect("loads");
+    assert_eq!(loaded.names(), ["example.com", "*.example.org"]);
+    assert_eq!((loaded.file(), loaded.issuer().is_empty()), (&*chain, false));
+    let fatal = |host: &str, now: Timestamp| {
+        let loaded = Certificate::load(host, &chain, &key).expect("loads");
+        loaded.warnings(now).iter().any(Warning::is_fatal)
+    };
+    let last = loaded.not_after();
+    assert!(!fatal("example.com", NOW) && !fatal("example.com", last));
+    assert!(fatal("example.com", last.plus(Duration::from_secs(1))) && fatal("example.net", NOW));
+}
+
+#[test]
+fn renewing_one_host_leaves_the_others_as_they_are() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let load = |authority: &Authority, host: &str| {
+        let (chain, key) = authority.issue(host, &[host]);
+        Certificate::load(host, &chain, &key).expect("loads")
+    };
+    let served = hosts(vec![load(&authority, "a.example"), load(&authority, "b.example")]);
+    let before: Vec<Vec<u8>> = served.all().iter().map(|host| host.certificate().der().to_vec()).collect();
+    served.renew(vec![load(&other, "b.example")], Policy::default()).expect("renewed");
+    let after: Vec<Vec<u8>> = served.all().iter().map(|host| host.certificate().der().to_vec()).collect();
+    assert_eq!((after.len(), &after[0]), (2, &before[0]));
+    assert_ne!(after[1], before[1]);
+    assert_eq!(served.select(Some("b.example"), None).certificate().der(), after[1]);
+    assert_eq!(served.select(None, None).certificate().der(), before[0]);
+    // A host that is not served does not become one.
+    served.renew(vec![load(&other, "c.example")], Policy::default()).expect("nothing to do");
+    assert_eq!(served.all().len(), 2);
 }
 
 #[test]
