@@ -42,7 +42,7 @@ pub(crate) struct Addressed {
 }
 
 /// Answers up to this size, in bytes, cost the client nothing. Of a larger one the rest is charged to its traffic budget.
-const UNCHARGED: usize = 16 << 10;
+pub(crate) const UNCHARGED: usize = 16 << 10;
 
 /// What a handler says to a question.
 enum Said {
@@ -110,14 +110,16 @@ impl Core {
         let own = asked.peer.as_ref().is_some_and(|peer| Arc::ptr_eq(peer, lock));
         let Some(sender) = a.as_deref() else { return };
         let receiver = if own { Some(sender) } else { b.as_deref() };
-        let outcome = match (receiver, asked.refusal) {
-            (_, Some(error)) => Err(Some(error)),
-            (None, None) => Err(Some(StanzaError::service_unavailable())),
-            (Some(receiver), None) => self
-                .gate(now, Dir::Sent, sender, &asked.to, Some(session), &mut iq)
-                .and_then(|()| self.gate(now, Dir::Received, receiver, &session.jid, None, &mut iq))
-                .and_then(|()| self.addressed(receiver, &asked.to, &session.jid, &iq)),
-        };
+        // Whether it may leave comes before whether it would arrive.
+        let outcome = self.gate(now, Dir::Sent, sender, &asked.to, Some(session), &mut iq).and_then(|()| {
+            match (receiver, asked.refusal) {
+                (_, Some(error)) => Err(Some(error)),
+                (None, None) => Err(Some(StanzaError::service_unavailable())),
+                (Some(receiver), None) => self
+                    .gate(now, Dir::Received, receiver, &session.jid, None, &mut iq)
+                    .and_then(|()| self.addressed(receiver, &asked.to, &session.jid, &iq)),
+            }
+        });
         let told = |decision: &str| Step::of("answered", &iq).decided(decision);
         self.step(now, &lock.jid, || match &outcome {
             Ok(_) => {
@@ -201,7 +203,13 @@ impl Core {
             payload: &payload,
         };
         let mut later = false;
-        let answer: Result<Result<Said, StanzaError>, Option<StanzaError>> = if let Some(error) = asked.refusal {
+        let leaves = match own {
+            true => Ok(()),
+            false => self.gate(now, Dir::Sent, account, &asked.to, Some(session), &mut iq),
+        };
+        let answer: Result<Result<Said, StanzaError>, Option<StanzaError>> = if let Err(error) = leaves {
+            Err(error)
+        } else if let Some(error) = asked.refusal {
             Err(Some(error))
         } else if let (true, Some(host)) = (asked.at_host, &host) {
             question.host = host;
@@ -216,12 +224,11 @@ impl Core {
             }
             Ok(answer)
         } else {
-            match (b.as_deref_mut(), self.gate(now, Dir::Sent, account, &asked.to, Some(session), &mut iq)) {
-                (_, Err(error)) => Err(error),
-                (None, Ok(())) => Ok(Err(StanzaError::service_unavailable())),
+            match b.as_deref_mut() {
+                None => Ok(Err(StanzaError::service_unavailable())),
                 // As one that does not exist.
-                (Some(peer), Ok(())) if peer.disabled => Ok(Err(StanzaError::service_unavailable())),
-                (Some(peer), Ok(())) => match self.gate(now, Dir::Received, peer, &session.jid, None, &mut iq) {
+                Some(peer) if peer.disabled => Ok(Err(StanzaError::service_unavailable())),
+                Some(peer) => match self.gate(now, Dir::Received, peer, &session.jid, None, &mut iq) {
                     Err(error) => Err(error),
                     Ok(()) => {
                         let host = peer.host.clone();

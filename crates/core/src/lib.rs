@@ -22,6 +22,7 @@ mod message;
 pub mod module;
 pub mod plan;
 pub mod presence;
+mod probe;
 mod profiles;
 pub mod quota;
 pub mod reading;

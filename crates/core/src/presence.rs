@@ -186,28 +186,26 @@ impl Core {
     ) {
         let mut account = lock.lock();
         let mut words = Words::settling(session, pending);
-        // A client's probe is answered by the contact's server as any other; asked by us, it is about what the roster
-        // tells us already (§4.3.1).
-        if stanza.type_() != Type::Probe {
-            match self.gate(now, Dir::Sent, &account, &to, Some(session), &mut stanza) {
-                Ok(()) => {
-                    let error = match (stanza.type_(), refusal) {
-                        (Type::None, Some(error)) => Some(error),
-                        (Type::None | Type::Unavailable, None) => {
-                            fits(&stanza).err().or_else(|| note_directed(session, &to, &stanza))
-                        }
-                        _ => note_directed(session, &to, &stanza),
-                    };
-                    words.says.push(match error {
-                        Some(error) => Say::Send { to: session.id, stanza: stanza.error(&error) },
-                        None => Say::Route(Work { stanza, hops: 1, mode: Mode::Onward }),
-                    });
-                }
-                Err(Some(error)) if stanza.is_answerable() => {
-                    words.says.push(Say::Send { to: session.id, stanza: stanza.error(&error) });
-                }
-                Err(_) => {}
+        match self.gate(now, Dir::Sent, &account, &to, Some(session), &mut stanza) {
+            Ok(()) => {
+                let error = match (stanza.type_(), refusal) {
+                    (Type::None, Some(error)) => Some(error),
+                    (Type::None | Type::Unavailable, None) => {
+                        fits(&stanza).err().or_else(|| note_directed(session, &to, &stanza))
+                    }
+                    // §4.3: that a client probes is no reason for an error.
+                    (Type::Probe, _) => None,
+                    _ => note_directed(session, &to, &stanza),
+                };
+                words.says.push(match error {
+                    Some(error) => Say::Send { to: session.id, stanza: stanza.error(&error) },
+                    None => Say::Route(Work { stanza, hops: 1, mode: Mode::Onward }),
+                });
             }
+            Err(Some(error)) if stanza.is_answerable() => {
+                words.says.push(Say::Send { to: session.id, stanza: stanza.error(&error) });
+            }
+            Err(_) => {}
         }
         self.mark_dirty(lock, &mut account);
         self.say_alone(now, lock, &mut account, words, todo);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::{StanzaError, StreamCondition};
 use vorpal_proto::jid::Jid;
-use vorpal_proto::stanza::{Kind, Stanza};
+use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::account::{Account, AccountRef};
 use crate::accounts::Lookup;
@@ -170,6 +170,11 @@ impl Core {
         let destination = self.destination(&to);
         let subscribes = stanza.kind() == Kind::Presence && subscription_kind(stanza.type_()).is_some();
         if stanza.kind() == Kind::Presence && !subscribes {
+            // Only the roster says what a probe is answered.
+            let probes = stanza.type_() == Type::Probe && destination == Destination::Account;
+            if probes && matches!(self.lookup(&to), Lookup::Cold) {
+                return Some(Later { account: to.bare(), pending, stanza });
+            }
             self.directed(now, lock, session, pending, to, destination.refusal(), stanza, todo);
             return None;
         }
@@ -293,11 +298,15 @@ impl Core {
                 if work.stanza.kind() == Kind::Message && work.stanza.is_answerable() {
                     todo.route(work.stanza.error(&StanzaError::service_unavailable()), work.hops + 1);
                 }
+                if work.stanza.kind() == Kind::Presence && work.stanza.type_() == Type::Probe {
+                    self.probed_nobody(&work.stanza, todo);
+                }
                 return;
             }
             // Presence finds nobody in an account that is not loaded: it has no session.
             Lookup::Cold
-                if work.stanza.kind() == Kind::Presence && subscription_kind(work.stanza.type_()).is_none() =>
+                if work.stanza.kind() == Kind::Presence
+                    && (subscription_kind(work.stanza.type_()).is_none() || work.mode == Mode::ProbeRefused) =>
             {
                 return;
             }
@@ -310,7 +319,7 @@ impl Core {
         match work.stanza.kind() {
             Kind::Message => {
                 let (again, since) = match work.mode {
-                    Mode::Onward => (false, None),
+                    Mode::Onward | Mode::ProbeRefused => (false, None),
                     Mode::Again(since) => (true, since),
                 };
                 let stanza = match since {
@@ -320,6 +329,8 @@ impl Core {
                 let sender = Sender { account: None, origin: None, hops: work.hops, again, since };
                 self.stretch(now, &sender, Ok(&peer), &to, stanza, todo);
             }
+            Kind::Presence if work.mode == Mode::ProbeRefused => self.probe_refused(now, &peer, work.stanza, todo),
+            Kind::Presence if work.stanza.type_() == Type::Probe => self.probed(now, &peer, work.stanza, todo),
             Kind::Presence if subscription_kind(work.stanza.type_()).is_some() => {
                 self.subscription_received(now, &peer, &work.stanza, todo);
             }

@@ -95,6 +95,8 @@ pub(crate) enum Mode {
     /// delay of then, also where it arrives at once at another session. Without a time no session has had it: it was
     /// planned for one that had gone when it came, and moves on as live delivery.
     Again(Option<Timestamp>),
+    /// `unsubscribed` answers a probe
+    ProbeRefused,
 }
 
 /// What is to be done when no lock is held any more.

@@ -12,7 +12,7 @@ use std::collections::HashSet;
 
 use vorpal_core::hook::{Answer, SessionCx};
 use vorpal_core::rows::Rows;
-use vorpal_proto::error::AppCondition;
+use vorpal_proto::error::{AppCondition, ErrorType};
 use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::Kind;
 
@@ -142,13 +142,12 @@ fn gate(cx: &mut MessageCx<'_>, stanza: &mut Stanza, list: Blocklist) -> Flow {
         return Flow::Next;
     }
     match (cx.dir, stanza.kind()) {
-        // §3.3: not even that the user goes; who saw the user when the block began was told then.
-        (Dir::Sent, Kind::Presence) if matches!(stanza.type_(), Type::None | Type::Unavailable) => {
-            Flow::Drop("to a blocked address")
-        }
+        // §3.3: whatever it is, a probe and presence as well. Of what the server sends by itself, as in a broadcast, nobody
+        // is told; who saw the user when the block began was told then that the user went.
         (Dir::Sent, _) => {
             let blocked = AppCondition::new(ns::BLOCKING_ERRORS, "blocked");
-            Flow::Bounce("to a blocked address", StanzaError::not_acceptable().with_app(blocked))
+            let error = StanzaError::not_acceptable().with_kind(ErrorType::Cancel).with_app(blocked);
+            Flow::Bounce("to a blocked address", error)
         }
         (Dir::Received, Kind::Presence) => Flow::Drop("from a blocked address"),
         // §3.3: whether they exist is not told: as for a user who is not there.
