@@ -179,6 +179,8 @@ pub struct Core {
     /// free space, and whether there is too little for new promises
     pub reserve: Reserve,
     pub(crate) traces: Traces,
+    /// this run of the server, among all there were
+    run: u64,
     /// when the server started
     pub started: Timestamp,
 }
@@ -226,6 +228,8 @@ impl Core {
     ) -> Core {
         let tables = Tables::new(&names);
         let interested = names.flag("interested").expect("the first flag of all");
+        let (mut random, mut run) = (random, [0; 8]);
+        random(&mut run);
         Core {
             hosts: ArcSwap::default(),
             accounts: Accounts::default(),
@@ -250,8 +254,18 @@ impl Core {
             counts: Arc::default(),
             reserve: Reserve::default(),
             traces: Traces::default(),
+            run: u64::from_be_bytes(run),
             started: now,
         }
+    }
+
+    /// What an account calls its numbers that this run gives: told to clients, and the same for no other account or run.
+    pub(crate) fn epoch_of(&self, owner: crate::store::Owner) -> u64 {
+        // SplitMix64: each step can be undone, so that no two accounts have the same.
+        let mut mixed = self.run.wrapping_add(owner.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
     }
 
     /// The number of a connection that begins to log in: higher than that of any before.

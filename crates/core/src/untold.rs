@@ -110,8 +110,8 @@ impl Core {
             let stanza = match next {
                 Untold::Change(contact) => {
                     let account = lock.lock();
-                    let (_, rows) = roster::committed(self, &account);
-                    rows.get(contact.as_str()).map(|item| roster::push_to(self, session, &contact, item))
+                    let (meta, rows) = roster::committed(self, &account);
+                    rows.get(contact.as_str()).map(|item| roster::push_to(self, session, &meta, &contact, item))
                 }
                 Untold::Own(id) => {
                     let account = lock.lock();
