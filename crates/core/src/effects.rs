@@ -29,6 +29,58 @@ pub struct Effects {
     pub(crate) manage: Option<Manage>,
 }
 
+/// What had been asked for when a handler began: numbers alone, so that it costs nothing where no handler panics.
+pub(crate) struct Mark {
+    keep: bool,
+    archive: bool,
+    look_after: bool,
+    over_quota: bool,
+    save: bool,
+    manages: bool,
+    lists: [usize; 7],
+}
+
+impl Effects {
+    /// Taken before a handler runs.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark {
+            keep: self.keep,
+            archive: self.archive,
+            look_after: self.look_after,
+            over_quota: self.over_quota,
+            save: self.save,
+            manages: self.manage.is_some(),
+            lists: [
+                self.copies.len(),
+                self.excluded.len(),
+                self.sends.len(),
+                self.behind.len(),
+                self.routes.len(),
+                self.visibility.len(),
+                self.words.len(),
+            ],
+        }
+    }
+
+    /// The handler panicked: what it asked for since is dropped.
+    pub(crate) fn undo_since(&mut self, mark: &Mark) {
+        self.keep = mark.keep;
+        self.archive = mark.archive;
+        self.look_after = mark.look_after;
+        self.over_quota = mark.over_quota;
+        self.save = mark.save;
+        self.manage = self.manage.take().filter(|_| mark.manages);
+        let [copies, excluded, sends, behind, routes, visibility, words] = mark.lists;
+        self.copies.truncate(copies);
+        self.excluded.truncate(excluded);
+        self.sends.truncate(sends);
+        self.behind.truncate(behind);
+        self.routes.truncate(routes);
+        self.visibility.truncate(visibility);
+        self.words.truncate(words);
+    }
+}
+
 /// A contact shall see the account go, or come, without any change of subscription (XEP-0191 §3.3, §3.4).
 pub(crate) enum Visibility {
     Hide(BareJid),

@@ -349,6 +349,10 @@ impl Core {
                 Err(error) => step.decided(error.condition.as_str()),
             }
         });
+        if answer.is_err() {
+            // What it asked for before it refused, or panicked.
+            fx = Effects::default();
+        }
         behind.extend(fx.behind.drain(..).map(|(to, stanza)| Say::Send { to, stanza }));
         let save = std::mem::take(&mut fx.save);
         match (&answer, account) {
