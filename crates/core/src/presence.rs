@@ -284,14 +284,11 @@ impl Account {
     }
 }
 
-/// §4.7.2.3: −128 to 127, 0 if there is none.
+/// §4.7.2.3: −128 to 127, 0 if none is provided: an element without text provides none.
 fn priority(stanza: &Stanza) -> Result<i8, StanzaError> {
-    match stanza.get(ns::CLIENT, "priority") {
-        None => Ok(0),
-        Some(element) => element
-            .content()
-            .trim()
-            .parse()
-            .map_err(|_| StanzaError::bad_request("priority is a number from -128 to 127")),
+    let text = stanza.get(ns::CLIENT, "priority").map(|element| element.content()).unwrap_or_default();
+    match text.trim() {
+        "" => Ok(0),
+        number => number.parse().map_err(|_| StanzaError::bad_request("priority is a number from -128 to 127")),
     }
 }
