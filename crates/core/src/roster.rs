@@ -80,8 +80,8 @@ pub struct RosterItem {
     /// the groups the user put it in
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
-    /// `none`, `to`, `from` or `both`
-    pub subscription: String,
+    /// who sees whom
+    pub subscription: Subscription,
     /// the user has asked, and there is no answer
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ask: bool,
@@ -168,13 +168,12 @@ fn hex(text: &str) -> Option<u64> {
 impl RosterItem {
     /// The state of the subscription.
     pub fn state(&self) -> State {
-        let subscription = Subscription::from_name(&self.subscription).unwrap_or(Subscription::None);
-        State::new(subscription, self.ask, self.request.is_some(), self.approved)
+        State::new(self.subscription, self.ask, self.request.is_some(), self.approved)
     }
 
     /// Takes over a state; the request itself is set by the caller.
     pub fn set_state(&mut self, state: State) {
-        self.subscription = state.subscription().as_str().into();
+        self.subscription = state.subscription();
         self.ask = state.ask();
         self.approved = state.approved();
     }
@@ -200,7 +199,7 @@ impl RosterItem {
             return item.attr("subscription", "remove");
         }
         item.attr_opt("name", Some(&self.name).filter(|name| !name.is_empty()))
-            .attr("subscription", &self.subscription)
+            .attr("subscription", self.subscription.as_str())
             .attr_opt("ask", self.ask.then_some("subscribe"))
             .attr_opt("approved", self.approved.then_some("true"))
             .children(self.groups.iter().map(|group| el("group", ns::ROSTER).text(group)))
@@ -459,6 +458,20 @@ mod tests {
             assert_eq!(meta.number(text), None, "{text}");
         }
         assert_eq!(meta.number("7.5"), Some(5));
+    }
+
+    #[test]
+    fn a_subscription_is_stored_by_its_name() {
+        for (stored, subscription) in
+            [("both", Subscription::Both), ("", Subscription::None), ("odd", Subscription::None)]
+        {
+            let item: RosterItem =
+                serde_json::from_str(&format!(r#"{{"listed":true,"subscription":"{stored}","ver":1}}"#))
+                    .expect("a row");
+            assert_eq!(item.subscription, subscription);
+        }
+        let text = serde_json::to_string(&RosterItem::default()).expect("it is written");
+        assert_eq!(text, r#"{"listed":false,"subscription":"none","ver":0}"#);
     }
 
     #[test]

@@ -101,8 +101,7 @@ fn set(cx: &mut IqCx<'_>, contact: &BareJid, item: &Element) -> Answer {
     if !stored.listed && roster::count(server, account) >= server.bounds().contacts {
         return Err(roster::full());
     }
-    let subscription = if stored.subscription.is_empty() { "none".to_owned() } else { stored.subscription.clone() };
-    let item = RosterItem { listed: true, name, groups, subscription, ..stored };
+    let item = RosterItem { listed: true, name, groups, ..stored };
     if !roster::has_room(server, account, contact, &item) {
         return Err(roster::full());
     }
@@ -132,6 +131,6 @@ fn remove(cx: &mut IqCx<'_>, contact: &BareJid) -> Answer {
         cx.fx.route(Stanza::presence(type_).from(own.clone()).to(contact.as_jid().clone()));
     }
     let request = if removal.request == Request::Forget { None } else { stored.request };
-    cx.store_contact(contact, RosterItem { request, subscription: "none".into(), ..RosterItem::default() })?;
+    cx.store_contact(contact, RosterItem { request, ..RosterItem::default() })?;
     ok()
 }
