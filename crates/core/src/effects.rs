@@ -1,7 +1,9 @@
 //! What shall happen because of a stanza. Pushed by handlers, carried out by the core: writes first, then words.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
-use vorpal_proto::jid::BareJid;
+use vorpal_proto::jid::{BareJid, Jid};
 use vorpal_proto::stanza::Stanza;
 
 use crate::commit::Say;
@@ -21,6 +23,7 @@ pub struct Effects {
     pub(crate) behind: SmallVec<[(SessionId, Stanza); 1]>,
     pub(crate) routes: SmallVec<[Stanza; 1]>,
     pub(crate) visibility: SmallVec<[Visibility; 1]>,
+    pub(crate) each_session: bool,
     /// pushes of the roster
     pub(crate) words: Vec<Say>,
     /// the session's flags or slots changed and are worth keeping
@@ -81,10 +84,28 @@ impl Effects {
     }
 }
 
-/// A contact shall see the account go, or come, without any change of subscription (XEP-0191 §3.3, §3.4).
+/// A contact shall see the account go, or come, without any change of subscription (XEP-0191 §3.3, §3.4): all of its sessions,
+/// or those that a judge names.
 pub(crate) enum Visibility {
-    Hide(BareJid),
-    Show(BareJid),
+    Hide(BareJid, Option<Judge>),
+    Show(BareJid, Option<Judge>),
+}
+
+/// Says of the full address of a session whether something is for it.
+#[derive(Clone)]
+pub struct Judge(pub(crate) Arc<dyn Fn(&Jid) -> bool + Send + Sync>);
+
+impl Judge {
+    /// One that asks this.
+    pub fn new(judge: impl Fn(&Jid) -> bool + Send + Sync + 'static) -> Judge {
+        Judge(Arc::new(judge))
+    }
+}
+
+impl std::fmt::Debug for Judge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Judge")
+    }
 }
 
 /// What a stream management nonza asks of the core.
@@ -138,14 +159,20 @@ impl Effects {
         self.routes.push(stanza);
     }
 
-    /// The contact sees every session of the account go.
-    pub fn hide_from(&mut self, contact: BareJid) {
-        self.visibility.push(Visibility::Hide(contact));
+    /// The contact sees every session of the account go; with a judge, those of the contact's sessions that it names.
+    pub fn hide_from(&mut self, contact: BareJid, whom: Option<Judge>) {
+        self.visibility.push(Visibility::Hide(contact, whom));
     }
 
-    /// The contact sees the account's presence again, if its subscription allows it.
-    pub fn show_to(&mut self, contact: BareJid) {
-        self.visibility.push(Visibility::Show(contact));
+    /// The contact sees the account's presence again, if its subscription allows it; with a judge, those of the contact's
+    /// sessions that it names.
+    pub fn show_to(&mut self, contact: BareJid, whom: Option<Judge>) {
+        self.visibility.push(Visibility::Show(contact, whom));
+    }
+
+    /// Gate, of presence to a bare address: each session there is judged by its own address when it gets there.
+    pub fn judge_each_session(&mut self) {
+        self.each_session = true;
     }
 
     /// XEP-0198 §3: stream management from here on.

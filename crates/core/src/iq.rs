@@ -218,9 +218,9 @@ impl Core {
             question.at = At::OwnAccount;
             let answer = self.put(now, question, Some(&mut *account), &mut words, &mut behind);
             if let Some(party) = b.as_deref_mut() {
-                self.presence_here(now, party, &mut words, &mut peer_words);
+                self.presence_here(now, account, party, &mut words, &mut peer_words);
                 // And what the party's side answers by itself.
-                self.presence_here(now, account, &mut peer_words, &mut words);
+                self.presence_here(now, party, account, &mut peer_words, &mut words);
             }
             Ok(answer)
         } else {
@@ -378,11 +378,13 @@ fn said(fx: Effects, account: &Account) -> Vec<Say> {
     let mut says = Vec::new();
     let onward = |stanza| Say::Route(Work { stanza, hops: 1, mode: Mode::Onward });
     for visibility in fx.visibility {
-        let each = match visibility {
-            Visibility::Hide(contact) => gone(account, &contact),
-            Visibility::Show(contact) => here(account, &contact),
+        let (each, whom) = match visibility {
+            Visibility::Hide(contact, whom) => (gone(account, &contact), whom),
+            Visibility::Show(contact, whom) => (here(account, &contact), whom),
         };
-        says.extend(each.into_iter().map(|(_, stanza)| onward(stanza)));
+        let mode = whom.map_or(Mode::Onward, Mode::To);
+        let on = |stanza| Say::Route(Work { stanza, hops: 1, mode: mode.clone() });
+        says.extend(each.into_iter().map(|(_, stanza)| on(stanza)));
     }
     says.extend(fx.routes.into_iter().map(onward));
     says.extend(fx.words);

@@ -493,6 +493,19 @@ impl Core {
         origin: Option<&Session>,
         stanza: &mut Stanza,
     ) -> Result<(), Option<StanzaError>> {
+        self.gated(now, dir, account, peer, origin, stanza).map(|_| ())
+    }
+
+    /// The same, and how presence that passes goes on.
+    pub(crate) fn gated(
+        &self,
+        now: Timestamp,
+        dir: Dir,
+        account: &Account,
+        peer: &Jid,
+        origin: Option<&Session>,
+        stanza: &mut Stanza,
+    ) -> Result<Mode, Option<StanzaError>> {
         let mut side = SideState::new(dir, account, peer);
         let phases: &[Phase] =
             if stanza.kind() == Kind::Presence { &[Phase::Gate, Phase::Clean, Phase::Seal] } else { &[Phase::Gate] };
@@ -506,7 +519,7 @@ impl Core {
         if stanza.kind() == Kind::Presence {
             strip_forged(stanza, dir, account, peer);
         }
-        Ok(())
+        Ok(if side.fx.each_session { Mode::EachSession } else { Mode::Onward })
     }
 }
 

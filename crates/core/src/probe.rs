@@ -104,7 +104,7 @@ impl Core {
             debug_assert_eq!(crate::plan::subscription_kind(refusal.type_()), Some(Kind::Unsubscribed));
             self.subscription_received(now, lock, &refusal.to(to.bare().into_jid()), todo);
         } else {
-            self.presence_received(now, lock, refusal, todo);
+            self.presence_received(now, lock, refusal, &Mode::Onward, todo);
         }
     }
 

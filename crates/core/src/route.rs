@@ -306,7 +306,8 @@ impl Core {
             // Presence finds nobody in an account that is not loaded: it has no session.
             Lookup::Cold
                 if work.stanza.kind() == Kind::Presence
-                    && (subscription_kind(work.stanza.type_()).is_none() || work.mode == Mode::ProbeRefused) =>
+                    && (subscription_kind(work.stanza.type_()).is_none()
+                        || matches!(work.mode, Mode::ProbeRefused)) =>
             {
                 return;
             }
@@ -319,8 +320,8 @@ impl Core {
         match work.stanza.kind() {
             Kind::Message => {
                 let (again, since) = match work.mode {
-                    Mode::Onward | Mode::ProbeRefused => (false, None),
                     Mode::Again(since) => (true, since),
+                    _ => (false, None),
                 };
                 let stanza = match since {
                     Some(since) => delayed(work.stanza, &peer.jid, since.as_millis()),
@@ -329,12 +330,14 @@ impl Core {
                 let sender = Sender { account: None, origin: None, hops: work.hops, again, since };
                 self.stretch(now, &sender, Ok(&peer), &to, stanza, todo);
             }
-            Kind::Presence if work.mode == Mode::ProbeRefused => self.probe_refused(now, &peer, work.stanza, todo),
+            Kind::Presence if matches!(work.mode, Mode::ProbeRefused) => {
+                self.probe_refused(now, &peer, work.stanza, todo)
+            }
             Kind::Presence if work.stanza.type_() == Type::Probe => self.probed(now, &peer, work.stanza, todo),
             Kind::Presence if subscription_kind(work.stanza.type_()).is_some() => {
                 self.subscription_received(now, &peer, &work.stanza, todo);
             }
-            Kind::Presence => self.presence_received(now, &peer, work.stanza, todo),
+            Kind::Presence => self.presence_received(now, &peer, work.stanza, &work.mode, todo),
             Kind::Iq => {
                 let mut account = peer.lock();
                 let session = to.resource().and_then(|resource| account.by_resource(resource));

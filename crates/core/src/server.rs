@@ -15,6 +15,7 @@ use crate::account::{Account, AccountRef};
 use crate::accounts::Accounts;
 use crate::commit::Flight;
 use crate::counts::Counts;
+use crate::effects::Judge;
 use crate::host::{Host, Serves};
 use crate::registry::Names;
 use crate::reserve::Reserve;
@@ -86,7 +87,7 @@ pub(crate) struct Work {
 }
 
 /// How much of a stanza's way is behind it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Mode {
     /// the sender's side is dealt with: only the receiver's follows
     Onward,
@@ -97,6 +98,12 @@ pub(crate) enum Mode {
     Again(Option<Timestamp>),
     /// `unsubscribed` answers a probe
     ProbeRefused,
+    /// presence to a bare address: the sender's gate judges each session there
+    EachSession,
+    /// presence to a bare address, for the sessions there that this one names
+    To(Judge),
+    /// presence to a session whose bare address is told as well: for one that this does not reach
+    Unreached,
 }
 
 /// What is to be done when no lock is held any more.

@@ -179,7 +179,7 @@ impl Core {
         let session = contact.session(id).filter(|session| session.is_available())?;
         let presence = session.stream().presence.clone()?;
         let mut stanza = presence.to(to.clone());
-        self.gate(now, Dir::Sent, &contact, asker, Some(session), &mut stanza).ok()?;
+        self.gate(now, Dir::Sent, &contact, to, Some(session), &mut stanza).ok()?;
         Some(stanza)
     }
 }
@@ -199,7 +199,7 @@ impl Core {
         };
         let presence = session.stream().presence.clone()?;
         let mut stanza = presence.to(to.clone());
-        self.gate(now, Dir::Sent, &account, asker, Some(session), &mut stanza).ok()?;
+        self.gate(now, Dir::Sent, &account, to, Some(session), &mut stanza).ok()?;
         Some(stanza)
     }
 }

@@ -120,7 +120,7 @@ fn remove(cx: &mut IqCx<'_>, contact: &BareJid) -> Answer {
     let own = account.jid.as_jid().clone();
     let removal = on_remove(stored.state());
     if removal.presence == Presence::Unavailable {
-        cx.fx.hide_from(contact.clone());
+        cx.fx.hide_from(contact.clone(), None);
     }
     for kind in removal.send {
         let type_ = match kind {
