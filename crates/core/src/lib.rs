@@ -42,6 +42,7 @@ pub mod store;
 mod subscribe;
 pub mod subscription;
 pub mod sweep;
+mod switched_off;
 pub mod trace;
 mod untold;
 pub mod users;
