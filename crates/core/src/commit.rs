@@ -682,6 +682,7 @@ impl Core {
         todo: &mut Todo,
     ) -> bool {
         let (entry, role) = (out.entry, out.role);
+        let out = if entry.is_none() && !session.is_attached() { out.kept_since(now, &account.jid) } else { out };
         // What has become of a message or a question its sender hears, or loses the stream over it.
         let must_hear = match out.stanza.kind() {
             Kind::Iq => true,

@@ -1,8 +1,10 @@
 //! What shall happen because of a stanza. Pushed by handlers, carried out by the core: writes first, then words.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 use vorpal_proto::error::StreamError;
-use vorpal_proto::jid::BareJid;
+use vorpal_proto::jid::{BareJid, Jid};
 use vorpal_proto::stanza::Stanza;
 
 use crate::commit::Say;
@@ -22,6 +24,7 @@ pub struct Effects {
     pub(crate) behind: SmallVec<[(SessionId, Stanza); 1]>,
     pub(crate) routes: SmallVec<[Stanza; 1]>,
     pub(crate) visibility: SmallVec<[Visibility; 1]>,
+    pub(crate) each_session: bool,
     /// pushes of the roster
     pub(crate) words: Vec<Say>,
     /// the session's flags or slots changed and are worth keeping
@@ -30,10 +33,80 @@ pub struct Effects {
     pub(crate) manage: Option<Manage>,
 }
 
-/// A contact shall see the account go, or come, without any change of subscription (XEP-0191 §3.3, §3.4).
+/// What had been asked for when a handler began: numbers alone, so that it costs nothing where no handler panics.
+pub(crate) struct Mark {
+    keep: bool,
+    archive: bool,
+    look_after: bool,
+    over_quota: bool,
+    save: bool,
+    manages: bool,
+    lists: [usize; 7],
+}
+
+impl Effects {
+    /// Taken before a handler runs.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark {
+            keep: self.keep,
+            archive: self.archive,
+            look_after: self.look_after,
+            over_quota: self.over_quota,
+            save: self.save,
+            manages: self.manage.is_some(),
+            lists: [
+                self.copies.len(),
+                self.excluded.len(),
+                self.sends.len(),
+                self.behind.len(),
+                self.routes.len(),
+                self.visibility.len(),
+                self.words.len(),
+            ],
+        }
+    }
+
+    /// The handler panicked: what it asked for since is dropped.
+    pub(crate) fn undo_since(&mut self, mark: &Mark) {
+        self.keep = mark.keep;
+        self.archive = mark.archive;
+        self.look_after = mark.look_after;
+        self.over_quota = mark.over_quota;
+        self.save = mark.save;
+        self.manage = self.manage.take().filter(|_| mark.manages);
+        let [copies, excluded, sends, behind, routes, visibility, words] = mark.lists;
+        self.copies.truncate(copies);
+        self.excluded.truncate(excluded);
+        self.sends.truncate(sends);
+        self.behind.truncate(behind);
+        self.routes.truncate(routes);
+        self.visibility.truncate(visibility);
+        self.words.truncate(words);
+    }
+}
+
+/// A contact shall see the account go, or come, without any change of subscription (XEP-0191 §3.3, §3.4): all of its sessions,
+/// or those that a judge names.
 pub(crate) enum Visibility {
-    Hide(BareJid),
-    Show(BareJid),
+    Hide(BareJid, Option<Judge>),
+    Show(BareJid, Option<Judge>),
+}
+
+/// Says of the full address of a session whether something is for it.
+#[derive(Clone)]
+pub struct Judge(pub(crate) Arc<dyn Fn(&Jid) -> bool + Send + Sync>);
+
+impl Judge {
+    /// One that asks this.
+    pub fn new(judge: impl Fn(&Jid) -> bool + Send + Sync + 'static) -> Judge {
+        Judge(Arc::new(judge))
+    }
+}
+
+impl std::fmt::Debug for Judge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Judge")
+    }
 }
 
 /// What a stream management nonza asks of the core.
@@ -88,14 +161,20 @@ impl Effects {
         self.routes.push(stanza);
     }
 
-    /// The contact sees every session of the account go.
-    pub fn hide_from(&mut self, contact: BareJid) {
-        self.visibility.push(Visibility::Hide(contact));
+    /// The contact sees every session of the account go; with a judge, those of the contact's sessions that it names.
+    pub fn hide_from(&mut self, contact: BareJid, whom: Option<Judge>) {
+        self.visibility.push(Visibility::Hide(contact, whom));
     }
 
-    /// The contact sees the account's presence again, if its subscription allows it.
-    pub fn show_to(&mut self, contact: BareJid) {
-        self.visibility.push(Visibility::Show(contact));
+    /// The contact sees the account's presence again, if its subscription allows it; with a judge, those of the contact's
+    /// sessions that it names.
+    pub fn show_to(&mut self, contact: BareJid, whom: Option<Judge>) {
+        self.visibility.push(Visibility::Show(contact, whom));
+    }
+
+    /// Gate, of presence to a bare address: each session there is judged by its own address when it gets there.
+    pub fn judge_each_session(&mut self) {
+        self.each_session = true;
     }
 
     /// XEP-0198 §3: stream management from here on.

@@ -195,20 +195,25 @@ impl IqCx<'_> {
     }
 
     /// The contacts that some of these addresses stand for and that may see the account's presence: an address stands for
-    /// one, or for all of a domain. Each once, whatever the number of addresses.
+    /// one, or for all of a domain. Each once, in order. The roster is gone through once if a domain is named, else not at all.
     pub fn contacts_within<'j>(
         &mut self,
         jids: impl IntoIterator<Item = &'j Jid>,
     ) -> Result<Vec<BareJid>, StanzaError> {
         let roster = self.server.tables.roster;
         let rows = self.account()?.states.rows(roster);
-        let named: HashSet<&str> = jids
-            .into_iter()
-            .map(|jid| if jid.is_domain() || jid.local().is_none() { jid.domain() } else { jid.bare_str() })
-            .collect();
-        let within = |contact: &BareJid| named.contains(contact.as_str()) || named.contains(contact.domain());
-        let seen = rows.iter().filter(|(contact, item)| within(contact) && item.state().shows_presence());
-        Ok(seen.map(|(contact, _)| contact.clone()).collect())
+        let (of_one, of_domain): (Vec<&Jid>, Vec<&Jid>) = jids.into_iter().partition(|jid| jid.local().is_some());
+        let shown = |item: &RosterItem| item.state().shows_presence();
+        let mut contacts: Vec<BareJid> =
+            of_one.iter().filter(|jid| rows.get(jid.bare_str()).is_some_and(shown)).map(|jid| jid.bare()).collect();
+        if !of_domain.is_empty() {
+            let domains: HashSet<&str> = of_domain.iter().map(|jid| jid.domain()).collect();
+            let within = rows.iter().filter(|(contact, item)| domains.contains(contact.domain()) && shown(item));
+            contacts.extend(within.map(|(contact, _)| contact.clone()));
+        }
+        contacts.sort_unstable();
+        contacts.dedup();
+        Ok(contacts)
     }
 
     /// Sends an IQ set to each session of the account that has the flag (RFC 6121 §2.1.6, XEP-0191 §3.3).

@@ -42,7 +42,7 @@ pub(crate) struct Addressed {
 }
 
 /// Answers up to this size, in bytes, cost the client nothing. Of a larger one the rest is charged to its traffic budget.
-const UNCHARGED: usize = 16 << 10;
+pub(crate) const UNCHARGED: usize = 16 << 10;
 
 /// What a handler says to a question.
 enum Said {
@@ -110,14 +110,16 @@ impl Core {
         let own = asked.peer.as_ref().is_some_and(|peer| Arc::ptr_eq(peer, lock));
         let Some(sender) = a.as_deref() else { return };
         let receiver = if own { Some(sender) } else { b.as_deref() };
-        let outcome = match (receiver, asked.refusal) {
-            (_, Some(error)) => Err(Some(error)),
-            (None, None) => Err(Some(StanzaError::service_unavailable())),
-            (Some(receiver), None) => self
-                .gate(now, Dir::Sent, sender, &asked.to, Some(session), &mut iq)
-                .and_then(|()| self.gate(now, Dir::Received, receiver, &session.jid, None, &mut iq))
-                .and_then(|()| self.addressed(receiver, &asked.to, &session.jid, &iq)),
-        };
+        // Whether it may leave comes before whether it would arrive.
+        let outcome = self.gate(now, Dir::Sent, sender, &asked.to, Some(session), &mut iq).and_then(|()| {
+            match (receiver, asked.refusal) {
+                (_, Some(error)) => Err(Some(error)),
+                (None, None) => Err(Some(StanzaError::service_unavailable())),
+                (Some(receiver), None) => self
+                    .gate(now, Dir::Received, receiver, &session.jid, None, &mut iq)
+                    .and_then(|()| self.addressed(receiver, &asked.to, &session.jid, &iq)),
+            }
+        });
         let told = |decision: &str| Step::of("answered", &iq).decided(decision);
         self.step(now, &lock.jid, || match &outcome {
             Ok(_) => {
@@ -201,7 +203,13 @@ impl Core {
             payload: &payload,
         };
         let mut later = false;
-        let answer: Result<Result<Said, StanzaError>, Option<StanzaError>> = if let Some(error) = asked.refusal {
+        let leaves = match own {
+            true => Ok(()),
+            false => self.gate(now, Dir::Sent, account, &asked.to, Some(session), &mut iq),
+        };
+        let answer: Result<Result<Said, StanzaError>, Option<StanzaError>> = if let Err(error) = leaves {
+            Err(error)
+        } else if let Some(error) = asked.refusal {
             Err(Some(error))
         } else if let (true, Some(host)) = (asked.at_host, &host) {
             question.host = host;
@@ -210,18 +218,17 @@ impl Core {
             question.at = At::OwnAccount;
             let answer = self.put(now, question, Some(&mut *account), &mut words, &mut behind);
             if let Some(party) = b.as_deref_mut() {
-                self.presence_here(now, party, &mut words, &mut peer_words);
+                self.presence_here(now, account, party, &mut words, &mut peer_words);
                 // And what the party's side answers by itself.
-                self.presence_here(now, account, &mut peer_words, &mut words);
+                self.presence_here(now, party, account, &mut peer_words, &mut words);
             }
             Ok(answer)
         } else {
-            match (b.as_deref_mut(), self.gate(now, Dir::Sent, account, &asked.to, Some(session), &mut iq)) {
-                (_, Err(error)) => Err(error),
-                (None, Ok(())) => Ok(Err(StanzaError::service_unavailable())),
+            match b.as_deref_mut() {
+                None => Ok(Err(StanzaError::service_unavailable())),
                 // As one that does not exist.
-                (Some(peer), Ok(())) if peer.disabled => Ok(Err(StanzaError::service_unavailable())),
-                (Some(peer), Ok(())) => match self.gate(now, Dir::Received, peer, &session.jid, None, &mut iq) {
+                Some(peer) if peer.disabled => Ok(Err(StanzaError::service_unavailable())),
+                Some(peer) => match self.gate(now, Dir::Received, peer, &session.jid, None, &mut iq) {
                     Err(error) => Err(error),
                     Ok(()) => {
                         let host = peer.host.clone();
@@ -342,6 +349,10 @@ impl Core {
                 Err(error) => step.decided(error.condition.as_str()),
             }
         });
+        if answer.is_err() {
+            // What it asked for before it refused, or panicked.
+            fx = Effects::default();
+        }
         behind.extend(fx.behind.drain(..).map(|(to, stanza)| Say::Send { to, stanza }));
         let save = std::mem::take(&mut fx.save);
         match (&answer, account) {
@@ -367,11 +378,13 @@ fn said(fx: Effects, account: &Account) -> Vec<Say> {
     let mut says = Vec::new();
     let onward = |stanza| Say::Route(Work { stanza, hops: 1, mode: Mode::Onward });
     for visibility in fx.visibility {
-        let each = match visibility {
-            Visibility::Hide(contact) => gone(account, &contact),
-            Visibility::Show(contact) => here(account, &contact),
+        let (each, whom) = match visibility {
+            Visibility::Hide(contact, whom) => (gone(account, &contact), whom),
+            Visibility::Show(contact, whom) => (here(account, &contact), whom),
         };
-        says.extend(each.into_iter().map(|(_, stanza)| onward(stanza)));
+        let mode = whom.map_or(Mode::Onward, Mode::To);
+        let on = |stanza| Say::Route(Work { stanza, hops: 1, mode: mode.clone() });
+        says.extend(each.into_iter().map(|(_, stanza)| on(stanza)));
     }
     says.extend(fx.routes.into_iter().map(onward));
     says.extend(fx.words);

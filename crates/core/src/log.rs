@@ -155,12 +155,32 @@ pub(crate) fn was_given(session: &Session, entry: &Entry, had_to: EntryId) -> bo
     entry.id < had_to && LogMeta::decode(&entry.meta).is_some_and(|meta| meta.targets.contains(&session.id))
 }
 
-/// XEP-0203 §2, from the bare address of the account that kept it. `time` is in milliseconds.
+/// Whether the session was given a copy of an entry that no session took, and has or holds it unless it is to be read: a copy
+/// is as good as the message, and both would be the message twice (XEP-0280 §7).
+pub(crate) fn was_given_copy(account: &Account, session: &Session, entry: &Entry, had_to: EntryId) -> bool {
+    let copied = |meta: LogMeta| {
+        let orphaned = !meta.targets.iter().any(|id| account.session(*id).is_some());
+        orphaned && (meta.copies.contains(&session.id) || meta.sent_copies.contains(&session.id))
+    };
+    entry.dir != Direction::Sent && entry.id < had_to && LogMeta::decode(&entry.meta).is_some_and(copied)
+}
+
+/// XEP-0203 §2, XEP-0160 §2: from the server that kept it for the account. `time` is in milliseconds.
 pub(crate) fn delayed(mut stanza: Stanza, account: &BareJid, time: u64) -> Stanza {
-    let by_us = |e: &Element| e.get("from").is_some_and(|from| from == account.as_str() || from == account.domain());
-    stanza.hide(ns::DELAY, "delay", by_us);
-    stanza.append(&delay(account.as_str(), Timestamp::from_millis(time)));
+    strip_delay(&mut stanza, account, false);
+    stanza.append(&delay(account.domain(), Timestamp::from_millis(time)));
     stanza
+}
+
+/// XEP-0203 §5: removes what says, in the name of an account's server, that it delayed the stanza; with `own` also what says so
+/// in the name of the account. Whoever sends it cannot know.
+pub(crate) fn strip_delay(stanza: &mut Stanza, account: &BareJid, own: bool) {
+    let by_us = |delay: &Element| match delay.get("from").and_then(|from| Jid::parse(from).ok()) {
+        Some(from) if from.local().is_none() => from.domain() == account.domain(),
+        Some(from) => own && from.bare_str() == account.as_str(),
+        None => false,
+    };
+    stanza.hide(ns::DELAY, "delay", by_us);
 }
 
 /// `<delay/>` (XEP-0203 §4).

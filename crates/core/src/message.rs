@@ -19,7 +19,7 @@ use crate::effects::Effects;
 use crate::hook::{Dir, Flow, MessageCx};
 use crate::host::Modules;
 use crate::ledger::{Pending, never_promised};
-use crate::log::{LogMeta, copy_of};
+use crate::log::{LogMeta, copy_of, strip_delay};
 use crate::module::Phase;
 use crate::plan;
 use crate::plan::{Plan, Targets};
@@ -229,6 +229,7 @@ impl Core {
                     return end;
                 }
             }
+            strip_forged(&mut stanza, side.dir, side.account, side.peer);
         }
         plan = match (refusal, &inn) {
             (Some(error), _) => Plan::Bounce(error),
@@ -492,6 +493,19 @@ impl Core {
         origin: Option<&Session>,
         stanza: &mut Stanza,
     ) -> Result<(), Option<StanzaError>> {
+        self.gated(now, dir, account, peer, origin, stanza).map(|_| ())
+    }
+
+    /// The same, and how presence that passes goes on.
+    pub(crate) fn gated(
+        &self,
+        now: Timestamp,
+        dir: Dir,
+        account: &Account,
+        peer: &Jid,
+        origin: Option<&Session>,
+        stanza: &mut Stanza,
+    ) -> Result<Mode, Option<StanzaError>> {
         let mut side = SideState::new(dir, account, peer);
         let phases: &[Phase] =
             if stanza.kind() == Kind::Presence { &[Phase::Gate, Phase::Clean, Phase::Seal] } else { &[Phase::Gate] };
@@ -502,8 +516,17 @@ impl Core {
                 Some(End::Error(error)) => return Err(Some(error)),
             }
         }
-        Ok(())
+        if stanza.kind() == Kind::Presence {
+            strip_forged(stanza, dir, account, peer);
+        }
+        Ok(if side.fx.each_session { Mode::EachSession } else { Mode::Onward })
     }
+}
+
+/// A client that sends late what it could not send before says so in its own name (XEP-0198 §4), and in no other.
+fn strip_forged(stanza: &mut Stanza, dir: Dir, account: &Account, peer: &Jid) {
+    let of_another = dir == Dir::Received && peer.bare_str() != account.jid.as_str();
+    strip_delay(stanza, &account.jid, of_another);
 }
 
 /// The sessions that get a wrapped copy: those with a flag that was asked for, but for the one that sent it.

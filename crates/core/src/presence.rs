@@ -12,8 +12,9 @@ use vorpal_proto::jid::Jid;
 use vorpal_proto::ns;
 use vorpal_proto::stanza::{Stanza, Type};
 
-use crate::account::{Account, AccountRef};
+use crate::account::{Account, AccountRef, lock_pair};
 use crate::commit::{OrElse, Say, Words};
+use crate::effects::Judge;
 use crate::hook::Dir;
 use crate::ledger::Pending;
 use crate::server::{Core, Mode, Todo, Work};
@@ -122,16 +123,20 @@ impl Core {
             words.says.extend(self.expand(now, account, session, &stanza));
         }
         let roster = account.states.rows(self.tables.roster);
-        let untold = directed.into_iter().filter(|to| {
-            !(to.is_bare()
-                && session.is_available()
-                && roster.get(to.bare_str()).is_some_and(|i| i.state().shows_presence()))
-        });
+        let broadcast_to = |to: &Jid| {
+            session.is_available() && roster.get(to.bare_str()).is_some_and(|item| item.state().shows_presence())
+        };
         let mut told = Vec::new();
-        for to in untold {
+        for to in directed {
+            let told_as_contact = broadcast_to(&to);
+            if told_as_contact && to.is_bare() {
+                continue;
+            }
             let mut one = stanza.clone().to(to.clone());
-            if self.gate(now, Dir::Sent, account, &to, Some(session), &mut one).is_ok() {
-                told.push(Say::Route(Work { stanza: one, hops: 1, mode: Mode::Onward }));
+            if let Ok(mode) = self.gated(now, Dir::Sent, account, &to, Some(session), &mut one) {
+                // A session that is bound and not available does not hear what its bare address is told.
+                let mode = if told_as_contact { Mode::Unreached } else { mode };
+                told.push(Say::Route(Work { stanza: one, hops: 1, mode }));
             }
         }
         words.says.extend(told);
@@ -160,8 +165,8 @@ impl Core {
                 continue;
             }
             let mut one = stanza.clone().to(contact.as_jid().clone());
-            if self.gate(now, Dir::Sent, account, contact.as_jid(), Some(session), &mut one).is_ok() {
-                says.push(Say::Route(Work { stanza: one, hops: 1, mode: Mode::Onward }));
+            if let Ok(mode) = self.gated(now, Dir::Sent, account, contact.as_jid(), Some(session), &mut one) {
+                says.push(Say::Route(Work { stanza: one, hops: 1, mode }));
             }
         }
         // §4.2.2: the user's own available sessions, the one that speaks among them.
@@ -187,28 +192,26 @@ impl Core {
     ) {
         let mut account = lock.lock();
         let mut words = Words::settling(session, pending);
-        // A client's probe is answered by the contact's server as any other; asked by us, it is about what the roster
-        // tells us already (§4.3.1).
-        if stanza.type_() != Type::Probe {
-            match self.gate(now, Dir::Sent, &account, &to, Some(session), &mut stanza) {
-                Ok(()) => {
-                    let error = match (stanza.type_(), refusal) {
-                        (Type::None, Some(error)) => Some(error),
-                        (Type::None | Type::Unavailable, None) => {
-                            fits(&stanza).err().or_else(|| note_directed(session, &to, &stanza))
-                        }
-                        _ => note_directed(session, &to, &stanza),
-                    };
-                    words.says.push(match error {
-                        Some(error) => Say::Send { to: session.id, stanza: stanza.error(&error) },
-                        None => Say::Route(Work { stanza, hops: 1, mode: Mode::Onward }),
-                    });
-                }
-                Err(Some(error)) if stanza.is_answerable() => {
-                    words.says.push(Say::Send { to: session.id, stanza: stanza.error(&error) });
-                }
-                Err(_) => {}
+        match self.gated(now, Dir::Sent, &account, &to, Some(session), &mut stanza) {
+            Ok(mode) => {
+                let error = match (stanza.type_(), refusal) {
+                    (Type::None, Some(error)) => Some(error),
+                    (Type::None | Type::Unavailable, None) => {
+                        fits(&stanza).err().or_else(|| note_directed(session, &to, &stanza))
+                    }
+                    // §4.3: that a client probes is no reason for an error.
+                    (Type::Probe, _) => None,
+                    _ => note_directed(session, &to, &stanza),
+                };
+                words.says.push(match error {
+                    Some(error) => Say::Send { to: session.id, stanza: stanza.error(&error) },
+                    None => Say::Route(Work { stanza, hops: 1, mode }),
+                });
             }
+            Err(Some(error)) if stanza.is_answerable() => {
+                words.says.push(Say::Send { to: session.id, stanza: stanza.error(&error) });
+            }
+            Err(_) => {}
         }
         self.mark_dirty(lock, &mut account);
         words.fan_out();
@@ -216,27 +219,53 @@ impl Core {
     }
 
     /// Presence arrives for a local account (§8.5.2.1.2, §8.5.3.1). An account that is not loaded has no session.
-    pub(crate) fn presence_received(&self, now: Timestamp, lock: &AccountRef, stanza: Stanza, todo: &mut Todo) {
-        let mut account = lock.lock();
-        if account.leaving {
-            return;
-        }
+    pub(crate) fn presence_received(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        stanza: Stanza,
+        mode: &Mode,
+        todo: &mut Todo,
+    ) {
+        let from = stanza.head.from.as_ref();
+        let sender = from.filter(|_| matches!(mode, Mode::EachSession)).and_then(|from| self.loaded(from.bare_str()));
+        let (sender, mut account) = match &sender {
+            Some(sender) => lock_pair(Some(sender), Some(lock)),
+            None => (None, Some(lock.lock())),
+        };
+        let Some(account) = account.as_deref_mut().filter(|account| !account.leaving) else { return };
         // Behind what waits for its commit: presence must not overtake the subscription it follows from.
         let mut words = Words::default();
-        self.presence_for(now, &account, stanza, &mut words);
-        self.say_alone(now, lock, &mut account, words, todo);
+        self.presence_for(now, sender.as_deref(), account, stanza, mode, &mut words);
+        self.say_alone(now, lock, account, words, todo);
     }
 
-    /// Presence for the sessions that get it.
-    pub(crate) fn presence_for(&self, now: Timestamp, account: &Account, mut stanza: Stanza, words: &mut Words) {
+    /// Presence for the sessions that get it. `sender` is the account that it is from, where its gate is asked again.
+    pub(crate) fn presence_for(
+        &self,
+        now: Timestamp,
+        sender: Option<&Account>,
+        account: &Account,
+        mut stanza: Stanza,
+        mode: &Mode,
+        words: &mut Words,
+    ) {
         let (Some(from), Some(to)) = (stanza.head.from.clone(), stanza.head.to.clone()) else { return };
         if self.gate(now, Dir::Received, account, &from, None, &mut stanza).is_err() {
             return;
         }
+        let is_for = |session: &&Arc<Session>| match (mode, sender) {
+            (Mode::EachSession, Some(sender)) => {
+                self.gate(now, Dir::Sent, sender, &session.jid, None, &mut stanza.clone()).is_ok()
+            }
+            (Mode::To(Judge(judge)), _) => judge(&session.jid),
+            (Mode::Unreached, _) => !session.is_available(),
+            _ => true,
+        };
         let send = |session: &Arc<Session>| Say::Send { to: session.id, stanza: stanza.clone() };
         match to.resource() {
-            Some(resource) => words.says.extend(account.by_resource(resource).map(send)),
-            None => words.says.extend(account.available().map(send)),
+            Some(resource) => words.says.extend(account.by_resource(resource).filter(is_for).map(send)),
+            None => words.says.extend(account.available().filter(is_for).map(send)),
         }
     }
 }
@@ -288,14 +317,11 @@ impl Account {
     }
 }
 
-/// §4.7.2.3: −128 to 127, 0 if there is none.
+/// §4.7.2.3: −128 to 127, 0 if none is provided: an element without text provides none.
 fn priority(stanza: &Stanza) -> Result<i8, StanzaError> {
-    match stanza.get(ns::CLIENT, "priority") {
-        None => Ok(0),
-        Some(element) => element
-            .content()
-            .trim()
-            .parse()
-            .map_err(|_| StanzaError::bad_request("priority is a number from -128 to 127")),
+    let text = stanza.get(ns::CLIENT, "priority").map(|element| element.content()).unwrap_or_default();
+    match text.trim() {
+        "" => Ok(0),
+        number => number.parse().map_err(|_| StanzaError::bad_request("priority is a number from -128 to 127")),
     }
 }

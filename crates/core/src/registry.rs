@@ -233,7 +233,7 @@ impl Registry {
     }
 
     /// Runs the handlers of one phase. The first that does not say Next decides, and its module is named; a panic is decided
-    /// by the phase.
+    /// by the phase. What a handler that panics has asked for is dropped.
     pub(crate) fn run(
         &self,
         list: &[(&'static str, MessageHandler)],
@@ -242,6 +242,7 @@ impl Registry {
         stanza: &mut Stanza,
     ) -> (Flow, &'static str) {
         for (module, handler) in list {
+            let mark = cx.fx.mark();
             let flow = catch_unwind(AssertUnwindSafe(|| handler(cx, stanza)));
             match flow {
                 Ok(Flow::Next) => {}
@@ -253,6 +254,7 @@ impl Registry {
                 }
                 Err(_) => {
                     tracing::error!(module, phase = phase.name(), "a handler panicked");
+                    cx.fx.undo_since(&mark);
                     if phase != Phase::Copy {
                         return (Flow::Bounce("panic", StanzaError::internal_server_error()), module);
                     }
@@ -276,7 +278,9 @@ impl Registry {
 
     pub(crate) fn session_event(list: &[(&'static str, SessionHandler)], cx: &mut SessionCx<'_>) {
         for (module, handler) in list {
+            let mark = cx.fx.mark();
             if catch_unwind(AssertUnwindSafe(|| handler(cx))).is_err() {
+                cx.fx.undo_since(&mark);
                 tracing::error!(module, "a handler of a session's life panicked");
             }
         }

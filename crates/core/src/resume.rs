@@ -27,6 +27,7 @@ use crate::revive::DirectedKey;
 use crate::server::{Core, Mode, Todo, Work};
 use crate::session::{Carrier, Closing, Management, Out, Role, Session, SessionId, Shared, Taken};
 use crate::store::{EntryId, STORE, Write};
+use crate::switched_off::stream_management;
 use crate::trace::Step;
 
 /// What is remembered of a session that ended without its client, by its token (XEP-0198 §5): so that the client, however late
@@ -133,10 +134,12 @@ impl Core {
             }
             let registry = account.host.registry();
             let handler = registry.nonza(Stage::Bound, nonza.ns_id(), nonza.name());
-            if let Some((_, handler)) = handler {
-                self.in_session(now, lock, &mut account, session, &mut todo, |cx| handler(cx, nonza));
-            }
-            handler.is_some()
+            let mut known = handler.is_some();
+            self.in_session(now, lock, &mut account, session, &mut todo, |cx| match handler {
+                Some((_, handler)) => handler(cx, nonza),
+                None => known = stream_management(cx, nonza),
+            });
+            known
         };
         self.run_todo(now, todo);
         known

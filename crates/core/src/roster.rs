@@ -3,6 +3,11 @@
 //! Each change gives the row the next number of the account. A removed contact stays as a tombstone, so that a client
 //! with an older version is told; when there are too many tombstones the oldest go, and whoever is older than those gets
 //! the whole roster.
+//!
+//! A number alone does not say of which roster it is: an account may be removed and created anew, and a backup goes back to a
+//! number that a client has passed already. So a version names the epoch in which its number was given: each account begins
+//! one with its first change after each start of the server. What the account's epochs do not know is answered with the
+//! whole roster.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -75,8 +80,8 @@ pub struct RosterItem {
     /// the groups the user put it in
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
-    /// `none`, `to`, `from` or `both`
-    pub subscription: String,
+    /// who sees whom
+    pub subscription: Subscription,
     /// the user has asked, and there is no answer
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ask: bool,
@@ -90,25 +95,85 @@ pub struct RosterItem {
     pub ver: u64,
 }
 
+/// Maximum number of epochs that an account remembers. A client whose version is older gets the whole roster.
+pub const MAX_EPOCHS: usize = 8;
+
 /// What is known of the whole roster.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RosterMeta {
-    /// the version of the last change
+    /// the number of the last change
     pub ver: u64,
-    /// whoever has a version below this one must be given everything
+    /// whoever has a number below this one must be given everything
     pub complete_from: u64,
+    /// where the numbers come from, oldest first
+    #[serde(default)]
+    pub epochs: Vec<Epoch>,
+}
+
+/// A span of numbers that one run of the server gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// no other run has it, and no other account
+    pub id: u64,
+    /// the number of the roster when it began; it ends where the next begins
+    pub from: u64,
+}
+
+impl RosterMeta {
+    /// Numbers that follow are of this epoch.
+    fn goes_on_in(&mut self, id: u64) {
+        if self.epochs.last().is_some_and(|last| last.id == id) {
+            return;
+        }
+        self.epochs.push(Epoch { id, from: self.ver });
+        if self.epochs.len() > MAX_EPOCHS {
+            self.epochs.remove(0);
+        }
+    }
+
+    /// A number as a client sees it: an opaque version (RFC 6121 §2.6), of at most 33 bytes. The empty roster before all
+    /// changes is the same in every account and has no epoch.
+    pub fn version(&self, ver: u64) -> String {
+        if ver == 0 {
+            return "0".to_owned();
+        }
+        let epoch = self.epochs.iter().rev().find(|epoch| epoch.from < ver).or(self.epochs.first());
+        format!("{:x}.{ver:x}", epoch.map_or(0, |epoch| epoch.id))
+    }
+
+    /// The number behind a version that a client says it has; nothing if it is not known to be one of this roster.
+    pub fn number(&self, version: &str) -> Option<u64> {
+        if version == "0" {
+            return Some(0);
+        }
+        let (id, ver) = version.split_once('.')?;
+        let (id, ver) = (hex(id)?, hex(ver)?);
+        let at = self.epochs.iter().position(|epoch| epoch.id == id)?;
+        let end = self.epochs.get(at + 1).map_or(self.ver, |next| next.from);
+        (self.epochs[at].from <= ver && ver <= end).then_some(ver)
+    }
+
+    /// `<query/>` with a version.
+    pub fn query(&self, ver: u64) -> Element {
+        el("query", ns::ROSTER).attr("ver", self.version(ver))
+    }
+}
+
+/// 16 digits at most, and nothing but digits.
+fn hex(text: &str) -> Option<u64> {
+    let digits = text.len() <= 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    Some(text).filter(|_| digits).and_then(|text| u64::from_str_radix(text, 16).ok())
 }
 
 impl RosterItem {
     /// The state of the subscription.
     pub fn state(&self) -> State {
-        let subscription = Subscription::from_name(&self.subscription).unwrap_or(Subscription::None);
-        State::new(subscription, self.ask, self.request.is_some(), self.approved)
+        State::new(self.subscription, self.ask, self.request.is_some(), self.approved)
     }
 
     /// Takes over a state; the request itself is set by the caller.
     pub fn set_state(&mut self, state: State) {
-        self.subscription = state.subscription().as_str().into();
+        self.subscription = state.subscription();
         self.ask = state.ask();
         self.approved = state.approved();
     }
@@ -134,7 +199,7 @@ impl RosterItem {
             return item.attr("subscription", "remove");
         }
         item.attr_opt("name", Some(&self.name).filter(|name| !name.is_empty()))
-            .attr("subscription", &self.subscription)
+            .attr("subscription", self.subscription.as_str())
             .attr_opt("ask", self.ask.then_some("subscribe"))
             .attr_opt("approved", self.approved.then_some("true"))
             .children(self.groups.iter().map(|group| el("group", ns::ROSTER).text(group)))
@@ -252,18 +317,19 @@ pub(crate) fn store(
         requests.subtract(contact, &before);
         requests.add(contact, &item);
     }
-    let mut meta = account.states.newest(tables.roster_meta, &()).copied().unwrap_or_default();
+    let mut meta = account.states.newest(tables.roster_meta, &()).cloned().unwrap_or_default();
     if item.is_tombstone() && !was_listed {
         account.states.stage(tables.roster, contact.clone(), None);
         return Vec::new();
     }
     if item.listed || was_listed {
+        meta.goes_on_in(core.epoch_of(account.owner));
         meta.ver += 1;
         item.ver = meta.ver;
         prune(core, account, &mut meta, !item.listed);
-        account.states.stage(tables.roster_meta, (), Some(meta));
+        account.states.stage(tables.roster_meta, (), Some(meta.clone()));
     }
-    let says = if push { pushes(core, account, contact, &item) } else { Vec::new() };
+    let says = if push { pushes(core, account, &meta, contact, &item) } else { Vec::new() };
     account.states.stage(tables.roster, contact.clone(), Some(item));
     says
 }
@@ -292,42 +358,45 @@ fn prune(core: &Core, account: &mut Account, meta: &mut RosterMeta, removes: boo
 }
 
 /// A push to each interested session.
-fn pushes(core: &Core, account: &Account, contact: &BareJid, item: &RosterItem) -> Vec<Say> {
+fn pushes(core: &Core, account: &Account, meta: &RosterMeta, contact: &BareJid, item: &RosterItem) -> Vec<Say> {
     let interested = core.interested();
     let to_each = account.sessions.iter().filter(|s| s.has(interested));
-    to_each.map(|session| Say::Send { to: session.id, stanza: push_to(core, session, contact, item) }).collect()
+    to_each.map(|session| Say::Send { to: session.id, stanza: push_to(core, session, meta, contact, item) }).collect()
 }
 
 /// The push of an item to one session (§2.1.6).
-pub(crate) fn push_to(core: &Core, session: &Session, contact: &BareJid, item: &RosterItem) -> Stanza {
+pub(crate) fn push_to(
+    core: &Core,
+    session: &Session,
+    meta: &RosterMeta,
+    contact: &BareJid,
+    item: &RosterItem,
+) -> Stanza {
     let push = Stanza::new(Kind::Iq, Type::Set).id(core.random_id()).to(session.jid.clone());
-    push.child(query(item.ver).child(item.element(contact)))
+    push.child(meta.query(item.ver).child(item.element(contact)))
 }
 
-/// `<query/>` with a version.
-pub fn query(ver: u64) -> Element {
-    el("query", ns::ROSTER).attr("ver", version(ver))
-}
-
-/// A version as a client sees it: opaque (§2.6.1).
-pub fn version(ver: u64) -> String {
-    format!("{ver:x}")
-}
-
-/// The version that a client says it has; one that is none of ours is older than everything.
-pub fn parse_version(text: &str) -> Option<u64> {
-    u64::from_str_radix(text, 16).ok()
+/// A roster that was written before versions had epochs begins one, so that its version can be told.
+pub fn begin_epoch(core: &Core, account: &mut Account) {
+    let Some(meta) = account.states.newest(core.tables.roster_meta, &()) else { return };
+    if meta.ver > 0 && meta.epochs.is_empty() {
+        // Of the changes before nothing can be said: the one that is known is the last.
+        let mut meta = RosterMeta { ver: meta.ver - 1, ..meta.clone() };
+        meta.goes_on_in(core.epoch_of(account.owner));
+        meta.ver += 1;
+        account.states.stage(core.tables.roster_meta, (), Some(meta));
+    }
 }
 
 /// The roster as it is committed: its version and all rows, those of strangers and removed contacts among them.
 pub fn committed<'a>(core: &Core, account: &'a Account) -> (RosterMeta, &'a Rows<BareJid, RosterItem>) {
-    let meta = account.states.get(core.tables.roster_meta).copied().unwrap_or_default();
+    let meta = account.states.get(core.tables.roster_meta).cloned().unwrap_or_default();
     (meta, account.states.rows(core.tables.roster))
 }
 
 /// The roster as it was submitted, for a session that is told of every change from now on.
 pub fn newest_all<'a>(core: &Core, account: &'a Account) -> (RosterMeta, Cow<'a, Rows<BareJid, RosterItem>>) {
-    let meta = account.states.newest(core.tables.roster_meta, &()).copied().unwrap_or_default();
+    let meta = account.states.newest(core.tables.roster_meta, &()).cloned().unwrap_or_default();
     (meta, account.states.newest_rows(core.tables.roster))
 }
 
@@ -339,4 +408,75 @@ pub fn count(core: &Core, account: &Account) -> usize {
 /// Whether the contact may see the account's presence, as far as is committed.
 pub fn shows_presence(core: &Core, account: &Account, contact: &str) -> bool {
     account.states.rows(core.tables.roster).get(contact).is_some_and(|item| item.state().shows_presence())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_known_in_the_epoch_that_gave_it() {
+        let mut meta = RosterMeta::default();
+        assert_eq!((meta.version(0).as_str(), meta.number("0")), ("0", Some(0)));
+        let change = |meta: &mut RosterMeta, epoch| {
+            meta.goes_on_in(epoch);
+            meta.ver += 1;
+            meta.version(meta.ver)
+        };
+        let first: Vec<String> = (0..3).map(|_| change(&mut meta, 0xa)).collect();
+        assert_eq!(first, ["a.1", "a.2", "a.3"]);
+        let backup = meta.clone();
+        let lost: Vec<String> = [change(&mut meta, 0xa), change(&mut meta, 0xb)].into();
+        assert_eq!(lost, ["a.4", "b.5"]);
+        assert_eq!(lost.iter().map(|ver| meta.number(ver)).collect::<Vec<_>>(), [Some(4), Some(5)]);
+        // What was told after the backup was made is not known when it is back, whatever number it has come to again.
+        let mut meta = backup;
+        assert_eq!(lost.iter().find_map(|ver| meta.number(ver)), None);
+        let told: Vec<String> = (0..2).map(|_| change(&mut meta, 0xc)).collect();
+        assert_eq!(told, ["c.4", "c.5"]);
+        assert_eq!(lost.iter().find_map(|ver| meta.number(ver)), None);
+        assert_eq!(first.iter().map(|ver| meta.number(ver)).collect::<Vec<_>>(), [Some(1), Some(2), Some(3)]);
+        // A push of an older item is known as well.
+        assert_eq!((meta.version(2).as_str(), meta.version(4).as_str()), ("a.2", "c.4"));
+    }
+
+    #[test]
+    fn as_many_epochs_are_remembered_as_have_room() {
+        let mut meta = RosterMeta::default();
+        for epoch in 1..=MAX_EPOCHS as u64 + 1 {
+            meta.goes_on_in(epoch);
+            meta.ver += 1;
+        }
+        assert_eq!(meta.epochs.len(), MAX_EPOCHS);
+        assert_eq!((meta.number("1.1"), meta.number("2.2")), (None, Some(2)));
+    }
+
+    #[test]
+    fn what_is_no_version_is_not_known() {
+        let meta = RosterMeta { ver: 5, complete_from: 0, epochs: vec![Epoch { id: 7, from: 0 }] };
+        for text in ["", "5", "7.6", "7.", ".5", "7.+5", "7.5.1", "8.5", "7.00000000000000005", "7.x"] {
+            assert_eq!(meta.number(text), None, "{text}");
+        }
+        assert_eq!(meta.number("7.5"), Some(5));
+    }
+
+    #[test]
+    fn a_subscription_is_stored_by_its_name() {
+        for (stored, subscription) in
+            [("both", Subscription::Both), ("", Subscription::None), ("odd", Subscription::None)]
+        {
+            let item: RosterItem =
+                serde_json::from_str(&format!(r#"{{"listed":true,"subscription":"{stored}","ver":1}}"#))
+                    .expect("a row");
+            assert_eq!(item.subscription, subscription);
+        }
+        let text = serde_json::to_string(&RosterItem::default()).expect("it is written");
+        assert_eq!(text, r#"{"listed":false,"subscription":"none","ver":0}"#);
+    }
+
+    #[test]
+    fn a_roster_of_before_there_were_epochs_is_read() {
+        let meta: RosterMeta = serde_json::from_str(r#"{"ver":3,"complete_from":1}"#).expect("a row");
+        assert_eq!(meta, RosterMeta { ver: 3, complete_from: 1, epochs: Vec::new() });
+    }
 }

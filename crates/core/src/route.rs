@@ -5,7 +5,7 @@ use std::sync::Arc;
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::{StanzaError, StreamCondition};
 use vorpal_proto::jid::Jid;
-use vorpal_proto::stanza::{Kind, Stanza};
+use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::account::{Account, AccountRef};
 use crate::accounts::Lookup;
@@ -170,6 +170,11 @@ impl Core {
         let destination = self.destination(&to);
         let subscribes = stanza.kind() == Kind::Presence && subscription_kind(stanza.type_()).is_some();
         if stanza.kind() == Kind::Presence && !subscribes {
+            // Only the roster says what a probe is answered.
+            let probes = stanza.type_() == Type::Probe && destination == Destination::Account;
+            if probes && matches!(self.lookup(&to), Lookup::Cold) {
+                return Some(Later { account: to.bare(), pending, stanza });
+            }
             self.directed(now, lock, session, pending, to, destination.refusal(), stanza, todo);
             return None;
         }
@@ -298,11 +303,16 @@ impl Core {
                 if work.stanza.kind() == Kind::Message && work.stanza.is_answerable() {
                     todo.route(work.stanza.error(&StanzaError::service_unavailable()), work.hops + 1);
                 }
+                if work.stanza.kind() == Kind::Presence && work.stanza.type_() == Type::Probe {
+                    self.probed_nobody(&work.stanza, todo);
+                }
                 return;
             }
             // Presence finds nobody in an account that is not loaded: it has no session.
             Lookup::Cold
-                if work.stanza.kind() == Kind::Presence && subscription_kind(work.stanza.type_()).is_none() =>
+                if work.stanza.kind() == Kind::Presence
+                    && (subscription_kind(work.stanza.type_()).is_none()
+                        || matches!(work.mode, Mode::ProbeRefused)) =>
             {
                 return;
             }
@@ -315,8 +325,8 @@ impl Core {
         match work.stanza.kind() {
             Kind::Message => {
                 let (again, since) = match work.mode {
-                    Mode::Onward => (false, None),
                     Mode::Again(since) => (true, since),
+                    _ => (false, None),
                 };
                 let stanza = match since {
                     Some(since) => delayed(work.stanza, &peer.jid, since.as_millis()),
@@ -325,10 +335,14 @@ impl Core {
                 let sender = Sender { account: None, origin: None, hops: work.hops, again, since };
                 self.stretch(now, &sender, Ok(&peer), &to, stanza, todo);
             }
+            Kind::Presence if matches!(work.mode, Mode::ProbeRefused) => {
+                self.probe_refused(now, &peer, work.stanza, todo)
+            }
+            Kind::Presence if work.stanza.type_() == Type::Probe => self.probed(now, &peer, work.stanza, todo),
             Kind::Presence if subscription_kind(work.stanza.type_()).is_some() => {
                 self.subscription_received(now, &peer, &work.stanza, todo);
             }
-            Kind::Presence => self.presence_received(now, &peer, work.stanza, todo),
+            Kind::Presence => self.presence_received(now, &peer, work.stanza, &work.mode, todo),
             Kind::Iq => {
                 let mut account = peer.lock();
                 let session = to.resource().and_then(|resource| account.by_resource(resource));

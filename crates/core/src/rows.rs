@@ -5,6 +5,7 @@
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, btree_map};
+use std::ops::Bound;
 use std::slice;
 
 /// So many rows lie in a list.
@@ -48,6 +49,15 @@ impl<K, V> Rows<K, V> {
         }
     }
 
+    /// All of them, taken out, in the order of their keys.
+    pub fn into_rows(self) -> impl Iterator<Item = (K, V)> {
+        let (few, many) = match self.0 {
+            Form::Few(rows) => (rows, BTreeMap::new()),
+            Form::Many(rows) => (Vec::new(), rows),
+        };
+        few.into_iter().chain(many)
+    }
+
     /// All keys, in order.
     pub fn keys(&self) -> impl Iterator<Item = &K> {
         self.iter().map(|(key, _)| key)
@@ -68,6 +78,20 @@ impl<K: Ord, V> Rows<K, V> {
         match &self.0 {
             Form::Few(rows) => find(rows, key).ok().map(|at| &rows[at].1),
             Form::Many(rows) => rows.get(key),
+        }
+    }
+
+    /// The first row that is not before this key.
+    pub fn at_or_after<Q: Ord + ?Sized>(&self, key: &Q) -> Option<(&K, &V)>
+    where
+        K: Borrow<Q>,
+    {
+        match &self.0 {
+            Form::Few(rows) => {
+                let at = find(rows, key).unwrap_or_else(|at| at);
+                rows.get(at).map(|(key, value)| (key, value))
+            }
+            Form::Many(rows) => rows.range::<Q, _>((Bound::Included(key), Bound::Unbounded)).next(),
         }
     }
 
@@ -201,6 +225,7 @@ mod tests {
                 prop_assert_eq!(rows.is_empty(), tree.is_empty());
                 prop_assert_eq!(rows.get(&key), tree.get(&key));
                 prop_assert_eq!(rows.contains_key(&key), tree.contains_key(&key));
+                prop_assert_eq!(rows.at_or_after(&key), tree.range(key..).next());
             }
         }
     }

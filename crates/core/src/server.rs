@@ -16,6 +16,7 @@ use crate::accounts::Accounts;
 use crate::checkpoint::Checkpoints;
 use crate::commit::Flight;
 use crate::counts::Counts;
+use crate::effects::Judge;
 use crate::host::{Host, Serves};
 use crate::lasting::Conditions;
 use crate::registry::Names;
@@ -88,7 +89,7 @@ pub(crate) struct Work {
 }
 
 /// How much of a stanza's way is behind it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Mode {
     /// the sender's side is dealt with: only the receiver's follows
     Onward,
@@ -97,6 +98,14 @@ pub(crate) enum Mode {
     /// delay of then, also where it arrives at once at another session. Without a time no session has had it: it was
     /// planned for one that had gone when it came, and moves on as live delivery.
     Again(Option<Timestamp>),
+    /// `unsubscribed` answers a probe
+    ProbeRefused,
+    /// presence to a bare address: the sender's gate judges each session there
+    EachSession,
+    /// presence to a bare address, for the sessions there that this one names
+    To(Judge),
+    /// presence to a session whose bare address is told as well: for one that this does not reach
+    Unreached,
 }
 
 /// What is to be done when no lock is held any more.
@@ -194,6 +203,8 @@ pub struct Core {
     pub conditions: Conditions,
     place: OnceLock<String>,
     pub(crate) traces: Traces,
+    /// this run of the server, among all there were
+    run: u64,
     /// when the server started
     pub started: Timestamp,
 }
@@ -241,6 +252,8 @@ impl Core {
     ) -> Core {
         let tables = Tables::new(&names);
         let interested = names.flag("interested").expect("the first flag of all");
+        let (mut random, mut run) = (random, [0; 8]);
+        random(&mut run);
         Core {
             hosts: ArcSwap::default(),
             accounts: Accounts::default(),
@@ -268,6 +281,7 @@ impl Core {
             conditions: Conditions::default(),
             place: OnceLock::new(),
             traces: Traces::default(),
+            run: u64::from_be_bytes(run),
             started: now,
         }
     }
@@ -280,6 +294,15 @@ impl Core {
     /// Where the data are; none if nobody said.
     pub(crate) fn place(&self) -> Option<&str> {
         self.place.get().map(String::as_str)
+    }
+
+    /// What an account calls its numbers that this run gives: told to clients, and the same for no other account or run.
+    pub(crate) fn epoch_of(&self, owner: crate::store::Owner) -> u64 {
+        // SplitMix64: each step can be undone, so that no two accounts have the same.
+        let mut mixed = self.run.wrapping_add(owner.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
     }
 
     /// The number of a connection that begins to log in: higher than that of any before.

@@ -104,15 +104,20 @@ struct Table<K, V> {
     map: MapId,
     reverse: Option<&'static str>,
     committed: Rows<K, V>,
-    pending: Vec<(BatchId, K, Option<V>)>,
-    staged: Vec<(K, Option<V>)>,
+    /// by batch, in the order of their submission
+    pending: Vec<(BatchId, Rows<K, Option<V>>)>,
+    staged: Rows<K, Option<V>>,
 }
 
 impl<K: Key, V: Value> Table<K, V> {
     /// What is submitted or staged and not committed: the newest value of each row that it changes.
     fn changes(&self) -> BTreeMap<&K, Option<&V>> {
-        let pending = self.pending.iter().map(|(_, key, value)| (key, value.as_ref()));
-        pending.chain(self.staged.iter().map(|(key, value)| (key, value.as_ref()))).collect()
+        self.in_order().flat_map(Rows::iter).map(|(key, value)| (key, value.as_ref())).collect()
+    }
+
+    /// What is submitted, then what is staged.
+    fn in_order(&self) -> impl DoubleEndedIterator<Item = &Rows<K, Option<V>>> {
+        self.pending.iter().map(|(_, rows)| rows).chain([&self.staged])
     }
 }
 
@@ -141,33 +146,41 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
     }
 
     fn submit(&mut self, batch: BatchId, rows: &mut Vec<Row>) {
-        for (key, value) in std::mem::take(&mut self.staged) {
+        let mut staged = std::mem::take(&mut self.staged);
+        let mut unwritten = Vec::new();
+        for (key, value) in &staged {
             // A value of ours that JSON cannot hold would be a bug of its type; it is then not changed.
-            let bytes = match &value {
-                None => None,
-                Some(value) => match serde_json::to_vec(value) {
-                    Ok(bytes) => Some(bytes),
-                    Err(_) => continue,
-                },
+            let bytes = match value.as_ref().map(serde_json::to_vec).transpose() {
+                Ok(bytes) => bytes,
+                Err(_) => {
+                    unwritten.push(key.clone());
+                    continue;
+                }
             };
             rows.push(Row { map: self.map, key: key.to_bytes(), value: bytes, reverse: self.reverse });
-            self.pending.push((batch, key, value));
+        }
+        for key in unwritten {
+            staged.remove(&key);
+        }
+        if !staged.is_empty() {
+            self.pending.push((batch, staged));
         }
     }
 
     fn discard(&mut self) {
-        self.staged = Vec::new();
+        self.staged = Rows::new();
     }
 
     fn complete(&mut self, batch: BatchId, committed: bool) {
-        for (of, key, value) in std::mem::take(&mut self.pending) {
-            if of != batch {
-                self.pending.push((of, key, value));
-            } else if committed {
-                match value {
-                    Some(value) => drop(self.committed.insert(key, value)),
-                    None => drop(self.committed.remove(&key)),
-                }
+        let Some(at) = self.pending.iter().position(|(of, _)| *of == batch) else { return };
+        let (_, rows) = self.pending.remove(at);
+        if self.pending.is_empty() {
+            self.pending = Vec::new();
+        }
+        for (key, value) in rows.into_rows().filter(|_| committed) {
+            match value {
+                Some(value) => drop(self.committed.insert(key, value)),
+                None => drop(self.committed.remove(&key)),
             }
         }
     }
@@ -215,7 +228,7 @@ impl TableKind {
                     reverse,
                     committed: Rows::new(),
                     pending: Vec::new(),
-                    staged: Vec::new(),
+                    staged: Rows::new(),
                 })
             },
         }
@@ -288,8 +301,7 @@ impl States {
             return Cow::Borrowed(&table.committed);
         }
         let mut rows = table.committed.clone();
-        let pending = table.pending.iter().map(|(_, key, value)| (key, value));
-        for (key, value) in pending.chain(table.staged.iter().map(|(key, value)| (key, value))) {
+        for (key, value) in table.in_order().flat_map(Rows::iter) {
             match value {
                 Some(value) => drop(rows.insert(key.clone(), value.clone())),
                 None => drop(rows.remove(key)),
@@ -301,13 +313,10 @@ impl States {
     /// The newest value of a row: staged, else submitted, else committed.
     pub fn newest<K: Key, V: Value>(&self, map: Map<K, V>, key: &K) -> Option<&V> {
         let table = self.table(map)?;
-        if let Some((_, value)) = table.staged.iter().rev().find(|(k, _)| k == key) {
-            return value.as_ref();
+        match table.in_order().rev().find_map(|rows| rows.get(key)) {
+            Some(value) => value.as_ref(),
+            None => table.committed.get(key),
         }
-        if let Some((_, _, value)) = table.pending.iter().rev().find(|(_, k, _)| k == key) {
-            return value.as_ref();
-        }
-        table.committed.get(key)
     }
 
     /// How many rows there will be when all that is staged and pending is committed; for limits.
@@ -353,11 +362,7 @@ impl States {
     pub fn stage<K: Key, V: Value>(&mut self, map: Map<K, V>, key: K, value: Option<V>) {
         let table: &mut Table<K, V> =
             self.needed(map.at).any_mut().downcast_mut().expect("a handle is made with its table's types");
-        if table.staged.capacity() == 0 {
-            // Nearly always it is the only one.
-            table.staged.reserve_exact(1);
-        }
-        table.staged.push((key, value));
+        table.staged.insert(key, value);
         self.staged = true;
     }
 
@@ -403,5 +408,104 @@ impl States {
     /// Changes when something that was staged came to nothing: what was counted with it is counted anew.
     pub(crate) fn undone(&self) -> u32 {
         self.undone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell as Count;
+    use std::cmp::Ordering;
+
+    use super::*;
+
+    thread_local! {
+        static COMPARED: Count<u64> = const { Count::new(0) };
+    }
+
+    /// A key that counts how often it is compared.
+    #[derive(Clone, Debug)]
+    struct Counting(u64);
+
+    impl Ord for Counting {
+        fn cmp(&self, other: &Counting) -> Ordering {
+            COMPARED.set(COMPARED.get() + 1);
+            self.0.cmp(&other.0)
+        }
+    }
+
+    impl PartialOrd for Counting {
+        fn partial_cmp(&self, other: &Counting) -> Option<Ordering> {
+            Some(self.cmp(other))
+        }
+    }
+
+    impl PartialEq for Counting {
+        fn eq(&self, other: &Counting) -> bool {
+            self.cmp(other) == Ordering::Equal
+        }
+    }
+
+    impl Eq for Counting {}
+
+    impl Key for Counting {
+        fn to_bytes(&self) -> Vec<u8> {
+            self.0.to_bytes()
+        }
+        fn from_bytes(bytes: &[u8]) -> Option<Counting> {
+            u64::from_bytes(bytes).map(Counting)
+        }
+    }
+
+    fn table() -> (States, Map<Counting, u64>) {
+        let states = States::new(Arc::new(vec![TableKind::of::<Counting, u64>("counting")]));
+        (states, Map { at: 0, rows: PhantomData })
+    }
+
+    #[test]
+    fn many_rows_in_one_batch_are_looked_for_and_not_gone_through() {
+        const ROWS: u64 = 2_000;
+        let (mut states, map) = table();
+        COMPARED.set(0);
+        for key in (0..ROWS).map(Counting) {
+            assert_eq!(states.newest(map, &key), None);
+            states.stage(map, key, Some(1));
+        }
+        let mut rows = Vec::new();
+        states.submit(BatchId(1), &mut rows);
+        assert_eq!(rows.len() as u64, ROWS);
+        for key in (0..ROWS).map(Counting) {
+            assert_eq!(states.newest(map, &key), Some(&1));
+            states.stage(map, key, None);
+        }
+        states.submit(BatchId(2), &mut rows);
+        states.complete(BatchId(1), true);
+        states.complete(BatchId(2), true);
+        assert!(states.rows(map).is_empty());
+        // Twelve lookups and changes of each, of some twenty comparisons; gone through, it would be a thousand for each.
+        assert!(COMPARED.get() < ROWS * 300, "{}", COMPARED.get());
+    }
+
+    #[test]
+    fn the_newest_is_what_was_staged_last_and_comes_to_nothing_with_its_batch() {
+        let (mut states, map) = table();
+        let key = Counting(1);
+        let mut rows = Vec::new();
+        states.stage(map, key.clone(), Some(1));
+        states.stage(map, key.clone(), Some(2));
+        states.submit(BatchId(1), &mut rows);
+        // One row, as it shall be.
+        assert_eq!(rows.iter().map(|row| row.value.clone()).collect::<Vec<_>>(), [Some(b"2".to_vec())]);
+        states.stage(map, key.clone(), None);
+        assert_eq!((states.newest(map, &key), states.newest_len(map)), (None, 0));
+        states.submit(BatchId(2), &mut rows);
+        states.stage(map, key.clone(), Some(3));
+        assert_eq!(states.newest(map, &key), Some(&3));
+        states.discard();
+        assert_eq!(states.newest(map, &key), None);
+        states.complete(BatchId(2), false);
+        assert_eq!(states.newest(map, &key), Some(&2));
+        assert_eq!(states.rows(map).len(), 0);
+        states.complete(BatchId(1), true);
+        assert_eq!(states.rows(map).get(&key), Some(&2));
     }
 }

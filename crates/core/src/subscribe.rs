@@ -65,9 +65,9 @@ impl Core {
         } else {
             words.or_else = OrElse::Bounce(Box::new(stanza.from(session.jid.clone())));
             if let Some(contact) = b.as_deref_mut() {
-                self.presence_here(now, contact, &mut words, &mut contact_words);
+                self.presence_here(now, account, contact, &mut words, &mut contact_words);
                 // An answer that comes by itself must not be lost behind a commit that both rosters rest on.
-                self.presence_here(now, account, &mut contact_words, &mut words);
+                self.presence_here(now, contact, account, &mut contact_words, &mut words);
             }
         }
         let mut parts: SmallVec<[Part<'_>; 2]> = SmallVec::new();
@@ -117,17 +117,24 @@ impl Core {
 
     /// What one account says to this one by presence happens to it at once, in the order in which it is said, as its part of
     /// the stretch.
-    pub(crate) fn presence_here(&self, now: Timestamp, party: &mut Account, words: &mut Words, theirs: &mut Words) {
+    pub(crate) fn presence_here(
+        &self,
+        now: Timestamp,
+        account: &Account,
+        party: &mut Account,
+        words: &mut Words,
+        theirs: &mut Words,
+    ) {
         for say in std::mem::take(&mut words.says) {
             let here = |stanza: &Stanza| {
                 let to = stanza.head.to.as_ref().map(|to| to.as_str());
                 stanza.kind() == stanza::Kind::Presence && to == Some(party.jid.as_str())
             };
             match say {
-                Say::Route(Work { stanza, .. }) if here(&stanza) => {
+                Say::Route(Work { stanza, mode, .. }) if here(&stanza) => {
                     match crate::plan::subscription_kind(stanza.type_()) {
                         Some(kind) => self.run_inbound(now, party, &stanza, kind, theirs),
-                        None => self.presence_for(now, party, stanza, theirs),
+                        None => self.presence_for(now, Some(account), party, stanza, &mode, theirs),
                     }
                 }
                 say => words.says.push(say),
@@ -276,8 +283,8 @@ impl Core {
         each: Vec<(Arc<Session>, Stanza)>,
     ) -> Vec<Say> {
         let passes = |(session, mut stanza): (Arc<Session>, Stanza)| {
-            self.gate(now, Dir::Sent, account, contact.as_jid(), Some(&session), &mut stanza).ok()?;
-            Some(onward(stanza))
+            let mode = self.gated(now, Dir::Sent, account, contact.as_jid(), Some(&session), &mut stanza).ok()?;
+            Some(Say::Route(Work { stanza, hops: 1, mode }))
         };
         each.into_iter().filter_map(passes).collect()
     }

@@ -10,10 +10,13 @@
 //! Where the narration of §3 says less than Appendix A the appendix holds, as §3 itself says ("does not cover every
 //! possible case", "complete details ... under Appendix A"); the rows concerned name both.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// The value of `subscription` in a roster item (§2.1.2.5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Subscription {
     /// Neither sees the other.
+    #[default]
     None,
     /// The user sees the contact.
     To,
@@ -43,6 +46,21 @@ impl Subscription {
             "both" => Some(Subscription::Both),
             _ => None,
         }
+    }
+}
+
+/// As it stands in the attribute.
+impl Serialize for Subscription {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// What is none of the four was never asked for: so it is for the items of strangers that older versions wrote.
+impl<'de> Deserialize<'de> for Subscription {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Subscription, D::Error> {
+        let name = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        Ok(Subscription::from_name(&name).unwrap_or_default())
     }
 }
 

@@ -110,8 +110,8 @@ impl Core {
             let stanza = match next {
                 Untold::Change(contact) => {
                     let account = lock.lock();
-                    let (_, rows) = roster::committed(self, &account);
-                    rows.get(contact.as_str()).map(|item| roster::push_to(self, session, &contact, item))
+                    let (meta, rows) = roster::committed(self, &account);
+                    rows.get(contact.as_str()).map(|item| roster::push_to(self, session, &meta, &contact, item))
                 }
                 Untold::Own(id) => {
                     let account = lock.lock();
@@ -179,7 +179,7 @@ impl Core {
         let session = contact.session(id).filter(|session| session.is_available())?;
         let presence = session.stream().presence.clone()?;
         let mut stanza = presence.to(to.clone());
-        self.gate(now, Dir::Sent, &contact, asker, Some(session), &mut stanza).ok()?;
+        self.gate(now, Dir::Sent, &contact, to, Some(session), &mut stanza).ok()?;
         Some(stanza)
     }
 }
@@ -199,7 +199,7 @@ impl Core {
         };
         let presence = session.stream().presence.clone()?;
         let mut stanza = presence.to(to.clone());
-        self.gate(now, Dir::Sent, &account, asker, Some(session), &mut stanza).ok()?;
+        self.gate(now, Dir::Sent, &account, to, Some(session), &mut stanza).ok()?;
         Some(stanza)
     }
 }

@@ -9,11 +9,13 @@
 //! Not:    privacy lists (XEP-0016)
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
+use vorpal_core::effects::Judge;
 use vorpal_core::hook::{Answer, SessionCx};
 use vorpal_core::rows::Rows;
-use vorpal_proto::error::AppCondition;
-use vorpal_proto::jid::Jid;
+use vorpal_proto::error::{AppCondition, ErrorType};
+use vorpal_proto::jid::{BareJid, Jid};
 use vorpal_proto::stanza::Kind;
 
 use crate::prelude::*;
@@ -76,9 +78,14 @@ fn add(cx: &mut IqCx<'_>, list: Blocklist, asked: Flag, block: &Element) -> Answ
     if jids.iter().any(|jid| jid.bare_str() == own.as_str() || jid.as_str() == own.domain()) {
         return Err(StanzaError::not_allowed().with_text("this address cannot be blocked"));
     }
-    // Every contact that the addresses stand for sees the user's sessions go.
-    for contact in cx.contacts_within(&fresh)? {
-        cx.fx.hide_from(contact);
+    // Whoever is blocked from now on sees the user's sessions go.
+    let blocked = cx.account()?.states.newest_rows(list).into_owned();
+    let mut after = blocked.clone();
+    for jid in &fresh {
+        after.insert(jid.clone(), true);
+    }
+    for (contact, whom) in affected(cx, &fresh, blocked, after)? {
+        cx.fx.hide_from(contact, whom);
     }
     let states = &mut cx.account()?.states;
     fresh.into_iter().for_each(|jid| states.stage(list, jid, Some(true)));
@@ -90,16 +97,42 @@ fn add(cx: &mut IqCx<'_>, list: Blocklist, asked: Flag, block: &Element) -> Answ
 fn remove(cx: &mut IqCx<'_>, list: Blocklist, asked: Flag, unblock: &Element) -> Answer {
     let named = items(unblock)?;
     let account = cx.account()?;
-    let blocked = account.states.newest_keys(list);
+    let blocked = account.states.newest_rows(list).into_owned();
     let wanted: HashSet<&Jid> = named.iter().collect();
-    let gone: Vec<Jid> = blocked.into_iter().filter(|jid| named.is_empty() || wanted.contains(jid)).collect();
-    for contact in cx.contacts_within(&gone)? {
-        cx.fx.show_to(contact);
+    let gone: Vec<Jid> = blocked.keys().filter(|jid| named.is_empty() || wanted.contains(jid)).cloned().collect();
+    let mut after = blocked.clone();
+    for jid in &gone {
+        after.remove(jid);
+    }
+    for (contact, whom) in affected(cx, &gone, blocked, after)? {
+        cx.fx.show_to(contact, whom);
     }
     let states = &mut cx.account()?.states;
     gone.into_iter().for_each(|jid| states.stage(list, jid, None));
     cx.push(asked, element("unblock", &named))?;
     ok()
+}
+
+/// The contacts that a change of the list hides the user from, or shows the user to. Where items name resources, it is some of
+/// a contact's sessions: those that the one list matches and the other does not. Where another item says the same, nobody.
+fn affected(
+    cx: &mut IqCx<'_>,
+    changed: &[Jid],
+    before: Rows<Jid, bool>,
+    after: Rows<Jid, bool>,
+) -> std::result::Result<Vec<(BareJid, Option<Judge>)>, StanzaError> {
+    let contacts = cx.contacts_within(changed)?;
+    let (was, is) = (Arc::new(before), Arc::new(after));
+    let judge = {
+        let (was, is) = (was.clone(), is.clone());
+        Judge::new(move |session: &Jid| matches_any(&was, session) != matches_any(&is, session))
+    };
+    let whom = |contact: &BareJid| match [&was, &is].map(|list| matches_all_of(list, contact)) {
+        [true, true] => None,
+        _ if [&was, &is].iter().any(|list| names_resources_of(list, contact)) => Some(Some(judge.clone())),
+        [was, is] => (was != is).then_some(None),
+    };
+    Ok(contacts.into_iter().filter_map(|contact| whom(&contact).map(|whom| (contact, whom))).collect())
 }
 
 /// Pushes may have been lost with the process: nothing is blocked, then all that is.
@@ -138,17 +171,23 @@ fn element(name: &'static str, jids: &[Jid]) -> Element {
 /// §3.3: nothing from a blocked address, nothing to one.
 fn gate(cx: &mut MessageCx<'_>, stanza: &mut Stanza, list: Blocklist) -> Flow {
     let blocked = cx.account.states.rows(list);
-    if blocked.is_empty() || !matches_any(blocked, cx.peer) || cx.peer.bare_str() == cx.account.jid.as_str() {
+    if blocked.is_empty() || cx.peer.bare_str() == cx.account.jid.as_str() {
+        return Flow::Next;
+    }
+    if !matches_any(blocked, cx.peer) {
+        let to_all = cx.dir == Dir::Sent && stanza.kind() == Kind::Presence && cx.peer.is_bare();
+        if to_all && names_resources_of(blocked, &cx.peer.bare()) {
+            cx.fx.judge_each_session();
+        }
         return Flow::Next;
     }
     match (cx.dir, stanza.kind()) {
-        // §3.3: not even that the user goes; who saw the user when the block began was told then.
-        (Dir::Sent, Kind::Presence) if matches!(stanza.type_(), Type::None | Type::Unavailable) => {
-            Flow::Drop("to a blocked address")
-        }
+        // §3.3: whatever it is, a probe and presence as well. Of what the server sends by itself, as in a broadcast, nobody
+        // is told; who saw the user when the block began was told then that the user went.
         (Dir::Sent, _) => {
             let blocked = AppCondition::new(ns::BLOCKING_ERRORS, "blocked");
-            Flow::Bounce("to a blocked address", StanzaError::not_acceptable().with_app(blocked))
+            let error = StanzaError::not_acceptable().with_kind(ErrorType::Cancel).with_app(blocked);
+            Flow::Bounce("to a blocked address", error)
         }
         (Dir::Received, Kind::Presence) => Flow::Drop("from a blocked address"),
         // §3.3: whether they exist is not told: as for a user who is not there.
@@ -166,9 +205,30 @@ fn matches_any(list: &Rows<Jid, bool>, jid: &Jid) -> bool {
         || jid.resource().is_some_and(|resource| list.contains_key(format!("{domain}/{resource}").as_str()))
 }
 
+/// Whether all sessions of an account are matched, whatever their resources.
+fn matches_all_of(list: &Rows<Jid, bool>, contact: &BareJid) -> bool {
+    list.contains_key(contact.as_str()) || list.contains_key(contact.domain())
+}
+
+/// Whether there are items that match single sessions of an account: they stand together, in the order of addresses.
+fn names_resources_of(list: &Rows<Jid, bool>, contact: &BareJid) -> bool {
+    [contact.as_str(), contact.domain()].iter().any(|of| {
+        let prefix = format!("{of}/");
+        list.at_or_after(prefix.as_str()).is_some_and(|(jid, _)| jid.as_str().starts_with(&prefix))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn items_that_name_resources_are_found_among_others() {
+        let list = |jids: &[&str]| Rows::from_iter(jids.iter().map(|jid| (Jid::parse(jid).expect("an address"), true)));
+        let names = |jids: &[&str]| names_resources_of(&list(jids), &BareJid::parse("a@b").expect("an address"));
+        assert!(names(&["a@b/c"]) && names(&["b/c"]) && names(&["a@b", "a@b-c/d", "a@b/z", "a@bb"]));
+        assert!(!names(&["a@b", "b", "a@bb/c", "aa@b/c", "bb/c", "a@b-c/d"]));
+    }
 
     #[test]
     fn an_item_matches_by_each_of_its_four_forms() {

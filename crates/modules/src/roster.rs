@@ -39,29 +39,30 @@ fn read(cx: &mut IqCx<'_>, query: &Element) -> Answer {
         cx.fx.save_session();
     }
     let account = cx.account()?;
+    roster::begin_epoch(server, account);
     // A change that waits for the disk was pushed to those who had asked before: the answer comes behind it.
     let (meta, rows) = roster::newest_all(server, account);
-    let known = query.get("ver").and_then(roster::parse_version);
-    if let Some(known) = known.filter(|ver| *ver >= meta.complete_from && *ver <= meta.ver) {
+    let known = query.get("ver").and_then(|ver| meta.number(ver));
+    if let Some(known) = known.filter(|ver| *ver >= meta.complete_from) {
         let mut changed: Vec<_> = rows.iter().filter(|(_, item)| item.ver > known).collect();
         changed.sort_by_key(|(_, item)| item.ver);
         // §2.6.3 leaves the choice: many pushes are longer than all items in one answer.
         if changed.len() > MAX_PUSHES {
-            return Ok(vorpal_core::hook::reply(whole(meta, &rows)));
+            return Ok(vorpal_core::hook::reply(whole(&meta, &rows)));
         }
         let pushes: Vec<Element> =
-            changed.iter().map(|(contact, item)| roster::query(item.ver).child(item.element(contact))).collect();
+            changed.iter().map(|(contact, item)| meta.query(item.ver).child(item.element(contact))).collect();
         for push in pushes {
             cx.push_here(push);
         }
         return ok();
     }
-    Ok(vorpal_core::hook::reply(whole(meta, &rows)))
+    Ok(vorpal_core::hook::reply(whole(&meta, &rows)))
 }
 
-fn whole(meta: RosterMeta, rows: &Rows<BareJid, RosterItem>) -> Element {
+fn whole(meta: &RosterMeta, rows: &Rows<BareJid, RosterItem>) -> Element {
     let items = rows.iter().filter(|(_, item)| item.listed).map(|(contact, item)| item.element(contact));
-    roster::query(meta.ver).children(items)
+    meta.query(meta.ver).children(items)
 }
 
 /// §2.3, §2.4, §2.5.
@@ -100,8 +101,7 @@ fn set(cx: &mut IqCx<'_>, contact: &BareJid, item: &Element) -> Answer {
     if !stored.listed && roster::count(server, account) >= server.bounds().contacts {
         return Err(roster::full());
     }
-    let subscription = if stored.subscription.is_empty() { "none".to_owned() } else { stored.subscription.clone() };
-    let item = RosterItem { listed: true, name, groups, subscription, ..stored };
+    let item = RosterItem { listed: true, name, groups, ..stored };
     if !roster::has_room(server, account, contact, &item) {
         return Err(roster::full());
     }
@@ -120,7 +120,7 @@ fn remove(cx: &mut IqCx<'_>, contact: &BareJid) -> Answer {
     let own = account.jid.as_jid().clone();
     let removal = on_remove(stored.state());
     if removal.presence == Presence::Unavailable {
-        cx.fx.hide_from(contact.clone());
+        cx.fx.hide_from(contact.clone(), None);
     }
     for kind in removal.send {
         let type_ = match kind {
@@ -131,6 +131,6 @@ fn remove(cx: &mut IqCx<'_>, contact: &BareJid) -> Answer {
         cx.fx.route(Stanza::presence(type_).from(own.clone()).to(contact.as_jid().clone()));
     }
     let request = if removal.request == Request::Forget { None } else { stored.request };
-    cx.store_contact(contact, RosterItem { request, subscription: "none".into(), ..RosterItem::default() })?;
+    cx.store_contact(contact, RosterItem { request, ..RosterItem::default() })?;
     ok()
 }

@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use vorpal_proto::datetime::Timestamp;
-use vorpal_proto::stanza::{Kind, Stanza};
+use vorpal_proto::jid::BareJid;
+use vorpal_proto::ns;
+use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use super::OUT_BYTES;
+use crate::log::delayed;
 use crate::store::EntryId;
 
 /// Why a stanza is in a session's queue: what becomes of it if the session ends.
@@ -93,6 +96,22 @@ impl Out {
     pub(crate) fn since(self, now: Timestamp) -> Out {
         let since = self.entry.is_none().then_some(now);
         Out { since, ..self }
+    }
+
+    /// The same for a session without a connection. The log has it not and its session keeps it: a chat state or a presence says
+    /// then when it came (XEP-0203 §2), as a message of the log does. What was on its way when the connection broke is sent
+    /// again as it was (XEP-0198 §5).
+    pub(crate) fn kept_since(mut self, now: Timestamp, account: &BareJid) -> Out {
+        let says_when = match self.stanza.kind() {
+            Kind::Message => !self.stanza.has_any(ns::CARBONS),
+            Kind::Presence => matches!(self.stanza.type_(), Type::None | Type::Unavailable),
+            Kind::Iq => false,
+        };
+        if says_when {
+            self.stanza = delayed(self.stanza, account, now.as_millis());
+            self.weigh();
+        }
+        self
     }
 
     /// The same for several sessions at once.

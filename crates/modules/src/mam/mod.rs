@@ -50,6 +50,10 @@ fn setup(m: &mut Setup<'_>) -> Result {
     for feature in [ns::MAM, ns::MAM_EXTENDED, ns::MAM_GROUPCHAT, ns::RSM, ns::STANZA_ID] {
         m.account_feature(feature);
     }
+    // COMPAT(Fluux Messenger before 2026-06, Jappix, 2026-11): they ask the server alone, and without it read no archive.
+    for feature in [ns::MAM, ns::MAM_EXTENDED] {
+        m.feature(feature);
+    }
     m.on_message(Phase::Clean, strip_ids);
     m.on_message(Phase::Record, move |cx, msg| recorder.record(cx, msg));
     let Recorder { prefs, default, most, .. } = recorder;

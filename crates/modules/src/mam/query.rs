@@ -349,8 +349,7 @@ impl Search {
     /// XEP-0059 §2.7: no messages, only how many there are.
     fn count(&self, store: &mut Committed<'_>, span: Span, chosen: Option<&[EntrySize]>) -> Read<Found> {
         let count = match chosen {
-            // Every one would have to be read.
-            _ if self.needs_stanzas() => None,
+            _ if self.needs_stanzas() => self.count_read(store, span, chosen)?,
             Some(chosen) => Some(chosen.iter().filter(|of| of.id > span.after && of.id < span.before).count()),
             None => {
                 let query = self.log_query(span, false, MAX_COUNT + 1);
@@ -359,6 +358,33 @@ impl Search {
         };
         let page = Page { ends: None, count: count.map(|count| count as u64) };
         Ok(Found { messages: Vec::new(), reply: reply(Fin { complete: count == Some(0), page }.element()) })
+    }
+
+    /// How many fit of what only its stanza tells: nothing if the budget of a page does not reach to the end.
+    fn count_read(&self, store: &mut Committed<'_>, span: Span, chosen: Option<&[EntrySize]>) -> Read<Option<usize>> {
+        let mut budget = Budget { entries: MAX_SEARCHED, bytes: MAX_SEARCHED_BYTES, begun: false };
+        let mut count = 0;
+        for EntrySize { id, bytes, .. } in chosen.into_iter().flatten() {
+            if *id <= span.after || *id >= span.before {
+                continue;
+            }
+            if !budget.take(*bytes) {
+                return Ok(None);
+            }
+            let entry = store.reader.log_get(self.archive.owner, *id)?;
+            count += usize::from(entry.is_some_and(|entry| self.fits(&entry)));
+        }
+        let mut rest = Some(span).filter(|_| chosen.is_none());
+        while let Some(span) = rest {
+            let (entries, behind) = self.piece(store, span, false, SEARCHED_PIECE, &mut budget)?;
+            count += entries.iter().filter(|entry| self.fits(entry)).count();
+            rest = match behind {
+                Behind::Rest(span) => Some(span),
+                Behind::Nothing => None,
+                Behind::TooMuch => return Ok(None),
+            };
+        }
+        Ok(Some(count))
     }
 
     /// §4.2. The stored bytes go in as they are.

@@ -249,8 +249,7 @@ impl Simulator {
             let account = lock.lock();
             let (_, rows) = roster::committed(core, &account);
             let row = |(jid, item): (&BareJid, &roster::RosterItem)| {
-                let subscription =
-                    if item.subscription.is_empty() { "none".to_owned() } else { item.subscription.clone() };
+                let subscription = item.subscription.as_str().to_owned();
                 let contact = Contact { subscription, ask: item.ask, name: item.name.clone() };
                 (jid.to_string(), (contact, item.listed))
             };
