@@ -4,6 +4,7 @@
 
 pub mod account;
 pub mod accounts;
+pub mod cold;
 pub mod commit;
 pub mod counts;
 mod cursor;

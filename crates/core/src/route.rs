@@ -17,7 +17,7 @@ use crate::log::delayed;
 use crate::message::Sender;
 use crate::plan::subscription_kind;
 use crate::roster;
-use crate::server::{Cold, Core, MAX_HOPS, Mode, Todo, Work};
+use crate::server::{Core, MAX_HOPS, Mode, Todo, Work};
 use crate::session::Session;
 use crate::trace::Step;
 
@@ -270,14 +270,18 @@ impl Core {
         }
     }
 
-    /// Goes on with work whose account was looked for.
-    pub fn run(&self, now: Timestamp, cold: Cold) {
-        let mut todo = Todo::default();
-        todo.work.push_back(cold.work);
-        self.run_todo(now, todo);
+    fn onward(&self, now: Timestamp, work: Work, todo: &mut Todo) {
+        // What waits for its account to be read goes first.
+        let waits = |to: &&Jid| waits_for_reading(&work.stanza) && self.spilled.waits_for(to);
+        if let Some(account) = work.stanza.head.to.as_ref().filter(waits).map(Jid::bare) {
+            self.spill(&account, work, todo);
+            return;
+        }
+        self.onward_in_turn(now, work, todo);
     }
 
-    fn onward(&self, now: Timestamp, work: Work, todo: &mut Todo) {
+    /// As [`Core::onward`], whatever else waits for the account.
+    pub(crate) fn onward_in_turn(&self, now: Timestamp, work: Work, todo: &mut Todo) {
         let Some(to) = work.stanza.head.to.clone() else { return };
         if work.hops > MAX_HOPS {
             tracing::warn!(%to, "a stanza went in circles and is dropped");
@@ -295,15 +299,9 @@ impl Core {
                 }
                 return;
             }
-            // Presence finds nobody in an account that is not loaded: it has no session.
-            Lookup::Cold
-                if work.stanza.kind() == Kind::Presence && subscription_kind(work.stanza.type_()).is_none() =>
-            {
-                return;
-            }
-            Lookup::Cold if work.stanza.kind() == Kind::Iq => return,
+            Lookup::Cold if !waits_for_reading(&work.stanza) => return,
             Lookup::Cold => {
-                self.spill(Cold { account: to.bare(), work });
+                self.spill(&to.bare(), work, todo);
                 return;
             }
         };
@@ -332,6 +330,16 @@ impl Core {
                 self.say_alone(now, &peer, &mut account, words, todo);
             }
         }
+    }
+}
+
+/// Whether an account is read for a stanza that goes on by itself. Presence and IQs find nobody in an account that is not
+/// loaded: it has no session.
+fn waits_for_reading(stanza: &Stanza) -> bool {
+    match stanza.kind() {
+        Kind::Message => true,
+        Kind::Presence => subscription_kind(stanza.type_()).is_some(),
+        Kind::Iq => false,
     }
 }
 

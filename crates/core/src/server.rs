@@ -13,6 +13,7 @@ use vorpal_proto::stanza::Stanza;
 
 use crate::account::{Account, AccountRef};
 use crate::accounts::Accounts;
+use crate::cold::Spilled;
 use crate::commit::Flight;
 use crate::counts::Counts;
 use crate::host::{Host, Serves};
@@ -67,14 +68,6 @@ impl Default for Bounds {
             idle_accounts: MAX_IDLE_ACCOUNTS,
         }
     }
-}
-
-/// Work that needs an account which is not loaded: load it, then give it back to [`Core::run`].
-#[derive(Debug)]
-pub struct Cold {
-    /// whom to load
-    pub account: BareJid,
-    pub(crate) work: Work,
 }
 
 /// A stanza that goes on by itself: no session waits for it.
@@ -169,7 +162,7 @@ pub struct Core {
     pub(crate) sweeping: Mutex<crate::sweep::Progress>,
     /// accounts that are to be looked after with the next tick: of those that are loaded
     pub(crate) urgent: Mutex<BTreeSet<BareJid>>,
-    spilled: Mutex<VecDeque<Cold>>,
+    pub(crate) spilled: Spilled,
     loader: Mutex<Option<Arc<dyn Wake>>>,
     random: Mutex<Random>,
     /// what is counted
@@ -242,7 +235,7 @@ impl Core {
             deadlines: Mutex::default(),
             sweeping: Mutex::default(),
             urgent: Mutex::default(),
-            spilled: Mutex::default(),
+            spilled: Spilled::default(),
             loader: Mutex::default(),
             random: Mutex::new(random),
             counts: Arc::default(),
@@ -296,18 +289,12 @@ impl Core {
         all
     }
 
-    /// Who is woken when something must be loaded that no session waits for; see [`Core::spilled`].
+    /// Who is woken when an account must be loaded that no session waits for; see [`Core::spilled`].
     pub fn set_loader(&self, loader: Arc<dyn Wake>) {
         *self.loader.lock() = Some(loader);
     }
 
-    /// Work that needs accounts which are not loaded.
-    pub fn spilled(&self) -> Option<Cold> {
-        self.spilled.lock().pop_front()
-    }
-
-    pub(crate) fn spill(&self, cold: Cold) {
-        self.spilled.lock().push_back(cold);
+    pub(crate) fn wake_loader(&self) {
         if let Some(loader) = self.loader.lock().as_ref() {
             loader.wake();
         }

@@ -26,6 +26,10 @@ const READERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4);
 /// Maximum number of these that answer questions of clients. The others are left for loading accounts.
 const QUESTIONS: usize = 3;
 
+/// Maximum number of accounts read at once for stanzas that no connection waits for. The readers are shared with those for which one
+/// does; all take their turn.
+const LOADS: usize = 4;
+
 /// How often what is due is done.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -125,20 +129,33 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
     });
     let wake = Arc::new(Waker::default());
     runtime.core.set_loader(wake.clone());
-    let loading = Arc::downgrade(&runtime);
-    tokio::spawn(async move {
-        loop {
-            wake.0.notified().await;
-            let Some(runtime) = loading.upgrade() else { return };
-            while let Some(cold) = runtime.core.spilled() {
-                match runtime.load(cold.account.clone()).await {
-                    Ok(_) => runtime.core.run(now(), cold),
-                    Err(error) => tracing::error!(%error, account = %cold.account, "an account cannot be loaded"),
-                }
-            }
-        }
-    });
+    tokio::spawn(load_spilled(wake, Arc::downgrade(&runtime)));
     Ok(runtime)
+}
+
+/// Reads accounts that stanzas wait for which go on by themselves: a few at a time, so that one that takes long holds up nobody
+/// else. Ends when the runtime is gone.
+async fn load_spilled(wake: Arc<Waker>, runtime: Weak<Runtime>) {
+    let free = Arc::new(Semaphore::new(LOADS));
+    loop {
+        wake.0.notified().await;
+        loop {
+            let Ok(permit) = free.clone().acquire_owned().await else { return };
+            let Some(runtime) = runtime.upgrade() else { return };
+            let Some(cold) = runtime.core.spilled() else { break };
+            tokio::spawn(async move {
+                let _permit = permit;
+                // The account is held while its stanzas go on: nobody lets go of it before.
+                match runtime.load(cold.account.clone()).await {
+                    Ok(_account) => runtime.core.run(now(), cold),
+                    Err(error) => {
+                        tracing::error!(%error, account = %cold.account, "an account cannot be loaded");
+                        runtime.core.abandon(now(), cold);
+                    }
+                }
+            });
+        }
+    }
 }
 
 /// Asks for the room on the disk, again and again. The disk may take its time: that holds up nothing else.

@@ -13,6 +13,7 @@ use vorpal_core::join::Fetch;
 use vorpal_core::module::{Module, Section};
 use vorpal_core::registry::Registry;
 use vorpal_core::server::{Bounds, Core, core_names};
+use vorpal_core::session::Wake;
 use vorpal_core::store::{Batch, Entry, Ids, Journal, Loading, Reader, Write};
 use vorpal_core::users::NewUser;
 use vorpal_net::c2s::{Connection, Settings};
@@ -58,6 +59,8 @@ struct Running {
     reader: Box<dyn Reader>,
     /// rung when something is to be loaded that no session waits for
     loader: Arc<Bell>,
+    /// nobody listens to that
+    mute: bool,
 }
 
 /// Everybody's password, in the forms that are needed: made once, since that takes long.
@@ -194,7 +197,7 @@ impl World {
         let mut reader = writer.reader().expect("the store can be read");
         core.load_sessions(self.now, reader.as_mut()).expect("sessions come back");
         core.load_profiles(reader.as_mut()).expect("what accounts look like");
-        self.running = Some(Running { core: Arc::new(core), queue, writer, reader, loader });
+        self.running = Some(Running { core: Arc::new(core), queue, writer, reader, loader, mute: false });
     }
 
     /// The kernel.
@@ -513,17 +516,25 @@ impl World {
         Some((fetch, read(reader, fetch)?))
     }
 
+    /// Accounts that no session waits for are not read for the time being, or are again.
+    pub fn mute_loader(&mut self, mute: bool) {
+        let running = self.running.as_mut().expect("the server runs");
+        running.mute = mute;
+        Wake::wake(&*running.loader);
+    }
+
     fn spilled(&mut self) -> bool {
         let now = self.now;
         let Some(running) = &mut self.running else { return false };
-        if !running.loader.rang() {
+        if running.mute || !running.loader.rang() {
             return false;
         }
         let mut any = false;
         while let Some(cold) = running.core.spilled() {
             any = true;
-            if running.core.load(now, running.reader.as_mut(), &cold.account).is_ok() {
-                running.core.run(now, cold);
+            match running.core.load(now, running.reader.as_mut(), &cold.account) {
+                Ok(_) => running.core.run(now, cold),
+                Err(_) => running.core.abandon(now, cold),
             }
         }
         any
