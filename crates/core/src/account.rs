@@ -112,6 +112,11 @@ impl AccountLock {
     pub fn lock(&self) -> MutexGuard<'_, Account> {
         self.state.lock()
     }
+
+    /// The state, if nobody has it locked.
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, Account>> {
+        self.state.try_lock()
+    }
 }
 
 /// Locks one or two accounts. One that is given twice is locked once, as the first. The second is let go of again if it is

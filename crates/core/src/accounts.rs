@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use foldhash::fast::RandomState;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
-use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::{BareJid, Jid};
 
 use crate::account::{Account, AccountLock, AccountRef};
@@ -118,7 +117,7 @@ impl Core {
     ///
     /// # Errors
     /// The store cannot be read, or the account has more than [`MAX_ROWS`] rows.
-    pub fn load(&self, now: Timestamp, reader: &mut dyn Reader, jid: &BareJid) -> store::Result<Option<AccountRef>> {
+    pub fn load(&self, reader: &mut dyn Reader, jid: &BareJid) -> store::Result<Option<AccountRef>> {
         loop {
             let generation = {
                 let shard = self.accounts.shard(jid.as_str());
@@ -127,7 +126,7 @@ impl Core {
                 }
                 shard.generation
             };
-            let read = self.read_account(now, reader, jid)?;
+            let read = self.read_account(reader, jid)?;
             let mut shard = self.accounts.shard(jid.as_str());
             if shard.generation != generation {
                 continue;
@@ -152,12 +151,12 @@ impl Core {
             if forgotten {
                 self.mark_dirty(&account, &mut account.lock());
             }
-            self.deadlines.lock().extend(deadlines.into_iter().map(|(at, id)| (at, jid.clone(), id)));
+            deadlines.into_iter().for_each(|(at, id)| self.deadlines.set(jid, id, at));
             return Ok(Some(account));
         }
     }
 
-    fn read_account(&self, now: Timestamp, reader: &mut dyn Reader, jid: &BareJid) -> store::Result<Option<Account>> {
+    fn read_account(&self, reader: &mut dyn Reader, jid: &BareJid) -> store::Result<Option<Account>> {
         let found = match (self.host(jid.domain()), jid.local()) {
             (Some(host), Some(local)) => reader.find(Kind::Account, jid.domain(), local)?.map(|row| (host, row)),
             _ => None,
@@ -203,11 +202,12 @@ impl Core {
         }
         let newest =
             reader.log_range(row.owner, store::LogQuery { newest_first: true, limit: 1, ..Default::default() })?;
-        let cursor = account.states.get(self.tables.cursor).copied().unwrap_or(0);
+        let cursor = account.states.get(self.tables.cursor).copied().unwrap_or_default();
         account.log = LogState::restored(newest.first().map_or(0, |entry| entry.id), cursor);
+        measure_loose(&mut account, reader)?;
         self.measure_waiting(&mut account, reader)?;
         account.log.archived = reader.log_archived(row.owner)?;
-        crate::revive::restore(self, &mut account, &progress, now);
+        crate::revive::restore(self, &mut account, &progress);
         Ok(Some(account))
     }
 
@@ -231,7 +231,7 @@ impl Core {
     }
 
     /// Loads every account that has a session which can be resumed: before anybody connects, so that nobody sees them go.
-    pub fn load_sessions(&self, now: Timestamp, reader: &mut dyn Reader) -> store::Result<usize> {
+    pub fn load_sessions(&self, reader: &mut dyn Reader) -> store::Result<usize> {
         const PAGE: usize = 256;
         let map = self.names.map_id(self.tables.sessions.at);
         let mut past: Option<(store::Owner, bytes::Bytes)> = None;
@@ -245,7 +245,7 @@ impl Core {
                 count += 1;
                 let Some(owner) = reader.owner(row.owner)? else { continue };
                 if let Ok(jid) = BareJid::new(&owner.name, &owner.host) {
-                    self.load(now, reader, &jid)?;
+                    self.load(reader, &jid)?;
                 }
             }
         }
@@ -292,6 +292,29 @@ impl Core {
             }
         }
     }
+}
+
+/// What no archive keeps below the cursor, and was not let go of before the server stopped: so that it is in pieces.
+fn measure_loose(account: &mut Account, reader: &mut dyn Reader) -> store::Result<()> {
+    const PAGE: usize = 1_024;
+    // What is beyond waits until the account is loaded once more.
+    const PAGES: usize = 64;
+    let (mut after, before) = (account.log.trimmed, account.log.cursor() + 1);
+    for _ in 0..PAGES {
+        if after + 1 >= before {
+            return Ok(());
+        }
+        let query = store::LogQuery { after, before, limit: PAGE, ..Default::default() };
+        let sizes = reader.log_sizes(account.owner, query)?;
+        let loose = sizes.iter().filter(|size| size.flags & store::flags::ARCHIVED == 0);
+        loose.for_each(|size| account.log.note_loose(size.id));
+        match sizes.last() {
+            Some(last) if sizes.len() == PAGE => after = last.id,
+            _ => return Ok(()),
+        }
+    }
+    account.log.unmeasured = Some(after);
+    Ok(())
 }
 
 /// Whether nobody uses an account. To be called with its shard locked: then nobody can begin to.

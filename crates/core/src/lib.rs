@@ -4,10 +4,13 @@
 
 pub mod account;
 pub mod accounts;
+pub mod beat;
+pub mod clock;
 pub mod cold;
 pub mod commit;
 pub mod counts;
 mod cursor;
+mod deadlines;
 mod debt;
 pub mod delivery;
 pub mod effects;
@@ -43,5 +46,6 @@ mod subscribe;
 pub mod subscription;
 pub mod sweep;
 pub mod trace;
+mod trim;
 mod untold;
 pub mod users;

@@ -17,7 +17,7 @@ use crate::log::delayed;
 use crate::message::Sender;
 use crate::plan::subscription_kind;
 use crate::roster;
-use crate::server::{Core, MAX_HOPS, Mode, Todo, Work};
+use crate::server::{Core, MAX_GATHERED, MAX_HOPS, Mode, Todo, Work};
 use crate::session::Session;
 use crate::trace::Step;
 
@@ -267,6 +267,13 @@ impl Core {
                 None if todo.arrivals.is_empty() && todo.lagging.is_empty() => return,
                 None => {}
             }
+        }
+    }
+
+    /// As [`Core::run_todo`], if much is left to do: so that it does not grow with what else is looked at.
+    pub(crate) fn run_if_full(&self, now: Timestamp, todo: &mut Todo) {
+        if todo.work.len() >= MAX_GATHERED {
+            self.run_todo(now, std::mem::take(todo));
         }
     }
 

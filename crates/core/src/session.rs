@@ -13,6 +13,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use vorpal_proto::datetime::Timestamp;
@@ -320,7 +321,8 @@ pub struct Stream {
     /// it waits until less is in the queue
     crowded: bool,
     pub(crate) closing: Option<Closing>,
-    pub(crate) detached: Option<Timestamp>,
+    /// since when it has no connection, in steady time
+    pub(crate) detached: Option<Duration>,
     /// what the account had received by then, in bytes
     pub(crate) received_before: u64,
     /// the client is known to have every entry up to here that was meant for the session

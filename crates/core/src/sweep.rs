@@ -1,8 +1,11 @@
 //! Looking after every account, whether somebody uses it or not: a few with each tick, all of them about once an hour.
 
+use std::time::Duration;
+
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::BareJid;
 
+use crate::cursor::Cursor;
 use crate::host::Modules;
 use crate::server::Core;
 use crate::store::{self, Batch, EntryId, Kind, OwnerRow, Reader, Write};
@@ -11,7 +14,7 @@ use crate::store::{self, Batch, EntryId, Kind, OwnerRow, Reader, Write};
 pub const ACCOUNTS: usize = 16;
 
 /// So long nothing is looked at when all were.
-pub const REST: std::time::Duration = std::time::Duration::from_secs(3600);
+pub const REST: Duration = Duration::from_secs(3600);
 
 /// What a handler of [`crate::module::Setup::each_account`] gets: one account, and the store to read it from.
 pub struct SweepCx<'a> {
@@ -21,7 +24,7 @@ pub struct SweepCx<'a> {
     pub floor: EntryId,
     /// answers what is asked
     pub reader: &'a mut dyn Reader,
-    /// the time
+    /// the time by which something may be old: see `clock.rs`
     pub now: Timestamp,
     writes: Vec<Write>,
     again: bool,
@@ -55,7 +58,8 @@ pub(crate) type SweepHandler = Box<dyn Fn(&mut SweepCx<'_>) -> store::Result<()>
 pub(crate) struct Progress {
     host: usize,
     past: Option<Box<str>>,
-    rests_until: Timestamp,
+    /// in steady time
+    rests_until: Duration,
 }
 
 impl Core {
@@ -69,7 +73,7 @@ impl Core {
         self.sweep_urgent(now, reader)?;
         let (host, past) = {
             let mut progress = self.sweeping.lock();
-            if progress.rests_until > now {
+            if progress.rests_until > self.steady() {
                 return Ok(());
             }
             let hosts = self.hosts();
@@ -77,7 +81,7 @@ impl Core {
                 *progress = Progress { host: progress.host + 1, ..Progress::default() };
             }
             let Some(host) = hosts.get(progress.host) else {
-                *progress = Progress { rests_until: now.plus(REST), ..Progress::default() };
+                *progress = Progress { rests_until: self.steady() + REST, ..Progress::default() };
                 return Ok(());
             };
             (host.clone(), progress.past.clone())
@@ -147,7 +151,7 @@ impl Core {
         reader: &mut dyn Reader,
     ) -> store::Result<bool> {
         let floor = self.floor(account, reader)?;
-        let mut cx = SweepCx { account, floor, reader, now, writes: Vec::new(), again: false };
+        let mut cx = SweepCx { account, floor, reader, now: self.believed(now), writes: Vec::new(), again: false };
         for (_, handler) in &registry.sweeps {
             handler(&mut cx)?;
         }
@@ -184,6 +188,7 @@ impl Core {
         }
         // It has no session: those that can be resumed keep it loaded.
         let row = reader.map_get(self.names.map_id(self.tables.cursor.at), account.owner, &[])?;
-        Ok(row.and_then(|row| serde_json::from_slice(&row.value).ok()).unwrap_or(0))
+        let cursor: Option<Cursor> = row.and_then(|row| serde_json::from_slice(&row.value).ok());
+        Ok(cursor.map_or(0, |cursor| cursor.taken))
     }
 }

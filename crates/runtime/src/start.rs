@@ -2,12 +2,13 @@
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::sync::{Semaphore, mpsc};
+use vorpal_core::beat::BEATS;
 use vorpal_core::host::Host;
 use vorpal_core::registry::Names;
 use vorpal_core::server::Core;
@@ -61,10 +62,12 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
     core.set_hosts(setup.hosts);
     writer.count_in(core.counts.clone());
     let probe = writer.probe();
+    core.tell_newest(now(), queue.next_id() - 1);
+    let began = Instant::now();
     let core = Arc::new(core);
 
     let readers = store_readers::Readers::open(READERS, || writer.reader()).context("opening the store for reading")?;
-    let restored = readers.ask(|reader| core.load_sessions(now(), reader)).context("bringing sessions back")?;
+    let restored = readers.ask(|reader| core.load_sessions(reader)).context("bringing sessions back")?;
     readers.ask(|reader| core.load_profiles(reader)).context("reading what accounts look like")?;
     if restored > 0 {
         tracing::info!(sessions = restored, "sessions are back and wait for their clients");
@@ -104,12 +107,13 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
     });
     let ticking = Arc::downgrade(&runtime);
     tokio::spawn(async move {
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut beats = tokio::time::interval(TICK / BEATS);
+        beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
+            beats.tick().await;
             let Some(runtime) = ticking.upgrade() else { return };
-            runtime.core.tick(now());
+            runtime.core.tell_time(now(), began.elapsed());
+            runtime.core.beat(now());
         }
     });
     if let Some(probe) = probe {

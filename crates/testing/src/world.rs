@@ -105,6 +105,8 @@ pub struct Setup {
 pub struct World {
     /// the time of day
     pub now: Timestamp,
+    /// how long the world has been there
+    steady: Duration,
     /// what is random in the server, and in logging in
     random: Arc<Mutex<Random>>,
     medium: Medium,
@@ -156,6 +158,7 @@ impl World {
         };
         let mut world = World {
             now: BEGINNING,
+            steady: Duration::ZERO,
             random: Arc::new(Mutex::new(Random::new(setup.seed))),
             medium: setup.medium,
             mood: Arc::default(),
@@ -189,13 +192,15 @@ impl World {
         let random = self.random.clone();
         let random = Box::new(move |bytes: &mut [u8]| random.lock().fill(bytes));
         let core = Core::new(Arc::new(queue.clone()), names, progress, [7; 32], random, self.now);
+        core.tell_time(self.now, self.steady);
+        core.tell_newest(self.now, queue.next_id() - 1);
         core.reserve.set_least(RESERVE);
         core.set_hosts(hosts);
         core.set_bounds(self.bounds);
         let loader = Arc::new(Bell::default());
         core.set_loader(loader.clone());
         let mut reader = writer.reader().expect("the store can be read");
-        core.load_sessions(self.now, reader.as_mut()).expect("sessions come back");
+        core.load_sessions(reader.as_mut()).expect("sessions come back");
         core.load_profiles(reader.as_mut()).expect("what accounts look like");
         self.running = Some(Running { core: Arc::new(core), queue, writer, reader, loader, mute: false });
     }
@@ -244,10 +249,21 @@ impl World {
     pub fn pass(&mut self, time: Duration) {
         let end = self.now.plus(time);
         while self.now < end {
-            self.now = end.min(self.now.plus(Duration::from_secs(1)));
+            self.advance(end.since(self.now).min(Duration::from_secs(1)));
             self.tick();
             self.settle();
         }
+    }
+
+    /// Moves the clock, and nothing else.
+    pub fn advance(&mut self, time: Duration) {
+        self.now = self.now.plus(time);
+        self.steady += time;
+    }
+
+    /// Somebody sets the clock.
+    pub fn set_clock(&mut self, now: Timestamp) {
+        self.now = now;
     }
 
     /// What is done about once a second.
@@ -257,6 +273,7 @@ impl World {
             if let Some(probe) = running.writer.probe() {
                 running.core.observe_room(probe().expect("the disk tells its room"));
             }
+            running.core.tell_time(now, self.steady);
             running.core.tick(now);
             running.core.sweep(now, running.reader.as_mut()).expect("accounts are looked after");
             running.writer.idle(now.as_millis(), false).expect("the store tidies up");
@@ -332,9 +349,9 @@ impl World {
 
     /// An account, read if it has to be.
     pub fn load(&mut self, jid: &BareJid) -> Option<AccountRef> {
-        let (now, core) = (self.now, self.core().clone());
+        let core = self.core().clone();
         let reader = self.running.as_mut()?.reader.as_mut();
-        core.load(now, reader, jid).expect("the store can be read")
+        core.load(reader, jid).expect("the store can be read")
     }
 
     /// A new client of an account, without a connection.
@@ -532,7 +549,7 @@ impl World {
         let mut any = false;
         while let Some(cold) = running.core.spilled() {
             any = true;
-            match running.core.load(now, running.reader.as_mut(), &cold.account) {
+            match running.core.load(running.reader.as_mut(), &cold.account) {
                 Ok(_) => running.core.run(now, cold),
                 Err(_) => running.core.abandon(now, cold),
             }
