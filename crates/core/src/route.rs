@@ -97,7 +97,7 @@ impl Core {
             return Err(StreamCondition::InvalidFrom);
         }
         stanza.head.from = Some(session.jid.clone());
-        let Some(pending) = enter(session, epoch) else { return Ok(None) };
+        let Some(pending) = enter(session, epoch, stanza.weight()) else { return Ok(None) };
         self.counts.one(Count::of_kind(stanza.kind()));
         let told = || Step { n: Some(pending.0), ..Step::of("received", &stanza).in_session(session) };
         self.step(now, &lock.jid, told);
@@ -246,7 +246,8 @@ impl Core {
         epoch: u32,
         answer: Option<Stanza>,
     ) {
-        let Some(pending) = enter(session, epoch) else { return };
+        let weight = answer.as_ref().map_or(0, Stanza::weight);
+        let Some(pending) = enter(session, epoch, weight) else { return };
         let mut todo = Todo::default();
         let answer = answer.map(|answer| answer.to(session.jid.clone()));
         self.answer(now, lock, session, pending, answer, &mut todo);
@@ -352,9 +353,9 @@ fn waits_for_reading(stanza: &Stanza) -> bool {
 
 /// The number of a stanza that a connection has read. None if another connection has the session by now: that one has
 /// maybe said `h` already, and its client sends the stanza again. Nor if the session is over: contacts saw it go.
-fn enter(session: &Session, epoch: u32) -> Option<Pending> {
+fn enter(session: &Session, epoch: u32, bytes: usize) -> Option<Pending> {
     let mut stream = session.stream();
-    (stream.epoch == epoch && stream.closing.is_none()).then(|| stream.ledger.enter())
+    (stream.epoch == epoch && stream.closing.is_none()).then(|| stream.enter(bytes))
 }
 
 #[cfg(test)]

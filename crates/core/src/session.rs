@@ -23,7 +23,7 @@ use vorpal_proto::stanza::{Kind, Stanza};
 
 use crate::debt::Debt;
 use crate::hook::{Outgoing, Verdict};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, MAX_UNSETTLED_BYTES, Pending};
 use crate::lists::push_one;
 use crate::reading::Inquiries;
 use crate::registry::Registry;
@@ -316,6 +316,8 @@ pub struct Stream {
     pub(crate) keep: u64,
     /// when stream management was enabled, in milliseconds since 1970
     pub(crate) since: u64,
+    /// what was read since everything was settled, in bytes
+    unsettled_bytes: usize,
     /// the connection waits until less is unsettled
     paused: bool,
     /// it waits until less is in the queue
@@ -408,6 +410,7 @@ impl Session {
             paused: false,
             crowded: false,
             closing: None,
+            unsettled_bytes: 0,
             detached: None,
             received_before: 0,
             cursor: 0,
@@ -851,7 +854,17 @@ impl Stream {
 
     /// Whether too much is unsettled, an answer is owed first, or too much waits to be written.
     fn is_busy(&self) -> bool {
-        self.ledger.is_full() || self.barrier.is_some() || self.is_crowded()
+        let heavy = self.unsettled_bytes >= MAX_UNSETTLED_BYTES && !self.ledger.is_level();
+        self.ledger.is_full() || heavy || self.barrier.is_some() || self.is_crowded()
+    }
+
+    /// A stanza was read.
+    pub(crate) fn enter(&mut self, bytes: usize) -> Pending {
+        if self.ledger.is_level() {
+            self.unsettled_bytes = 0;
+        }
+        self.unsettled_bytes = self.unsettled_bytes.saturating_add(bytes);
+        self.ledger.enter()
     }
 
     /// The module's value in this session.

@@ -280,6 +280,11 @@ impl World {
         }
     }
 
+    /// The queue in front of the store.
+    pub fn queue(&self) -> &Queue {
+        &self.running().queue
+    }
+
     /// Writes behind the kernel's back: it knows of it when it was started again.
     pub fn write(&mut self, mut make: impl FnMut(&mut dyn Ids) -> Vec<Write>) {
         let now = self.now.as_millis();
