@@ -13,6 +13,7 @@ use vorpal_core::host::Host;
 use vorpal_core::registry::Names;
 use vorpal_core::server::Core;
 use vorpal_core::store::{Backend, Batch, Loading, Probe, Reader, Row, STORE, Write};
+use vorpal_core::sweep::STEPS;
 use vorpal_store::readers as store_readers;
 use vorpal_store::writer::{Done, Queue, Step, Writer};
 
@@ -30,6 +31,9 @@ const QUESTIONS: usize = 3;
 /// Maximum number of accounts read at once for stanzas that no connection waits for. The readers are shared with those for which one
 /// does; all take their turn.
 const LOADS: usize = 4;
+
+/// With more batches than this in the queue no account is looked after: the disk has enough to do.
+const SWEEP_YIELDS: usize = 64;
 
 /// How often what is due is done.
 const TICK: Duration = Duration::from_secs(1);
@@ -120,21 +124,34 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
         let watching = Arc::downgrade(&runtime);
         tokio::spawn(watch_room(probe, watching));
     }
-    let sweeping = Arc::downgrade(&runtime);
-    tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(TICK).await;
-            let Some(runtime) = sweeping.upgrade() else { return };
-            let core = runtime.core.clone();
-            if let Err(error) = runtime.readers.read(move |reader| core.sweep(now(), reader)).await {
-                tracing::error!(%error, "accounts cannot be looked after");
-            }
-        }
-    });
+    tokio::spawn(sweep(Arc::downgrade(&runtime)));
     let wake = Arc::new(Waker::default());
     runtime.core.set_loader(wake.clone());
     tokio::spawn(load_spilled(wake, Arc::downgrade(&runtime)));
     Ok(runtime)
+}
+
+/// Looks after all accounts, again and again, as long as there is something to do. What sessions have written goes first: while more
+/// than a little of it waits, nothing is added. Ends when the runtime is gone.
+async fn sweep(runtime: Weak<Runtime>) {
+    let mut pause = TICK;
+    loop {
+        tokio::time::sleep(pause).await;
+        let Some(runtime) = runtime.upgrade() else { return };
+        if runtime.queue.backlog().batches > SWEEP_YIELDS {
+            pause = TICK / STEPS;
+            continue;
+        }
+        let core = runtime.core.clone();
+        pause = match runtime.readers.read(move |reader| core.sweep(now(), reader)).await {
+            Ok(true) => TICK / STEPS,
+            Ok(false) => TICK,
+            Err(error) => {
+                tracing::error!(%error, "accounts cannot be looked after");
+                TICK
+            }
+        };
+    }
 }
 
 /// Reads accounts that stanzas wait for which go on by themselves: a few at a time, so that one that takes long holds up nobody

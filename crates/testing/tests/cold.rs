@@ -3,6 +3,7 @@
 use vorpal_core::cold::MAX_SPILLED_FOR_ONE;
 use vorpal_core::hook::{Dir, Flow};
 use vorpal_core::module::{Module, Phase, Result, Setup};
+use vorpal_core::server::Bounds;
 use vorpal_core::store::StoreError;
 use vorpal_proto::element::{Element, el};
 use vorpal_proto::jid::Jid;
@@ -122,4 +123,39 @@ fn more_than_may_wait_for_an_account_is_answered_with_an_error_and_the_rest_goes
     let heard = heard(&mut world, nurse);
     let ids: Vec<_> = heard.iter().filter(|e| e.name() == "message").filter_map(|e| e.get("id")).collect();
     assert_eq!(ids, (0..MAX_SPILLED_FOR_ONE).map(|n| format!("m{n}")).collect::<Vec<_>>());
+}
+
+/// Whether the store is asked when Romeo asks somebody for something.
+fn is_cold(world: &World, name: &str) -> bool {
+    world.core().is_cold(&format!("{name}@localhost").parse().expect("an address"))
+}
+
+fn asks(world: &mut World, id: ClientId, name: &str) -> Vec<Element> {
+    let ping = "<ping xmlns='urn:xmpp:ping'/>";
+    world.clients[id].send(&format!("<iq type='get' id='{name}' to='{name}@localhost'>{ping}</iq>"));
+    world.settle();
+    heard(world, id)
+}
+
+#[test]
+fn a_name_without_an_account_is_looked_for_and_remembered_like_one_with_an_account() {
+    let (mut world, romeo, _) = world();
+    for _ in 0..2 {
+        for name in ["nurse", "nobody"] {
+            let answer = asks(&mut world, romeo, name);
+            assert_eq!(errors(&answer), [(name.to_owned(), "service-unavailable".to_owned())]);
+            assert!(!is_cold(&world, name));
+        }
+        world.tick();
+    }
+    // Many others, more than are remembered: none of the two is remembered for longer.
+    world.core().set_bounds(Bounds { idle_accounts: 200, ..Bounds::default() });
+    for some in 0..30 {
+        for at in 0..20 {
+            asks(&mut world, romeo, &format!("x{}", 20 * some + at));
+        }
+        world.tick();
+    }
+    assert!(is_cold(&world, "nurse") && is_cold(&world, "nobody"));
+    assert!(!is_cold(&world, "x599"));
 }
