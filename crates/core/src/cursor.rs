@@ -214,7 +214,7 @@ impl LogState {
     }
 
     /// The cursor as it is to be stored.
-    pub fn to_store(&mut self) -> Cursor {
+    pub fn stored_cursor(&mut self) -> Cursor {
         let taken = self.cursor();
         if !self.loose {
             // Nothing lies between that could be deleted.
@@ -424,11 +424,11 @@ mod tests {
     fn what_was_deleted_is_stored_with_the_cursor() {
         let mut log = LogState { trimmed: 5, loose: true, ..LogState::default() };
         log.submitted(10, SENT);
-        assert_eq!(log.to_store(), Cursor { taken: 10, trimmed: 5 });
+        assert_eq!(log.stored_cursor(), Cursor { taken: 10, trimmed: 5 });
         log.loose = false;
-        assert_eq!(log.to_store(), Cursor { taken: 10, trimmed: 10 }, "there is nothing to delete");
+        assert_eq!(log.stored_cursor(), Cursor { taken: 10, trimmed: 10 }, "there is nothing to delete");
         log.unmeasured = Some(3);
-        assert_eq!(log.to_store(), Cursor { taken: 10, trimmed: 3 }, "but there it is not known");
+        assert_eq!(log.stored_cursor(), Cursor { taken: 10, trimmed: 3 }, "but there it is not known");
         for (stored, cursor) in [("7", Cursor { taken: 7, trimmed: 0 }), ("[7,4]", Cursor { taken: 7, trimmed: 4 })] {
             assert_eq!(serde_json::from_str::<Cursor>(stored).ok(), Some(cursor));
         }

@@ -17,7 +17,7 @@ use crate::account::{Account, AccountRef};
 use crate::commit::{Draft, OrElse, Part, Say, Words};
 use crate::counts::Count;
 use crate::effects::{Effects, Manage};
-use crate::hook::SessionCx;
+use crate::hook::{OpenAccount, OpenSession, SessionCx};
 use crate::log::LogMeta;
 use crate::module::Stage;
 use crate::plan::Targets;
@@ -167,9 +167,16 @@ impl Core {
         let mut fx = Effects::default();
         {
             let mut stream = session.stream();
-            let account = &*account;
-            let mut cx =
-                SessionCx { account, session, stream: &mut stream, fx: &mut fx, host: &host, server: self, now };
+            let account = OpenAccount { jid: &account.jid, states: &account.states };
+            let mut cx = SessionCx {
+                account,
+                session: OpenSession(session),
+                stream: &mut stream,
+                fx: &mut fx,
+                host: &host,
+                server: self,
+                now,
+            };
             if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&mut cx))).is_err() {
                 tracing::error!(session = %session.jid, "a handler of a session panicked");
                 return;

@@ -89,7 +89,7 @@ impl Core {
         }
         if cursor > account.log.stored {
             account.log.stored = cursor;
-            let stored = account.log.to_store();
+            let stored = account.log.stored_cursor();
             account.states.stage(self.tables.cursor, (), Some(stored));
         }
         self.wants_trim(lock, account);

@@ -22,7 +22,7 @@ use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::{Kind, Stanza};
 
 use crate::debt::Debt;
-use crate::hook::{Outgoing, Verdict};
+use crate::hook::{OpenSession, Outgoing, Verdict};
 use crate::ledger::{Ledger, MAX_UNSETTLED_BYTES, Pending};
 use crate::lists::push_one;
 use crate::reading::Inquiries;
@@ -694,7 +694,7 @@ impl Stream {
                 // It is counted until it is acknowledged, or gone.
                 Item::Stanza(mut next) => {
                     let appended = next.stanza.appended();
-                    let verdict = registry.judge(&Outgoing { session }, &mut next.stanza);
+                    let verdict = registry.judge(&Outgoing { session: OpenSession(session) }, &mut next.stanza);
                     if next.stanza.appended() != appended {
                         self.weight -= next.weight;
                         next.weigh();
