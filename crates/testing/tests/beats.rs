@@ -25,10 +25,10 @@ fn world() -> (World, Vec<ClientId>) {
         .collect();
     world.tick();
     world.settle();
-    for at in 0..MANY {
+    for (at, id) in clients.iter().enumerate() {
         let to = (at + 1) % MANY;
         let xml = format!("<message to='u{to}@localhost' type='chat' id='m{at}'><body>hi</body></message>");
-        world.clients[clients[at]].send(&xml);
+        world.clients[*id].send(&xml);
         world.settle();
     }
     for id in &clients {
