@@ -108,14 +108,14 @@ impl AccountLock {
         self.leaving.load(Ordering::Acquire)
     }
 
-    /// The state, if nobody has locked it.
-    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, Account>> {
-        self.state.try_lock()
-    }
-
     /// The state, locked for a moment.
     pub fn lock(&self) -> MutexGuard<'_, Account> {
         self.state.lock()
+    }
+
+    /// The state, if nobody has it locked.
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, Account>> {
+        self.state.try_lock()
     }
 }
 

@@ -3,8 +3,12 @@
 //! An account is read when something needs it, and stays as long as somebody uses it. What was read counts only if no account
 //! of the same shard came to be, went, or was let go of meanwhile: else it is read again, as it may be older than what is
 //! stored by now.
+//!
+//! A name without an account is treated as one with an account that nobody uses: it is looked for in the same way, and remembered
+//! for as long. So the time that an answer takes does not tell which of the two it is. (It tells how much is stored of an account,
+//! once, when it is read, and whether somebody has used it lately.)
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
@@ -28,8 +32,9 @@ pub const MAX_ROWS: usize = 200_000;
 /// Number of shards. More than cores, so that two of them rarely meet.
 const SHARDS: usize = 64;
 
-/// Maximum number of names remembered as those of no account, in each shard.
-const MAX_ABSENT: usize = 64;
+/// Maximum number of names remembered as those of no account, in each shard, until the next [`Core::evict`]. From then on they are
+/// as many as there may be idle accounts, these included.
+const MAX_ABSENT: usize = 1_024;
 
 /// When accounts are let go of, so many of a hundred that may stay idle stay.
 const KEPT_PERCENT: usize = 90;
@@ -58,7 +63,8 @@ pub(crate) struct Accounts {
 #[derive(Default)]
 struct Shard {
     loaded: HashMap<BareJid, AccountRef, RandomState>,
-    absent: HashSet<BareJid, RandomState>,
+    /// names of no account, and when they were asked for
+    absent: HashMap<BareJid, u32, RandomState>,
     /// changes when what was read before may not be what is stored
     generation: u64,
 }
@@ -85,16 +91,27 @@ impl Accounts {
 impl Core {
     pub(crate) fn lookup(&self, jid: &Jid) -> Lookup {
         let bare = jid.bare_str();
-        let shard = self.accounts.shard(bare);
-        match shard.loaded.get(bare) {
-            Some(account) if account.is_leaving() => Lookup::Absent,
-            Some(account) => {
-                account.use_at(self.accounts.ticks.load(Ordering::Relaxed));
-                Lookup::Here(account.clone())
+        let tick = self.accounts.ticks.load(Ordering::Relaxed);
+        let mut shard = self.accounts.shard(bare);
+        if let Some(account) = shard.loaded.get(bare) {
+            if account.is_leaving() {
+                return Lookup::Absent;
             }
-            None if shard.absent.contains(bare) => Lookup::Absent,
+            account.use_at(tick);
+            return Lookup::Here(account.clone());
+        }
+        match shard.absent.get_mut(bare) {
+            Some(used) => {
+                *used = tick;
+                Lookup::Absent
+            }
             None => Lookup::Cold,
         }
+    }
+
+    /// Whether the store has to be asked for an account, or whether there is one. Not if that was done lately.
+    pub fn is_cold(&self, jid: &BareJid) -> bool {
+        matches!(self.lookup(jid.as_jid()), Lookup::Cold)
     }
 
     /// The account, if it is loaded and is not being removed.
@@ -105,7 +122,7 @@ impl Core {
     /// Whether it is known that there is no account of this name, or none any more.
     pub(crate) fn is_absent(&self, jid: &BareJid) -> bool {
         let shard = self.accounts.shard(jid.as_str());
-        shard.loaded.get(jid).map_or_else(|| shard.absent.contains(jid), |account| account.is_leaving())
+        shard.loaded.get(jid).map_or_else(|| shard.absent.contains_key(jid), |account| account.is_leaving())
     }
 
     /// All accounts that are loaded.
@@ -119,16 +136,19 @@ impl Core {
     ///
     /// # Errors
     /// The store cannot be read, or the account has more than [`MAX_ROWS`] rows.
-    pub fn load(&self, now: Timestamp, reader: &mut dyn Reader, jid: &BareJid) -> store::Result<Option<AccountRef>> {
+    pub fn load(&self, reader: &mut dyn Reader, jid: &BareJid) -> store::Result<Option<AccountRef>> {
         loop {
             let generation = {
                 let shard = self.accounts.shard(jid.as_str());
                 if let Some(account) = shard.loaded.get(jid) {
                     return Ok(Some(account).filter(|account| !account.is_leaving()).cloned());
                 }
+                if shard.absent.contains_key(jid) {
+                    return Ok(None);
+                }
                 shard.generation
             };
-            let read = self.read_account(now, reader, jid)?;
+            let read = self.read_account(reader, jid)?;
             let mut shard = self.accounts.shard(jid.as_str());
             if shard.generation != generation {
                 continue;
@@ -140,7 +160,7 @@ impl Core {
                 if shard.absent.len() >= MAX_ABSENT {
                     shard.absent.clear();
                 }
-                shard.absent.insert(jid.clone());
+                shard.absent.insert(jid.clone(), self.accounts.ticks.load(Ordering::Relaxed));
                 return Ok(None);
             };
             let deadlines: Vec<_> =
@@ -153,17 +173,20 @@ impl Core {
             if forgotten {
                 self.mark_dirty(&account, &mut account.lock());
             }
-            self.deadlines.lock().extend(deadlines.into_iter().map(|(at, id)| (at, jid.clone(), id)));
+            deadlines.into_iter().for_each(|(at, id)| self.deadlines.set(jid, id, at));
             return Ok(Some(account));
         }
     }
 
-    fn read_account(&self, now: Timestamp, reader: &mut dyn Reader, jid: &BareJid) -> store::Result<Option<Account>> {
+    fn read_account(&self, reader: &mut dyn Reader, jid: &BareJid) -> store::Result<Option<Account>> {
         let found = match (self.host(jid.domain()), jid.local()) {
             (Some(host), Some(local)) => reader.find(Kind::Account, jid.domain(), local)?.map(|row| (host, row)),
             _ => None,
         };
-        let Some((host, row)) = found else { return Ok(None) };
+        let Some((host, row)) = found else {
+            look_for_nothing(reader)?;
+            return Ok(None);
+        };
         let mut account = Account {
             jid: jid.clone(),
             owner: row.owner,
@@ -204,11 +227,12 @@ impl Core {
         }
         let newest =
             reader.log_range(row.owner, store::LogQuery { newest_first: true, limit: 1, ..Default::default() })?;
-        let cursor = account.states.get(self.tables.cursor).copied().unwrap_or(0);
+        let cursor = account.states.get(self.tables.cursor).copied().unwrap_or_default();
         account.log = LogState::restored(newest.first().map_or(0, |entry| entry.id), cursor);
+        measure_loose(&mut account, reader)?;
         self.measure_waiting(&mut account, reader)?;
         account.log.archived = reader.log_archived(row.owner)?;
-        crate::revive::restore(self, &mut account, &progress, now);
+        crate::revive::restore(self, &mut account, &progress);
         Ok(Some(account))
     }
 
@@ -248,7 +272,7 @@ impl Core {
                 count += 1;
                 let Some(owner) = reader.owner(row.owner)? else { continue };
                 if let Ok(jid) = BareJid::new(&owner.name, &owner.host) {
-                    self.load(now, reader, &jid)?;
+                    self.load(reader, &jid)?;
                 }
             }
         }
@@ -267,9 +291,13 @@ impl Core {
         let Accounts { shards, ticks, busy, .. } = &self.accounts;
         let tick = ticks.fetch_add(1, Ordering::Relaxed);
         let most = self.bounds().idle_accounts;
-        let loaded: usize = shards.iter().map(|shard| shard.lock().loaded.len()).sum();
-        let counts_anyway = loaded <= FEW || tick.is_multiple_of(16);
-        if loaded <= most || (!counts_anyway && loaded <= most + busy.load(Ordering::Relaxed)) {
+        let known = |shard: &Mutex<Shard>| {
+            let shard = shard.lock();
+            shard.loaded.len() + shard.absent.len()
+        };
+        let all: usize = shards.iter().map(known).sum();
+        let counts_anyway = all <= FEW || tick.is_multiple_of(16);
+        if all <= most || (!counts_anyway && all <= most + busy.load(Ordering::Relaxed)) {
             return;
         }
         let idle: Vec<(u32, BareJid)> = shards
@@ -277,10 +305,12 @@ impl Core {
             .flat_map(|shard| {
                 let shard = shard.lock();
                 let idle = shard.loaded.values().filter(|account| is_idle(account));
-                idle.map(|account| (tick.wrapping_sub(account.used()), account.jid.clone())).collect::<Vec<_>>()
+                let idle = idle.map(|account| (account.used(), &account.jid));
+                let absent = shard.absent.iter().map(|(jid, used)| (*used, jid));
+                idle.chain(absent).map(|(used, jid)| (tick.wrapping_sub(used), jid.clone())).collect::<Vec<_>>()
             })
             .collect();
-        busy.store(loaded - idle.len(), Ordering::Relaxed);
+        busy.store(all - idle.len(), Ordering::Relaxed);
         if idle.len() <= most {
             return;
         }
@@ -289,12 +319,47 @@ impl Core {
         oldest.truncate(oldest.len() - most * KEPT_PERCENT / 100);
         for (_, jid) in oldest {
             let mut shard = self.accounts.shard(jid.as_str());
+            shard.absent.remove(&jid);
             if shard.loaded.get(&jid).is_some_and(is_idle) {
                 shard.loaded.remove(&jid);
                 shard.generation += 1;
             }
         }
     }
+}
+
+/// What is asked for an account, asked for none: so that it takes as long to find that there is none.
+fn look_for_nothing(reader: &mut dyn Reader) -> store::Result<()> {
+    const NOBODY: store::Owner = i64::MAX as store::Owner;
+    reader.load(NOBODY, 1)?;
+    let newest = store::LogQuery { newest_first: true, limit: 1, ..Default::default() };
+    reader.log_range(NOBODY, newest)?;
+    reader.log_sizes(NOBODY, store::LogQuery { limit: 1, ..Default::default() })?;
+    reader.log_archived(NOBODY)?;
+    Ok(())
+}
+
+/// What no archive keeps below the cursor, and was not let go of before the server stopped: so that it is in pieces.
+fn measure_loose(account: &mut Account, reader: &mut dyn Reader) -> store::Result<()> {
+    const PAGE: usize = 1_024;
+    // What is beyond waits until the account is loaded once more.
+    const PAGES: usize = 64;
+    let (mut after, before) = (account.log.trimmed, account.log.cursor() + 1);
+    for _ in 0..PAGES {
+        if after + 1 >= before {
+            return Ok(());
+        }
+        let query = store::LogQuery { after, before, limit: PAGE, ..Default::default() };
+        let sizes = reader.log_sizes(account.owner, query)?;
+        let loose = sizes.iter().filter(|size| size.flags & store::flags::ARCHIVED == 0);
+        loose.for_each(|size| account.log.note_loose(size.id));
+        match sizes.last() {
+            Some(last) if sizes.len() == PAGE => after = last.id,
+            _ => return Ok(()),
+        }
+    }
+    account.log.unmeasured = Some(after);
+    Ok(())
 }
 
 /// Whether nobody uses an account. To be called with its shard locked: then nobody can begin to.

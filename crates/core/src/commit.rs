@@ -18,6 +18,7 @@ use vorpal_proto::ns;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::account::{Account, AccountRef};
+use crate::beat::Rider;
 use crate::counts::Count;
 use crate::cursor::Load;
 use crate::debt::Debt;
@@ -205,6 +206,8 @@ pub(crate) enum Flight {
     Accounts(SmallVec<[AccountRef; 2]>),
     /// an account of this name is created
     Created(BareJid, Notice),
+    /// rows of many accounts that carry no promise
+    Riders(Vec<Rider>),
 }
 
 /// Called once with whether a write is stored.
@@ -299,21 +302,7 @@ impl Core {
         let mut given = (BatchId(0), None);
         let open = self.journal.submit(now.as_millis() * 1000, &mut |ids| {
             let id = ids.batch();
-            let mut rows = Vec::new();
-            for part in parts.iter_mut() {
-                part.account.states.submit(id, &mut rows);
-                let owner = part.account.owner;
-                writes.extend(rows.drain(..).map(|row| Write::Put {
-                    map: row.map,
-                    owner,
-                    key: row.key.into(),
-                    row: row.value.map(|value| Row {
-                        value: value.into(),
-                        reverse: row.reverse.map(|key| Bytes::from_static(key.as_bytes())),
-                        expires: None,
-                    }),
-                }));
-            }
+            parts.iter_mut().for_each(|part| put_rows(part.account, id, writes));
             for part in parts.iter_mut() {
                 part.log_debts(now, ids, writes);
             }
@@ -368,6 +357,10 @@ impl Core {
                     notice(outcome.is_committed());
                     continue;
                 }
+                Flight::Riders(riders) => {
+                    self.riders_done(id, riders, outcome.is_committed());
+                    continue;
+                }
             };
             let done = match outcome {
                 Outcome::Committed => Done::Committed,
@@ -398,6 +391,8 @@ impl Core {
                     account.troubled = false;
                     account.sessions.iter().for_each(|session| session.stream().wake());
                 }
+                drop(account);
+                self.run_if_full(now, &mut todo);
             }
         }
         match failed {
@@ -719,6 +714,22 @@ impl Core {
             }
         }
     }
+}
+
+/// What is staged in an account becomes writes of a batch.
+pub(crate) fn put_rows(account: &mut Account, batch: BatchId, writes: &mut Vec<Write>) {
+    let (owner, mut rows) = (account.owner, Vec::new());
+    account.states.submit(batch, &mut rows);
+    writes.extend(rows.into_iter().map(|row| Write::Put {
+        map: row.map,
+        owner,
+        key: row.key.into(),
+        row: row.value.map(|value| Row {
+            value: value.into(),
+            reverse: row.reverse.map(|key| Bytes::from_static(key.as_bytes())),
+            expires: None,
+        }),
+    }));
 }
 
 /// Whether a message says something that is not merely passing by.

@@ -76,6 +76,9 @@ counts! {
     Counter "vorpal_reserve_refusals_total" "Stanzas answered with resource-constraint because free space was below storage.reserve." {
         Reserved,
     }
+    Counter "vorpal_backlog_refusals_total" "Stanzas answered with resource-constraint because too much waited to be written." {
+        BehindDisk,
+    }
     Counter "vorpal_quota_refusals_total" "Messages refused because too much waited for their receivers, or too much was in an archive." {
         OverQuota,
     }

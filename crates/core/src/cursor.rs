@@ -7,14 +7,19 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use crate::store::{Direction, ENTRY_BYTES, Entry, EntryId, EntrySize, Side, flags};
 
 /// So many open entries are known one by one. At the bound the older half is forgotten: all of it counts as open until
 /// somebody reads it again, and may be given again, under the same ids.
 pub(crate) const MAX_OPEN: usize = 4_096;
 
-/// So many entries that no archive keeps are let go of at a time: after so many it is not waited for longer.
-pub(crate) const PIECE: u32 = 50_000;
+/// Number of entries that no archive keeps and that are deleted at a time.
+pub(crate) const PIECE: u32 = 512;
+
+/// With so many pieces to delete an account does not wait longer.
+const PRESSING: usize = 100;
 
 /// So many senders are told apart of what waits and is not known one by one. What others sent counts as everybody's.
 const MAX_SENDERS: usize = 256;
@@ -66,6 +71,37 @@ pub(crate) fn sender(peer: &str) -> u32 {
     peer.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
+/// What is stored of this: up to where everything was taken, and up to where what no archive keeps was deleted. Before there was
+/// the second it was a single number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredCursor", into = "(EntryId, EntryId)")]
+pub(crate) struct Cursor {
+    pub taken: EntryId,
+    pub trimmed: EntryId,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum StoredCursor {
+    Both(EntryId, EntryId),
+    Taken(EntryId),
+}
+
+impl From<StoredCursor> for Cursor {
+    fn from(stored: StoredCursor) -> Cursor {
+        match stored {
+            StoredCursor::Both(taken, trimmed) => Cursor { taken, trimmed },
+            StoredCursor::Taken(taken) => Cursor { taken, trimmed: 0 },
+        }
+    }
+}
+
+impl From<Cursor> for (EntryId, EntryId) {
+    fn from(cursor: Cursor) -> Self {
+        (cursor.taken, cursor.trimmed)
+    }
+}
+
 /// An entry that nobody has taken.
 #[derive(Clone, Copy, Debug)]
 struct Open {
@@ -90,6 +126,8 @@ pub(crate) struct LogState {
     pub loose: bool,
     /// it waits for its turn to be trimmed
     pub to_trim: bool,
+    /// above this, and below what was taken when the account was loaded, it is not known what no archive keeps
+    pub unmeasured: Option<EntryId>,
     /// of the entries that no archive keeps, each that is the last of a piece
     pieces: VecDeque<EntryId>,
     /// so many came after the last of these
@@ -118,7 +156,8 @@ pub(crate) struct LogState {
 
 impl LogState {
     /// As it is after a restart: everything above the stored cursor is open.
-    pub fn restored(last: EntryId, cursor: EntryId) -> LogState {
+    pub fn restored(last: EntryId, cursor: Cursor) -> LogState {
+        let Cursor { taken: cursor, trimmed } = cursor;
         let last = last.max(cursor);
         let unknown = (last > cursor).then_some((cursor + 1, last));
         LogState {
@@ -127,6 +166,7 @@ impl LogState {
             stored: cursor,
             missed: unknown.is_some(),
             loose: true,
+            trimmed,
             unknown,
             ..LogState::default()
         }
@@ -172,7 +212,7 @@ impl LogState {
     }
 
     /// No archive keeps this entry. Ids ascend.
-    fn note_loose(&mut self, entry: EntryId) {
+    pub fn note_loose(&mut self, entry: EntryId) {
         self.since_piece += 1;
         if self.since_piece >= PIECE {
             self.since_piece = 0;
@@ -180,16 +220,28 @@ impl LogState {
         }
     }
 
-    /// Whether a whole piece may be let go of.
-    pub fn has_piece(&self, floor: EntryId) -> bool {
-        self.pieces.front().is_some_and(|end| *end <= floor)
+    /// The cursor as it is to be stored.
+    pub fn stored_cursor(&mut self) -> Cursor {
+        let taken = self.cursor();
+        if !self.loose {
+            // Nothing lies between that could be deleted.
+            self.trimmed = self.trimmed.max(taken);
+        }
+        Cursor { taken, trimmed: self.unmeasured.unwrap_or(self.trimmed).min(self.trimmed) }
     }
 
-    /// Up to where entries are let go of next: to the end of a piece, or to the floor if that comes first.
-    pub fn next_piece(&mut self, floor: EntryId) -> EntryId {
-        match self.has_piece(floor) {
-            true => self.pieces.pop_front().unwrap_or(floor),
-            false => floor,
+    /// Whether so much may be deleted that it is not waited for longer.
+    pub fn is_pressing(&self, floor: EntryId) -> bool {
+        self.pieces.get(PRESSING - 1).is_some_and(|end| *end <= floor)
+    }
+
+    /// Up to where entries are deleted next: to the end of a piece, or to the floor if that comes first. And how many these are,
+    /// at most, as far as is known.
+    pub fn next_piece(&mut self, floor: EntryId) -> (EntryId, u32) {
+        match self.pieces.front() {
+            Some(end) if *end <= floor => (self.pieces.pop_front().unwrap_or(floor), PIECE),
+            Some(_) => (floor, PIECE),
+            None => (floor, self.since_piece),
         }
     }
 
@@ -361,7 +413,7 @@ mod tests {
 
     #[test]
     fn of_many_senders_the_later_ones_count_as_everybodys() {
-        let mut log = LogState::restored(1_000, 0);
+        let mut log = LogState::restored(1_000, Cursor::default());
         for from in 0..1_000 {
             log.add_unknown(u64::from(from), Load { from, ..RECEIVED });
         }
@@ -378,12 +430,30 @@ mod tests {
             log.wrote(entry, SENT);
             log.wrote(entry, Load { archived: true, ..SENT });
         }
-        assert!(!log.has_piece(piece - 1) && log.has_piece(piece));
         let floor = 2 * piece + 5;
-        assert_eq!(log.next_piece(floor), piece);
-        assert_eq!(log.next_piece(floor), 2 * piece);
-        assert!(!log.has_piece(floor));
-        assert_eq!(log.next_piece(floor), floor);
+        assert_eq!(log.next_piece(piece - 1), (piece - 1, PIECE));
+        assert_eq!(log.next_piece(floor), (piece, PIECE));
+        assert_eq!(log.next_piece(floor), (2 * piece, PIECE));
+        assert_eq!(log.next_piece(floor), (floor, 10));
+        for entry in 1..PRESSING as u64 * piece {
+            log.wrote(floor + 5 + entry, SENT);
+        }
+        assert!(log.is_pressing(EntryId::MAX) && !log.is_pressing(floor));
+    }
+
+    #[test]
+    fn what_was_deleted_is_stored_with_the_cursor() {
+        let mut log = LogState { trimmed: 5, loose: true, ..LogState::default() };
+        log.wrote(10, SENT);
+        assert_eq!(log.stored_cursor(), Cursor { taken: 10, trimmed: 5 });
+        log.loose = false;
+        assert_eq!(log.stored_cursor(), Cursor { taken: 10, trimmed: 10 }, "there is nothing to delete");
+        log.unmeasured = Some(3);
+        assert_eq!(log.stored_cursor(), Cursor { taken: 10, trimmed: 3 }, "but there it is not known");
+        for (stored, cursor) in [("7", Cursor { taken: 7, trimmed: 0 }), ("[7,4]", Cursor { taken: 7, trimmed: 4 })] {
+            assert_eq!(serde_json::from_str::<Cursor>(stored).ok(), Some(cursor));
+        }
+        assert_eq!(serde_json::to_string(&Cursor { taken: 7, trimmed: 4 }).ok().as_deref(), Some("[7,4]"));
     }
 
     #[test]
@@ -420,7 +490,7 @@ mod tests {
 
     #[test]
     fn after_a_restart_everything_is_open_until_the_log_was_read() {
-        let mut log = LogState::restored(100, 40);
+        let mut log = LogState::restored(100, Cursor { taken: 40, trimmed: 0 });
         log.wrote(110, RECEIVED);
         assert!(log.is_open(50) && log.is_open(99) && log.is_open(110) && !log.is_open(40));
         log.read(60, 90, received(&[70, 80]));

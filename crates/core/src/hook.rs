@@ -16,8 +16,8 @@ use crate::effects::Effects;
 use crate::host::Host;
 use crate::plan::Plan;
 use crate::roster::{self, RosterItem};
-use crate::session::{Flag, Session, Slot, Stream};
-use crate::state::{Cell, Key, Map, Value};
+use crate::session::{Flag, Session, SessionId, Slot, Stream};
+use crate::state::{Cell, Key, Map, States, Value};
 
 /// On which side of a stanza a handler runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,10 +119,51 @@ pub struct MessageCx<'a> {
 /// What a handler of presence gets.
 pub type PresenceCx<'a> = MessageCx<'a>;
 
+/// What may be asked of a session, and told to it, while what is on its stream is locked: nothing that would lock it once more, and
+/// wait for ever.
+#[derive(Clone, Copy)]
+pub struct OpenSession<'a>(pub(crate) &'a Session);
+
+impl<'a> OpenSession<'a> {
+    /// Its number.
+    pub fn id(self) -> SessionId {
+        self.0.id
+    }
+
+    /// Its full address.
+    pub fn jid(self) -> &'a Jid {
+        &self.0.jid
+    }
+
+    /// Whether it has a flag.
+    pub fn has(self, flag: Flag) -> bool {
+        self.0.has(flag)
+    }
+
+    /// Sets a flag, or takes it away.
+    pub fn set(self, flag: Flag, on: bool) {
+        self.0.set(flag, on);
+    }
+
+    /// Its priority, if it is available.
+    pub fn priority(self) -> Option<i8> {
+        self.0.priority()
+    }
+}
+
+/// What may be asked of an account while what is on the stream of one of its sessions is locked: nothing that looks at its sessions.
+#[derive(Clone, Copy)]
+pub struct OpenAccount<'a> {
+    /// its address
+    pub jid: &'a BareJid,
+    /// what modules keep
+    pub states: &'a States,
+}
+
 /// What is about to be written, and to whom.
 pub struct Outgoing<'a> {
     /// the receiver
-    pub session: &'a Session,
+    pub session: OpenSession<'a>,
 }
 
 /// What a handler of an IQ gets.
@@ -231,9 +272,9 @@ impl IqCx<'_> {
 /// What a handler of the life of a session gets: bind, resume, close, nonzas.
 pub struct SessionCx<'a> {
     /// its account
-    pub account: &'a Account,
+    pub account: OpenAccount<'a>,
     /// the session
-    pub session: &'a Session,
+    pub session: OpenSession<'a>,
     /// what is on its stream
     pub stream: &'a mut Stream,
     /// what shall happen
@@ -256,8 +297,8 @@ impl SessionCx<'_> {
 
     /// Sends an IQ set to the session.
     pub fn push(&mut self, payload: Element) {
-        let push = Stanza::new(Kind::Iq, Type::Set).id(self.server.random_id()).to(self.session.jid.clone());
-        self.fx.send(self.session.id, push.child(payload));
+        let push = Stanza::new(Kind::Iq, Type::Set).id(self.server.random_id()).to(self.session.jid().clone());
+        self.fx.send(self.session.id(), push.child(payload));
     }
 
     /// What was held back goes out now.

@@ -12,6 +12,10 @@ use vorpal_proto::stanza::{Kind, Stanza, Type};
 /// So many stanzas of a session may be unsettled before its reader pauses.
 pub const MAX_UNSETTLED: u64 = 64;
 
+/// Maximum memory of what was read of a session since everything was settled, in bytes: then its reader pauses until all of it is
+/// settled. The last stanza may go beyond it.
+pub const MAX_UNSETTLED_BYTES: usize = 512 << 10;
+
 /// A stanza that was entered and is not yet settled. There is no way from here to an ack but through [`Settled`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]

@@ -4,10 +4,14 @@
 
 pub mod account;
 pub mod accounts;
+pub mod beat;
 mod checkpoint;
+pub mod clock;
+pub mod cold;
 pub mod commit;
 pub mod counts;
 mod cursor;
+mod deadlines;
 mod debt;
 pub mod delivery;
 pub mod effects;
@@ -46,5 +50,6 @@ pub mod subscription;
 pub mod sweep;
 mod switched_off;
 pub mod trace;
+mod trim;
 mod untold;
 pub mod users;

@@ -118,13 +118,18 @@ impl Core {
         }
     }
 
-    /// Whether something that only adds to what is kept is to be refused. Counts it if so.
+    /// Whether something that only adds to what is kept is to be refused: the disk is nearly full, or it does not keep up. Counts
+    /// it if so.
     pub(crate) fn refuses_more(&self) -> bool {
-        let short = self.reserve.is_short();
-        if short {
+        if self.reserve.is_short() {
             self.counts.one(Count::Reserved);
+            return true;
         }
-        short
+        let behind = self.journal.is_full();
+        if behind {
+            self.counts.one(Count::BehindDisk);
+        }
+        behind
     }
 }
 

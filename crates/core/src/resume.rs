@@ -18,7 +18,7 @@ use crate::checkpoint;
 use crate::commit::{Draft, OrElse, Part, Say, Words};
 use crate::counts::Count;
 use crate::effects::{Effects, Manage};
-use crate::hook::SessionCx;
+use crate::hook::{OpenAccount, OpenSession, SessionCx};
 use crate::log::LogMeta;
 use crate::module::Stage;
 use crate::plan::Targets;
@@ -172,9 +172,16 @@ impl Core {
         let mut fx = Effects::default();
         {
             let mut stream = session.stream();
-            let account = &*account;
-            let mut cx =
-                SessionCx { account, session, stream: &mut stream, fx: &mut fx, host: &host, server: self, now };
+            let account = OpenAccount { jid: &account.jid, states: &account.states };
+            let mut cx = SessionCx {
+                account,
+                session: OpenSession(session),
+                stream: &mut stream,
+                fx: &mut fx,
+                host: &host,
+                server: self,
+                now,
+            };
             if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&mut cx))).is_err() {
                 tracing::error!(session = %session.jid, "a handler of a session panicked");
                 return;
@@ -311,13 +318,6 @@ impl Core {
         }
     }
 
-    pub(crate) fn mark_dirty(&self, lock: &AccountRef, account: &mut Account) {
-        if !account.dirty {
-            account.dirty = true;
-            self.dirty.lock().push(lock.clone());
-        }
-    }
-
     /// XEP-0198 §4: says `<a/>` as soon as everything that was sent before the question is handled and stored.
     pub(crate) fn answer_ack(
         &self,
@@ -432,6 +432,7 @@ impl Core {
             self.refuse_inquiries(now, lock, &mut account, &session, &mut todo);
             self.log_what_is_not(now, lock, &mut account, &session, &mut todo);
             let epoch = session.attach(carrier);
+            self.deadlines.forget(session.id);
             (session, epoch)
         };
         self.run_todo(now, todo);
@@ -504,7 +505,7 @@ impl Core {
         self.log_what_is_not(now, lock, account, session, todo);
         let horizon = account.horizon();
         let mut stream = session.stream();
-        stream.detach(now);
+        stream.detach(self.steady());
         stream.received_before = account.log.received;
         for entry in stream.hibernate(horizon) {
             account.log.release(entry);
@@ -515,7 +516,7 @@ impl Core {
         }
         session.set_attached(false);
         if let Some(at) = stream.deadline() {
-            self.deadlines.lock().insert((at, account.jid.clone(), session.id));
+            self.deadlines.set(&account.jid, session.id, at);
         }
         self.counts.one(Count::Detached);
         self.step(now, &account.jid, || Step::named("detached").in_session(session));
@@ -670,6 +671,7 @@ impl Core {
         let gone = Stanza::presence(Type::Unavailable).from(session.jid.clone());
         self.unavailable(now, account, session, gone, &mut words);
         account.sessions.retain(|s| s.id != session.id);
+        self.deadlines.forget(session.id);
         self.remember_ended(now, account, session, &closing);
         let (held, was_reading, resumable) = {
             let mut stream = session.stream();
@@ -718,51 +720,9 @@ impl Core {
         tracing::debug!(session = %session.jid, "ended");
     }
 
-    /// What is due: sessions that nobody came back to, rows that were put off. To be called about once a second.
-    pub fn tick(&self, now: Timestamp) {
-        let mut todo = Todo::default();
-        loop {
-            let due = {
-                let mut deadlines = self.deadlines.lock();
-                match deadlines.first() {
-                    Some((at, ..)) if *at <= now => deadlines.pop_first(),
-                    _ => None,
-                }
-            };
-            let Some((_, jid, id)) = due else { break };
-            let Some(lock) = self.loaded(jid.as_str()) else { continue };
-            let mut account = lock.lock();
-            let Some(session) = account.session(id).cloned() else { continue };
-            let over = session.stream().deadline().is_some_and(|at| at <= now);
-            if over {
-                self.end(now, &lock, &mut account, &session, Closing::Normal, &mut todo);
-            }
-        }
-        // Not in the head of the loop: the list would stay locked while accounts are.
-        let dirty = std::mem::take(&mut *self.dirty.lock());
-        for lock in dirty {
-            let mut account = lock.lock();
-            account.dirty = false;
-            self.pay(now, &lock, &mut account, &mut todo);
-            self.save_cursors(now, &lock, &mut account, &mut todo);
-            self.end_far_behind(now, &lock, &mut account, &mut todo);
-            for session in account.sessions.clone() {
-                self.answer_ack(now, &lock, &mut account, &session, &mut todo);
-                let mut stream = session.stream();
-                stream.ask();
-                stream.wake();
-            }
-        }
-        self.save_profiles(now);
-        self.trim(now, &mut todo);
-        self.run_todo(now, todo);
-        self.commit_checkpoints(now);
-        self.evict();
-    }
-
     /// A session without a connection keeps in the log what its account receives, also where others have taken it: but no more
     /// than may wait for the account. One that is further behind ends.
-    fn end_far_behind(&self, now: Timestamp, lock: &AccountRef, account: &mut Account, todo: &mut Todo) {
+    pub(crate) fn end_far_behind(&self, now: Timestamp, lock: &AccountRef, account: &mut Account, todo: &mut Todo) {
         let (received, most) = (account.log.received, self.offline_bytes());
         let behind = |session: &&Arc<Session>| {
             let stream = session.stream();

@@ -8,7 +8,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -18,14 +17,13 @@ use vorpal_proto::stanza::Stanza;
 
 use crate::account::{Account, AccountRef};
 use crate::checkpoint::Checkpoint;
-use crate::commit::{Part, Say, Words};
-use crate::cursor::PIECE;
+use crate::commit::{Say, Words};
 use crate::ledger::Ledger;
 use crate::roster;
 use crate::server::{Arrival, Core, Todo};
 use crate::session::{Closing, Session, SessionId};
 use crate::state::Key;
-use crate::store::{self, EntryId, Write};
+use crate::store::{EntryId, Write};
 
 /// A session that can be resumed, as it is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,55 +65,11 @@ impl Key for DirectedKey {
     }
 }
 
-/// So many entries of an account are let go of at a time, at most: a piece, and what a failed attempt left before it.
-const TRIM: u32 = 2 * PIECE;
-
-/// How often entries that everybody has taken are let go of: of all accounts at once, so that each page of the log is written
-/// once for all of them.
-const TRIM_EVERY: Duration = Duration::from_secs(60);
-
 impl Core {
-    /// Lets go of what everybody has taken and no archive keeps, if it is time to.
-    pub(crate) fn trim(&self, now: Timestamp, todo: &mut Todo) {
-        let due = {
-            let mut to_trim = self.to_trim.lock();
-            if now < to_trim.0 {
-                return;
-            }
-            to_trim.0 = now.plus(TRIM_EVERY);
-            std::mem::take(&mut to_trim.1)
-        };
-        for lock in due {
-            let mut account = lock.lock();
-            account.log.to_trim = false;
-            let horizon = account.horizon();
-            let needed = |session: &Arc<Session>| {
-                let stream = session.stream();
-                if stream.is_resumable() { stream.cursor } else { stream.floor(horizon).saturating_sub(1) }
-            };
-            let floor = account.sessions.iter().map(needed).min().unwrap_or(EntryId::MAX).min(account.log.cursor());
-            if floor <= account.log.trimmed {
-                continue;
-            }
-            let end = account.log.next_piece(floor);
-            let from = std::mem::replace(&mut account.log.trimmed, end);
-            account.log.loose = end < account.log.last;
-            if end < floor {
-                // There is more of it: with the next tick.
-                account.log.to_trim = true;
-                let mut to_trim = self.to_trim.lock();
-                to_trim.0 = now;
-                to_trim.1.push(lock.clone());
-            }
-            let (owner, before) = (account.owner, end + 1);
-            let trim = Write::LogTrim { owner, after: from, before, keep: store::flags::ARCHIVED, limit: TRIM };
-            let words = Words::of_says([Say::Trimmed { from }]);
-            self.finish(now, &mut [Part { lock: &lock, account: &mut account, words }], None, vec![trim], todo);
-        }
-    }
-
     /// Cursors are written without promise: after a crash the last second is sent again under the same ids.
-    pub(crate) fn save_cursors(&self, now: Timestamp, lock: &AccountRef, account: &mut Account, todo: &mut Todo) {
+    ///
+    /// Gives what is to be written besides what is staged, and what is said when it is.
+    pub(crate) fn cursors(&self, lock: &AccountRef, account: &mut Account) -> (Words, Vec<Write>) {
         let mut words = Words::default();
         let mut writes = Vec::new();
         let cursor = account.log.cursor();
@@ -136,15 +90,10 @@ impl Core {
         }
         if cursor > account.log.stored {
             account.log.stored = cursor;
-            account.states.stage(self.tables.cursor, (), Some(cursor));
+            let stored = account.log.stored_cursor();
+            account.states.stage(self.tables.cursor, (), Some(stored));
         }
-        if account.log.loose && cursor > account.log.trimmed && !account.log.to_trim {
-            account.log.to_trim = true;
-            self.to_trim.lock().1.push(lock.clone());
-        }
-        if account.log.to_trim && account.log.has_piece(cursor) {
-            self.to_trim.lock().0 = now;
-        }
+        self.wants_trim(lock, account);
         let unsaved = std::mem::take(&mut account.unsaved);
         for session in account.sessions.clone() {
             if unsaved || account.has_newer_roster(self, &session) {
@@ -155,7 +104,7 @@ impl Core {
         for id in std::mem::take(&mut account.gone) {
             writes.extend(self.forget_session(account, id, &mut words));
         }
-        self.finish(now, &mut [Part { lock, account, words }], None, writes, todo);
+        (words, writes)
     }
 }
 
@@ -264,7 +213,8 @@ impl Core {
 pub(crate) type Progress = (SessionId, Option<Bytes>, Option<Bytes>);
 
 /// Brings the stored sessions of an account back as detached. `progress`: their rows of that name, as far as there are any.
-pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[Progress], now: Timestamp) {
+pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[Progress]) {
+    let steady = core.steady();
     let mut rows: Vec<(SessionId, SessionRow)> =
         account.states.rows(core.tables.sessions).iter().map(|(id, row)| (*id, row.clone())).collect();
     rows.sort_by_key(|(_, row)| std::cmp::Reverse(row.since));
@@ -289,7 +239,7 @@ pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[Progress],
             let mut stream = session.stream();
             stream.ledger = Ledger::resumed(handled);
             stream.presence = row.presence.as_deref().and_then(|text| Stanza::parse(text).ok());
-            stream.restore(&row, cursor, now);
+            stream.restore(&row, cursor, steady);
             // As when they were taken: see `took`.
             let for_all = row.priority.is_some_and(|p| p >= 0);
             for (id, owed) in checkpoint.iter().flat_map(|known| &known.taken) {

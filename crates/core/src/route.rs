@@ -17,7 +17,7 @@ use crate::log::delayed;
 use crate::message::Sender;
 use crate::plan::subscription_kind;
 use crate::roster;
-use crate::server::{Cold, Core, MAX_HOPS, Mode, Todo, Work};
+use crate::server::{Core, MAX_GATHERED, MAX_HOPS, Mode, Todo, Work};
 use crate::session::Session;
 use crate::trace::Step;
 
@@ -97,7 +97,7 @@ impl Core {
             return Err(StreamCondition::InvalidFrom);
         }
         stanza.head.from = Some(session.jid.clone());
-        let Some(pending) = enter(session, epoch) else { return Ok(None) };
+        let Some(pending) = enter(session, epoch, stanza.weight()) else { return Ok(None) };
         self.counts.one(Count::of_kind(stanza.kind()));
         let told = || Step { n: Some(pending.0), ..Step::of("received", &stanza).in_session(session) };
         self.step(now, &lock.jid, told);
@@ -251,7 +251,8 @@ impl Core {
         epoch: u32,
         answer: Option<Stanza>,
     ) {
-        let Some(pending) = enter(session, epoch) else { return };
+        let weight = answer.as_ref().map_or(0, Stanza::weight);
+        let Some(pending) = enter(session, epoch, weight) else { return };
         let mut todo = Todo::default();
         let answer = answer.map(|answer| answer.to(session.jid.clone()));
         self.answer(now, lock, session, pending, answer, &mut todo);
@@ -278,14 +279,25 @@ impl Core {
         }
     }
 
-    /// Goes on with work whose account was looked for.
-    pub fn run(&self, now: Timestamp, cold: Cold) {
-        let mut todo = Todo::default();
-        todo.work.push_back(cold.work);
-        self.run_todo(now, todo);
+    /// As [`Core::run_todo`], if much is left to do: so that it does not grow with what else is looked at.
+    pub(crate) fn run_if_full(&self, now: Timestamp, todo: &mut Todo) {
+        if todo.work.len() >= MAX_GATHERED {
+            self.run_todo(now, std::mem::take(todo));
+        }
     }
 
     fn onward(&self, now: Timestamp, work: Work, todo: &mut Todo) {
+        // What waits for its account to be read goes first.
+        let waits = |to: &&Jid| waits_for_reading(&work.stanza) && self.spilled.waits_for(to);
+        if let Some(account) = work.stanza.head.to.as_ref().filter(waits).map(Jid::bare) {
+            self.spill(&account, work, todo);
+            return;
+        }
+        self.onward_in_turn(now, work, todo);
+    }
+
+    /// As [`Core::onward`], whatever else waits for the account.
+    pub(crate) fn onward_in_turn(&self, now: Timestamp, work: Work, todo: &mut Todo) {
         let Some(to) = work.stanza.head.to.clone() else { return };
         if work.hops > MAX_HOPS {
             if let Some(stanzas) = self.conditions.circles.met(now, 1) {
@@ -308,17 +320,9 @@ impl Core {
                 }
                 return;
             }
-            // Presence finds nobody in an account that is not loaded: it has no session.
-            Lookup::Cold
-                if work.stanza.kind() == Kind::Presence
-                    && (subscription_kind(work.stanza.type_()).is_none()
-                        || matches!(work.mode, Mode::ProbeRefused)) =>
-            {
-                return;
-            }
-            Lookup::Cold if work.stanza.kind() == Kind::Iq => return,
+            Lookup::Cold if !waits_for_reading(&work.stanza) || matches!(work.mode, Mode::ProbeRefused) => return,
             Lookup::Cold => {
-                self.spill(Cold { account: to.bare(), work });
+                self.spill(&to.bare(), work, todo);
                 return;
             }
         };
@@ -354,11 +358,21 @@ impl Core {
     }
 }
 
+/// Whether an account is read for a stanza that goes on by itself. Presence and IQs find nobody in an account that is not
+/// loaded: it has no session.
+fn waits_for_reading(stanza: &Stanza) -> bool {
+    match stanza.kind() {
+        Kind::Message => true,
+        Kind::Presence => subscription_kind(stanza.type_()).is_some(),
+        Kind::Iq => false,
+    }
+}
+
 /// The number of a stanza that a connection has read. None if another connection has the session by now: that one has
 /// maybe said `h` already, and its client sends the stanza again. Nor if the session is over: contacts saw it go.
-fn enter(session: &Session, epoch: u32) -> Option<Pending> {
+fn enter(session: &Session, epoch: u32, bytes: usize) -> Option<Pending> {
     let mut stream = session.stream();
-    (stream.epoch == epoch && stream.closing.is_none()).then(|| stream.ledger.enter())
+    (stream.epoch == epoch && stream.closing.is_none()).then(|| stream.enter(bytes))
 }
 
 #[cfg(test)]

@@ -14,8 +14,12 @@ use vorpal_proto::stanza::Stanza;
 use crate::account::{Account, AccountRef};
 use crate::accounts::Accounts;
 use crate::checkpoint::Checkpoints;
+use crate::clock::Clock;
+use crate::cold::Spilled;
 use crate::commit::Flight;
 use crate::counts::Counts;
+use crate::cursor::Cursor;
+use crate::deadlines::Deadlines;
 use crate::effects::Judge;
 use crate::host::{Host, Serves};
 use crate::lasting::Conditions;
@@ -28,12 +32,16 @@ use crate::session::{Flag, Session, SessionId, Stream, Wake};
 use crate::state::{Cell, Map, TableKind};
 use crate::store::{BatchId, Journal, MapId};
 use crate::trace::Traces;
+use crate::trim::Trims;
 
 /// So many accounts stay loaded without a session.
 pub const MAX_IDLE_ACCOUNTS: usize = 10_000;
 
 /// So often a stanza may be sent on by what it caused.
 pub(crate) const MAX_HOPS: u8 = 8;
+
+/// Number of stanzas that were caused by others and are gathered before they go on. What one account says at once is gathered whole.
+pub(crate) const MAX_GATHERED: usize = 1_024;
 
 /// The bounds of an account, on all hosts: the first four are the operator's, the others are constants but in tests. What is
 /// there already stays.
@@ -70,14 +78,6 @@ impl Default for Bounds {
             idle_accounts: MAX_IDLE_ACCOUNTS,
         }
     }
-}
-
-/// Work that needs an account which is not loaded: load it, then give it back to [`Core::run`].
-#[derive(Debug)]
-pub struct Cold {
-    /// whom to load
-    pub account: BareJid,
-    pub(crate) work: Work,
 }
 
 /// A stanza that goes on by itself: no session waits for it.
@@ -151,7 +151,7 @@ pub(crate) struct Tables {
     pub sessions: Map<u64, SessionRow>,
     pub ended: Map<String, Ended>,
     pub directed: Map<DirectedKey, bool>,
-    pub cursor: Cell<u64>,
+    pub cursor: Cell<Cursor>,
     pub credentials: Map<CredentialKey, String>,
     pub last_activity: Cell<crate::presence::LastActivity>,
     /// of the store itself, by host: how many accounts have each profile
@@ -185,14 +185,16 @@ pub struct Core {
     connections: AtomicU64,
     /// from which fake salts are made: the same at each start
     pub(crate) secret: [u8; 32],
-    pub(crate) dirty: Mutex<Vec<AccountRef>>,
-    /// when entries are let go of next, and whose
-    pub(crate) to_trim: Mutex<(Timestamp, Vec<AccountRef>)>,
-    pub(crate) deadlines: Mutex<BTreeSet<(Timestamp, BareJid, SessionId)>>,
+    /// accounts that have put something off, each with the beat at which it did
+    pub(crate) dirty: Mutex<VecDeque<(u64, AccountRef)>>,
+    pub(crate) beats: AtomicU64,
+    pub(crate) trims: Mutex<Trims>,
+    pub(crate) clock: Clock,
+    pub(crate) deadlines: Deadlines,
     pub(crate) sweeping: Mutex<crate::sweep::Progress>,
     /// accounts that are to be looked after with the next tick: of those that are loaded
     pub(crate) urgent: Mutex<BTreeSet<BareJid>>,
-    spilled: Mutex<VecDeque<Cold>>,
+    pub(crate) spilled: Spilled,
     loader: Mutex<Option<Arc<dyn Wake>>>,
     random: Mutex<Random>,
     /// what is counted
@@ -269,11 +271,13 @@ impl Core {
             connections: AtomicU64::new(1),
             secret,
             dirty: Mutex::default(),
-            to_trim: Mutex::new((now, Vec::new())),
-            deadlines: Mutex::default(),
+            beats: AtomicU64::new(0),
+            trims: Mutex::default(),
+            clock: Clock::default(),
+            deadlines: Deadlines::default(),
             sweeping: Mutex::default(),
             urgent: Mutex::default(),
-            spilled: Mutex::default(),
+            spilled: Spilled::default(),
             loader: Mutex::default(),
             random: Mutex::new(random),
             counts: Arc::default(),
@@ -349,18 +353,12 @@ impl Core {
         all
     }
 
-    /// Who is woken when something must be loaded that no session waits for; see [`Core::spilled`].
+    /// Who is woken when an account must be loaded that no session waits for; see [`Core::spilled`].
     pub fn set_loader(&self, loader: Arc<dyn Wake>) {
         *self.loader.lock() = Some(loader);
     }
 
-    /// Work that needs accounts which are not loaded.
-    pub fn spilled(&self) -> Option<Cold> {
-        self.spilled.lock().pop_front()
-    }
-
-    pub(crate) fn spill(&self, cold: Cold) {
-        self.spilled.lock().push_back(cold);
+    pub(crate) fn wake_loader(&self) {
         if let Some(loader) = self.loader.lock().as_ref() {
             loader.wake();
         }

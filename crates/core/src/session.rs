@@ -17,17 +17,17 @@ use std::collections::{BTreeSet, VecDeque};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
-use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::StreamError;
 use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::Stanza;
 
 use crate::checkpoint::{Checkpoint, DUE_AFTER};
 use crate::debt::Debt;
-use crate::hook::{Outgoing, Verdict};
-use crate::ledger::Ledger;
+use crate::hook::{OpenSession, Outgoing, Verdict};
+use crate::ledger::{Ledger, MAX_UNSETTLED_BYTES, Pending};
 use crate::lists::push_one;
 use crate::reading::Inquiries;
 use crate::registry::Registry;
@@ -227,12 +227,15 @@ pub struct Stream {
     pub(crate) keep: u64,
     /// when the session was bound, in milliseconds since 1970
     pub(crate) since: u64,
+    /// what was read since everything was settled, in bytes
+    unsettled_bytes: usize,
     /// the connection waits until less is unsettled
     paused: bool,
     /// it waits until less is in the queue
     crowded: bool,
     pub(crate) closing: Option<Closing>,
-    pub(crate) detached: Option<Timestamp>,
+    /// since when it has no connection, in steady time
+    pub(crate) detached: Option<Duration>,
     /// what the account had received by then, in bytes
     pub(crate) received_before: u64,
     /// the client is known to have every entry up to here that was meant for the session
@@ -337,6 +340,7 @@ impl Session {
             paused: false,
             crowded: false,
             closing: None,
+            unsettled_bytes: 0,
             detached: None,
             received_before: 0,
             cursor: 0,
@@ -650,7 +654,7 @@ impl Stream {
                 // It is counted until it is acknowledged, or gone.
                 Item::Stanza(mut next) => {
                     let appended = next.stanza.appended();
-                    let verdict = registry.judge(&Outgoing { session }, &mut next.stanza);
+                    let verdict = registry.judge(&Outgoing { session: OpenSession(session) }, &mut next.stanza);
                     if next.stanza.appended() != appended {
                         self.weight -= next.weight;
                         next.weigh();
@@ -815,7 +819,17 @@ impl Stream {
 
     /// Whether too much is unsettled, an answer is owed first, or too much waits to be written.
     fn is_busy(&self) -> bool {
-        self.ledger.is_full() || self.barrier.is_some() || self.is_crowded()
+        let heavy = self.unsettled_bytes >= MAX_UNSETTLED_BYTES && !self.ledger.is_level();
+        self.ledger.is_full() || heavy || self.barrier.is_some() || self.is_crowded()
+    }
+
+    /// A stanza was read.
+    pub(crate) fn enter(&mut self, bytes: usize) -> Pending {
+        if self.ledger.is_level() {
+            self.unsettled_bytes = 0;
+        }
+        self.unsettled_bytes = self.unsettled_bytes.saturating_add(bytes);
+        self.ledger.enter()
     }
 
     /// The module's value in this session.

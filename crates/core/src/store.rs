@@ -716,4 +716,7 @@ pub trait Journal: Send + Sync {
 
     /// What the owner has in memory is again what is stored, after a batch of it came to nothing.
     fn reloaded(&self, owner: Owner);
+
+    /// Whether so much waits to be written that nothing should be added which may as well be refused.
+    fn is_full(&self) -> bool;
 }

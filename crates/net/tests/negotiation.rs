@@ -355,7 +355,7 @@ impl World {
                 Step::Committed(done) => self.core.complete(self.now, done.into_iter().map(|d| (d.id, d.outcome))),
                 Step::Empty => match self.core.spilled() {
                     Some(cold) => {
-                        self.core.load(self.now, self.reader.as_mut(), &cold.account).unwrap();
+                        self.core.load(self.reader.as_mut(), &cold.account).unwrap();
                         self.core.run(self.now, cold);
                     }
                     None => return,
@@ -439,7 +439,7 @@ impl Peer {
                 Need::Load(jid) => {
                     let found = !world.random.one_in(30);
                     if found {
-                        world.core.load(now, world.reader.as_mut(), &jid).map_err(|e| e.to_string())?;
+                        world.core.load(world.reader.as_mut(), &jid).map_err(|e| e.to_string())?;
                     }
                     need = self.connection.loaded(now, if found { Ok(()) } else { Err(()) });
                     if need.is_none() {
@@ -831,7 +831,7 @@ fn who_is_put_off_may_try_again_on_the_same_stream_and_it_does_not_count() {
     }
     assert!(matches!(says(&mut connection, AUTH), Need::Admit(_)));
     let Some(Need::Load(jid)) = connection.admitted(now, true) else { panic!("the account is not read") };
-    world.core.load(now, world.reader.as_mut(), &jid).unwrap();
+    world.core.load(world.reader.as_mut(), &jid).unwrap();
     let Some(Need::Derive(check)) = connection.loaded(now, Ok(())) else { panic!("no password is checked") };
     assert!(connection.derived(now, check.run()).is_none());
     assert!(heard(&mut connection).contains("<success"));

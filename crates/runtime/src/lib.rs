@@ -63,7 +63,7 @@ impl Runtime {
     /// Loads an account, if there is one of this name. Cancel-safe.
     pub async fn load(self: &Arc<Runtime>, jid: BareJid) -> Result<Option<AccountRef>, StoreError> {
         let (this, began, name) = (self.clone(), Instant::now(), jid.clone());
-        let found = self.readers.read(move |reader| this.core.load(now(), reader, &jid)).await;
+        let found = self.readers.read(move |reader| this.core.load(reader, &jid)).await;
         self.has_read(Count::ReadAccount, began, || format!("account {name}"));
         found
     }

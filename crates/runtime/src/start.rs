@@ -2,16 +2,18 @@
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::sync::{Semaphore, mpsc};
+use vorpal_core::beat::BEATS;
 use vorpal_core::host::Host;
 use vorpal_core::registry::Names;
 use vorpal_core::server::Core;
 use vorpal_core::store::{Backend, Batch, Loading, Probe, Reader, Row, STORE, Write};
+use vorpal_core::sweep::STEPS;
 use vorpal_store::readers as store_readers;
 use vorpal_store::writer::{Done, Queue, Step, Writer};
 
@@ -26,6 +28,13 @@ const READERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4);
 
 /// Maximum number of these that answer questions of clients. The others are left for loading accounts.
 const QUESTIONS: usize = 3;
+
+/// Maximum number of accounts read at once for stanzas that no connection waits for. The readers are shared with those for which one
+/// does; all take their turn.
+const LOADS: usize = 4;
+
+/// With more batches than this in the queue no account is looked after: the disk has enough to do.
+const SWEEP_YIELDS: usize = 64;
 
 /// How often what is due is done.
 const TICK: Duration = Duration::from_secs(1);
@@ -58,6 +67,8 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
     core.set_hosts(setup.hosts);
     writer.count_in(core.counts.clone());
     let probe = writer.probe();
+    core.tell_newest(now(), queue.next_id() - 1);
+    let began = Instant::now();
     let core = Arc::new(core);
 
     let readers = store_readers::Readers::open(READERS, || writer.reader()).context("opening the store for reading")?;
@@ -121,12 +132,13 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
     let running = ending.of("the task that does what is due each second");
     tokio::spawn(async move {
         let _running = running;
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut beats = tokio::time::interval(TICK / BEATS);
+        beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
+            beats.tick().await;
             let Some(runtime) = ticking.upgrade() else { return };
-            runtime.core.tick(now());
+            runtime.core.tell_time(now(), began.elapsed());
+            runtime.core.beat(now());
         }
     });
     if let Some(probe) = probe {
@@ -137,20 +149,11 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
             watch_room(probe, watching).await;
         });
     }
-    let sweeping = Arc::downgrade(&runtime);
     let running = ending.of("the task that looks after accounts");
+    let sweeping = Arc::downgrade(&runtime);
     tokio::spawn(async move {
         let _running = running;
-        loop {
-            tokio::time::sleep(TICK).await;
-            let Some(runtime) = sweeping.upgrade() else { return };
-            let core = runtime.core.clone();
-            if let Err(error) = runtime.readers.read(move |reader| core.sweep(now(), reader)).await
-                && let Some(times) = runtime.core.conditions.sweeps.met(now(), 1)
-            {
-                tracing::error!(%error, times, "the periodic work on accounts failed");
-            }
-        }
+        sweep(sweeping).await;
     });
     let wake = Arc::new(Waker::default());
     runtime.core.set_loader(wake.clone());
@@ -158,22 +161,61 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
     let running = ending.of("the task that loads accounts");
     tokio::spawn(async move {
         let _running = running;
+        load_spilled(wake, loading).await;
+    });
+    Ok(runtime)
+}
+
+/// Looks after all accounts, again and again, as long as there is something to do. What sessions have written goes first: while more
+/// than a little of it waits, nothing is added. Ends when the runtime is gone.
+async fn sweep(runtime: Weak<Runtime>) {
+    let mut pause = TICK;
+    loop {
+        tokio::time::sleep(pause).await;
+        let Some(runtime) = runtime.upgrade() else { return };
+        if runtime.queue.backlog().batches > SWEEP_YIELDS {
+            pause = TICK / STEPS;
+            continue;
+        }
+        let core = runtime.core.clone();
+        pause = match runtime.readers.read(move |reader| core.sweep(now(), reader)).await {
+            Ok(true) => TICK / STEPS,
+            Ok(false) => TICK,
+            Err(error) => {
+                if let Some(times) = runtime.core.conditions.sweeps.met(now(), 1) {
+                    tracing::error!(%error, times, "the periodic work on accounts failed");
+                }
+                TICK
+            }
+        };
+    }
+}
+
+/// Reads accounts that stanzas wait for which go on by themselves: a few at a time, so that one that takes long holds up nobody
+/// else. Ends when the runtime is gone.
+async fn load_spilled(wake: Arc<Waker>, runtime: Weak<Runtime>) {
+    let free = Arc::new(Semaphore::new(LOADS));
+    loop {
+        wake.0.notified().await;
         loop {
-            wake.0.notified().await;
-            let Some(runtime) = loading.upgrade() else { return };
-            while let Some(cold) = runtime.core.spilled() {
+            let Ok(permit) = free.clone().acquire_owned().await else { return };
+            let Some(runtime) = runtime.upgrade() else { return };
+            let Some(cold) = runtime.core.spilled() else { break };
+            tokio::spawn(async move {
+                let _permit = permit;
+                // The account is held while its stanzas go on: nobody lets go of it before.
                 match runtime.load(cold.account.clone()).await {
-                    Ok(_) => runtime.core.run(now(), cold),
+                    Ok(_account) => runtime.core.run(now(), cold),
                     Err(error) => {
                         if let Some(times) = runtime.core.conditions.accounts.met(now(), 1) {
                             tracing::error!(%error, times, account = %cold.account, "accounts cannot be read");
                         }
+                        runtime.core.abandon(now(), cold);
                     }
                 }
-            }
+            });
         }
-    });
-    Ok(runtime)
+    }
 }
 
 /// Asks for the room on the disk, again and again. The disk may take its time: that holds up nothing else.

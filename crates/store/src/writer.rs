@@ -15,6 +15,7 @@ use crate::shape::{
 };
 use smallvec::SmallVec;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use vorpal_core::counts::{Count, Counts};
@@ -27,6 +28,12 @@ pub const MAX_GROUP_BATCHES: usize = 512;
 
 /// The most bytes in a commit, as [`Batch::weight`] counts them; a heavier batch is a group of its own.
 pub const MAX_GROUP_BYTES: usize = 4 << 20;
+
+/// With more batches than this in the queue what may be refused is refused; with half of it no more. See [`Queue::set_most`].
+pub const MAX_BACKLOG_BATCHES: usize = 64 * 1024;
+
+/// The same in bytes, as [`Batch::weight`] counts them.
+pub const MAX_BACKLOG_BYTES: usize = 64 << 20;
 
 /// How long nothing must arrive before work that can wait is done.
 const QUIET: Duration = Duration::from_millis(250);
@@ -95,6 +102,10 @@ impl Journal for Queue {
     fn reloaded(&self, owner: Owner) {
         Queue::reloaded(self, owner);
     }
+
+    fn is_full(&self) -> bool {
+        self.0.full.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Debug)]
@@ -110,6 +121,8 @@ struct State {
     bytes: usize,
     ids: IdSource,
     closed: bool,
+    /// how much may wait before the queue counts as full
+    most: Backlog,
     /// the writer waits for something to arrive: waking one that does not would be a system call for nothing
     resting: bool,
 }
@@ -117,6 +130,8 @@ struct State {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
+    /// asked with each message: without the lock
+    full: AtomicBool,
     arrived: Condvar,
     pulse: Pulse,
 }
@@ -125,6 +140,16 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // A closure that panics while it makes a batch has at most used up some ids.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The queue has become longer or shorter.
+    fn measure(&self, state: &State) {
+        let full = self.full.load(Ordering::Relaxed);
+        let part = if full { 2 } else { 1 };
+        let now = state.batches > state.most.batches / part || state.bytes > state.most.bytes / part;
+        if now != full {
+            self.full.store(now, Ordering::Relaxed);
+        }
     }
 }
 
@@ -139,8 +164,8 @@ pub struct Backlog {
 
 /// The way in. Clones are the same queue.
 ///
-/// It has no bound of its own: every submitter has one (unsettled stanzas of a session, waiting entries of an owner), and
-/// [`Queue::backlog`] tells when to pause readers.
+/// It takes whatever is submitted: what settles a promise must not fail for want of room. When it is full ([`Journal::is_full`])
+/// the core makes no new promises; what goes on has a bound for each session (unsettled stanzas, their bytes).
 #[derive(Clone, Debug)]
 pub struct Queue(Arc<Shared>);
 
@@ -166,6 +191,7 @@ impl Queue {
         state.bytes += weight;
         let wake = state.items.is_empty() && state.resting;
         state.items.push_back(Item::Batch(batch, weight));
+        self.0.measure(&state);
         drop(state);
         if wake {
             self.0.arrived.notify_one();
@@ -197,6 +223,13 @@ impl Queue {
     pub fn backlog(&self) -> Backlog {
         let state = self.0.lock();
         Backlog { batches: state.batches, bytes: state.bytes }
+    }
+
+    /// With how much the queue counts as full, if not with [`MAX_BACKLOG_BATCHES`] and [`MAX_BACKLOG_BYTES`].
+    pub fn set_most(&self, most: Backlog) {
+        let mut state = self.0.lock();
+        state.most = most;
+        self.0.measure(&state);
     }
 
     /// How the writer is.
@@ -264,9 +297,14 @@ impl Writer {
     pub fn new(backend: Box<dyn Backend>) -> (Queue, Writer) {
         let ids =
             IdSource { now: 0, last: backend.last_id(), next_owner: backend.next_owner(), batch: BatchId::default() };
-        let state = State { items: VecDeque::new(), batches: 0, bytes: 0, ids, closed: false, resting: false };
-        let queue =
-            Queue(Arc::new(Shared { state: Mutex::new(state), arrived: Condvar::new(), pulse: Pulse::default() }));
+        let most = Backlog { batches: MAX_BACKLOG_BATCHES, bytes: MAX_BACKLOG_BYTES };
+        let state = State { items: VecDeque::new(), batches: 0, bytes: 0, ids, closed: false, most, resting: false };
+        let queue = Queue(Arc::new(Shared {
+            state: Mutex::new(state),
+            full: AtomicBool::new(false),
+            arrived: Condvar::new(),
+            pulse: Pulse::default(),
+        }));
         let counts = Arc::default();
         (
             queue.clone(),
@@ -443,12 +481,12 @@ impl Writer {
         while let Some(item) = state.items.front() {
             match item {
                 Item::Reloaded(owner) if self.group.is_empty() => self.stale.reloaded(*owner),
-                Item::Reloaded(_) => return,
+                Item::Reloaded(_) => break,
                 Item::Batch(_, weight) => {
                     bytes += weight;
                     let full = self.group.len() >= MAX_GROUP_BATCHES || bytes > MAX_GROUP_BYTES;
                     if full && !self.group.is_empty() {
-                        return;
+                        break;
                     }
                 }
             }
@@ -459,6 +497,7 @@ impl Writer {
                 self.group.push(batch);
             }
         }
+        self.queue.0.measure(&state);
     }
 }
 

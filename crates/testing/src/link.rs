@@ -224,7 +224,7 @@ impl Link {
     }
 
     fn load(&mut self, now: Timestamp, core: &Core, reader: &mut dyn Reader, jid: &BareJid) -> Need {
-        let found = core.load(now, reader, jid).map(|_| ()).map_err(|_| ());
+        let found = core.load(reader, jid).map(|_| ()).map_err(|_| ());
         self.connection.loaded(now, found).unwrap_or_else(|| self.connection.input(now, &mut self.input))
     }
 

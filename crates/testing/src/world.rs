@@ -13,6 +13,7 @@ use vorpal_core::join::Fetch;
 use vorpal_core::module::{Module, Section};
 use vorpal_core::registry::Registry;
 use vorpal_core::server::{Bounds, Core, core_names};
+use vorpal_core::session::Wake;
 use vorpal_core::store::{Batch, Entry, Ids, Journal, Loading, Reader, Write};
 use vorpal_core::users::NewUser;
 use vorpal_net::c2s::{Connection, Settings};
@@ -58,6 +59,8 @@ struct Running {
     reader: Box<dyn Reader>,
     /// rung when something is to be loaded that no session waits for
     loader: Arc<Bell>,
+    /// nobody listens to that
+    mute: bool,
 }
 
 /// Everybody's password, in the forms that are needed: made once, since that takes long.
@@ -102,6 +105,8 @@ pub struct Setup {
 pub struct World {
     /// the time of day
     pub now: Timestamp,
+    /// how long the world has been there
+    steady: Duration,
     /// what is random in the server, and in logging in
     random: Arc<Mutex<Random>>,
     medium: Medium,
@@ -153,6 +158,7 @@ impl World {
         };
         let mut world = World {
             now: BEGINNING,
+            steady: Duration::ZERO,
             random: Arc::new(Mutex::new(Random::new(setup.seed))),
             medium: setup.medium,
             mood: Arc::default(),
@@ -186,6 +192,8 @@ impl World {
         let random = self.random.clone();
         let random = Box::new(move |bytes: &mut [u8]| random.lock().fill(bytes));
         let core = Core::new(Arc::new(queue.clone()), names, progress, [7; 32], random, self.now);
+        core.tell_time(self.now, self.steady);
+        core.tell_newest(self.now, queue.next_id() - 1);
         core.reserve.set_least(RESERVE);
         core.set_hosts(hosts);
         core.set_bounds(self.bounds);
@@ -202,7 +210,7 @@ impl World {
         let core = Arc::new(core);
         let riders = core.clone();
         writer.set_riders(Box::new(move || riders.checkpoints()));
-        self.running = Some(Running { core, queue, writer, reader, loader });
+        self.running = Some(Running { core, queue, writer, reader, loader, mute: false });
     }
 
     /// The kernel.
@@ -249,10 +257,21 @@ impl World {
     pub fn pass(&mut self, time: Duration) {
         let end = self.now.plus(time);
         while self.now < end {
-            self.now = end.min(self.now.plus(Duration::from_secs(1)));
+            self.advance(end.since(self.now).min(Duration::from_secs(1)));
             self.tick();
             self.settle();
         }
+    }
+
+    /// Moves the clock, and nothing else.
+    pub fn advance(&mut self, time: Duration) {
+        self.now = self.now.plus(time);
+        self.steady += time;
+    }
+
+    /// Somebody sets the clock.
+    pub fn set_clock(&mut self, now: Timestamp) {
+        self.now = now;
     }
 
     /// What is done about once a second.
@@ -262,10 +281,16 @@ impl World {
             if let Some(probe) = running.writer.probe() {
                 running.core.observe_room(probe().expect("the disk tells its room"));
             }
+            running.core.tell_time(now, self.steady);
             running.core.tick(now);
             running.core.sweep(now, running.reader.as_mut()).expect("accounts are looked after");
             running.writer.idle(now.as_millis(), false).expect("the store tidies up");
         }
+    }
+
+    /// The queue in front of the store.
+    pub fn queue(&self) -> &Queue {
+        &self.running().queue
     }
 
     /// Writes behind the kernel's back: it knows of it when it was started again.
@@ -337,9 +362,9 @@ impl World {
 
     /// An account, read if it has to be.
     pub fn load(&mut self, jid: &BareJid) -> Option<AccountRef> {
-        let (now, core) = (self.now, self.core().clone());
+        let core = self.core().clone();
         let reader = self.running.as_mut()?.reader.as_mut();
-        core.load(now, reader, jid).expect("the store can be read")
+        core.load(reader, jid).expect("the store can be read")
     }
 
     /// A new client of an account, without a connection.
@@ -521,17 +546,25 @@ impl World {
         Some((fetch, read(reader, fetch)?))
     }
 
+    /// Accounts that no session waits for are not read for the time being, or are again.
+    pub fn mute_loader(&mut self, mute: bool) {
+        let running = self.running.as_mut().expect("the server runs");
+        running.mute = mute;
+        Wake::wake(&*running.loader);
+    }
+
     fn spilled(&mut self) -> bool {
         let now = self.now;
         let Some(running) = &mut self.running else { return false };
-        if !running.loader.rang() {
+        if running.mute || !running.loader.rang() {
             return false;
         }
         let mut any = false;
         while let Some(cold) = running.core.spilled() {
             any = true;
-            if running.core.load(now, running.reader.as_mut(), &cold.account).is_ok() {
-                running.core.run(now, cold);
+            match running.core.load(running.reader.as_mut(), &cold.account) {
+                Ok(_) => running.core.run(now, cold),
+                Err(_) => running.core.abandon(now, cold),
             }
         }
         any

@@ -355,7 +355,7 @@ fn a_login_that_is_not_proven_yet_fails_when_it_is_revoked() {
 fn shown(world: &World, name: &str) -> Vec<Shown> {
     let jid = BareJid::new(name, HOST).expect("an address");
     let mut reader = world.reader();
-    world.core().load(world.now, reader.as_mut(), &jid).expect("the store can be read");
+    world.core().load(reader.as_mut(), &jid).expect("the store can be read");
     let (host, lock) = (world.core().host(HOST).expect("the host"), world.core().loaded(jid.as_str()));
     let shown = |hash| world.core().credentials(&host, lock.as_ref(), jid.as_str(), Some(hash)).shown();
     Hash::ALL.into_iter().map(shown).collect()
@@ -404,7 +404,7 @@ fn names_without_an_account_look_like_the_accounts_of_the_host() {
     // Accounts that go, and passwords that change, are counted as well.
     for n in 0..40 {
         let jid = BareJid::new(&format!("user{n}"), HOST).expect("an address");
-        world.core().load(world.now, world.reader().as_mut(), &jid).expect("the store can be read");
+        world.core().load(world.reader().as_mut(), &jid).expect("the store can be read");
         let lock = world.core().loaded(jid.as_str()).expect("it is there");
         let done = Box::new(|stored: bool| assert!(stored));
         match n % 4 {

@@ -269,12 +269,12 @@ impl Reader for Late<'_> {
 
 /// Loads Romeo, and something happens while he is read.
 fn load_meanwhile(world: &Mutex<World>, then: impl FnOnce(&mut World) + Send) -> Option<AccountRef> {
-    let (core, now, reader) = {
+    let (core, reader) = {
         let world = world.lock().expect("nobody panicked");
-        (world.core().clone(), world.now, world.reader())
+        (world.core().clone(), world.reader())
     };
     let mut late = Late { reader, then: Some(Box::new(|| then(&mut world.lock().expect("nobody panicked")))) };
-    core.load(now, &mut late, &jid("romeo")).expect("the store can be read")
+    core.load(&mut late, &jid("romeo")).expect("the store can be read")
 }
 
 #[test]

@@ -3,9 +3,9 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
-use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::element::el;
 use vorpal_proto::ns;
 use vorpal_proto::stanza::{Stanza, Type};
@@ -99,20 +99,20 @@ impl Stream {
 
     /// The connection is gone; what it had asked is void, and so is what it was owed that is no stanza (XEP-0198 §4 counts
     /// stanzas only).
-    pub(crate) fn detach(&mut self, now: Timestamp) {
+    pub(crate) fn detach(&mut self, steady: Duration) {
         self.queue.retain(false, |_| true);
         self.queue.shrink();
         self.weigh();
         self.epoch += 1;
         self.wake = None;
-        self.detached = Some(now);
+        self.detached = Some(steady);
         self.paused = false;
         self.crowded = false;
         self.owes_ack = None;
     }
 
     /// A session that was stored: detached, with nothing in its queues.
-    pub(crate) fn restore(&mut self, row: &SessionRow, cursor: EntryId, now: Timestamp) {
+    pub(crate) fn restore(&mut self, row: &SessionRow, cursor: EntryId, steady: Duration) {
         self.managed = true;
         self.resumable = true;
         self.token = Some(row.token.clone());
@@ -122,7 +122,7 @@ impl Stream {
         self.roster_ver = row.roster;
         self.cursor = cursor;
         self.restored = true;
-        self.detached = Some(now);
+        self.detached = Some(steady);
         self.sm = Some(Management { sent: 0, acked: 0, asked: false, unasked: 0 });
     }
 
@@ -426,9 +426,9 @@ impl Stream {
         if self.debts.is_empty() { self.ledger.counted(self.ledger.entered()) as u32 } else { self.ledger.h() }
     }
 
-    /// When the session ends if nobody comes back to it.
-    pub(crate) fn deadline(&self) -> Option<Timestamp> {
-        Some(self.detached?.plus(std::time::Duration::from_millis(self.keep)))
+    /// When the session ends if nobody comes back to it, in steady time.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        Some(self.detached?.saturating_add(Duration::from_millis(self.keep)))
     }
 
     /// The row that says how far the session is handled when its batch is committed, and what the client has.

@@ -1,6 +1,7 @@
 //! What is known of the connection of a session: for operators, who list sessions. Nothing is decided by it.
 
 use std::fmt;
+use std::time::Duration;
 
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::ns;
@@ -87,8 +88,8 @@ impl fmt::Display for Cipher {
 pub struct Facts {
     /// when it was bound
     pub since: Timestamp,
-    /// since when it has no connection; none while it has one
-    pub detached: Option<Timestamp>,
+    /// since when it has no connection, by [`crate::server::Core::steady`]; none while it has one
+    pub detached: Option<Duration>,
     /// its client's end
     pub peer: Peer,
     /// what the client calls itself: the `node` of its entity capabilities (XEP-0115 §4), if its presence has them

@@ -15,20 +15,21 @@ pub(super) fn expire(cx: &mut SweepCx<'_>, keep: Duration) -> store::Result<()> 
     let before = before.min(cx.floor.saturating_add(1));
     let limit = BATCH as usize;
     let old = LogQuery { before, limit, ..LogQuery::default() };
-    match cx.reader.log_count(cx.account.owner, old)? {
-        0 => return Ok(()),
-        count if count == limit => cx.again(),
-        _ => {}
+    let count = cx.reader.log_count(cx.account.owner, old)?;
+    if count == limit {
+        cx.again();
     }
-    cx.trim(before, BATCH);
+    if count > 0 {
+        cx.trim(before, u32::try_from(count).unwrap_or(BATCH));
+    }
     Ok(())
 }
 
 /// Of an archive that is full so much goes: a sixteenth of what it may take, so that it is not full again at once.
 const FREED: u64 = 16;
 
-/// So many pieces of one archive that is full go with a tick: 4,096 messages, some tens of milliseconds of the writer.
-const PIECES: usize = 8;
+/// Number of pieces of a full archive that go in a step: a step is not to hold up the writer.
+const PIECES: usize = 1;
 
 /// One account's turn: the oldest of an archive that takes more than it may.
 pub(super) fn shrink(cx: &mut SweepCx<'_>, most: u64) -> store::Result<()> {

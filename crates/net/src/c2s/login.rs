@@ -269,7 +269,7 @@ impl Connection {
         let Some((query, jid)) = &login.query else { return (Class::New, false) };
         let account = jid.as_ref().and_then(|jid| self.core.loaded(jid.as_str()));
         let returns = account.as_ref().is_some_and(|account| self.core.may_return(account));
-        let reads = account.is_none() && jid.is_some();
+        let reads = jid.as_ref().is_some_and(|jid| self.core.is_cold(jid));
         // Any hash will do: the client is about to give its password.
         let derives = query.hash.is_none();
         (if returns { Class::Returning } else { Class::New }, reads || derives)
@@ -298,7 +298,7 @@ impl Connection {
             return self.refuse(now, SaslError::TemporaryAuthFailure);
         }
         match login.query.as_ref().and_then(|(_, jid)| jid.clone()) {
-            Some(jid) if self.core.loaded(jid.as_str()).is_none() => Some(Need::Load(jid)),
+            Some(jid) if self.core.is_cold(&jid) => Some(Need::Load(jid)),
             _ => self.login_loaded(now, Ok(())),
         }
     }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow};
 use serde_json::{Value, json};
 use vorpal_core::account::AccountRef;
+use vorpal_core::server::Core;
 use vorpal_core::session::Session;
 use vorpal_core::store::Kind;
 use vorpal_proto::datetime::Timestamp;
-use vorpal_runtime::Runtime;
+use vorpal_runtime::{Runtime, now};
 
 use super::Answer;
 use super::act::{address, served};
@@ -72,7 +73,7 @@ pub(super) async fn user(runtime: &Arc<Runtime>, lock: &AccountRef) -> Result<An
         "created": created.to_string(),
         "disabled": account.disabled,
         "last_seen": last,
-        "sessions": account.sessions.iter().map(session).collect::<Vec<_>>(),
+        "sessions": account.sessions.iter().map(|each| session(&runtime.core, each)).collect::<Vec<_>>(),
         "roster_entries": holdings.contacts,
         "archive_bytes": holdings.archive_bytes,
         "waiting_messages": holdings.waiting,
@@ -92,14 +93,15 @@ pub(super) async fn sessions(runtime: &Arc<Runtime>, jid: Option<&str>) -> Resul
     };
     let mut rows: Vec<Value> = Vec::new();
     for lock in locks {
-        rows.extend(lock.lock().sessions.iter().map(session));
+        rows.extend(lock.lock().sessions.iter().map(|each| session(&runtime.core, each)));
     }
     rows.sort_by(|a, b| a["jid"].as_str().cmp(&b["jid"].as_str()));
     Ok(Answer::Rows(rows))
 }
 
-fn session(session: &Arc<Session>) -> Value {
+fn session(core: &Core, session: &Arc<Session>) -> Value {
     let facts = session.stream().facts();
+    let away = facts.detached.map(|at| core.steady().saturating_sub(at).as_millis() as u64);
     let (priority, tls) = (session.priority(), facts.peer.tls);
     let address = IpAddr::from(facts.peer.address);
     json!({
@@ -109,7 +111,7 @@ fn session(session: &Arc<Session>) -> Value {
         "show": facts.show.unwrap_or_else(|| if priority.is_some() { "available" } else { "unavailable" }.into()),
         "resumable": facts.resumable,
         "since": facts.since.to_string(),
-        "detached_since": facts.detached.map(|at| at.to_string()),
+        "detached_since": away.map(|away| Timestamp::from_millis(now().as_millis().saturating_sub(away)).to_string()),
         "address": (!address.is_unspecified()).then(|| address.to_canonical().to_string()),
         "client": facts.client,
         "tls": tls.version(),

@@ -224,3 +224,27 @@ fn a_writer_that_is_never_without_work_removes_what_has_expired_all_the_same() {
     writer.run(clock, told, |error| panic!("{error}"));
     assert!(Memory::open(&disk).unwrap().reader().unwrap().load(1, 9).unwrap().is_empty());
 }
+
+#[test]
+fn the_queue_is_full_at_its_bound_and_no_more_at_half_of_it() {
+    let (queue, mut writer) = open(&Disk::new());
+    assert!(!Journal::is_full(&queue));
+    let weight = {
+        queue.submit_with(NOW, say(1, 1_000)).unwrap();
+        queue.backlog().bytes
+    };
+    queue.set_most(Backlog { batches: 100, bytes: 3 * weight });
+    for full in [false, false, true] {
+        queue.submit_with(NOW, say(1, 1_000)).unwrap();
+        assert_eq!(Journal::is_full(&queue), full);
+    }
+    queue.reloaded(1);
+    queue.submit_with(NOW, say(1, 0)).unwrap();
+    assert_eq!(committed(writer.step()).len(), 4);
+    assert!(!Journal::is_full(&queue));
+    queue.set_most(Backlog { batches: 2, bytes: 10 * weight });
+    for full in [false, true] {
+        queue.submit_with(NOW, say(1, 0)).unwrap();
+        assert_eq!(Journal::is_full(&queue), full);
+    }
+}

@@ -336,7 +336,8 @@ impl Simulator {
                 }
             }
             let cursor = rows.iter().filter(|row| maps.iter().any(|(id, map)| *id == row.map && **map == *"cursor"));
-            let cursor = cursor.filter_map(|row| std::str::from_utf8(&row.row.value).ok()?.parse::<u64>().ok()).max();
+            let taken = |text: &str| text.trim_matches(['[', ']']).split(',').next()?.parse::<u64>().ok();
+            let cursor = cursor.filter_map(|row| taken(std::str::from_utf8(&row.row.value).ok()?)).max();
             let untaken = self.untaken(&format!("{name}@{host}"), cursor.unwrap_or(0))?;
             if untaken > 0 && !self.taste.failures {
                 let rows: Vec<_> = rows.iter().map(|row| (row.map, String::from_utf8_lossy(&row.row.value))).collect();

@@ -350,7 +350,7 @@ impl Simulator {
     }
 
     fn tick(&mut self, time: Duration) {
-        self.world.now = self.world.now.plus(time);
+        self.world.advance(time);
         self.world.tick();
     }
 
