@@ -33,7 +33,7 @@ impl Notify {
                 Notify(Some(to))
             }
             Err(error) => {
-                tracing::warn!(%error, socket = ?name, "the service manager cannot be told of states (NOTIFY_SOCKET)");
+                tracing::warn!(%error, socket = %name.display(), "the service manager cannot be told of states (NOTIFY_SOCKET)");
                 Notify::default()
             }
         }

@@ -44,7 +44,7 @@ fn every_relative_path_counts_from_the_directory_of_the_file() {
     assert!(elsewhere.current_dir(place.path("site/etc/own")).output().expect("runs").status.success());
     let added = place.done(&with(&["user", "add", "x@a.example", "--password", "secret"]));
     assert!(added.contains(&format!("by the server at {}", place.path("site/etc/run/sock").display())), "{added}");
-    assert!(place.done(&with(&["config", "apply"])).contains("is in force"));
+    assert!(place.done(&with(&["config", "apply"])).contains("applied the configuration"));
     drop(serving);
     // Also without the server, and nothing was made anywhere else.
     let listed = place.done(&with(&["user", "list"]));
