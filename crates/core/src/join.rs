@@ -9,7 +9,7 @@ use vorpal_proto::datetime::Timestamp;
 
 use crate::account::{Account, AccountRef};
 use crate::cursor::Load;
-use crate::log::{form, stanza_of, was_given, was_given_copy};
+use crate::log::{form, stanza_of, was_given};
 use crate::server::Core;
 use crate::session::{Out, Reading, Role, Session};
 use crate::store::{Direction, Entry, EntryId, Owner};
@@ -101,15 +101,6 @@ impl Core {
             let log = &account.log;
             let nobodys = log.is_open(entry.id) && !log.is_held(entry.id);
             let missed = nobodys && session.priority().is_some_and(|p| p >= 0);
-            if missed && was_given_copy(account, session, entry, reading.had_to) {
-                // Taken with the copy: now if its client has that, else when it acknowledges it.
-                if stream.owes_its_copy(entry.id) {
-                    account.log.hold(entry.id);
-                } else if !stream.has(entry.id) {
-                    account.log.take(entry.id);
-                }
-                continue;
-            }
             let form = form(account, session, entry, stanza, missed, reading.had_to);
             self.step_read(account, session, entry, nobodys, form.as_ref().map(|(_, role)| *role));
             if let Some((stanza, role)) = form {

@@ -155,16 +155,6 @@ pub(crate) fn was_given(session: &Session, entry: &Entry, had_to: EntryId) -> bo
     entry.id < had_to && LogMeta::decode(&entry.meta).is_some_and(|meta| meta.targets.contains(&session.id))
 }
 
-/// Whether the session was given a copy of an entry that no session took, and has or holds it unless it is to be read: a copy
-/// is as good as the message, and both would be the message twice (XEP-0280 §7).
-pub(crate) fn was_given_copy(account: &Account, session: &Session, entry: &Entry, had_to: EntryId) -> bool {
-    let copied = |meta: LogMeta| {
-        let orphaned = !meta.targets.iter().any(|id| account.session(*id).is_some());
-        orphaned && (meta.copies.contains(&session.id) || meta.sent_copies.contains(&session.id))
-    };
-    entry.dir != Direction::Sent && entry.id < had_to && LogMeta::decode(&entry.meta).is_some_and(copied)
-}
-
 /// XEP-0203 §2, XEP-0160 §2: from the server that kept it for the account. `time` is in milliseconds.
 pub(crate) fn delayed(mut stanza: Stanza, account: &BareJid, time: u64) -> Stanza {
     strip_delay(&mut stanza, account, false);

@@ -382,7 +382,7 @@ impl Stream {
         };
         self.disordered &= floor < EntryId::MAX;
         for (entry, role) in entries {
-            if *role == Role::Missed || *entry > floor {
+            if *role == Role::Missed || *entry >= floor {
                 self.checkpoint.get_or_insert_default().took(*entry, role.is_owed());
             }
         }

@@ -296,7 +296,8 @@ impl Simulator {
             self.players[id].phase = Phase::Closing;
             self.rest()?;
         }
-        for _ in 0..3 {
+        // What is deleted from a log in pieces takes some rounds, and until then its account is in use.
+        for _ in 0..5 {
             self.tick(Duration::from_secs(3_600));
             self.rest()?;
         }
