@@ -120,10 +120,11 @@ impl Checkpoint {
 
     /// The client has an entry that the cursor does not say.
     pub fn took(&mut self, entry: EntryId, owed: bool) {
-        if let Err(at) = self.taken.binary_search_by_key(&entry, |(id, _)| *id)
-            && self.taken.len() < MAX_LISTED
-        {
-            self.taken.insert(at, (entry, owed));
+        match self.taken.binary_search_by_key(&entry, |(id, _)| *id) {
+            // As a copy, and as the message.
+            Ok(at) => self.taken[at].1 |= owed,
+            Err(at) if self.taken.len() < MAX_LISTED => self.taken.insert(at, (entry, owed)),
+            Err(_) => {}
         }
     }
 

@@ -296,11 +296,9 @@ impl Stream {
                 for sent in std::mem::take(&mut known.sent).into_iter().take(newly as usize) {
                     let Sent::Entry { id, owed } = sent else { continue };
                     before.push((id, if owed { Role::Planned } else { Role::Extra }));
-                    known.taken.push((id, owed));
+                    known.took(id, owed);
                     self.had.insert(id);
                 }
-                known.taken.sort_unstable();
-                known.taken.dedup();
             }
         }
         let mut taken = self.acked(h)?;
