@@ -91,6 +91,11 @@ impl Core {
         account.log.read(fetch.from, end, received);
         for entry in entries.iter().filter(|entry| entry.id >= pos && entry.id < fetch.end) {
             if stream.had.contains(&entry.id) {
+                // Its client has it, if only as a copy: that is as good as the message for a session that would take it.
+                let nobodys = account.log.is_open(entry.id) && !account.log.is_held(entry.id) && !stream.has(entry.id);
+                if nobodys && session.priority().is_some_and(|p| p >= 0) {
+                    account.log.take(entry.id);
+                }
                 continue;
             }
             let Some(stanza) = stanza_of(entry) else {

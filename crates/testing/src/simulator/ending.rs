@@ -297,7 +297,7 @@ impl Simulator {
             self.rest()?;
         }
         // What is deleted from a log in pieces takes some rounds, and until then its account is in use.
-        for _ in 0..5 {
+        for _ in 0..10 {
             self.tick(Duration::from_secs(3_600));
             self.rest()?;
         }
