@@ -297,9 +297,12 @@ impl Simulator {
             self.rest()?;
         }
         // What is deleted from a log in pieces takes some rounds, and until then its account is in use.
-        for _ in 0..10 {
+        for round in 0..64 {
             self.tick(Duration::from_secs(3_600));
             self.rest()?;
+            if round >= 2 && self.world.core().all_loaded().is_empty() {
+                break;
+            }
         }
         Ok(())
     }
