@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use vorpal_proto::datetime::Timestamp;
 
 use crate::account::AccountRef;
@@ -65,18 +66,21 @@ pub(crate) struct Checkpoint {
     /// entries above that, or planned for another, which it has, ascending, and whether it took them for all
     pub taken: Vec<(EntryId, bool)>,
     /// what has the numbers from `acked + 1` on
-    pub sent: Vec<Sent>,
+    pub sent: SmallVec<[Sent; 8]>,
 }
+
+/// A row while it is written: most are short.
+type Coded = SmallVec<[u8; 96]>;
 
 impl Checkpoint {
     pub fn encode(&self) -> Bytes {
-        let mut out = Vec::with_capacity(32 + 5 * (self.taken.len() + self.sent.len()));
+        let mut out: Coded = SmallVec::new();
         out.push(VERSION);
         for number in [self.run, self.acked, self.cursor, self.taken.len() as u64] {
             put(&mut out, number);
         }
         let mut before = self.cursor;
-        let mut put_entry = |out: &mut Vec<u8>, id: EntryId, owed: bool| {
+        let mut put_entry = |out: &mut Coded, id: EntryId, owed: bool| {
             out.push(if owed { 1 } else { 2 });
             put(out, zigzag(id.wrapping_sub(before).cast_signed()));
             before = id;
@@ -88,7 +92,7 @@ impl Checkpoint {
                 Sent::Entry { id, owed } => put_entry(&mut out, id, owed),
             }
         }
-        out.into()
+        Bytes::copy_from_slice(&out)
     }
 
     /// Nothing for what an older or newer version wrote differently.
@@ -111,7 +115,7 @@ impl Checkpoint {
             let Sent::Entry { id, owed } = next(rest)? else { return None };
             taken.push((id, owed));
         }
-        let mut sent = Vec::new();
+        let mut sent = SmallVec::new();
         while !rest.is_empty() {
             sent.push(next(rest)?);
         }
@@ -136,7 +140,7 @@ impl Checkpoint {
 }
 
 /// Seven bits to a byte, the lowest first.
-fn put(out: &mut Vec<u8>, mut number: u64) {
+fn put(out: &mut Coded, mut number: u64) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
         number >>= 7;
@@ -184,15 +188,15 @@ impl Checkpoints {
 
 /// The key of a session's row.
 pub(crate) fn key(id: SessionId) -> Bytes {
-    Bytes::from([&id.to_be_bytes()[..], b"s"].concat())
+    let mut key = [b's'; 9];
+    key[..8].copy_from_slice(&id.to_be_bytes());
+    Bytes::copy_from_slice(&key)
 }
 
 impl Core {
-    /// Something was sent or acknowledged: the session's row is due.
-    pub(crate) fn note_sent(&self, lock: &AccountRef, session: &Arc<Session>) {
-        if session.stream().falls_due() {
-            self.checkpoints.due.lock().push((lock.clone(), session.clone()));
-        }
+    /// Something was sent: the session's row goes with the next commit.
+    pub(crate) fn checkpoint_is_due(&self, lock: &AccountRef, session: &Arc<Session>) {
+        self.checkpoints.due.lock().push((lock.clone(), session.clone()));
     }
 
     /// The rows of sessions to which anything was sent since they were written last. To be called by the writer for each group of
@@ -238,8 +242,14 @@ impl Core {
         for lock in self.all_loaded() {
             let sessions = lock.lock().sessions.clone();
             for session in sessions {
-                session.stream().must_be_listed();
-                self.note_sent(&lock, &session);
+                let due = {
+                    let mut stream = session.stream();
+                    stream.must_be_listed();
+                    stream.falls_due()
+                };
+                if due {
+                    self.checkpoint_is_due(&lock, &session);
+                }
             }
         }
         self.commit_checkpoints(now);
@@ -264,12 +274,14 @@ impl Core {
 }
 
 /// For [`crate::session::Stream::checkpoint`]: at most so many are listed.
-pub(crate) fn listed<T>(all: impl Iterator<Item = T>) -> Vec<T> {
+pub(crate) fn listed(all: impl Iterator<Item = Sent>) -> SmallVec<[Sent; 8]> {
     all.take(MAX_LISTED).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use smallvec::smallvec;
+
     use super::*;
 
     #[test]
@@ -280,7 +292,7 @@ mod tests {
             acked: u64::from(u32::MAX) + 5,
             cursor: 1_767_225_600_000_000,
             taken: vec![(1_767_225_600_000_009, true), (1_767_225_600_012_345, false)],
-            sent: vec![
+            sent: smallvec![
                 Sent::Unlogged,
                 entry(1_767_225_600_000_300, true),
                 entry(3, false),
@@ -299,7 +311,8 @@ mod tests {
 
     #[test]
     fn an_h_may_claim_what_was_sent_and_after_a_crash_some_more() {
-        let row = Checkpoint { acked: u64::from(u32::MAX), sent: vec![Sent::Unlogged; 3], ..Checkpoint::default() };
+        let row =
+            Checkpoint { acked: u64::from(u32::MAX), sent: smallvec![Sent::Unlogged; 3], ..Checkpoint::default() };
         let can = |exact| [u32::MAX - 1, u32::MAX, 2, 3, 99_999, 200_000].map(|h| row.can_have(h, exact));
         assert_eq!(can(true), [false, true, true, false, false, false]);
         assert_eq!(can(false), [false, true, true, true, true, false]);

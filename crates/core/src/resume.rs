@@ -275,23 +275,25 @@ impl Core {
 
     /// What was pulled is written to the socket: what is not counted is taken by that.
     pub fn written(&self, lock: &AccountRef, session: &Arc<Session>) {
-        let entries = {
+        let (entries, due) = {
             let mut stream = session.stream();
             let entries = stream.written();
             // What was written without being counted made room, also where it is no entry that is taken.
             if stream.could_read_on() {
                 stream.wake();
             }
-            entries
+            (entries, stream.falls_due())
         };
-        self.note_sent(lock, session);
+        if due {
+            self.checkpoint_is_due(lock, session);
+        }
         if !entries.is_empty() {
             self.took(lock, &mut lock.lock(), session, &entries);
         }
     }
 
     fn took(&self, lock: &AccountRef, account: &mut Account, session: &Arc<Session>, entries: &[Taken]) {
-        {
+        let due = {
             let mut stream = session.stream();
             if stream.should_ask() {
                 stream.ask();
@@ -299,6 +301,10 @@ impl Core {
             if stream.could_read_on() {
                 stream.wake();
             }
+            stream.falls_due()
+        };
+        if due {
+            self.checkpoint_is_due(lock, session);
         }
         if self.is_traced() {
             for (entry, role) in entries {
@@ -314,7 +320,6 @@ impl Core {
             let taken = entries.iter().filter(|(_, role)| role.is_owed() || stands_for_all);
             taken.for_each(|(entry, _)| account.log.take(*entry));
             self.mark_dirty(lock, account);
-            self.note_sent(lock, session);
         }
     }
 

@@ -244,7 +244,7 @@ pub struct Stream {
     pub(crate) progress: (u64, EntryId),
     /// the newest entry that the client took
     newest_taken: EntryId,
-    /// something was sent or acknowledged that the stored checkpoint does not say
+    /// something was sent that the stored checkpoint does not say; of what was acknowledged since it says less, and not too little
     unlisted: bool,
     /// its checkpoint is due
     due: bool,

@@ -353,7 +353,6 @@ impl Stream {
                 self.largest = 0;
             }
             if let Some(entry) = out.entry {
-                self.unlisted = true;
                 self.newest_taken = self.newest_taken.max(entry);
                 self.awake_from = if out.sleeps { entry + 1 } else { self.awake_from };
                 entries.push((entry, out.role));
@@ -382,6 +381,7 @@ impl Stream {
         for (entry, role) in entries {
             if *role == Role::Missed || *entry >= floor {
                 self.checkpoint.get_or_insert_default().took(*entry, role.is_owed());
+                self.unlisted = true;
             }
         }
     }
