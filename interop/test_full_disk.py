@@ -144,6 +144,9 @@ async def test_a_full_disk_is_told_to_senders_and_nothing_promised_is_lost(disk,
     disk.make_room()
     await a.settled()
     await until(lambda: "commits are written again" in server.log.read_text(), "a line at the end")
+    # The room is looked at once a second: until then what would have to be kept is refused.
+    said = lambda what: server.log.read_text().count(what)
+    await until(lambda: said("is nearly full") == said("has room again"), "room")
     late.stream.write("</stream:stream>")
     await late.until(late.staying.done, "the end of the stream")
     for to in (there_user, away_user, detached_user, late_user):
