@@ -273,9 +273,10 @@ impl Core {
     }
 }
 
-/// For [`crate::session::Stream::checkpoint`]: at most so many are listed.
-pub(crate) fn listed(all: impl Iterator<Item = Sent>) -> SmallVec<[Sent; 8]> {
-    all.take(MAX_LISTED).collect()
+/// The first of what was sent, and whether that is all.
+pub(crate) fn listed(mut sent: impl Iterator<Item = Sent>) -> (SmallVec<[Sent; 8]>, bool) {
+    let first = sent.by_ref().take(MAX_LISTED).collect();
+    (first, sent.next().is_none())
 }
 
 #[cfg(test)]
@@ -307,6 +308,15 @@ mod tests {
             // Never a panic, nor more than there is.
             assert!(Checkpoint::decode(&bytes[..cut]).is_none_or(|row| row.sent.len() < full.sent.len()));
         }
+    }
+
+    #[test]
+    fn what_is_too_much_for_a_row_is_not_said_to_be_all() {
+        let listed = |count| {
+            let (first, all) = listed(std::iter::repeat_n(Sent::Unlogged, count));
+            (first.len(), all)
+        };
+        assert_eq!([0, MAX_LISTED, MAX_LISTED + 1].map(listed), [(0, true), (MAX_LISTED, true), (MAX_LISTED, false)]);
     }
 
     #[test]

@@ -173,14 +173,14 @@ impl Stream {
         horizon: EntryId,
         settled: EntryId,
         run: u64,
-        all: &Checkpoints,
+        checkpoints: &Checkpoints,
     ) -> Option<Checkpoint> {
         (self.due, self.unlisted) = (false, false);
         let sm = self.sm.as_ref().filter(|_| self.is_resumable())?;
         if self.restored {
             // Nothing was sent since.
             let known = self.checkpoint.as_deref()?;
-            let run = if all.is_exact(known.run) { run } else { 0 };
+            let run = if checkpoints.is_exact(known.run) { run } else { 0 };
             return Some(Checkpoint { run, ..known.clone() });
         }
         let acked = sm.acked;
@@ -191,7 +191,9 @@ impl Stream {
                 Some(id) => Sent::Entry { id, owed: out.role.is_owed() },
                 None => Sent::Unlogged,
             });
-        let sent = checkpoint::listed(sent);
+        let (sent, all) = checkpoint::listed(sent);
+        // What is not listed was sent all the same: then this is not the last word.
+        let run = if all { run } else { 0 };
         let taken = self.checkpoint.as_mut().map_or_else(Vec::new, |before| {
             before.taken.retain(|(entry, _)| *entry > self.cursor.min(settled));
             before.taken.clone()
