@@ -254,7 +254,7 @@ pub struct Stream {
     disordered: bool,
     /// what had been sent at the last checkpoint
     listed: u64,
-    /// what a checkpoint said of what was sent before a restart
+    /// what the client has and the cursor does not say; and after a restart, until it is resumed, what was sent before
     checkpoint: Option<Box<Checkpoint>>,
     /// it has let go of what the log has
     hibernates: bool,

@@ -78,8 +78,8 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
     if !matches!(writer.step(), Step::Committed(done) if done.iter().all(|d| d.outcome.is_committed())) {
         tracing::warn!("the store cannot be written to");
     }
-    let riders = core.clone();
-    writer.set_riders(Box::new(move || riders.checkpoints()));
+    let checkpoints_of = core.clone();
+    writer.set_extra_writes(Box::new(move || checkpoints_of.checkpoints()));
     if restored > 0 {
         tracing::info!(sessions = restored, "sessions are back and wait for their clients");
     }

@@ -283,14 +283,14 @@ pub struct Writer {
     /// the bytes of the group
     bytes: usize,
     counts: Arc<Counts>,
-    riders: Option<Riders>,
+    extra: Option<ExtraWrites>,
 }
 
 /// Makes the writes that go with a group, whatever it is about.
-pub type Riders = Box<dyn FnMut() -> Vec<Write> + Send>;
+pub type ExtraWrites = Box<dyn FnMut() -> Vec<Write> + Send>;
 
 /// The number of the batch of those. Nobody is told what became of it.
-const RIDERS: BatchId = BatchId(u64::MAX);
+const EXTRA: BatchId = BatchId(u64::MAX);
 
 impl Writer {
     /// A writer for a store that nobody else writes to, and its queue.
@@ -308,14 +308,14 @@ impl Writer {
         let counts = Arc::default();
         (
             queue.clone(),
-            Writer { queue, backend, stale: Stale::default(), group: Vec::new(), bytes: 0, counts, riders: None },
+            Writer { queue, backend, stale: Stale::default(), group: Vec::new(), bytes: 0, counts, extra: None },
         )
     }
 
     /// Asks this for writes from now on, for each group that is about to be committed. It must not wait for anything. Its writes
     /// name no owner, and stand behind those of the group.
-    pub fn set_riders(&mut self, riders: Riders) {
-        self.riders = Some(riders);
+    pub fn set_extra_writes(&mut self, extra: ExtraWrites) {
+        self.extra = Some(extra);
     }
 
     /// Counts there from now on.
@@ -354,10 +354,10 @@ impl Writer {
             return Step::Empty;
         }
         let own = self.group.len();
-        let riders = self.riders.as_mut().map_or_else(Vec::new, |riders| riders());
-        if !riders.is_empty() {
+        let extra = self.extra.as_mut().map_or_else(Vec::new, |extra| extra());
+        if !extra.is_empty() {
             let now = self.group.last().map_or(0, |batch| batch.now);
-            self.group.push(Batch { id: RIDERS, now, writes: riders, ..Batch::default() });
+            self.group.push(Batch { id: EXTRA, now, writes: extra, ..Batch::default() });
         }
         let began = self.queue.0.pulse.begin();
         let mut outcomes = self.backend.apply(&self.group, &mut self.stale);

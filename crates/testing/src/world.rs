@@ -208,8 +208,8 @@ impl World {
             return self.start();
         }
         let core = Arc::new(core);
-        let riders = core.clone();
-        writer.set_riders(Box::new(move || riders.checkpoints()));
+        let checkpoints_of = core.clone();
+        writer.set_extra_writes(Box::new(move || checkpoints_of.checkpoints()));
         self.running = Some(Running { core, queue, writer, reader, loader, mute: false });
     }
 
