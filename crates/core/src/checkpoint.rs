@@ -92,7 +92,7 @@ impl Checkpoint {
                 Sent::Entry { id, owed } => put_entry(&mut out, id, owed),
             }
         }
-        Bytes::copy_from_slice(&out)
+        Bytes::from_owner(out)
     }
 
     /// Nothing for what an older or newer version wrote differently.
@@ -169,10 +169,14 @@ fn unzigzag(number: u64) -> i64 {
     (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
 }
 
+type Due = Vec<(AccountRef, Arc<Session>)>;
+
 /// Sessions whose rows are due, and in which run the server is.
 #[derive(Default)]
 pub(crate) struct Checkpoints {
-    due: Mutex<Vec<(AccountRef, Arc<Session>)>>,
+    due: Mutex<Due>,
+    /// room for those that are being written
+    taken: Mutex<Due>,
     /// this run
     run: AtomicU64,
     /// the server stops: nothing more is sent
@@ -190,7 +194,7 @@ impl Checkpoints {
 pub(crate) fn key(id: SessionId) -> Bytes {
     let mut key = [b's'; 9];
     key[..8].copy_from_slice(&id.to_be_bytes());
-    Bytes::copy_from_slice(&key)
+    Bytes::from_owner(key)
 }
 
 impl Core {
@@ -204,14 +208,15 @@ impl Core {
     /// them.
     pub fn checkpoints(&self) -> Vec<Write> {
         let stopping = self.checkpoints.stopping.load(Ordering::Relaxed);
-        let due = {
+        let mut taken = self.checkpoints.taken.lock();
+        {
             let mut due = self.checkpoints.due.lock();
             let first = due.len().min(if stopping { usize::MAX } else { MAX_ROWS });
-            due.drain(..first).collect::<Vec<_>>()
-        };
+            taken.extend(due.drain(..first));
+        }
         let run = if stopping { self.checkpoints.run.load(Ordering::Relaxed) } else { 0 };
-        let mut writes = Vec::with_capacity(due.len());
-        for (lock, session) in due {
+        let mut writes = Vec::with_capacity(taken.len());
+        for (lock, session) in taken.drain(..) {
             // The writer waits for nobody.
             let seen = lock.try_lock().map(|account| (account.horizon(), account.log.stored));
             let Some((horizon, settled)) = seen else {

@@ -85,8 +85,9 @@ impl Waiting {
     }
 }
 
+/// What became of a batch. Without a batch it is the same as if one were committed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Done {
+pub(crate) enum Done {
     Committed,
     Failed(Failure),
 }
@@ -257,12 +258,14 @@ impl Core {
         }
         for part in parts {
             let (batch, entry) = batch.map_or((None, None), |(id, entry)| (Some(id), entry));
-            let next = Waiting { batch, entry, outcome, words: std::mem::take(&mut part.words) };
             match outcome {
                 Some(done) if part.account.waiting.is_empty() => {
-                    self.say(now, part.lock, part.account, next, done, todo);
+                    self.say(now, part.lock, part.account, (batch, entry), &mut part.words, done, todo);
                 }
-                _ => push_one(&mut part.account.waiting, next),
+                _ => {
+                    let words = std::mem::take(&mut part.words);
+                    push_one(&mut part.account.waiting, Waiting { batch, entry, outcome, words });
+                }
             }
         }
     }
@@ -419,22 +422,24 @@ impl Core {
 
     fn flush(&self, now: Timestamp, lock: &AccountRef, account: &mut Account, todo: &mut Todo) {
         while let Some(done) = account.waiting.front().and_then(|w| w.outcome) {
-            let Some(next) = account.waiting.pop_front() else { return };
-            self.say(now, lock, account, next, done, todo);
+            let Some(mut next) = account.waiting.pop_front() else { return };
+            self.say(now, lock, account, (next.batch, next.entry), &mut next.words, done, todo);
         }
         give_back(&mut account.waiting);
     }
 
-    fn say(
+    /// Says what has nothing before it any more. `batch` and `entry` are what it was written with.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn say(
         &self,
         now: Timestamp,
         lock: &AccountRef,
         account: &mut Account,
-        waiting: Waiting,
+        (batch, entry): (Option<BatchId>, Option<EntryId>),
+        words: &mut Words,
         done: Done,
         todo: &mut Todo,
     ) {
-        let Waiting { batch, entry, mut words, .. } = waiting;
         if batch.is_some() || done != Done::Committed {
             self.step(now, &account.jid, || {
                 let step = Step { batch: batch.map(|BatchId(id)| id), entry, ..Step::named("committed") };
@@ -445,25 +450,25 @@ impl Core {
             });
         }
         if let Done::Failed(failure) = done {
-            self.say_failed(now, lock, account, words, entry, failure, todo);
+            self.say_failed(now, lock, account, std::mem::take(words), entry, failure, todo);
             return;
         }
         let written = words.debts.iter().filter_map(|debt| debt.entry).chain(entry).max();
         account.log.written = account.log.written.max(written.unwrap_or(0));
         let stamp = entry.filter(|_| words.archived);
-        for mut say in std::mem::take(&mut words.says) {
+        for mut say in words.says.drain(..) {
             if let (Some(entry), Say::Deliver { stanza, .. } | Say::Copies { stanza, .. }) = (stamp, &mut say) {
                 account.stamp(stanza, entry);
             }
             self.say_one(now, lock, account, say, entry, todo);
         }
-        let Some(session) = words.of else { return };
+        let Some(session) = &words.of else { return };
         if !words.debts.is_empty() {
-            account.debts_paid(&session, words.debts);
-            self.answer_ack(now, lock, account, &session, todo);
+            account.debts_paid(session, std::mem::take(&mut words.debts));
+            self.answer_ack(now, lock, account, session, todo);
         }
         if let Some(Pending(n)) = words.settles {
-            self.settle(now, lock, account, &session, n, batch.is_some(), todo);
+            self.settle(now, lock, account, session, n, batch.is_some(), todo);
         }
     }
 

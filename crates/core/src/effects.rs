@@ -19,11 +19,12 @@ pub struct Effects {
     pub(crate) over_quota: bool,
     pub(crate) copies: SmallVec<[Flag; 1]>,
     pub(crate) excluded: SmallVec<[SessionId; 1]>,
-    pub(crate) sends: SmallVec<[(SessionId, Stanza); 1]>,
+    // Stanzas are large, and most handlers send none: empty lists of them are small and cost nothing to make.
+    pub(crate) sends: Vec<(SessionId, Stanza)>,
     /// what a session gets behind the answer to its question
-    pub(crate) behind: SmallVec<[(SessionId, Stanza); 1]>,
-    pub(crate) routes: SmallVec<[Stanza; 1]>,
-    pub(crate) visibility: SmallVec<[Visibility; 1]>,
+    pub(crate) behind: Vec<(SessionId, Stanza)>,
+    pub(crate) routes: Vec<Stanza>,
+    pub(crate) visibility: Vec<Visibility>,
     pub(crate) each_session: bool,
     /// pushes of the roster
     pub(crate) words: Vec<Say>,

@@ -78,7 +78,7 @@ pub(crate) struct Goes {
     receiver_copies: Targets,
     sender_copies: Targets,
     pub(crate) draft: Option<Draft>,
-    routes: SmallVec<[Stanza; 1]>,
+    routes: Vec<Stanza>,
 }
 
 impl Core {
@@ -290,7 +290,7 @@ impl Core {
             receiver_copies,
             sender_copies,
             draft: None,
-            routes: SmallVec::new(),
+            routes: Vec::new(),
         };
         for side in [&mut out, &mut inn].into_iter().flatten() {
             goes.routes.append(&mut side.fx.routes);
@@ -350,7 +350,8 @@ impl Core {
         Some(Draft::new(stanza, [Some(side), sent]))
     }
 
-    /// Runs one phase on one side. Something, if the stanza ends there.
+    /// Runs one phase on one side. Something, if the stanza ends there. Most phases have no handler.
+    #[inline]
     fn phase(
         &self,
         now: Timestamp,
@@ -360,14 +361,22 @@ impl Core {
         plan: &Plan,
         stanza: &mut Stanza,
     ) -> Option<End> {
-        let list = match stanza.kind() {
-            Kind::Message => &side.registry.message[phase as usize],
-            Kind::Presence => &side.registry.presence[phase as usize],
-            Kind::Iq => &side.registry.iq_gate,
-        };
-        if list.is_empty() {
+        if side.registry.handlers(phase, stanza.kind()).is_empty() {
             return None;
         }
+        self.run_phase(now, phase, side, origin, plan, stanza)
+    }
+
+    #[inline(never)]
+    fn run_phase(
+        &self,
+        now: Timestamp,
+        phase: Phase,
+        side: &mut SideState<'_>,
+        origin: Option<&Session>,
+        plan: &Plan,
+        stanza: &mut Stanza,
+    ) -> Option<End> {
         let mut cx = MessageCx {
             dir: side.dir,
             account: side.account,
@@ -378,6 +387,7 @@ impl Core {
             host: &side.account.host,
             now,
         };
+        let list = side.registry.handlers(phase, stanza.kind());
         let (flow, module) = side.registry.run(list, phase, &mut cx, stanza);
         if !matches!(flow, Flow::Next) {
             self.step_stopped(now, side, phase, module, &flow, stanza);

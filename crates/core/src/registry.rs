@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use vorpal_proto::element::Element;
 use vorpal_proto::error::StanzaError;
 use vorpal_proto::ns::Ns;
-use vorpal_proto::stanza::Stanza;
+use vorpal_proto::stanza::{Kind, Stanza};
 
 use crate::hook::{
     FeatureMaker, Flow, FormMaker, IqHandler, MessageCx, MessageHandler, NonzaHandler, OutboundHandler, Outgoing,
@@ -230,6 +230,15 @@ impl Registry {
     pub(crate) fn nonza(&self, stage: Stage, ns: u16, name: &str) -> Option<(&'static str, &NonzaHandler)> {
         let list = self.nonza.get(&(stage, ns))?;
         list.iter().find(|(_, n, _)| *n == name).map(|(module, _, handler)| (*module, handler))
+    }
+
+    /// The handlers of one phase for stanzas of this kind.
+    pub(crate) fn handlers(&self, phase: Phase, kind: Kind) -> &[(&'static str, MessageHandler)] {
+        match kind {
+            Kind::Message => &self.message[phase as usize],
+            Kind::Presence => &self.presence[phase as usize],
+            Kind::Iq => &self.iq_gate,
+        }
     }
 
     /// Runs the handlers of one phase. The first that does not say Next decides, and its module is named; a panic is decided

@@ -9,7 +9,7 @@ use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::account::{Account, AccountRef};
 use crate::accounts::Lookup;
-use crate::commit::{Part, Say, Words};
+use crate::commit::{Done, Part, Say, Words};
 use crate::counts::Count;
 use crate::host::Serves;
 use crate::ledger::Pending;
@@ -235,10 +235,15 @@ impl Core {
         now: Timestamp,
         lock: &AccountRef,
         account: &mut Account,
-        words: Words,
+        mut words: Words,
         todo: &mut Todo,
     ) {
-        self.finish(now, &mut [Part { lock, account, words }], None, Vec::new(), todo);
+        if account.states.is_staged() || !words.debts.is_empty() || !account.waiting.is_empty() {
+            self.finish(now, &mut [Part { lock, account, words }], None, Vec::new(), todo);
+            return;
+        }
+        // Nothing is to be written, and nothing waits before it.
+        self.say(now, lock, account, (None, None), &mut words, Done::Committed, todo);
     }
 
     /// Answers a stanza whose header is at fault: it has a number, like any other (XEP-0198 §4), and like any other none

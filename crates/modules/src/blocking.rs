@@ -79,12 +79,12 @@ fn add(cx: &mut IqCx<'_>, list: Blocklist, asked: Flag, block: &Element) -> Answ
         return Err(StanzaError::not_allowed().with_text("this address cannot be blocked"));
     }
     // Whoever is blocked from now on sees the user's sessions go.
-    let blocked = cx.account()?.states.newest_rows(list).into_owned();
-    let mut after = blocked.clone();
-    for jid in &fresh {
-        after.insert(jid.clone(), true);
-    }
-    for (contact, whom) in affected(cx, &fresh, blocked, after)? {
+    let insert = |rows: &mut Rows<Jid, bool>| {
+        for jid in &fresh {
+            rows.insert(jid.clone(), true);
+        }
+    };
+    for (contact, whom) in affected(cx, list, &fresh, insert)? {
         cx.fx.hide_from(contact, whom);
     }
     let states = &mut cx.account()?.states;
@@ -97,14 +97,17 @@ fn add(cx: &mut IqCx<'_>, list: Blocklist, asked: Flag, block: &Element) -> Answ
 fn remove(cx: &mut IqCx<'_>, list: Blocklist, asked: Flag, unblock: &Element) -> Answer {
     let named = items(unblock)?;
     let account = cx.account()?;
-    let blocked = account.states.newest_rows(list).into_owned();
-    let wanted: HashSet<&Jid> = named.iter().collect();
-    let gone: Vec<Jid> = blocked.keys().filter(|jid| named.is_empty() || wanted.contains(jid)).cloned().collect();
-    let mut after = blocked.clone();
-    for jid in &gone {
-        after.remove(jid);
-    }
-    for (contact, whom) in affected(cx, &gone, blocked, after)? {
+    let gone: Vec<Jid> = {
+        let blocked = account.states.newest_rows(list);
+        let wanted: HashSet<&Jid> = named.iter().collect();
+        blocked.keys().filter(|jid| named.is_empty() || wanted.contains(jid)).cloned().collect()
+    };
+    let remove = |rows: &mut Rows<Jid, bool>| {
+        for jid in &gone {
+            rows.remove(jid);
+        }
+    };
+    for (contact, whom) in affected(cx, list, &gone, remove)? {
         cx.fx.show_to(contact, whom);
     }
     let states = &mut cx.account()?.states;
@@ -117,11 +120,17 @@ fn remove(cx: &mut IqCx<'_>, list: Blocklist, asked: Flag, unblock: &Element) ->
 /// a contact's sessions: those that the one list matches and the other does not. Where another item says the same, nobody.
 fn affected(
     cx: &mut IqCx<'_>,
+    list: Blocklist,
     changed: &[Jid],
-    before: Rows<Jid, bool>,
-    after: Rows<Jid, bool>,
+    change: impl FnOnce(&mut Rows<Jid, bool>),
 ) -> std::result::Result<Vec<(BareJid, Option<Judge>)>, StanzaError> {
     let contacts = cx.contacts_within(changed)?;
+    if contacts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let before = cx.account()?.states.newest_rows(list).into_owned();
+    let mut after = before.clone();
+    change(&mut after);
     let (was, is) = (Arc::new(before), Arc::new(after));
     let judge = {
         let (was, is) = (was.clone(), is.clone());

@@ -237,18 +237,10 @@ impl Framer {
         loop {
             let rest = bytes.get(self.at()..).unwrap_or_default();
             let next = match self.state {
+                // Tags often follow each other directly.
+                State::Content if rest.first() == Some(&b'<') => Some(0),
                 State::Content => memchr(b'<', rest),
-                State::Tag => match rest.iter().position(|&byte| TAG_STOP[usize::from(byte)]) {
-                    // Most bytes of a tag are in quotes: go through them without looking up and down each time.
-                    Some(at) => match rest.get(at..) {
-                        Some([quote @ (b'\'' | b'"'), value @ ..]) => {
-                            self.state = State::Quote(*quote);
-                            memchr2(*quote, b'<', value).map(|end| at + 1 + end)
-                        }
-                        _ => Some(at),
-                    },
-                    None => None,
-                },
+                State::Tag => self.attributes(rest),
                 State::Quote(quote) => memchr2(quote, b'<', rest),
                 State::EndTag(start) => self.end_name(bytes, start, open)?,
                 State::CData(0) => memchr(b']', rest),
@@ -262,6 +254,26 @@ impl Framer {
             if let Some(kind) = self.take(byte, open)? {
                 return Ok(Some(kind));
             }
+        }
+    }
+
+    /// How much of a start tag comes before what ends it or is wrong in it. Most bytes of a tag are attributes: they are read
+    /// here, without a change of state for each.
+    fn attributes(&mut self, rest: &[u8]) -> Option<usize> {
+        let mut read = 0;
+        loop {
+            let here = rest.get(read..)?;
+            let stop = here.iter().position(|&byte| TAG_STOP[usize::from(byte)])?;
+            let Some([quote @ (b'\'' | b'"'), value @ ..]) = here.get(stop..) else { return Some(read + stop) };
+            let Some((end, &last)) = memchr2(*quote, b'<', value).and_then(|end| Some((end, value.get(end)?))) else {
+                self.state = State::Quote(*quote);
+                return None;
+            };
+            read += stop + 1 + end;
+            if last != *quote {
+                return Some(read);
+            }
+            read += 1;
         }
     }
 

@@ -575,28 +575,23 @@ impl Stanza {
         let name = self.head.kind.name();
         out.push(b'<');
         out.extend_from_slice(name.as_bytes());
-        let mut attr = |name: &str, value: &str| {
-            out.extend_from_slice(name.as_bytes());
-            escape_attr(out, value);
-            out.push(b'\'');
-        };
         if let Some(ns) = xmlns {
-            attr(" xmlns='", ns.as_str());
+            attr(out, " xmlns='", ns.as_str());
         }
         if let Some(from) = &self.head.from {
-            attr(" from='", from.as_str());
+            address_attr(out, " from='", from);
         }
         if let Some(to) = to {
-            attr(" to='", to.as_str());
+            address_attr(out, " to='", to);
         }
         if let Some(type_) = self.head.type_.name() {
-            attr(" type='", type_);
+            plain_attr(out, " type='", type_);
         }
         if let Some(id) = &self.head.id {
-            attr(" id='", id);
+            attr(out, " id='", id);
         }
         if let Some(lang) = &self.head.lang {
-            attr(" xml:lang='", lang);
+            attr(out, " xml:lang='", lang);
         }
         if self.body.raw.is_empty() && self.edits.appended.is_empty() {
             out.extend_from_slice(b"/>");
@@ -719,6 +714,32 @@ const MAX_HIDEABLE: usize = 64;
 
 fn bit(i: usize) -> u64 {
     if i < MAX_HIDEABLE { 1 << i } else { 0 }
+}
+
+/// ` name='value'`; the name comes with all that stands before the value.
+fn attr(out: &mut Vec<u8>, name: &str, value: &str) {
+    out.extend_from_slice(name.as_bytes());
+    escape_attr(out, value);
+    out.push(b'\'');
+}
+
+/// The same with a value in which nothing needs a reference.
+fn plain_attr(out: &mut Vec<u8>, name: &str, value: &str) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(value.as_bytes());
+    out.push(b'\'');
+}
+
+/// The same with an address. In a localpart and a domainpart nothing needs a reference (RFC 7622 §3.2, §3.3): they are letters,
+/// digits and what is neither markup nor a control character.
+fn address_attr(out: &mut Vec<u8>, name: &str, value: &Jid) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(value.bare_str().as_bytes());
+    if let Some(resource) = value.resource() {
+        out.push(b'/');
+        escape_attr(out, resource);
+    }
+    out.push(b'\'');
 }
 
 /// Goes on behind a hidden child. What it kept apart must not become `]]>`, which text cannot hold (XML §2.4).

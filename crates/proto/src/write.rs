@@ -24,7 +24,7 @@ pub(crate) fn escaped_len(value: &str) -> usize {
 /// Copies runs of ordinary bytes and writes something else for the few others.
 fn escape(out: &mut Vec<u8>, text: &str, special: &[bool; 256]) {
     let mut rest = text.as_bytes();
-    while let Some(at) = rest.iter().position(|&byte| special[usize::from(byte)]) {
+    while let Some(at) = find(rest, special) {
         let (run, tail) = rest.split_at(at);
         out.extend_from_slice(run);
         let (instead, used): (&[u8], usize) = match tail {
@@ -44,6 +44,25 @@ fn escape(out: &mut Vec<u8>, text: &str, special: &[bool; 256]) {
         rest = tail.get(used..).unwrap_or_default();
     }
     out.extend_from_slice(rest);
+}
+
+/// The first byte that is not simply copied. Whole blocks are looked at first, without a branch for each byte.
+fn find(bytes: &[u8], special: &[bool; 256]) -> Option<usize> {
+    let (blocks, rest) = bytes.as_chunks::<16>();
+    for (at, block) in blocks.iter().enumerate() {
+        if block.iter().fold(false, |found, &byte| found | may_be_special(byte))
+            && let Some(within) = block.iter().position(|&byte| special[usize::from(byte)])
+        {
+            return Some(at * 16 + within);
+        }
+    }
+    let within = rest.iter().position(|&byte| special[usize::from(byte)])?;
+    Some(bytes.len() - rest.len() + within)
+}
+
+/// Whether [`specials`] may have it.
+const fn may_be_special(byte: u8) -> bool {
+    (byte < 0x20) | (byte == b'&') | (byte == b'<') | (byte == b'>') | (byte == b'\'') | (byte == b'"') | (byte == 0xEF)
 }
 
 /// The value of an attribute in the plain grammar (see [`scan`](crate::scan)): without `has_entities` as it stands, else
@@ -116,6 +135,26 @@ mod tests {
     fn whitespace_that_a_parser_would_change_becomes_a_reference() {
         assert_eq!(text("a\r\n\tb"), "a&#xD;\n\tb");
         assert_eq!(attr("a\r\n\tb"), "a&#xD;&#xA;&#x9;b");
+    }
+
+    #[test]
+    fn every_special_byte_is_found_wherever_it_stands() {
+        for byte in 0..=u8::MAX {
+            assert!(may_be_special(byte) || !(TEXT[usize::from(byte)] || ATTR[usize::from(byte)]), "{byte}");
+        }
+        for len in [0, 1, 15, 16, 17, 31, 32, 33, 50] {
+            let plain = "x".repeat(len);
+            assert_eq!(attr(&plain), plain);
+            for at in 0..len {
+                // A line feed is special in attributes alone.
+                let mut one = plain.clone();
+                one.replace_range(at..=at, "\n");
+                assert_eq!(text(&one), one);
+                assert_eq!(attr(&one), one.replace('\n', "&#xA;"));
+                let two = one.replacen('x', "&", 1);
+                assert_eq!(attr(&two), two.replace('&', "&amp;").replace('\n', "&#xA;"));
+            }
+        }
     }
 
     #[test]

@@ -437,11 +437,12 @@ impl Stream {
     pub(crate) fn progress_row(&mut self, map: MapId, session: SessionId, n: u64) -> Write {
         let row = self.ledger.row(n);
         self.progress = (row, self.cursor);
-        let mut value = Vec::with_capacity(16);
-        value.extend_from_slice(&row.to_be_bytes());
-        value.extend_from_slice(&self.cursor.to_be_bytes());
-        let key = Bytes::copy_from_slice(&session.to_be_bytes());
-        Write::Put { map, owner: STORE, key, row: Some(Row::from(Bytes::from(value))) }
+        let mut value = [0; 16];
+        let (handled, cursor) = value.split_at_mut(8);
+        handled.copy_from_slice(&row.to_be_bytes());
+        cursor.copy_from_slice(&self.cursor.to_be_bytes());
+        let key = Bytes::from_owner(session.to_be_bytes());
+        Write::Put { map, owner: STORE, key, row: Some(Row::from(Bytes::from_owner(value))) }
     }
 
     /// Says `<a/>` with what is handled and stored.

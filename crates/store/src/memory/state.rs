@@ -258,18 +258,19 @@ impl State {
     fn swap_row(&mut self, key: RowKey, row: Option<Row>) -> Option<Row> {
         let reverse = |row: &Row| row.reverse.clone().map(|r| (key.1, r, key.0, key.2.clone()));
         let expires = |row: &Row| row.expires.map(|at| (at, key.clone()));
-        let old = self.rows.remove(&key);
+        let (new_reverse, new_expires) = (row.as_ref().and_then(reverse), row.as_ref().and_then(expires));
+        let old = match row {
+            Some(row) => self.rows.insert(key.clone(), row),
+            None => self.rows.remove(&key),
+        };
         if let Some(reverse) = old.as_ref().and_then(reverse) {
             self.reverse.remove(&reverse);
         }
         if let Some(expires) = old.as_ref().and_then(expires) {
             self.expires.remove(&expires);
         }
-        if let Some(row) = row {
-            self.reverse.extend(reverse(&row));
-            self.expires.extend(expires(&row));
-            self.rows.insert(key, row);
-        }
+        self.reverse.extend(new_reverse);
+        self.expires.extend(new_expires);
         old
     }
 
