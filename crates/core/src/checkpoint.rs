@@ -139,13 +139,22 @@ impl Checkpoint {
     }
 }
 
+/// The longest number, in bytes of seven bits.
+const MAX_CODED: usize = 10;
+
 /// Seven bits to a byte, the lowest first.
 fn put(out: &mut Coded, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
+    let (mut bytes, mut len) = ([0; MAX_CODED], 1);
+    for byte in &mut bytes {
+        *byte = number as u8 | 0x80;
         number >>= 7;
+        if number == 0 {
+            *byte &= 0x7f;
+            break;
+        }
+        len += 1;
     }
-    out.push(number as u8);
+    out.extend_from_slice(bytes.get(..len).unwrap_or_default());
 }
 
 fn get(rest: &mut &[u8]) -> Option<u64> {

@@ -19,19 +19,25 @@ pub struct Effects {
     pub(crate) over_quota: bool,
     pub(crate) copies: SmallVec<[Flag; 1]>,
     pub(crate) excluded: SmallVec<[SessionId; 1]>,
-    // Stanzas are large, and most handlers send none: empty lists of them are small and cost nothing to make.
-    pub(crate) sends: Vec<(SessionId, Stanza)>,
-    /// what a session gets behind the answer to its question
-    pub(crate) behind: Vec<(SessionId, Stanza)>,
-    pub(crate) routes: Vec<Stanza>,
-    pub(crate) visibility: Vec<Visibility>,
     pub(crate) each_session: bool,
-    /// pushes of the roster
-    pub(crate) words: Vec<Say>,
+    /// what few handlers ask for
+    pub(crate) further: Option<Box<Further>>,
     /// the session's flags or slots changed and are worth keeping
     pub(crate) save: bool,
     /// lifecycle requests of stream management
     pub(crate) manage: Option<Manage>,
+}
+
+/// Effects that take room, and that few handlers ask for: of the others each stanza would pay for making and dropping them.
+#[derive(Default)]
+pub(crate) struct Further {
+    pub sends: Vec<(SessionId, Stanza)>,
+    /// what a session gets behind the answer to its question
+    pub behind: Vec<(SessionId, Stanza)>,
+    pub routes: Vec<Stanza>,
+    pub visibility: Vec<Visibility>,
+    /// pushes of the roster
+    pub words: Vec<Say>,
 }
 
 /// What had been asked for when a handler began: numbers alone, so that it costs nothing where no handler panics.
@@ -42,7 +48,9 @@ pub(crate) struct Mark {
     over_quota: bool,
     save: bool,
     manages: bool,
-    lists: [usize; 7],
+    copies: usize,
+    excluded: usize,
+    further: Option<[usize; 5]>,
 }
 
 impl Effects {
@@ -55,15 +63,9 @@ impl Effects {
             over_quota: self.over_quota,
             save: self.save,
             manages: self.manage.is_some(),
-            lists: [
-                self.copies.len(),
-                self.excluded.len(),
-                self.sends.len(),
-                self.behind.len(),
-                self.routes.len(),
-                self.visibility.len(),
-                self.words.len(),
-            ],
+            copies: self.copies.len(),
+            excluded: self.excluded.len(),
+            further: self.further.as_deref().map(Further::lens),
         }
     }
 
@@ -75,9 +77,31 @@ impl Effects {
         self.over_quota = mark.over_quota;
         self.save = mark.save;
         self.manage = self.manage.take().filter(|_| mark.manages);
-        let [copies, excluded, sends, behind, routes, visibility, words] = mark.lists;
-        self.copies.truncate(copies);
-        self.excluded.truncate(excluded);
+        self.copies.truncate(mark.copies);
+        self.excluded.truncate(mark.excluded);
+        match (mark.further, &mut self.further) {
+            (Some(lens), Some(further)) => further.truncate(lens),
+            _ => self.further = None,
+        }
+    }
+
+    /// What is asked for of [`Further`].
+    pub(crate) fn further(&mut self) -> &mut Further {
+        self.further.get_or_insert_default()
+    }
+
+    /// What was asked for of [`Further`].
+    pub(crate) fn take_further(&mut self) -> Further {
+        self.further.take().map_or_else(Further::default, |further| *further)
+    }
+}
+
+impl Further {
+    fn lens(&self) -> [usize; 5] {
+        [self.sends.len(), self.behind.len(), self.routes.len(), self.visibility.len(), self.words.len()]
+    }
+
+    fn truncate(&mut self, [sends, behind, routes, visibility, words]: [usize; 5]) {
         self.sends.truncate(sends);
         self.behind.truncate(behind);
         self.routes.truncate(routes);
@@ -153,24 +177,24 @@ impl Effects {
 
     /// Sends to one session of the account.
     pub fn send(&mut self, session: SessionId, stanza: Stanza) {
-        self.sends.push((session, stanza));
+        self.further().sends.push((session, stanza));
     }
 
     /// Sends a stanza from this account or host on its way, with everything that happens to a stanza there. Carries no
     /// promise of its own.
     pub fn route(&mut self, stanza: Stanza) {
-        self.routes.push(stanza);
+        self.further().routes.push(stanza);
     }
 
     /// The contact sees every session of the account go; with a judge, those of the contact's sessions that it names.
     pub fn hide_from(&mut self, contact: BareJid, whom: Option<Judge>) {
-        self.visibility.push(Visibility::Hide(contact, whom));
+        self.further().visibility.push(Visibility::Hide(contact, whom));
     }
 
     /// The contact sees the account's presence again, if its subscription allows it; with a judge, those of the contact's
     /// sessions that it names.
     pub fn show_to(&mut self, contact: BareJid, whom: Option<Judge>) {
-        self.visibility.push(Visibility::Show(contact, whom));
+        self.further().visibility.push(Visibility::Show(contact, whom));
     }
 
     /// Gate, of presence to a bare address: each session there is judged by its own address when it gets there.

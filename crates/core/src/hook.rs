@@ -224,7 +224,7 @@ impl IqCx<'_> {
     pub fn store_contact(&mut self, contact: &BareJid, item: RosterItem) -> Result<(), StanzaError> {
         let server = self.server;
         let account = self.account.as_deref_mut().ok_or_else(StanzaError::internal_server_error)?;
-        self.fx.words.extend(roster::store(server, account, contact, item, true));
+        self.fx.further().words.extend(roster::store(server, account, contact, item, true));
         Ok(())
     }
 
@@ -232,7 +232,7 @@ impl IqCx<'_> {
     pub fn push_here(&mut self, payload: Element) {
         let Some(session) = self.session else { return };
         let push = Stanza::new(Kind::Iq, Type::Set).id(self.server.random_id()).to(session.jid.clone());
-        self.fx.behind.push((session.id, push.child(payload)));
+        self.fx.further().behind.push((session.id, push.child(payload)));
     }
 
     /// The contacts that some of these addresses stand for and that may see the account's presence: an address stands for

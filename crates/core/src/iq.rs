@@ -353,7 +353,12 @@ impl Core {
             // What it asked for before it refused, or panicked.
             fx = Effects::default();
         }
-        behind.extend(fx.behind.drain(..).map(|(to, stanza)| Say::Send { to, stanza }));
+        behind.extend(
+            fx.further
+                .iter_mut()
+                .flat_map(|further| further.behind.drain(..))
+                .map(|(to, stanza)| Say::Send { to, stanza }),
+        );
         let save = std::mem::take(&mut fx.save);
         match (&answer, account) {
             (Ok(Said::Reply(_)), Some(account)) if save => {
@@ -363,7 +368,7 @@ impl Core {
             (Ok(Said::Reply(_)), Some(account)) => words.says.extend(said(fx, account)),
             // One that reads changes nothing: its answer may come when nobody can be told any more.
             (Err(_) | Ok(Said::Job(_)), Some(account)) => account.states.discard(),
-            _ => words.says.extend(fx.sends.into_iter().map(|(to, stanza)| Say::Send { to, stanza })),
+            _ => words.says.extend(fx.take_further().sends.into_iter().map(|(to, stanza)| Say::Send { to, stanza })),
         }
         answer
     }
@@ -374,8 +379,9 @@ fn host_of(lock: &AccountRef) -> Arc<Host> {
 }
 
 /// What a handler's effects come to, in the order: presence to a contact, stanzas on their way, pushes.
-fn said(fx: Effects, account: &Account) -> Vec<Say> {
+fn said(mut fx: Effects, account: &Account) -> Vec<Say> {
     let mut says = Vec::new();
+    let fx = fx.take_further();
     let onward = |stanza| Say::Route(Work { stanza, hops: 1, mode: Mode::Onward });
     for visibility in fx.visibility {
         let (each, whom) = match visibility {

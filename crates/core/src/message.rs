@@ -293,7 +293,7 @@ impl Core {
             routes: Vec::new(),
         };
         for side in [&mut out, &mut inn].into_iter().flatten() {
-            goes.routes.append(&mut side.fx.routes);
+            goes.routes.extend(side.fx.further.take().into_iter().flat_map(|further| further.routes));
         }
         goes.draft = self.draft(sender, out.as_ref(), inn.as_ref(), &plan, to, &goes);
         End::Goes(Box::new(goes))

@@ -203,7 +203,7 @@ impl Core {
         if fx.save {
             account.save_session(self, session);
         }
-        let says = fx.sends.into_iter().map(|(to, stanza)| Say::Send { to, stanza });
+        let says = fx.take_further().sends.into_iter().map(|(to, stanza)| Say::Send { to, stanza });
         let words = Words::of_says(says);
         if fx.save || !words.says.is_empty() {
             self.finish(now, &mut [Part { lock, account, words }], None, Vec::new(), todo);
