@@ -204,9 +204,15 @@ impl Core {
         self.end_far_behind(now, lock, account, todo);
         for session in account.sessions.clone() {
             self.answer_ack(now, lock, account, &session, todo);
-            let mut stream = session.stream();
-            stream.ask();
-            stream.wake();
+            let due = {
+                let mut stream = session.stream();
+                stream.ask();
+                stream.wake();
+                stream.falls_due_at_last()
+            };
+            if due {
+                self.checkpoint_is_due(lock, &session);
+            }
         }
     }
 }

@@ -216,38 +216,49 @@ impl Core {
     /// batches, just before it is committed; they go with it, behind everything else, and nobody needs to know what became of
     /// them.
     pub fn checkpoints(&self) -> Vec<Write> {
-        let stopping = self.checkpoints.stopping.load(Ordering::Relaxed);
         let mut taken = self.checkpoints.taken.lock();
-        {
-            let mut due = self.checkpoints.due.lock();
-            let first = due.len().min(if stopping { usize::MAX } else { MAX_ROWS });
-            taken.extend(due.drain(..first));
-        }
+        self.take_due(&mut taken);
+        self.rows_of(&mut taken)
+    }
+
+    fn take_due(&self, taken: &mut Due) {
+        let mut due = self.checkpoints.due.lock();
+        let most = if self.checkpoints.stopping.load(Ordering::Relaxed) { usize::MAX } else { MAX_ROWS };
+        let first = due.len().min(most);
+        taken.extend(due.drain(..first));
+    }
+
+    fn rows_of(&self, taken: &mut Due) -> Vec<Write> {
+        let stopping = self.checkpoints.stopping.load(Ordering::Relaxed);
         let run = if stopping { self.checkpoints.run.load(Ordering::Relaxed) } else { 0 };
         let mut writes = Vec::with_capacity(taken.len());
         for (lock, session) in taken.drain(..) {
-            // The writer waits for nobody.
-            let seen = lock.try_lock().map(|account| (account.horizon(), account.log.stored));
-            let Some((horizon, settled)) = seen else {
-                self.checkpoints.due.lock().push((lock, session));
+            // The writer waits for nobody. What the account is given while its session is looked at would be taken for something
+            // that is not in the log.
+            let Some(account) = lock.try_lock() else {
+                self.checkpoints.due.lock().push((lock.clone(), session));
                 continue;
             };
-            let Some(row) = session.stream().checkpoint(horizon, settled, run, &self.checkpoints) else { continue };
-            let row = Some(Row::from(row.encode()));
-            writes.push(Write::Put { map: self.progress, owner: STORE, key: key(session.id), row });
+            let row = session.stream().checkpoint(account.horizon(), account.log.stored, run, &self.checkpoints);
+            drop(account);
+            let Some(row) = row.map(|row| Row::from(row.encode())) else { continue };
+            writes.push(Write::Put { map: self.progress, owner: STORE, key: key(session.id), row: Some(row) });
         }
         writes
     }
 
-    /// Rows are due, and perhaps nothing else is: a commit of nothing takes them along.
-    pub(crate) fn commit_checkpoints(&self, now: Timestamp) {
-        if !self.checkpoints.due.lock().is_empty() {
+    /// Rows are due, and perhaps nothing else is: a commit of nothing takes them along. False if none is due. A row of an account
+    /// that is in use when the writer asks for it is due again: whoever stops the server calls this until it is false.
+    pub fn commit_checkpoints(&self, now: Timestamp) -> bool {
+        let due = !self.checkpoints.due.lock().is_empty();
+        if due {
             self.journal.submit(now.as_millis() * 1000, &mut |ids| Batch {
                 id: ids.batch(),
                 now: now.as_millis(),
                 ..Batch::default()
             });
         }
+        due
     }
 
     /// Nothing more is sent in this run: the rows of all sessions are due.
@@ -256,14 +267,8 @@ impl Core {
         for lock in self.all_loaded() {
             let sessions = lock.lock().sessions.clone();
             for session in sessions {
-                let due = {
-                    let mut stream = session.stream();
-                    stream.must_be_listed();
-                    stream.falls_due()
-                };
-                if due {
-                    self.checkpoint_is_due(&lock, &session);
-                }
+                // Also one that is due: the writer may be at its row, as one that is not the last.
+                self.checkpoint_is_due(&lock, &session);
             }
         }
         self.commit_checkpoints(now);

@@ -280,14 +280,23 @@ impl Framer {
     /// How much of the name of an end tag comes next, if it ends there. All of it must be that of the start tag.
     fn end_name(&mut self, bytes: &[u8], start: u32, open: &Open) -> Result<Option<usize>, XmlError> {
         let rest = bytes.get(self.at()..).unwrap_or_default();
-        let end = rest.iter().position(|&byte| ends_name(byte) || byte == b'<');
-        let part = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
         let name = match open.last() {
             Some(&at) => bytes.get(at as usize..),
             None => Some(self.more.as_ref().map_or(USUAL_STREAM, |more| &more.stream)),
         };
         // What came before was compared before.
         let expected = name.and_then(|name| name.get((self.pos - start) as usize..)).unwrap_or_default();
+        // Nearly all end tags are the name and a `>`.
+        for (at, (&byte, &other)) in rest.iter().zip(expected).enumerate() {
+            if byte == b'>' && ends_name(other) {
+                return Ok(Some(at));
+            }
+            if byte != other || is_space(byte) {
+                break;
+            }
+        }
+        let end = rest.iter().position(|&byte| ends_name(byte) || byte == b'<');
+        let part = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
         let is_same = match end.and_then(|end| rest.get(end)) {
             Some(b'<') | None => expected.starts_with(part),
             Some(_) => expected.starts_with(part) && expected.get(part.len()).is_some_and(|&byte| ends_name(byte)),

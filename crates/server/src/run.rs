@@ -97,6 +97,10 @@ impl Server {
         // What was settled by that.
         core.tick(now());
         self.runtime.drained(PATIENCE).await;
+        let end = tokio::time::Instant::now() + PATIENCE;
+        while core.commit_checkpoints(now()) && tokio::time::Instant::now() < end {
+            self.runtime.drained(PATIENCE).await;
+        }
         self.runtime.stop(PATIENCE).await;
     }
 }

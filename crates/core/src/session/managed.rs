@@ -17,6 +17,10 @@ use crate::lists::give_back;
 use crate::revive::SessionRow;
 use crate::store::{EntryId, MapId, Row, STORE, Write};
 
+/// A checkpoint is written anew after this part of the stanzas that it lists was sent, at the latest with the next beat of its
+/// account.
+const CHECKPOINT_PART: u64 = 16;
+
 /// What an operator sees of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vitals {
@@ -153,17 +157,19 @@ impl Stream {
         self.checkpoint = checkpoint.map(Box::new);
     }
 
-    /// Whether its checkpoint falls due now.
+    /// Whether its checkpoint falls due now. A long one does after a part of its length: else each stanza would write numbers of a
+    /// thousand others. [`Stream::falls_due_at_last`] sees to the rest.
     pub(crate) fn falls_due(&mut self) -> bool {
+        let fresh = self.sm.as_ref().map_or(0, |sm| sm.sent - self.listed);
+        fresh >= self.unacked.len() as u64 / CHECKPOINT_PART && self.falls_due_at_last()
+    }
+
+    /// Whether its checkpoint falls due, as it has waited long enough.
+    pub(crate) fn falls_due_at_last(&mut self) -> bool {
         self.unlisted && !self.due && self.is_resumable() && self.sm.is_some() && {
             self.due = true;
             true
         }
-    }
-
-    /// Its checkpoint is due, whether or not it has changed.
-    pub(crate) fn must_be_listed(&mut self) {
-        self.unlisted = true;
     }
 
     /// What was sent, and what the client has. `horizon` is the id below which all is committed, `settled` that up to which the
