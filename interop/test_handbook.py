@@ -43,6 +43,22 @@ def test_the_hook_of_the_first_hour_is_that_of_tls():
     assert len(first) == 1 and flat(first) == flat(again)
 
 
+def test_the_program_is_built_alone_and_no_block_of_commands_runs_all_tests_beside_it():
+    readme = (ROOT / "README.md").read_text()
+    for page in (readme, FIRST_HOUR):
+        blocks = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+        started = [block for block in blocks if re.search(r"\bvorpal serve\b", block)]
+        assert started and all("cargo build --release -p vorpal " in started[0] and "./test" not in block for block in started)
+    # Whoever runs them all is told before what they do to the machine, and how long they take.
+    told = readme[readme.index("`./test` is for developers"):].split("\n\n")[0]
+    assert all(word in told for word in ("minutes", "installs packages", "mounts", "root"))
+
+
+def test_a_message_that_is_seen_twice_is_found_in_these_words():
+    assert "can be seen twice after a crash" in (PAGE.parent / "promises.md").read_text()
+    assert "[the archive](archive.md)" in (PAGE.parent / "troubleshooting.md").read_text()
+
+
 def test_data_are_copied_only_while_no_server_can_use_them():
     pages = (PAGE.read_text(), (PAGE.parent / "operating.md").read_text())
     recipes = [block for page in pages for block in re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)]

@@ -40,10 +40,9 @@ fn is_portable_space(space: &Space) -> bool {
     }
 }
 
-/// A cautious part of RFC 3986, beginning with a letter: a scheme or none, a host without port or user, one fragment at
-/// most, nothing in per cent.
+/// A cautious part of RFC 3986, beginning with a letter: a scheme or none, a host by its name, with or without a user and a
+/// port, one fragment at most.
 pub(crate) fn is_portable_uri(uri: &[u8]) -> bool {
-    let is_host_byte = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
     if !uri.first().is_some_and(u8::is_ascii_alphabetic) || !uri.iter().all(|&byte| URI_BYTE[usize::from(byte)]) {
         return false;
     }
@@ -53,19 +52,34 @@ pub(crate) fn is_portable_uri(uri: &[u8]) -> bool {
         _ if uri.contains(&b':') => return false,
         _ => uri,
     };
-    let sound_host = match after_scheme.strip_prefix(b"//") {
-        Some(rest) => {
-            let host = rest.iter().take_while(is_host_byte).count();
-            host > 0 && rest.get(host).is_none_or(|byte| b"/?#".contains(byte))
-        }
-        None => true,
+    let sound_authority = after_scheme.strip_prefix(b"//").is_none_or(|rest| {
+        let end = rest.iter().position(|byte| b"/?#".contains(byte)).unwrap_or(rest.len());
+        is_portable_authority(&rest[..end])
+    });
+    let mut escapes = uri.split(|&byte| byte == b'%').skip(1);
+    let sound_escapes = escapes.all(|rest| rest.len() >= 2 && rest[..2].iter().all(u8::is_ascii_hexdigit));
+    sound_authority && sound_escapes && uri.iter().filter(|&&byte| byte == b'#').count() <= 1
+}
+
+/// What stands behind `//` (RFC 3986 §3.2): no host in brackets, and no part that is there and empty.
+fn is_portable_authority(authority: &[u8]) -> bool {
+    let (user, rest) = match authority.iter().position(|&byte| byte == b'@') {
+        Some(at) => (Some(&authority[..at]), &authority[at + 1..]),
+        None => (None, authority),
     };
-    sound_host && uri.iter().filter(|&&byte| byte == b'#').count() <= 1
+    let is_host_byte = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    let host = rest.iter().take_while(is_host_byte).count();
+    let sound_port = match &rest[host..] {
+        [] => true,
+        [b':', port @ ..] => (1..=5).contains(&port.len()) && port.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    host > 0 && sound_port && user.is_none_or(|user| !user.is_empty())
 }
 
 const URI_BYTE: [bool; 256] = {
     let mut table = [false; 256];
-    let bytes = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~:/?#!$()*+,;=";
+    let bytes = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~:/?#!$()*+,;=@%";
     let mut at = 0;
     while at < bytes.len() {
         table[bytes[at] as usize] = true;
@@ -81,9 +95,22 @@ mod tests {
 
     #[test]
     fn names_in_ascii_and_real_uris_are_portable() {
-        for uri in
-            ["urn:xmpp:ping", "http://jabber.org/protocol/disco#info", "vcard-temp", "a.b.c", "http://h?q=1", "x:", "x"]
-        {
+        for uri in [
+            "urn:xmpp:ping",
+            "http://jabber.org/protocol/disco#info",
+            "vcard-temp",
+            "a.b.c",
+            "http://h?q=1",
+            "x:",
+            "x",
+            "http://h:5/",
+            "http://h:65535",
+            "http://u@h/",
+            "http://u:p%20w@h:5?q",
+            "tag:u@h,2026:x",
+            "a%20b",
+            "http://h/%C3%a9",
+        ] {
             assert!(is_portable_uri(uri.as_bytes()), "{uri}");
         }
         for uri in [
@@ -93,11 +120,21 @@ mod tests {
             "a_b:c",
             "a/b:c",
             "http://",
-            "http://u@h/",
-            "http://h:5/",
+            "http://@h/",
+            "http://u@/",
+            "http://u@v@h/",
+            "http://h:/",
+            "http://h:x/",
+            "http://h:5:6/",
+            "http://h:123456/",
+            "http://:5/",
+            "http://h%20/",
             "http://[::1]/",
             "a#b#c",
-            "a%20b",
+            "a%2",
+            "a%",
+            "a%zz",
+            "u@h:5",
         ] {
             assert!(!is_portable_uri(uri.as_bytes()), "{uri}");
         }

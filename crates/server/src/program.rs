@@ -12,7 +12,7 @@ use vorpal_core::server::core_names;
 use crate::files;
 
 /// The configuration of a server that is installed: used if nothing names another.
-const INSTALLED: &str = "/etc/vorpal/vorpal.toml";
+pub(crate) const INSTALLED: &str = "/etc/vorpal/vorpal.toml";
 
 /// The modules of a program. A site with modules of its own makes one with more, and gives it to
 /// [`cli::run`](crate::cli::run).

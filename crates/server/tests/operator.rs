@@ -44,8 +44,36 @@ fn a_command_that_creates_no_account_creates_no_data_and_says_where_it_looked() 
 }
 
 #[test]
+fn without_a_configuration_no_command_makes_data_in_the_directory_it_runs_in() {
+    let place = Place::new();
+    place.write(
+        "users",
+        "b@localhost SCRAM-SHA-1$4097:QSXCR+Q6sek8bf92$6dlGYMOdZcOPutkcNY8U2g7vK9Y=:D+CSWLOshSulAsxiupA+qs2/fTE=\n",
+    );
+    let add = ["user", "add", "a@localhost", "--password", "secret"];
+    for arguments in [&add[..], &["user", "import", "users"]] {
+        let told = place.refused(arguments);
+        let data = place.path("data");
+        let begin = format!("vorpal: no configuration was given (-c), and no data at {}; ", data.display());
+        assert!(told.starts_with(&begin), "{told}");
+        assert!(told.contains("VORPAL_CONFIG") && told.contains("/etc/vorpal/vorpal.toml"), "{told}");
+        assert!(told.contains("`vorpal -c FILE …`") && told.contains("`vorpal serve`"), "{told}");
+        assert!(!data.exists());
+    }
+    // Where they are named they are made; and what a server has made is used.
+    assert!(place.command(&add).env("VORPAL_DATA", "named").status().expect("runs").success());
+    assert!(place.path("named/vorpal.db").exists() && !place.path("data").exists());
+    drop(Serving::start(
+        place.command(&["serve"]).env("VORPAL_LISTEN_C2S", "127.0.0.1:0").env("VORPAL_LISTEN_C2S_TLS", ""),
+    ));
+    assert!(place.done(&add).starts_with("created the account a@localhost (in the data at "));
+}
+
+#[test]
 fn a_command_that_changes_something_says_what_and_in_which_data() {
     let place = Place::new();
+    place.write("vorpal.toml", "");
+    let named = |arguments: &[&'static str]| [&["-c", "vorpal.toml"], arguments].concat();
     let data = format!("(in the data at {}; no server runs on them)", place.path("data").display());
     for (arguments, did) in [
         (&["user", "add", "a@localhost", "--password", "secret"][..], "created the account a@localhost"),
@@ -54,17 +82,17 @@ fn a_command_that_changes_something_says_what_and_in_which_data() {
         (&["user", "enable", "a@localhost"], "enabled a@localhost: its user can log in again"),
         (&["user", "rm", "--yes", "a@localhost"], "deleted the account a@localhost with everything it had"),
     ] {
-        assert_eq!(place.done(arguments), format!("{did} {data}\n"));
+        assert_eq!(place.done(&named(arguments)), format!("{did} {data}\n"));
     }
     place.write("users", "b@localhost SCRAM-SHA-1$4097:QSXCR+Q6sek8bf92$6dlGYMOdZcOPutkcNY8U2g7vK9Y=:D+CSWLOshSulAsxiupA+qs2/fTE=\nc@x\n");
-    let imported = place.run(&["user", "import", "users"]);
+    let imported = place.run(&named(&["user", "import", "users"]));
     assert!(!imported.status.success());
     assert_eq!(String::from_utf8_lossy(&imported.stdout), format!("imported users: 1 created, 1 failed {data}\n"));
-    let told = place.done(&["--json", "user", "add", "d@localhost", "--password", "secret"]);
+    let told = place.done(&named(&["--json", "user", "add", "d@localhost", "--password", "secret"]));
     let told: Value = serde_json::from_str(&told).expect("JSON");
     assert_eq!((&told["done"], told["did"].as_str()), (&Value::Bool(true), Some("created the account d@localhost")));
     assert_eq!(told["data"].as_str(), place.path("data").to_str());
-    let told = place.refused(&["user", "rm", "--yes", "a@localhost"]);
+    let told = place.refused(&named(&["user", "rm", "--yes", "a@localhost"]));
     assert!(told.contains(&format!("there is no account a@localhost {data}")), "{told}");
 }
 
@@ -100,7 +128,8 @@ fn a_directory_of_others_is_not_taken_over() {
 #[test]
 fn what_is_no_database_is_named_and_left_alone() {
     let place = Place::new();
-    place.done(&["user", "add", "a@localhost", "--password", "secret"]);
+    place.write("vorpal.toml", "");
+    place.done(&["-c", "vorpal.toml", "user", "add", "a@localhost", "--password", "secret"]);
     let text = "a letter, and much longer than the header of a database is\n".repeat(20);
     std::fs::write(place.path("data/vorpal.db"), &text).expect("written");
     let told = place.refused(&["user", "list"]);
@@ -111,7 +140,8 @@ fn what_is_no_database_is_named_and_left_alone() {
 #[test]
 fn a_store_that_is_locked_is_told_once_with_what_to_do() {
     let place = Place::new();
-    place.done(&["user", "add", "a@localhost", "--password", "secret"]);
+    place.write("vorpal.toml", "");
+    place.done(&["-c", "vorpal.toml", "user", "add", "a@localhost", "--password", "secret"]);
     let file = std::fs::File::options().write(true).open(place.path("data/vorpal.lock")).expect("the lock");
     file.lock().expect("locked");
     let told = place.refused(&["user", "list"]);
@@ -172,6 +202,17 @@ fn a_file_in_the_place_of_the_control_socket_is_not_removed() {
     let told = place.refused(&["-c", "vorpal.toml", "serve"]);
     assert!(told.contains("letter.txt cannot be made"), "{told}");
     assert_eq!(std::fs::read_to_string(place.path("letter.txt")).expect("read"), "dear");
+}
+
+#[test]
+fn a_port_in_use_names_the_process_that_has_it() {
+    let place = Place::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").and_then(|taken| Ok((taken.local_addr()?, taken)));
+    let (address, _taken) = taken.expect("a port");
+    place.write("vorpal.toml", &format!("[listen]\nc2s = [\"{address}\"]\nc2s_tls = []\n"));
+    let told = place.refused(&["-c", "vorpal.toml", "serve"]);
+    let part = format!("process {} (", std::process::id());
+    assert!(told.contains(&address.to_string()) && told.contains(&part) && told.contains(" has it"), "{told}");
 }
 
 #[test]

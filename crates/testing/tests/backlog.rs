@@ -88,3 +88,37 @@ fn no_new_promise_is_made_while_too_much_waits_for_the_disk() {
     say(&mut world, romeo, 10);
     assert_eq!(messages(&mut world, juliet), ["chat"]);
 }
+
+/// A broadcast is expanded for each contact when it is submitted: what waits of one session is one of them.
+#[test]
+fn of_many_presences_in_one_write_one_waits_for_the_disk() {
+    const CONTACTS: usize = 40;
+    const WRITES: usize = 64;
+    let (mut world, romeo, juliet) = world();
+    world.clients[juliet].send("<presence type='subscribe' to='romeo@localhost'/>");
+    world.settle();
+    world.clients[romeo].send("<presence type='subscribed' to='juliet@localhost'/>");
+    world.settle();
+    for at in 0..CONTACTS {
+        assert!(world.create_account(&format!("c{at}")));
+        let id = world.client(&format!("c{at}"), "r");
+        world.bind(id);
+        world.clients[id].send("<presence type='subscribe' to='romeo@localhost'/>");
+        world.clients[romeo].send(&format!("<presence type='subscribed' to='c{at}@localhost'/>"));
+        world.settle();
+    }
+    heard(&mut world, juliet);
+    world.mood.waits.store(true, Ordering::Relaxed);
+    let status = |n: usize| format!("<presence><status>{n}</status></presence>");
+    world.clients[romeo].send(&(0..WRITES).map(status).collect::<String>());
+    world.settle();
+    let lock = world.core().loaded("romeo@localhost").expect("he is there");
+    let unsettled = world.core().report(&lock).sessions[0].stream.unsettled;
+    assert_eq!(unsettled, 1, "of {WRITES}, each for {CONTACTS} contacts");
+    world.mood.waits.store(false, Ordering::Relaxed);
+    world.settle();
+    let of_romeo = |element: &Element| element.get("from") == Some("romeo@localhost/r");
+    let said = heard(&mut world, juliet).into_iter().filter(of_romeo);
+    let said: Vec<_> = said.filter_map(|e| Some(e.find(ns::CLIENT, "status")?.content())).collect();
+    assert_eq!(said, (0..WRITES).map(|n| n.to_string()).collect::<Vec<_>>(), "and none is lost");
+}

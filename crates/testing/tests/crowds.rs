@@ -1,16 +1,19 @@
 //! What others send to somebody who reads slowly, or all at once.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use vorpal_core::module::Module;
 use vorpal_core::presence::MAX_PRESENCE;
+use vorpal_core::server::Bounds;
 use vorpal_core::session::MAX_QUEUED_BYTES;
 use vorpal_proto::element::Element;
 use vorpal_proto::ns;
+use vorpal_store::memory::Disk;
 use vorpal_testing::client::Heard;
-use vorpal_testing::disk::Store;
+use vorpal_testing::disk::{Medium, Store};
 use vorpal_testing::link::Weather;
-use vorpal_testing::world::{ClientId, World};
+use vorpal_testing::world::{ClientId, Secrets, Setup, World};
 
 fn world(archive: bool) -> World {
     let modules: Vec<&'static Module> =
@@ -251,4 +254,54 @@ fn a_client_with_an_old_version_of_a_long_roster_is_given_all_of_it() {
         }
         world.cut(other);
     }
+}
+
+/// What an answer to a question for the roster says: its version, and whom it lists; nothing if nothing has changed.
+fn roster(world: &mut World, id: ClientId, ver: &str) -> Option<(String, Vec<String>)> {
+    heard(world, id);
+    say(world, id, &format!("<iq type='get' id='r'><query xmlns='jabber:iq:roster' ver='{ver}'/></iq>"));
+    let answers = heard(world, id);
+    let query = answers.iter().find(|e| e.get("id") == Some("r"))?.find(ns::ROSTER, "query")?;
+    let listed = query.elements().filter_map(|item| item.get("jid")).map(str::to_owned);
+    Some((query.get("ver")?.to_owned(), listed.collect()))
+}
+
+/// RFC 6121 §2.6.3: the numbers of a roster go back with its backup, and are given anew for other changes.
+#[test]
+fn a_version_from_after_a_backup_is_not_known_when_the_backup_is_back() {
+    let mut world = World::with(Setup {
+        seed: 1,
+        medium: Medium::Memory(Disk::forgetful(1)),
+        passthrough: true,
+        modules: vorpal_modules::ALL.to_vec(),
+        sections: Vec::new(),
+        hosts: &["localhost"],
+        bounds: Bounds::default(),
+        secrets: Arc::new(Secrets::derive()),
+    });
+    assert!(world.create_account("romeo"));
+    let set = |world: &mut World, contact: &str| {
+        let id = world.client("romeo", "orchard");
+        world.bind(id);
+        let item = format!("<item jid='{contact}@localhost'/>");
+        say(world, id, &format!("<iq type='set' id='s'><query xmlns='jabber:iq:roster'>{item}</query></iq>"));
+        id
+    };
+    let first = set(&mut world, "a");
+    let backup = roster(&mut world, first, "").expect("a roster");
+    say(
+        &mut world,
+        first,
+        "<iq type='set' id='s'><query xmlns='jabber:iq:roster'><item jid='b@localhost'/></query></iq>",
+    );
+    let newest = roster(&mut world, first, "").expect("a roster");
+    assert_eq!(newest.1, ["a@localhost", "b@localhost"]);
+    world.lose_power(1);
+    let second = set(&mut world, "c");
+    let (ver, listed) = roster(&mut world, second, &newest.0).expect("all of it");
+    assert_eq!(listed, ["a@localhost", "c@localhost"]);
+    assert_eq!(roster(&mut world, second, &ver), None, "that one is known");
+    // What was so at the time of the backup is so.
+    heard(&mut world, second);
+    assert_eq!(roster(&mut world, second, &backup.0), None);
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use vorpal_core::account::AccountRef;
+use vorpal_core::accounts::MAX_ROWS;
 use vorpal_core::server::Bounds;
 use vorpal_core::store::{
-    Entry, EntryId, EntrySize, KeyedRow, Kind, LogQuery, MapId, MapQuery, Owner, OwnerRow, Reader, Result, Row,
+    Entry, EntryId, EntrySize, KeyedRow, Kind, LogQuery, MapId, MapQuery, Owner, OwnerRow, Reader, Result, Row, Write,
 };
 use vorpal_proto::element::Element;
 use vorpal_proto::jid::BareJid;
@@ -327,4 +328,46 @@ fn accounts_that_nobody_uses_are_let_go_of_the_oldest_first() {
     }
     world.pass(Duration::from_secs(20));
     assert_eq!(idle(&world), [0, 1, 3, 6, 7, 8, 9, 10, 11]);
+}
+
+/// With a part of its rows it would be another account: without a block list, perhaps.
+#[test]
+fn an_account_with_more_rows_than_are_loaded_is_not_there_with_some_of_them() {
+    let mut world = world();
+    let romeo = online(&mut world, "romeo", "r");
+    say(
+        &mut world,
+        romeo,
+        "<iq type='set' id='b'><block xmlns='urn:xmpp:blocking'><item jid='juliet@localhost'/></block></iq>",
+    );
+    let mut reader = world.reader();
+    let owner = reader.find(Kind::Account, "localhost", "romeo").expect("a reader").expect("an account").owner;
+    // What comes first is what is loaded first.
+    let map = reader.load(owner, 1).expect("a reader")[0].map;
+    drop(reader);
+    let fill = |count: usize| {
+        move |_: &mut dyn vorpal_core::store::Ids| {
+            let row = |n: usize| Write::Put {
+                map,
+                owner,
+                key: format!("\u{0}{n:07}").into_bytes().into(),
+                row: Some(Row::from(Bytes::from_static(b"{}"))),
+            };
+            (0..count).map(row).collect()
+        }
+    };
+    world.write(fill(MAX_ROWS));
+    world.settle();
+    world.crash();
+    let core = world.core().clone();
+    let found = core.load(world.reader().as_mut(), &jid("romeo"));
+    let error = found.err().expect("it is refused").to_string();
+    assert!(error.contains("loading an account"), "{error}");
+    assert!(!logs_in(&mut world, "romeo"), "nobody logs in to a part of it");
+    let juliet = online(&mut world, "juliet", "r");
+    heard(&mut world, juliet);
+    say(&mut world, juliet, "<message to='romeo@localhost' type='chat' id='m'><body>hi</body></message>");
+    let answers = heard(&mut world, juliet);
+    let types: Vec<_> = answers.iter().map(|answer| answer.get("type")).collect();
+    assert_eq!(types, [Some("error")], "{answers:?}");
 }

@@ -64,8 +64,8 @@ fn sweep(world: &mut World, owners: &[Owner]) -> (usize, usize) {
 
 #[test]
 fn all_that_is_old_goes_without_a_pause_and_not_much_at_a_time() {
-    let (mut world, owners) = world(40, 60);
-    assert_eq!(stored(&world, &owners), 40 * 60);
+    let (mut world, owners) = world(40, 100);
+    assert_eq!(stored(&world, &owners), 40 * 100);
     let (steps, most) = sweep(&mut world, &owners);
     assert_eq!(stored(&world, &owners), 0);
     assert!(most <= ENTRIES as usize + 512, "{most} at a time");

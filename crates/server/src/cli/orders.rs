@@ -8,6 +8,7 @@ use anyhow::{Context, Error, Result, anyhow, bail};
 use vorpal_config::Config;
 
 use crate::control::{self, Answer, Order, TooLong, Unreached};
+use crate::program::INSTALLED;
 use crate::run::Server;
 use crate::{Program, files};
 
@@ -45,7 +46,8 @@ impl Target {
         self.config.data.to_path_buf()
     }
 
-    /// To the running server by its socket; to the data of a stopped one by its lock. Only orders that create accounts create data.
+    /// To the running server by its socket; to the data of a stopped one by its lock. Only orders that create accounts create data,
+    /// and only where the data are named: `./data` would be in whatever directory the command runs in.
     pub async fn give(self, order: Order) -> Result<(Answer, By)> {
         let (socket, data) = (self.socket(), self.data());
         match control::order(&socket, &order).await {
@@ -59,7 +61,7 @@ impl Target {
                 None => return Err(error).with_context(|| self.cut_short()),
             },
         }
-        let creates = matches!(order, Order::UserAdd { .. } | Order::UserImport { .. });
+        let creates = matches!(order, Order::UserAdd { .. } | Order::UserImport { .. }) && self.is_named();
         // What cannot be told is told when the data are opened, with the reason.
         if !creates && matches!(files::has_database(&data), Ok(false)) {
             bail!("{}", self.no_data());
@@ -119,13 +121,23 @@ impl Target {
         )
     }
 
+    /// Whether somebody said where the data are: a configuration file, or the variable of their key.
+    fn is_named(&self) -> bool {
+        self.file.is_some() || std::env::var_os("VORPAL_DATA").is_some()
+    }
+
     fn no_data(&self) -> String {
         let data = self.data();
         let data = data.display();
         match &self.file {
+            None if self.is_named() => format!(
+                "no configuration was given (-c), and no data at {data}, the directory in VORPAL_DATA; name the configuration \
+                 of the server, `vorpal -c FILE …`, or create the first account, `vorpal user add NAME@localhost`"
+            ),
             None => format!(
-                "no configuration was given (-c), and no data at {data}; name the configuration of the server, \
-                 `vorpal -c FILE …`, or create the first account, `vorpal user add NAME@localhost`"
+                "no configuration was given (-c), and no data at {data}; VORPAL_CONFIG names no file and {} does not exist. \
+                 Name the configuration of the server, `vorpal -c FILE …`, or start a server with its data here, `vorpal serve`",
+                INSTALLED
             ),
             Some(file) => format!(
                 "no data at {data}, the directory in the configuration {}; name the configuration of the server (-c), or \
