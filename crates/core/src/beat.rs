@@ -192,6 +192,7 @@ impl Core {
             if committed {
                 handled.into_iter().for_each(|(session, handled)| session.stream().ledger.stored(handled));
             } else {
+                handled.iter().for_each(|(session, _)| session.stream().answers_failed());
                 account.unsaved = true;
                 account.log.stored = 0;
                 self.mark_dirty(&lock, &mut account);

@@ -55,6 +55,11 @@ impl Waiting {
         if self.outcome.is_none() { self.words.charged } else { 0 }
     }
 
+    /// How much it says.
+    pub(crate) fn unsaid(&self) -> usize {
+        self.words.says.len()
+    }
+
     pub(crate) fn is_of(&self, session: &Session) -> bool {
         self.words.of.as_ref().is_some_and(|of| of.id == session.id)
     }
@@ -171,10 +176,12 @@ pub(crate) enum Say {
     Copies { stanza: Stanza, name: &'static str, to: Targets },
     /// To one session.
     Send { to: SessionId, stanza: Stanza },
+    /// The answer to the session's own IQ, and the mark under which it is kept ([`crate::session::answers`]).
+    Answer { to: SessionId, stanza: Stanza, mark: u64 },
     /// An IQ of somebody else to one session: what it cannot take comes back.
     Forward { to: SessionId, stanza: Stanza },
-    /// What was read for one session: messages and the answer behind them, all or none.
-    Found { to: SessionId, stanzas: Vec<Stanza> },
+    /// What was read for one session: messages and the answer behind them, all or none; and the mark of the answer.
+    Found { to: SessionId, stanzas: Vec<Stanza>, mark: u64 },
     /// A question of a session may be read for now.
     Inquire { session: Arc<Session>, asked: Box<Asked> },
     /// On its way through the server, from here.
@@ -282,7 +289,7 @@ impl Core {
             let Some(Pending(n)) = part.words.settles else { continue };
             let mut stream = session.stream();
             if stream.is_resumable() {
-                writes.push(stream.progress_row(self.progress, session.id, n));
+                stream.progress_rows(self.progress, session.id, n, writes);
             }
         }
         let load = |owner| {
@@ -517,11 +524,18 @@ impl Core {
                 let Some(session) = account.session(to).cloned() else { return };
                 self.give(now, lock, account, &session, Out::new(stanza, None, Role::Extra), todo);
             }
+            Say::Answer { to, stanza, mark } => {
+                let Some(session) = account.session(to).cloned() else { return };
+                let out = Out::new(stanza, None, Role::Extra).answering(mark);
+                self.give(now, lock, account, &session, out, todo);
+            }
             Say::Forward { to, stanza } => self.forward(lock, account, to, stanza, todo),
-            Say::Found { to, stanzas } => {
+            Say::Found { to, mut stanzas, mark } => {
                 let Some(session) = account.session(to) else { return };
                 let mut stream = session.stream();
+                let answer = stanzas.pop().map(|answer| Out::new(answer, None, Role::Extra).answering(mark));
                 stanzas.into_iter().for_each(|stanza| stream.push_read(Out::new(stanza, None, Role::Extra)));
+                answer.into_iter().for_each(|answer| stream.push_read(answer));
                 stream.wake();
             }
             Say::Inquire { session, asked } => {

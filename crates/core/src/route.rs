@@ -225,7 +225,7 @@ impl Core {
         todo: &mut Todo,
     ) {
         let mut words = Words::settling(session, pending);
-        words.says.extend(answer.map(|stanza| Say::Send { to: session.id, stanza }));
+        words.says.extend(answer.map(|stanza| session.answer(pending, stanza, None)));
         self.say_alone(now, lock, &mut lock.lock(), words, todo);
     }
 

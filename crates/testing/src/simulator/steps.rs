@@ -438,6 +438,9 @@ impl Simulator {
         {
             directed.order = self.orders;
         }
+        if let Some(name) = id_of(&xml).filter(|name| name.starts_with('q') && xml.starts_with("<iq")) {
+            player.questions.entry(name.to_owned()).or_default().sent += 1;
+        }
         if player.counting {
             player.sent += 1;
             player.unacked.push(Unacked { number: player.sent, xml, message });
