@@ -7,13 +7,14 @@
 //! Invariant: nothing is said before the writes it speaks of are committed, and each owner speaks in the order of its
 //! submissions.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::StanzaError;
-use vorpal_proto::jid::BareJid;
+use vorpal_proto::jid::{BareJid, Jid};
 use vorpal_proto::ns;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
@@ -26,6 +27,7 @@ use crate::ledger::{Pending, Settled, never_promised};
 use crate::lists::{give_back, push_one};
 use crate::log::copy_of;
 use crate::plan::Targets;
+use crate::presence::Fan;
 use crate::reading::Asked;
 use crate::server::{Arrival, Core, Mode, Todo, Work};
 use crate::session::{Management, Out, Pushed, Role, Session, SessionId, Shared};
@@ -142,7 +144,7 @@ impl Words {
     /// would fall behind a message that comes after it.
     pub(crate) fn fan_out(&self) {
         if let (Some(session), Some(Pending(n))) = (&self.of, &self.settles)
-            && self.says.iter().any(|say| matches!(say, Say::Route(_)))
+            && self.says.iter().any(|say| matches!(say, Say::Route(_) | Say::Broadcast { .. }))
         {
             let mut stream = session.stream();
             (stream.barrier, stream.fans) = (Some(*n), true);
@@ -186,6 +188,9 @@ pub(crate) enum Say {
     Inquire { session: Arc<Session>, asked: Box<Asked> },
     /// On its way through the server, from here.
     Route(Work),
+    /// Presence of a session to everybody who may see it, if `everybody`, and to these addresses. Who that is is found when it is
+    /// said: until then it is one stanza, however many there are.
+    Broadcast { session: Arc<Session>, stanza: Stanza, everybody: bool, directed: BTreeSet<Jid> },
     /// What contacts and strangers have to say to a session that became available.
     Probes { session: Arc<Session> },
     /// The session takes what was missed, and from here on what comes.
@@ -546,6 +551,10 @@ impl Core {
                 }
             }
             Say::Route(work) => todo.work.push_back(work),
+            Say::Broadcast { session, stanza, everybody, directed } => {
+                let fan = Fan { lock: lock.clone(), session, everybody, directed };
+                self.broadcast_said(now, account, fan, stanza, todo);
+            }
             Say::Probes { session } => todo.arrivals.push(Arrival { lock: lock.clone(), session, back: false }),
             Say::Join { session } => self.join(account, &session),
             Say::Stored { session, handled } => {

@@ -23,6 +23,7 @@ use crate::deadlines::Deadlines;
 use crate::effects::Judge;
 use crate::host::{Host, Serves};
 use crate::lasting::Conditions;
+use crate::presence::Fan;
 use crate::registry::Names;
 use crate::reserve::Reserve;
 use crate::resume::Ended;
@@ -106,6 +107,8 @@ pub(crate) enum Mode {
     To(Judge),
     /// presence to a session whose bare address is told as well: for one that this does not reach
     Unreached,
+    /// presence to whoever is to have it, by what holds when their turn comes
+    Fan(Arc<Fan>),
 }
 
 /// What is to be done when no lock is held any more.
@@ -118,6 +121,8 @@ pub(crate) struct Todo {
     pub said: Vec<(Arc<Session>, u64)>,
     /// sessions that just became available
     pub arrivals: Vec<Arrival>,
+    /// some of the work is for many: it goes on before anything else is committed
+    pub fans: bool,
 }
 
 /// A session that wants to know who is there.
