@@ -52,6 +52,11 @@ impl Waiting {
         self.batch.filter(|_| self.outcome.is_none())
     }
 
+    /// It settles a stanza: the row that says so is part of its batch, and rows behind it say no less.
+    fn settles(&self) -> bool {
+        self.words.settles.is_some()
+    }
+
     /// What it will add to the account's archive.
     pub(crate) fn charges(&self) -> u64 {
         if self.outcome.is_none() { self.words.charged } else { 0 }
@@ -374,6 +379,7 @@ impl Core {
                     continue;
                 }
             };
+            let refused = matches!(outcome, Outcome::Refused { .. });
             let done = match outcome {
                 Outcome::Committed => Done::Committed,
                 Outcome::Failed(StoreError::Full) => Done::Failed(Failure::Full),
@@ -384,13 +390,15 @@ impl Core {
                 }
                 Outcome::Refused { .. } | Outcome::Failed(_) => Done::Failed(Failure::Broken),
             };
+            // A refusal concerns this batch alone, unless others may have been built on it.
+            let alone = refused && !accounts.iter().any(|lock| lock.lock().is_built_on(id));
             for lock in accounts {
                 let mut account = lock.lock();
                 account.states.complete(id, done == Done::Committed);
                 for waiting in account.waiting.iter_mut().filter(|w| w.batch == Some(id)) {
                     waiting.outcome = Some(done);
                 }
-                if let Done::Failed(failure) = done {
+                if let (Done::Failed(failure), false) = (done, alone) {
                     // What was pending of it is dropped, so that memory is again what is stored.
                     self.journal.reloaded(account.owner);
                     self.doom(&lock, &mut account, failure);
@@ -739,6 +747,14 @@ impl Core {
     }
 }
 
+impl Account {
+    /// Whether what was submitted behind this batch counts on it: on values that it changes, or on a number that it settles.
+    fn is_built_on(&self, id: BatchId) -> bool {
+        let settles = self.waiting.iter().any(|waiting| waiting.batch == Some(id) && waiting.settles());
+        settles || self.states.is_changed_by(id)
+    }
+}
+
 /// What is staged in an account becomes writes of a batch.
 pub(crate) fn put_rows(account: &mut Account, batch: BatchId, writes: &mut Vec<Write>) {
     let (owner, mut rows) = (account.owner, Vec::new());
@@ -759,3 +775,6 @@ pub(crate) fn put_rows(account: &mut Account, batch: BatchId, writes: &mut Vec<W
 fn expects_answer(stanza: &Stanza) -> bool {
     matches!(stanza.type_(), Type::Chat | Type::Normal | Type::None) && stanza.has(ns::CLIENT, "body")
 }
+
+#[cfg(test)]
+mod tests;
