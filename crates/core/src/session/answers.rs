@@ -24,6 +24,12 @@ pub(crate) const MAX_KEPT: usize = 1_024;
 /// Maximum size of these, in bytes.
 const MAX_KEPT_BYTES: usize = super::MAX_QUEUED_BYTES;
 
+/// What keeping an answer takes besides its bytes, which it has in common with the stanza in the queue.
+pub(super) const KEPT_BYTES: usize = size_of::<Kept>();
+
+/// In the mark of an answer to an IQ that does not count any more: the client sends it again, under this number or another.
+const VOID: u64 = 1 << 63;
+
 /// The answers of a session. Most have none.
 #[derive(Default)]
 pub(crate) struct Answers {
@@ -236,7 +242,7 @@ impl Stream {
         while let Some(n) = last(self).filter(|n| *n > handled) {
             self.answer_is_gone(n);
         }
-        self.outs().filter(|out| out.answers > handled).for_each(|out| out.answers = 0);
+        self.outs().filter(|out| out.answers > handled).for_each(|out| out.answers |= VOID);
     }
 
     /// After `<resumed/>`: the answers that the client has not had, and of which nothing else is left.

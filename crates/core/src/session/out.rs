@@ -9,6 +9,7 @@ use vorpal_proto::ns;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use super::OUT_BYTES;
+use super::answers::KEPT_BYTES;
 use crate::log::delayed;
 use crate::store::EntryId;
 
@@ -81,7 +82,8 @@ impl Out {
     }
 
     pub(super) fn weighed(&self) -> usize {
-        OUT_BYTES + self.stanza.weight()
+        let kept = if self.answers > 0 { KEPT_BYTES } else { 0 };
+        OUT_BYTES + self.stanza.weight() + kept
     }
 
     /// It was weighed before.

@@ -438,7 +438,8 @@ impl Simulator {
         {
             directed.order = self.orders;
         }
-        if let Some(name) = id_of(&xml).filter(|name| name.starts_with('q') && xml.starts_with("<iq")) {
+        let asks = xml.starts_with("<iq") && !xml.contains("type='result'");
+        if let Some(name) = id_of(&xml).filter(|name| asks && name.starts_with('q')) {
             player.questions.entry(name.to_owned()).or_default().sent += 1;
         }
         if player.counting {
