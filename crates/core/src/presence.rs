@@ -85,7 +85,13 @@ impl Core {
         let mut words = Words { or_else: OrElse::Same, ..Words::settling(session, pending) };
         match stanza.type_() {
             Type::None => match priority(&stanza).and_then(|priority| fits(&stanza).map(|()| priority)) {
-                Ok(priority) => self.available(&mut account, session, stanza, priority, &mut words),
+                Ok(priority) => {
+                    let comes = !session.is_available();
+                    self.available(&mut account, session, stanza, priority, &mut words);
+                    if comes {
+                        self.company_changes(lock, &mut account);
+                    }
+                }
                 Err(error) => {
                     let answer = stanza.error(&error).from(lock.jid.as_jid().clone()).to(session.jid.clone());
                     words.says.push(Say::Send { to: session.id, stanza: answer });
@@ -93,6 +99,7 @@ impl Core {
             },
             Type::Unavailable => {
                 self.unavailable(now, &mut account, session, stanza, &mut words);
+                self.company_changes(lock, &mut account);
                 self.mark_dirty(lock, &mut account);
             }
             // An error or a probe to nobody in particular says nothing.

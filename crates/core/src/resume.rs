@@ -245,6 +245,7 @@ impl Core {
         }
         answer.push_str("/>");
         account.save_session(self, session);
+        self.company_changes(lock, account);
         let says = [Say::Enabled { session: session.clone(), bytes: answer.into_bytes(), management }];
         let words = Words { says: says.into_iter().collect(), ..Words::default() };
         self.finish(now, &mut [Part { lock, account, words }], None, progress, todo);
@@ -680,6 +681,7 @@ impl Core {
         let mut words = Words { or_else: OrElse::Same, ..Words::default() };
         let gone = Stanza::presence(Type::Unavailable).from(session.jid.clone());
         self.unavailable(now, account, session, gone, &mut words);
+        self.company_changes(lock, account);
         account.sessions.retain(|s| s.id != session.id);
         self.deadlines.forget(session.id);
         self.remember_ended(now, account, session, &closing);

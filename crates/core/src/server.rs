@@ -17,6 +17,7 @@ use crate::checkpoint::Checkpoints;
 use crate::clock::Clock;
 use crate::cold::Spilled;
 use crate::commit::Flight;
+use crate::company::Company;
 use crate::counts::Counts;
 use crate::cursor::Cursor;
 use crate::deadlines::Deadlines;
@@ -159,6 +160,7 @@ pub(crate) struct Tables {
     pub cursor: Cell<Cursor>,
     pub credentials: Map<CredentialKey, String>,
     pub last_activity: Cell<crate::presence::LastActivity>,
+    pub company: Cell<Company>,
     /// of the store itself, by host: how many accounts have each profile
     pub profiles: Map<String, BTreeMap<String, u64>>,
 }
@@ -238,6 +240,7 @@ impl Tables {
             },
             ended: map(names, "ended_session"),
             directed: map(names, "directed_presence"),
+            company: map(names, "company"),
             cursor: map(names, "cursor"),
             credentials: map(names, "credentials"),
             last_activity: map(names, "last_activity"),
