@@ -203,7 +203,7 @@ impl Core {
             unsaved: false,
             revocations: 0,
             requests: None,
-            company_changed: false,
+            company: None,
             gone: Vec::new(),
         };
         let rows = reader.load(row.owner, MAX_ROWS + 1)?;

@@ -15,6 +15,7 @@ use vorpal_proto::jid::Jid;
 
 use crate::account::{Account, AccountRef, MAX_SESSIONS};
 use crate::server::Core;
+use crate::session::Session;
 
 /// One that went is remembered for so long, in milliseconds: a client that is away longer begins a new session.
 const KEPT: u64 = 24 * 60 * 60 * 1000;
@@ -30,20 +31,25 @@ pub(crate) struct Company {
 }
 
 impl Core {
-    /// A session of the account became available or went, or can be resumed from now on.
-    pub(crate) fn company_changes(&self, lock: &AccountRef, account: &mut Account) {
+    /// A session of the account became available or can be resumed from now on; or it `went`.
+    pub(crate) fn company_changes(&self, lock: &AccountRef, account: &mut Account, session: &Session, went: bool) {
         let resumable = account.sessions.len() > 1 && account.sessions.iter().any(|s| s.stream().is_resumable());
-        if resumable || account.states.get(self.tables.company).is_some() {
-            account.company_changed = true;
-            self.mark_dirty(lock, account);
+        if !resumable && account.states.get(self.tables.company).is_none() {
+            return;
         }
+        let gone = account.company.get_or_insert_default();
+        if let Some(resource) = session.jid.resource().filter(|_| went && !session.stream().is_resumable())
+            && gone.len() < MAX_KNOWN
+            && !gone.iter().any(|known| known == resource)
+        {
+            gone.push(resource.to_owned());
+        }
+        self.mark_dirty(lock, account);
     }
 
     /// Stages the row, if it has changed.
     pub(crate) fn save_company(&self, now: Timestamp, account: &mut Account) {
-        if !std::mem::take(&mut account.company_changed) {
-            return;
-        }
+        let Some(gone) = account.company.take() else { return };
         let before = account.states.newest(self.tables.company, &()).cloned();
         let mut each: BTreeMap<String, Option<u64>> = BTreeMap::new();
         if account.sessions.iter().any(|session| session.stream().is_resumable()) {
@@ -54,6 +60,7 @@ impl Core {
                     each.insert(resource.clone(), Some(went));
                 }
             }
+            each.extend(gone.into_iter().map(|resource| (resource, Some(now))));
             for session in account.available() {
                 let Some(resource) = session.jid.resource() else { continue };
                 match session.stream().is_resumable() {

@@ -89,7 +89,7 @@ impl Core {
                     let comes = !session.is_available();
                     self.available(&mut account, session, stanza, priority, &mut words);
                     if comes {
-                        self.company_changes(lock, &mut account);
+                        self.company_changes(lock, &mut account, session, false);
                     }
                 }
                 Err(error) => {
@@ -98,8 +98,9 @@ impl Core {
                 }
             },
             Type::Unavailable => {
+                let was_here = session.is_available();
                 self.unavailable(now, &mut account, session, stanza, &mut words);
-                self.company_changes(lock, &mut account);
+                self.company_changes(lock, &mut account, session, was_here);
                 self.mark_dirty(lock, &mut account);
             }
             // An error or a probe to nobody in particular says nothing.

@@ -245,7 +245,7 @@ impl Core {
         }
         answer.push_str("/>");
         account.save_session(self, session);
-        self.company_changes(lock, account);
+        self.company_changes(lock, account, session, false);
         let says = [Say::Enabled { session: session.clone(), bytes: answer.into_bytes(), management }];
         let words = Words { says: says.into_iter().collect(), ..Words::default() };
         self.finish(now, &mut [Part { lock, account, words }], None, progress, todo);
@@ -680,8 +680,9 @@ impl Core {
         self.session_event(now, lock, account, session, &registry.on_close, todo);
         let mut words = Words { or_else: OrElse::Same, ..Words::default() };
         let gone = Stanza::presence(Type::Unavailable).from(session.jid.clone());
+        let was_here = session.is_available();
         self.unavailable(now, account, session, gone, &mut words);
-        self.company_changes(lock, account);
+        self.company_changes(lock, account, session, was_here);
         account.sessions.retain(|s| s.id != session.id);
         self.deadlines.forget(session.id);
         self.remember_ended(now, account, session, &closing);

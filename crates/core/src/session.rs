@@ -607,7 +607,7 @@ impl Stream {
         }
     }
 
-    pub(super) fn enqueue(&mut self, item: Item) {
+    fn enqueue(&mut self, item: Item) {
         let before = self.queue.weight();
         self.queue.push_back(item);
         self.weight += self.queue.weight() - before;

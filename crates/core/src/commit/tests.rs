@@ -98,7 +98,7 @@ fn world() -> World {
         unsaved: false,
         revocations: 0,
         requests: None,
-        company_changed: false,
+        company: None,
         gone: Vec::new(),
     };
     World { core, queue, lock: AccountLock::new(account), session }
