@@ -452,7 +452,7 @@ impl Stream {
         let row = self.ledger.row(n);
         self.progress = (row, self.cursor);
         self.answer_rows(map, session, row, writes);
-        let mut value = Vec::with_capacity(17);
+        let mut value = Vec::with_capacity(16 + usize::from(self.answers.is_some()));
         value.extend_from_slice(&row.to_be_bytes());
         value.extend_from_slice(&self.cursor.to_be_bytes());
         if self.answers.is_some() {
