@@ -73,6 +73,9 @@ pub struct Account {
     pub(crate) revocations: u32,
     /// what it keeps of requests, if that was counted
     pub(crate) requests: Option<Box<crate::roster::Requests>>,
+    /// which of its sessions cannot be resumed, and are there, has changed since that was written: with the resources of those
+    /// that went
+    pub(crate) company: Option<Vec<String>>,
     /// sessions that ended, and whose rows could not be deleted yet
     pub(crate) gone: Vec<SessionId>,
 }

@@ -19,7 +19,6 @@ use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::{BareJid, Jid};
 
 use crate::account::{Account, AccountLock, AccountRef};
-use crate::checkpoint;
 use crate::cursor::{Load, LogState};
 use crate::server::{Core, STORED_SESSION};
 use crate::stanza_id::IdKey;
@@ -204,6 +203,7 @@ impl Core {
             unsaved: false,
             revocations: 0,
             requests: None,
+            company: None,
             gone: Vec::new(),
         };
         let rows = reader.load(row.owner, MAX_ROWS + 1)?;
@@ -222,8 +222,7 @@ impl Core {
         }
         let mut progress = Vec::new();
         for id in account.states.rows(self.tables.sessions).keys() {
-            let mut row = |key: &[u8]| Ok(reader.map_get(self.progress, store::STORE, key)?.map(|row| row.value));
-            progress.push((*id, row(&id.to_be_bytes())?, row(&checkpoint::key(*id))?));
+            progress.push(self.read_progress(*id, reader)?);
         }
         let newest =
             reader.log_range(row.owner, store::LogQuery { newest_first: true, limit: 1, ..Default::default() })?;
@@ -232,7 +231,7 @@ impl Core {
         measure_loose(&mut account, reader)?;
         self.measure_waiting(&mut account, reader)?;
         account.log.archived = reader.log_archived(row.owner)?;
-        crate::revive::restore(self, &mut account, &progress);
+        crate::revive::restore(self, &mut account, progress);
         Ok(Some(account))
     }
 

@@ -124,7 +124,7 @@ impl Core {
             let mut riders: Vec<Boarding<'_>> = Vec::new();
             for lock in some {
                 match lock.try_lock().filter(|account| account.may_ride()) {
-                    Some(account) => riders.push(self.board(lock, account, &mut writes)),
+                    Some(account) => riders.push(self.board(now, lock, account, &mut writes)),
                     None => alone.push(lock),
                 }
             }
@@ -136,6 +136,7 @@ impl Core {
                 let mut account = lock.lock();
                 account.dirty = false;
                 self.pay(now, lock, &mut account, todo);
+                self.save_company(now, &mut account);
                 let (words, writes) = self.cursors(lock, &mut account);
                 self.finish(now, &mut [Part { lock, account: &mut account, words }], None, writes, todo);
                 self.look_at(now, lock, &mut account, todo);
@@ -146,11 +147,13 @@ impl Core {
 
     fn board<'a>(
         &self,
+        now: Timestamp,
         lock: &'a AccountRef,
         mut account: MutexGuard<'a, Account>,
         writes: &mut Vec<Write>,
     ) -> Boarding<'a> {
         account.dirty = false;
+        self.save_company(now, &mut account);
         let (words, own) = self.cursors(lock, &mut account);
         writes.extend(own);
         let handled = words.says.into_iter().filter_map(|say| match say {
@@ -192,6 +195,7 @@ impl Core {
             if committed {
                 handled.into_iter().for_each(|(session, handled)| session.stream().ledger.stored(handled));
             } else {
+                handled.iter().for_each(|(session, _)| session.stream().answers_failed());
                 account.unsaved = true;
                 account.log.stored = 0;
                 self.mark_dirty(&lock, &mut account);

@@ -52,6 +52,11 @@ pub(crate) enum Sent {
         /// whoever takes it takes it for all: it is no copy
         owed: bool,
     },
+    /// it is the answer to the client's IQ of this number, as `h` counts it ([`crate::session::answers`])
+    Answer {
+        /// the number
+        n: u64,
+    },
 }
 
 /// What is known of what was sent to a session.
@@ -89,6 +94,10 @@ impl Checkpoint {
         for sent in &self.sent {
             match *sent {
                 Sent::Unlogged => out.push(0),
+                Sent::Answer { n } => {
+                    out.push(3);
+                    put(&mut out, n);
+                }
                 Sent::Entry { id, owed } => put_entry(&mut out, id, owed),
             }
         }
@@ -104,8 +113,10 @@ impl Checkpoint {
         let mut next = |rest: &mut &[u8]| {
             let (kind, tail) = rest.split_first()?;
             *rest = tail;
-            if *kind == 0 {
-                return Some(Sent::Unlogged);
+            match *kind {
+                0 => return Some(Sent::Unlogged),
+                3 => return Some(Sent::Answer { n: get(rest)? }),
+                _ => {}
             }
             before = before.wrapping_add(unzigzag(get(rest)?).cast_unsigned());
             (*kind <= 2).then_some(Sent::Entry { id: before, owed: *kind == 1 })
@@ -193,6 +204,11 @@ pub(crate) struct Checkpoints {
 }
 
 impl Checkpoints {
+    /// Whether the server stops.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
     /// Whether a row that was written by this run of the server was the last word.
     pub fn is_exact(&self, run: u64) -> bool {
         run != 0 && run + 1 == self.run.load(Ordering::Relaxed)
@@ -315,6 +331,7 @@ mod tests {
             sent: smallvec![
                 Sent::Unlogged,
                 entry(1_767_225_600_000_300, true),
+                Sent::Answer { n: 1 << 33 },
                 entry(3, false),
                 entry(i64::MAX as u64, true),
             ],

@@ -7,13 +7,14 @@
 //! Invariant: nothing is said before the writes it speaks of are committed, and each owner speaks in the order of its
 //! submissions.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::StanzaError;
-use vorpal_proto::jid::BareJid;
+use vorpal_proto::jid::{BareJid, Jid};
 use vorpal_proto::ns;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
@@ -26,6 +27,7 @@ use crate::ledger::{Pending, Settled, never_promised};
 use crate::lists::{give_back, push_one};
 use crate::log::copy_of;
 use crate::plan::Targets;
+use crate::presence::Fan;
 use crate::reading::Asked;
 use crate::server::{Arrival, Core, Mode, Todo, Work};
 use crate::session::{Management, Out, Pushed, Role, Session, SessionId, Shared};
@@ -50,9 +52,19 @@ impl Waiting {
         self.batch.filter(|_| self.outcome.is_none())
     }
 
+    /// It settles a stanza: the row that says so is part of its batch, and rows behind it say no less.
+    fn settles(&self) -> bool {
+        self.words.settles.is_some()
+    }
+
     /// What it will add to the account's archive.
     pub(crate) fn charges(&self) -> u64 {
         if self.outcome.is_none() { self.words.charged } else { 0 }
+    }
+
+    /// How much it says.
+    pub(crate) fn unsaid(&self) -> usize {
+        self.words.says.len()
     }
 
     pub(crate) fn is_of(&self, session: &Session) -> bool {
@@ -138,7 +150,7 @@ impl Words {
     /// would fall behind a message that comes after it.
     pub(crate) fn fan_out(&self) {
         if let (Some(session), Some(Pending(n))) = (&self.of, &self.settles)
-            && self.says.iter().any(|say| matches!(say, Say::Route(_)))
+            && self.says.iter().any(|say| matches!(say, Say::Route(_) | Say::Broadcast { .. }))
         {
             let mut stream = session.stream();
             (stream.barrier, stream.fans) = (Some(*n), true);
@@ -172,14 +184,19 @@ pub(crate) enum Say {
     Copies { stanza: Stanza, name: &'static str, to: Targets },
     /// To one session.
     Send { to: SessionId, stanza: Stanza },
+    /// The answer to the session's own IQ, and the mark under which it is kept ([`crate::session::answers`]).
+    Answer { to: SessionId, stanza: Stanza, mark: u64 },
     /// An IQ of somebody else to one session: what it cannot take comes back.
     Forward { to: SessionId, stanza: Stanza },
-    /// What was read for one session: messages and the answer behind them, all or none.
-    Found { to: SessionId, stanzas: Vec<Stanza> },
+    /// What was read for one session: messages and the answer behind them, all or none; and the mark of the answer.
+    Found { to: SessionId, stanzas: Vec<Stanza>, mark: u64 },
     /// A question of a session may be read for now.
     Inquire { session: Arc<Session>, asked: Box<Asked> },
     /// On its way through the server, from here.
     Route(Work),
+    /// Presence of a session to everybody who may see it, if `everybody`, and to these addresses. Who that is is found when it is
+    /// said: until then it is one stanza, however many there are.
+    Broadcast { session: Arc<Session>, stanza: Stanza, everybody: bool, directed: BTreeSet<Jid> },
     /// What contacts and strangers have to say to a session that became available.
     Probes { session: Arc<Session> },
     /// The session takes what was missed, and from here on what comes.
@@ -285,7 +302,7 @@ impl Core {
             let Some(Pending(n)) = part.words.settles else { continue };
             let mut stream = session.stream();
             if stream.is_resumable() {
-                writes.push(stream.progress_row(self.progress, session.id, n));
+                stream.progress_rows(self.progress, session.id, n, writes);
             }
         }
         let load = |owner| {
@@ -365,6 +382,7 @@ impl Core {
                     continue;
                 }
             };
+            let refused = matches!(outcome, Outcome::Refused { .. });
             let done = match outcome {
                 Outcome::Committed => Done::Committed,
                 Outcome::Failed(StoreError::Full) => Done::Failed(Failure::Full),
@@ -375,13 +393,15 @@ impl Core {
                 }
                 Outcome::Refused { .. } | Outcome::Failed(_) => Done::Failed(Failure::Broken),
             };
+            // A refusal concerns this batch alone, unless others may have been built on it.
+            let alone = refused && !accounts.iter().any(|lock| lock.lock().is_built_on(id));
             for lock in accounts {
                 let mut account = lock.lock();
                 account.states.complete(id, done == Done::Committed);
                 for waiting in account.waiting.iter_mut().filter(|w| w.batch == Some(id)) {
                     waiting.outcome = Some(done);
                 }
-                if let Done::Failed(failure) = done {
+                if let (Done::Failed(failure), false) = (done, alone) {
                     // What was pending of it is dropped, so that memory is again what is stored.
                     self.journal.reloaded(account.owner);
                     self.doom(&lock, &mut account, failure);
@@ -522,11 +542,18 @@ impl Core {
                 let Some(session) = account.session(to).cloned() else { return };
                 self.give(now, lock, account, &session, Out::new(stanza, None, Role::Extra), todo);
             }
+            Say::Answer { to, stanza, mark } => {
+                let Some(session) = account.session(to).cloned() else { return };
+                let out = Out::new(stanza, None, Role::Extra).answering(mark);
+                self.give(now, lock, account, &session, out, todo);
+            }
             Say::Forward { to, stanza } => self.forward(lock, account, to, stanza, todo),
-            Say::Found { to, stanzas } => {
+            Say::Found { to, mut stanzas, mark } => {
                 let Some(session) = account.session(to) else { return };
                 let mut stream = session.stream();
+                let answer = stanzas.pop().map(|answer| Out::new(answer, None, Role::Extra).answering(mark));
                 stanzas.into_iter().for_each(|stanza| stream.push_read(Out::new(stanza, None, Role::Extra)));
+                answer.into_iter().for_each(|answer| stream.push_read(answer));
                 stream.wake();
             }
             Say::Inquire { session, asked } => {
@@ -537,6 +564,10 @@ impl Core {
                 }
             }
             Say::Route(work) => todo.work.push_back(work),
+            Say::Broadcast { session, stanza, everybody, directed } => {
+                let fan = Fan { lock: lock.clone(), session, everybody, directed };
+                self.broadcast_said(now, account, fan, stanza, todo);
+            }
             Say::Probes { session } => todo.arrivals.push(Arrival { lock: lock.clone(), session, back: false }),
             Say::Join { session } => self.join(account, &session),
             Say::Stored { session, handled } => {
@@ -721,6 +752,14 @@ impl Core {
     }
 }
 
+impl Account {
+    /// Whether what was submitted behind this batch counts on it: on values that it changes, or on a number that it settles.
+    fn is_built_on(&self, id: BatchId) -> bool {
+        let settles = self.waiting.iter().any(|waiting| waiting.batch == Some(id) && waiting.settles());
+        settles || self.states.is_changed_by(id)
+    }
+}
+
 /// What is staged in an account becomes writes of a batch.
 pub(crate) fn put_rows(account: &mut Account, batch: BatchId, writes: &mut Vec<Write>) {
     let (owner, mut rows) = (account.owner, Vec::new());
@@ -741,3 +780,6 @@ pub(crate) fn put_rows(account: &mut Account, batch: BatchId, writes: &mut Vec<W
 fn expects_answer(stanza: &Stanza) -> bool {
     matches!(stanza.type_(), Type::Chat | Type::Normal | Type::None) && stanza.has(ns::CLIENT, "body")
 }
+
+#[cfg(test)]
+mod tests;

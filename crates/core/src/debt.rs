@@ -106,7 +106,7 @@ impl Core {
         account.log.stored = 0;
         account.waiting.iter_mut().for_each(|waiting| waiting.falls(failure));
         for session in &account.sessions {
-            session.stream().ledger.rows_failed();
+            session.stream().rows_failed();
         }
         self.mark_dirty(lock, account);
     }
@@ -174,12 +174,13 @@ impl Core {
         session.stream().debts.append(&mut debts);
         let Some(Pending(n)) = words.settles else { return };
         let managed = session.stream().managed;
-        // The answer to an IQ is promised to nobody.
+        // The answer to an IQ is kept in another way: see `session/answers.rs`.
         let promised = |error: &Stanza| managed && error.kind() != Kind::Iq;
         let mut owed = None;
         if let Some(error) = error {
             tracing::debug!(session = %session.jid, reason = failure.name(), "answered with an error because the store failed");
-            let mut out = Out::new(error.clone(), None, Role::Extra);
+            let mark = if error.kind() == Kind::Iq { session.stream().keep_answer(n, error.clone()) } else { 0 };
+            let mut out = Out::new(error.clone(), None, Role::Extra).answering(mark);
             if promised(&error) {
                 let shared = Arc::new(Shared::owed());
                 out = Out::new(error.clone(), None, Role::Planned).shared(Some(&shared));
@@ -207,14 +208,16 @@ impl Core {
         for session in account.sessions.clone() {
             let debts = std::mem::take(&mut session.stream().debts);
             let Some(handled) = debts.last().map(|debt| debt.n) else { continue };
-            let row = {
+            let mut rows = Vec::new();
+            {
                 let mut stream = session.stream();
-                let resumable = stream.is_resumable();
-                resumable.then(|| stream.progress_row(self.progress, session.id, handled))
-            };
+                if stream.is_resumable() {
+                    stream.progress_rows(self.progress, session.id, handled, &mut rows);
+                }
+            }
             let says = Say::Stored { session: session.clone(), handled };
             let words = Words { of: Some(session), debts, ..Words::of_says([says]) };
-            self.finish(now, &mut [Part { lock, account, words }], None, row.into_iter().collect(), todo);
+            self.finish(now, &mut [Part { lock, account, words }], None, rows, todo);
         }
     }
 }

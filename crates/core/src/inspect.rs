@@ -4,6 +4,7 @@ use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::Jid;
 
 use crate::account::AccountRef;
+use crate::commit::Waiting;
 use crate::cursor::Load;
 use crate::roster;
 use crate::server::Core;
@@ -17,6 +18,8 @@ pub struct AccountReport {
     pub jid: String,
     /// what waits for commits, or behind what does
     pub waiting: usize,
+    /// stanzas and other things that are to be said then
+    pub unsaid: usize,
     /// everything up to here was taken by some session
     pub cursor: EntryId,
     /// the newest entry of its log
@@ -145,6 +148,7 @@ impl Core {
         AccountReport {
             jid: account.jid.to_string(),
             waiting: account.waiting.len(),
+            unsaid: account.waiting.iter().map(Waiting::unsaid).sum(),
             cursor: account.log.cursor(),
             last: account.log.last,
             held,

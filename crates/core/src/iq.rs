@@ -12,7 +12,7 @@ use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::element::Element;
 use vorpal_proto::error::StanzaError;
 use vorpal_proto::jid::Jid;
-use vorpal_proto::stanza::{Stanza, Type};
+use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::account::{Account, AccountRef, lock_pair};
 use crate::commit::{OrElse, Part, Say, Words};
@@ -43,6 +43,9 @@ pub(crate) struct Addressed {
 
 /// Answers up to this size, in bytes, cost the client nothing. Of a larger one the rest is charged to its traffic budget.
 pub(crate) const UNCHARGED: usize = 16 << 10;
+
+/// A larger answer to a `get`, in bytes, is not stored: after a crash its client is told to ask again.
+const KEPT: usize = 1 << 10;
 
 /// What a handler says to a question.
 enum Said {
@@ -136,7 +139,7 @@ impl Core {
             Ok(to) => (if own { &mut words } else { &mut peer_words }).says.push(Say::Forward { to, stanza: iq }),
             Err(error) => {
                 let answer = error.filter(|_| iq.is_answerable()).map(|error| iq.error(&error));
-                words.says.extend(answer.map(|stanza| Say::Send { to: session.id, stanza }));
+                words.says.extend(answer.map(|stanza| session.answer(pending, stanza, None)));
             }
         }
         let mut parts: SmallVec<[Part<'_>; 2]> = SmallVec::new();
@@ -262,6 +265,7 @@ impl Core {
                 let inquire = Say::Inquire { session: session.clone(), asked: Box::new(asked) };
                 let words = if b.is_some() { &mut peer_words } else { &mut words };
                 words.says.push(inquire);
+                session.stream().keep_answer(pending.0, lost(&iq));
                 words.or_else = OrElse::Same;
                 None
             }
@@ -274,8 +278,14 @@ impl Core {
         // An answer may be of changes that are not committed yet: if they come to nothing, so does it.
         let built = own && !later && account.last_in_flight().is_some();
         let writes = account.states.is_staged() || b.as_deref().is_some_and(|b| b.states.is_staged());
-        session.stream().answered += answer.as_ref().map_or(0, |answer| answer.weight().saturating_sub(UNCHARGED));
-        words.says.extend(answer.map(|stanza| Say::Send { to: session.id, stanza }));
+        if let Some(answer) = answer {
+            let weight = answer.weight();
+            session.stream().answered += weight.saturating_sub(UNCHARGED);
+            // A change is made once, and so is its answer; what was only asked may be asked again.
+            let repeats = iq.type_() == Type::Get && weight > KEPT;
+            let kept = repeats.then(|| lost(&iq));
+            words.says.push(session.answer(pending, answer, kept));
+        }
         words.says.extend(behind);
         if writes || built {
             words.or_else = OrElse::Bounce(Box::new(iq));
@@ -372,6 +382,22 @@ impl Core {
         }
         answer
     }
+}
+
+impl Session {
+    /// The answer to an IQ of this number. After a crash, if its client has not had it, it is said again; or `kept` in its place.
+    pub(crate) fn answer(&self, Pending(n): Pending, stanza: Stanza, kept: Option<Stanza>) -> Say {
+        let mark = match stanza.kind() {
+            Kind::Iq => self.stream().keep_answer(n, kept.unwrap_or_else(|| stanza.clone())),
+            _ => 0,
+        };
+        Say::Answer { to: self.id, stanza, mark }
+    }
+}
+
+/// What is said after a crash in the place of an answer that is not kept.
+fn lost(iq: &Stanza) -> Stanza {
+    iq.error(&busy("the server was restarted before the answer was read"))
 }
 
 fn host_of(lock: &AccountRef) -> Arc<Host> {

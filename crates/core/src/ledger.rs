@@ -71,6 +71,11 @@ impl Ledger {
         n.saturating_sub(self.base)
     }
 
+    /// The number of the stanza with which `h` is this.
+    pub fn uncounted(&self, h: u64) -> u64 {
+        self.base + h
+    }
+
     /// A stanza was read.
     pub fn enter(&mut self) -> Pending {
         self.entered += 1;

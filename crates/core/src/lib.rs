@@ -9,6 +9,7 @@ mod checkpoint;
 pub mod clock;
 pub mod cold;
 pub mod commit;
+mod company;
 pub mod counts;
 mod cursor;
 mod deadlines;

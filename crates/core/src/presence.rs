@@ -1,14 +1,17 @@
 //! Presence: broadcast, probes, directed presence (RFC 6121 §4).
 //!
-//! A broadcast is expanded first and judged for each peer by itself; then each receiver is locked alone. A probe of a
-//! contact of ours is answered at once from the contact's sessions.
+//! A broadcast waits for its commit as one stanza. When it is said it is judged for each peer by itself, and each receiver is
+//! locked alone. A probe of a contact of ours is answered at once from the contact's sessions.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::StanzaError;
-use vorpal_proto::jid::Jid;
+use vorpal_proto::jid::{BareJid, Jid};
 use vorpal_proto::ns;
 use vorpal_proto::stanza::{Stanza, Type};
 
@@ -18,7 +21,7 @@ use crate::effects::Judge;
 use crate::hook::Dir;
 use crate::ledger::Pending;
 use crate::server::{Core, Mode, Todo, Work};
-use crate::session::Session;
+use crate::session::{Out, Role, Session};
 
 /// When somebody was last here, and with which words (XEP-0012 §4).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +48,27 @@ pub const MAX_PRESENCE: usize = 16 << 10;
 /// Longest text of a last `unavailable` that is kept (XEP-0012 §4), in bytes. A longer one is cut.
 pub const MAX_LAST_STATUS: usize = 1_023;
 
+/// Number of receivers that are looked up while the account of the sender is locked.
+const SLICE: usize = 64;
+
+/// To whom a presence goes that is said to many.
+pub(crate) struct Fan {
+    /// the account that it is from
+    pub lock: AccountRef,
+    /// the session that it is from
+    pub session: Arc<Session>,
+    /// to all contacts who may see it, and the account's own sessions
+    pub everybody: bool,
+    /// and to these addresses
+    pub directed: BTreeSet<Jid>,
+}
+
+impl fmt::Debug for Fan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fan of {}", self.session.jid)
+    }
+}
+
 impl Core {
     /// Presence without `to`, from a session of ours (§4.2, §4.4, §4.5).
     pub(crate) fn broadcast(
@@ -61,14 +85,22 @@ impl Core {
         let mut words = Words { or_else: OrElse::Same, ..Words::settling(session, pending) };
         match stanza.type_() {
             Type::None => match priority(&stanza).and_then(|priority| fits(&stanza).map(|()| priority)) {
-                Ok(priority) => self.available(now, &mut account, session, stanza, priority, &mut words),
+                Ok(priority) => {
+                    let comes = !session.is_available();
+                    self.available(&mut account, session, stanza, priority, &mut words);
+                    if comes {
+                        self.company_changes(lock, &mut account, session, false);
+                    }
+                }
                 Err(error) => {
                     let answer = stanza.error(&error).from(lock.jid.as_jid().clone()).to(session.jid.clone());
                     words.says.push(Say::Send { to: session.id, stanza: answer });
                 }
             },
             Type::Unavailable => {
+                let was_here = session.is_available();
                 self.unavailable(now, &mut account, session, stanza, &mut words);
+                self.company_changes(lock, &mut account, session, was_here);
                 self.mark_dirty(lock, &mut account);
             }
             // An error or a probe to nobody in particular says nothing.
@@ -80,7 +112,6 @@ impl Core {
 
     fn available(
         &self,
-        now: Timestamp,
         account: &mut Account,
         session: &Arc<Session>,
         stanza: Stanza,
@@ -95,7 +126,8 @@ impl Core {
             account.leaves_unread(session);
         }
         account.save_session(self, session);
-        words.says.extend(self.expand(now, account, session, &stanza));
+        let directed = BTreeSet::new();
+        words.says.push(Say::Broadcast { session: session.clone(), stanza, everybody: true, directed });
         if before.is_none() {
             words.says.push(Say::Probes { session: session.clone() });
         }
@@ -119,27 +151,11 @@ impl Core {
             stream.directed_changes.extend(directed.iter().cloned());
             directed
         };
-        if session.is_available() {
-            words.says.extend(self.expand(now, account, session, &stanza));
+        let everybody = session.is_available();
+        if everybody || !directed.is_empty() {
+            let (session, stanza) = (session.clone(), stanza.clone());
+            words.says.push(Say::Broadcast { session, stanza, everybody, directed });
         }
-        let roster = account.states.rows(self.tables.roster);
-        let broadcast_to = |to: &Jid| {
-            session.is_available() && roster.get(to.bare_str()).is_some_and(|item| item.state().shows_presence())
-        };
-        let mut told = Vec::new();
-        for to in directed {
-            let told_as_contact = broadcast_to(&to);
-            if told_as_contact && to.is_bare() {
-                continue;
-            }
-            let mut one = stanza.clone().to(to.clone());
-            if let Ok(mode) = self.gated(now, Dir::Sent, account, &to, Some(session), &mut one) {
-                // A session that is bound and not available does not hear what its bare address is told.
-                let mode = if told_as_contact { Mode::Unreached } else { mode };
-                told.push(Say::Route(Work { stanza: one, hops: 1, mode }));
-            }
-        }
-        words.says.extend(told);
         session.set_priority(None);
         {
             let mut stream = session.stream();
@@ -157,23 +173,77 @@ impl Core {
         }
     }
 
-    /// One presence for each peer that may see it, through the gate of each, and for the account's own sessions.
-    fn expand(&self, now: Timestamp, account: &Account, session: &Arc<Session>, stanza: &Stanza) -> Vec<Say> {
-        let mut says = Vec::new();
-        for (contact, item) in account.states.rows(self.tables.roster) {
-            if !item.state().shows_presence() {
-                continue;
-            }
-            let mut one = stanza.clone().to(contact.as_jid().clone());
-            if let Ok(mode) = self.gated(now, Dir::Sent, account, contact.as_jid(), Some(session), &mut one) {
-                says.push(Say::Route(Work { stanza: one, hops: 1, mode }));
+    /// A broadcast is said: to the account's own sessions at once, to all others when no lock is held any more.
+    pub(crate) fn broadcast_said(
+        &self,
+        now: Timestamp,
+        account: &mut Account,
+        fan: Fan,
+        stanza: Stanza,
+        todo: &mut Todo,
+    ) {
+        if fan.everybody {
+            // §4.2.2: the user's own available sessions, the one that speaks among them.
+            let hears = |own: &&Arc<Session>| own.is_available() || own.id == fan.session.id;
+            let own: SmallVec<[Arc<Session>; 4]> = account.sessions.iter().filter(hears).cloned().collect();
+            for own in own {
+                let out = Out::new(stanza.clone().to(account.jid.as_jid().clone()), None, Role::Extra);
+                self.give(now, &fan.lock, account, &own, out, todo);
             }
         }
-        // §4.2.2: the user's own available sessions, the one that speaks among them.
-        for own in account.available() {
-            says.push(Say::Send { to: own.id, stanza: stanza.clone().to(account.jid.as_jid().clone()) });
+        todo.fans = true;
+        todo.work.push_back(Work { stanza, hops: 1, mode: Mode::Fan(Arc::new(fan)) });
+    }
+
+    /// One presence for each peer that may see it, through the gate of each; some at a time, so that what is on its way is little
+    /// however many there are.
+    pub(crate) fn fan(&self, now: Timestamp, fan: &Fan, stanza: &Stanza, todo: &mut Todo) {
+        let mut some: Vec<Work> = Vec::new();
+        let mut after: Option<BareJid> = None;
+        while fan.everybody {
+            {
+                let account = fan.lock.lock();
+                let rows = account.states.rows(self.tables.roster);
+                some.reserve(rows.len().min(SLICE));
+                let see = rows.after(after.as_ref()).filter(|(_, item)| item.state().shows_presence());
+                let (mut last, mut seen) = (None, 0);
+                for (contact, _) in see.take(SLICE) {
+                    (last, seen) = (Some(contact), seen + 1);
+                    let mut one = stanza.clone().to(contact.as_jid().clone());
+                    if let Ok(mode) =
+                        self.gated(now, Dir::Sent, &account, contact.as_jid(), Some(&fan.session), &mut one)
+                    {
+                        some.push(Work { stanza: one, hops: 1, mode });
+                    }
+                }
+                after = last.filter(|_| seen == SLICE).cloned();
+            }
+            some.drain(..).for_each(|work| self.onward(now, work, todo));
+            if after.is_none() {
+                break;
+            }
         }
-        says
+        let mut directed = fan.directed.iter().peekable();
+        while directed.peek().is_some() {
+            {
+                let account = fan.lock.lock();
+                let roster = account.states.rows(self.tables.roster);
+                for to in directed.by_ref().take(SLICE) {
+                    let told_as_contact =
+                        fan.everybody && roster.get(to.bare_str()).is_some_and(|item| item.state().shows_presence());
+                    if told_as_contact && to.is_bare() {
+                        continue;
+                    }
+                    let mut one = stanza.clone().to(to.clone());
+                    if let Ok(mode) = self.gated(now, Dir::Sent, &account, to, Some(&fan.session), &mut one) {
+                        // A session that is bound and not available does not hear what its bare address is told.
+                        let mode = if told_as_contact { Mode::Unreached } else { mode };
+                        some.push(Work { stanza: one, hops: 1, mode });
+                    }
+                }
+            }
+            some.drain(..).for_each(|work| self.onward(now, work, todo));
+        }
     }
 
     /// Presence with `to` that changes no subscription (§4.6). `refusal` is what is answered if it cannot get there: whoever

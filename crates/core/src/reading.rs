@@ -7,7 +7,8 @@
 //! come in the order of the questions, and a client that does not read is not read for. A session that has ended is not read
 //! for either.
 //!
-//! A question that is only read carries no promise: it is settled when it is answered. A session that has lost its
+//! A question that is only read carries no promise: it is settled when it is answered. If an `h` that covers it is stored before,
+//! an error is stored with that (`session/answers.rs`). A session that has lost its
 //! connection is answered all the same, to be told when it is resumed: by what was found, if the job was running, else by
 //! `resource-constraint`. One that has ended is not answered.
 
@@ -230,7 +231,8 @@ impl Core {
         if let Some(inquiries) = &mut session.stream().inquiries {
             inquiries.open = inquiries.open.saturating_sub(1);
         }
-        let says = [Say::Found { to: session.id, stanzas }].into_iter().collect();
+        let mark = session.stream().kept_answer(pending.0);
+        let says = [Say::Found { to: session.id, stanzas, mark }].into_iter().collect();
         let words = Words { says, or_else: OrElse::Same, ..Words::settling(session, pending) };
         self.finish(now, &mut [Part { lock, account, words }], None, Vec::new(), todo);
     }

@@ -223,7 +223,8 @@ impl Core {
         todo: &mut Todo,
     ) {
         let token = resumable.then(|| self.random_id());
-        let progress = {
+        let mut progress = Vec::new();
+        {
             let mut stream = session.stream();
             stream.managed = true;
             stream.resumable = resumable;
@@ -232,8 +233,10 @@ impl Core {
             stream.ledger.begin(resumable);
             stream.cursor = account.log.written;
             let entered = stream.ledger.entered();
-            resumable.then(|| stream.progress_row(self.progress, session.id, entered))
-        };
+            if resumable {
+                stream.progress_rows(self.progress, session.id, entered, &mut progress);
+            }
+        }
         let keep = if resumable { keep } else { 0 };
         let management = Box::new(Management { sent: 0, acked: 0, asked: false, unasked: 0 });
         let mut answer = String::from("<enabled xmlns='urn:xmpp:sm:3'");
@@ -242,9 +245,10 @@ impl Core {
         }
         answer.push_str("/>");
         account.save_session(self, session);
+        self.company_changes(lock, account, session, false);
         let says = [Say::Enabled { session: session.clone(), bytes: answer.into_bytes(), management }];
         let words = Words { says: says.into_iter().collect(), ..Words::default() };
-        self.finish(now, &mut [Part { lock, account, words }], None, progress.into_iter().collect(), todo);
+        self.finish(now, &mut [Part { lock, account, words }], None, progress, todo);
     }
 
     fn acked(
@@ -390,13 +394,14 @@ impl Core {
         handled: u64,
         todo: &mut Todo,
     ) {
-        let row = {
+        let mut rows = Vec::with_capacity(1);
+        {
             let mut stream = session.stream();
             stream.storing = true;
-            stream.progress_row(self.progress, session.id, handled)
-        };
+            stream.progress_rows(self.progress, session.id, handled, &mut rows);
+        }
         let words = Words::of_says([Say::Stored { session: session.clone(), handled }]);
-        self.finish(now, &mut [Part { lock, account, words }], None, vec![row], todo);
+        self.finish(now, &mut [Part { lock, account, words }], None, rows, todo);
     }
 
     /// XEP-0198 §5: a connection takes a session over. The old connection, if there is one, is closed; `<resumed/>` is
@@ -462,6 +467,7 @@ impl Core {
                     {
                         let mut stream = session.stream();
                         stream.rewind();
+                        stream.answer_again();
                         let token = stream.token.clone().unwrap_or_default();
                         let answer =
                             format!("<resumed xmlns='urn:xmpp:sm:3' previd='{token}' h='{}'/>", stream.ledger.h());
@@ -674,7 +680,9 @@ impl Core {
         self.session_event(now, lock, account, session, &registry.on_close, todo);
         let mut words = Words { or_else: OrElse::Same, ..Words::default() };
         let gone = Stanza::presence(Type::Unavailable).from(session.jid.clone());
+        let was_here = session.is_available();
         self.unavailable(now, account, session, gone, &mut words);
+        self.company_changes(lock, account, session, was_here);
         account.sessions.retain(|s| s.id != session.id);
         self.deadlines.forget(session.id);
         self.remember_ended(now, account, session, &closing);
@@ -718,7 +726,11 @@ impl Core {
             account.log.missed = true;
         }
         account.advance();
-        let writes = if resumable { self.forget_session(account, session.id, &mut words) } else { Vec::new() };
+        let mut writes = Vec::new();
+        if resumable {
+            writes = self.forget_session(account, session.id, &mut words);
+            session.stream().drop_answers(self.progress, session.id, &mut writes);
+        }
         self.finish(now, &mut [Part { lock, account, words }], None, writes, todo);
         self.counts.one(Count::Ended);
         self.step(now, &account.jid, || Step::named("ended").in_session(session));

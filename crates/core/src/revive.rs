@@ -16,14 +16,14 @@ use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::Stanza;
 
 use crate::account::{Account, AccountRef};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{self, Checkpoint};
 use crate::commit::{Say, Words};
 use crate::ledger::Ledger;
 use crate::roster;
 use crate::server::{Arrival, Core, Todo};
-use crate::session::{Closing, Session, SessionId};
+use crate::session::{Closing, Session, SessionId, answers};
 use crate::state::Key;
-use crate::store::{EntryId, Write};
+use crate::store::{self, EntryId, MapQuery, Reader, STORE, Write};
 
 /// A session that can be resumed, as it is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,10 +80,15 @@ impl Core {
                 continue;
             }
             stream.cursor = stream.cursor.max(stream.floor(horizon).saturating_sub(1));
-            let handled = stream.ledger.handled();
+            // Nobody waits for this row, unless it is the last word.
+            let stopping = self.checkpoints.is_stopping();
+            let handled = match stopping {
+                true => stream.ledger.handled(),
+                false => stream.handled_without_answers(),
+            };
             let row = (stream.ledger.row(handled), stream.cursor);
-            if account.unsaved || row != stream.progress {
-                writes.push(stream.progress_row(self.progress, session.id, handled));
+            if account.unsaved || row != stream.progress || (stopping && stream.has_gone_answers()) {
+                stream.progress_rows(self.progress, session.id, handled, &mut writes);
                 let handled = stream.ledger.submitted();
                 words.says.push(Say::Noted { session: session.clone(), handled });
             }
@@ -103,6 +108,7 @@ impl Core {
         }
         for id in std::mem::take(&mut account.gone) {
             writes.extend(self.forget_session(account, id, &mut words));
+            writes.push(answers::clear(self.progress, id));
         }
         (words, writes)
     }
@@ -209,11 +215,38 @@ impl Core {
     }
 }
 
-/// What is stored of how far a session is: what was handled, and what was sent.
-pub(crate) type Progress = (SessionId, Option<Bytes>, Option<Bytes>);
+/// What is stored of how far a session is.
+#[derive(Default)]
+pub(crate) struct Progress {
+    /// whose
+    id: SessionId,
+    /// what was handled
+    handled: Option<Bytes>,
+    /// what was sent
+    checkpoint: Option<Bytes>,
+    /// the answers to what was handled, by number
+    answers: Vec<(u64, Stanza)>,
+}
+
+impl Core {
+    /// Reads how far a session is.
+    pub(crate) fn read_progress(&self, id: SessionId, reader: &mut dyn Reader) -> store::Result<Progress> {
+        let mut row = |key: &[u8]| Ok(reader.map_get(self.progress, STORE, key)?.map(|row| row.value));
+        let handled = row(&id.to_be_bytes())?;
+        let checkpoint = row(&checkpoint::key(id))?;
+        let mut answers = Vec::new();
+        if handled.as_ref().is_some_and(|row| row.get(16).is_some()) {
+            let prefix = answers::prefix(id);
+            let query = MapQuery { prefix: &prefix, limit: 2 * answers::MAX_KEPT, ..MapQuery::default() };
+            let rows = reader.map_range(self.progress, STORE, query)?;
+            answers.extend(rows.iter().filter_map(|row| answers::read(&row.key, &row.row.value)));
+        }
+        Ok(Progress { id, handled, checkpoint, answers })
+    }
+}
 
 /// Brings the stored sessions of an account back as detached. `progress`: their rows of that name, as far as there are any.
-pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[Progress]) {
+pub(crate) fn restore(core: &Core, account: &mut Account, mut progress: Vec<Progress>) {
     let steady = core.steady();
     let mut rows: Vec<(SessionId, SessionRow)> =
         account.states.rows(core.tables.sessions).iter().map(|(id, row)| (*id, row.clone())).collect();
@@ -225,11 +258,11 @@ pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[Progress])
             continue;
         }
         let number = |bytes: Option<&[u8]>| bytes.and_then(|b| b.try_into().ok()).map(u64::from_be_bytes);
-        let stored = progress.iter().find(|(of, ..)| *of == id);
-        let checkpoint = stored.and_then(|(_, _, checkpoint)| Checkpoint::decode(checkpoint.as_ref()?));
-        let stored = stored.and_then(|(_, progress, _)| progress.as_ref());
-        let handled = stored.and_then(|value| number(value.get(..8))).unwrap_or(0);
-        let cursor = stored.and_then(|value| number(value.get(8..16))).unwrap_or(account.log.cursor());
+        let stored = progress.iter_mut().find(|stored| stored.id == id).map(std::mem::take).unwrap_or_default();
+        let checkpoint = stored.checkpoint.as_deref().and_then(Checkpoint::decode);
+        let progress = stored.handled.as_deref();
+        let handled = progress.and_then(|value| number(value.get(..8))).unwrap_or(0);
+        let cursor = progress.and_then(|value| number(value.get(8..16))).unwrap_or(account.log.cursor());
         let cursor = checkpoint.as_ref().map_or(cursor, |checkpoint| checkpoint.cursor.max(cursor));
         let Ok(jid) = account.jid.as_jid().with_resource(&row.resource) else { continue };
         let session = Session::new(id, jid, &core.bounds());
@@ -248,6 +281,7 @@ pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[Progress])
                 }
             }
             stream.restore_checkpoint(checkpoint);
+            stream.restore_answers(stored.answers.into_iter().filter(|(n, _)| *n <= handled));
             session.set_counted();
             stream.directed = account.directed_rows(core, id).into_iter().collect();
             let from = account.log.cursor().min(cursor) + 1;

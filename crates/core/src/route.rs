@@ -225,7 +225,7 @@ impl Core {
         todo: &mut Todo,
     ) {
         let mut words = Words::settling(session, pending);
-        words.says.extend(answer.map(|stanza| Say::Send { to: session.id, stanza }));
+        words.says.extend(answer.map(|stanza| session.answer(pending, stanza, None)));
         self.say_alone(now, lock, &mut lock.lock(), words, todo);
     }
 
@@ -274,6 +274,7 @@ impl Core {
                 self.lagging(now, &lock, session, &mut todo);
             }
             match todo.work.pop_front() {
+                Some(Work { stanza, mode: Mode::Fan(fan), .. }) => self.fan(now, &fan, &stanza, &mut todo),
                 Some(work) => self.onward(now, work, &mut todo),
                 None if todo.arrivals.is_empty() && todo.lagging.is_empty() => break,
                 None => {}
@@ -286,12 +287,12 @@ impl Core {
 
     /// As [`Core::run_todo`], if much is left to do: so that it does not grow with what else is looked at.
     pub(crate) fn run_if_full(&self, now: Timestamp, todo: &mut Todo) {
-        if todo.work.len() >= MAX_GATHERED {
+        if todo.fans || todo.work.len() >= MAX_GATHERED {
             self.run_todo(now, std::mem::take(todo));
         }
     }
 
-    fn onward(&self, now: Timestamp, work: Work, todo: &mut Todo) {
+    pub(crate) fn onward(&self, now: Timestamp, work: Work, todo: &mut Todo) {
         // What waits for its account to be read goes first.
         let waits = |to: &&Jid| waits_for_reading(&work.stanza) && self.spilled.waits_for(to);
         if let Some(account) = work.stanza.head.to.as_ref().filter(waits).map(Jid::bare) {

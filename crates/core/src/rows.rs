@@ -95,6 +95,24 @@ impl<K: Ord, V> Rows<K, V> {
         }
     }
 
+    /// Those behind this key, in the order of the keys; without one, all.
+    pub fn after<Q: Ord + ?Sized>(&self, key: Option<&Q>) -> impl Iterator<Item = (&K, &V)>
+    where
+        K: Borrow<Q>,
+    {
+        let (few, many) = match &self.0 {
+            Form::Few(rows) => {
+                let behind = |key| find(rows, key).map_or_else(|at| at, |at| at + 1);
+                (&rows[key.map_or(0, behind)..], None)
+            }
+            Form::Many(rows) => {
+                let from = key.map_or(Bound::Unbounded, Bound::Excluded);
+                (&[][..], Some(rows.range::<Q, _>((from, Bound::Unbounded))))
+            }
+        };
+        few.iter().map(|(key, value)| (key, value)).chain(many.into_iter().flatten())
+    }
+
     /// Whether there is such a row.
     pub fn contains_key<Q: Ord + ?Sized>(&self, key: &Q) -> bool
     where

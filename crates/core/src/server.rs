@@ -17,12 +17,14 @@ use crate::checkpoint::Checkpoints;
 use crate::clock::Clock;
 use crate::cold::Spilled;
 use crate::commit::Flight;
+use crate::company::Company;
 use crate::counts::Counts;
 use crate::cursor::Cursor;
 use crate::deadlines::Deadlines;
 use crate::effects::Judge;
 use crate::host::{Host, Serves};
 use crate::lasting::Conditions;
+use crate::presence::Fan;
 use crate::registry::Names;
 use crate::reserve::Reserve;
 use crate::resume::Ended;
@@ -106,6 +108,8 @@ pub(crate) enum Mode {
     To(Judge),
     /// presence to a session whose bare address is told as well: for one that this does not reach
     Unreached,
+    /// presence to whoever is to have it, by what holds when their turn comes
+    Fan(Arc<Fan>),
 }
 
 /// What is to be done when no lock is held any more.
@@ -118,6 +122,8 @@ pub(crate) struct Todo {
     pub said: Vec<(Arc<Session>, u64)>,
     /// sessions that just became available
     pub arrivals: Vec<Arrival>,
+    /// some of the work is for many: it goes on before anything else is committed
+    pub fans: bool,
 }
 
 /// A session that wants to know who is there.
@@ -154,6 +160,7 @@ pub(crate) struct Tables {
     pub cursor: Cell<Cursor>,
     pub credentials: Map<CredentialKey, String>,
     pub last_activity: Cell<crate::presence::LastActivity>,
+    pub company: Cell<Company>,
     /// of the store itself, by host: how many accounts have each profile
     pub profiles: Map<String, BTreeMap<String, u64>>,
 }
@@ -233,6 +240,7 @@ impl Tables {
             },
             ended: map(names, "ended_session"),
             directed: map(names, "directed_presence"),
+            company: map(names, "company"),
             cursor: map(names, "cursor"),
             credentials: map(names, "credentials"),
             last_activity: map(names, "last_activity"),

@@ -3,6 +3,7 @@
 //! The face of a session (its address, priority and flags) may be read by everybody. What is on its stream is behind a
 //! short lock of its own. Lock order: account, then session. A detached session has no connection and loses nothing.
 
+pub(crate) mod answers;
 mod managed;
 mod peer;
 mod queue;
@@ -199,6 +200,8 @@ pub struct Stream {
     pub(crate) refused: bool,
     /// stanzas whose batch failed, by number
     pub(crate) debts: Vec<Debt>,
+    /// answers that the client has not acknowledged
+    pub(crate) answers: Option<Box<answers::Answers>>,
     queue: Queue,
     held: VecDeque<Held>,
     /// sent, and not yet acknowledged; without stream management: not yet written to the socket
@@ -321,6 +324,7 @@ impl Session {
             storing: false,
             refused: false,
             debts: Vec::new(),
+            answers: None,
             queue: Queue::default(),
             held: VecDeque::new(),
             unacked: VecDeque::new(),
@@ -668,7 +672,10 @@ impl Stream {
                         }
                         Verdict::Hold => self.hold(next, false),
                         Verdict::HoldLatest => self.hold(next, true),
-                        Verdict::Drop => self.unweigh(&next),
+                        Verdict::Drop => {
+                            self.unweigh(&next);
+                            self.answer_is_gone(next.answers);
+                        }
                     }
                     if self.held.len() >= self.max_held {
                         self.release(out);
@@ -774,6 +781,7 @@ impl Stream {
                 self.disordered |= entry < self.newest_sent;
                 self.newest_sent = self.newest_sent.max(entry);
             }
+            self.unlisted |= self.is_answer_written(next.answers);
             push_one(&mut self.unacked, next);
         } else if next.role.is_owed() {
             push_one(&mut self.unacked, next);

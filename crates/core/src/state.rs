@@ -283,6 +283,11 @@ impl States {
         Some(table.any().downcast_ref().expect("a handle is made with its table's types"))
     }
 
+    /// Whether a batch that is on its way changes rows.
+    pub(crate) fn is_changed_by(&self, batch: BatchId) -> bool {
+        self.pending.contains(&batch)
+    }
+
     /// The rows that are committed.
     pub fn rows<K: Key, V: Value>(&self, map: Map<K, V>) -> &Rows<K, V> {
         self.table(map).map_or(Nothing::ROWS, |table| &table.committed)

@@ -73,7 +73,10 @@ impl Core {
             let contacts = contacts.map(|(jid, _)| Untold::Contact { jid: jid.clone(), back: *back });
             let requests = rows.iter().filter(|(_, item)| item.request.is_some());
             let requests = requests.map(|(jid, _)| Untold::Request(jid.clone()));
-            let list: VecDeque<Untold> = own.chain(contacts).chain(requests).collect();
+            // What of its own account's sessions did not come back.
+            let gone = if *back { account.gone_company(self) } else { Vec::new() };
+            let gone = gone.into_iter().map(Untold::Stale);
+            let list: VecDeque<Untold> = gone.chain(own).chain(contacts).chain(requests).collect();
             let mut stream = session.stream();
             // What it was to be told before, it is told anew; but for changes of the roster.
             let changes = stream.untold.take().into_iter().flat_map(|list| *list);
@@ -120,11 +123,12 @@ impl Core {
                     presence.map(|presence| presence.to(session.jid.clone()))
                 }
                 Untold::Contact { jid, back } => {
-                    let sessions = self.sessions_shown(&jid, lock.jid.as_jid());
+                    let (sessions, gone) = self.sessions_shown(&jid, lock.jid.as_jid(), back);
                     if !sessions.is_empty() {
                         let mut stream = session.stream();
                         let list = stream.untold.get_or_insert_default();
                         sessions.into_iter().rev().for_each(|id| list.push_front(Untold::Session(jid.clone(), id)));
+                        gone.into_iter().for_each(|jid| list.push_front(Untold::Stale(jid)));
                         continue;
                     }
                     let gone = back.then(|| Stanza::presence(Type::Unavailable).from(jid.into_jid()));
@@ -159,14 +163,16 @@ impl Core {
         }
     }
 
-    /// The sessions of a contact of ours that may be seen by who asks.
-    fn sessions_shown(&self, contact: &BareJid, asker: &Jid) -> Vec<SessionId> {
-        let Some(contact) = self.loaded(contact.as_str()) else { return Vec::new() };
+    /// The sessions of a contact of ours that may be seen by who asks; and if it is `back` after a restart, the addresses of
+    /// those that are not.
+    fn sessions_shown(&self, contact: &BareJid, asker: &Jid, back: bool) -> (Vec<SessionId>, Vec<Jid>) {
+        let Some(contact) = self.loaded(contact.as_str()) else { return Default::default() };
         let contact = contact.lock();
         if !roster::shows_presence(self, &contact, asker.bare_str()) {
-            return Vec::new();
+            return Default::default();
         }
-        contact.available().map(|session| session.id).collect()
+        let gone = if back { contact.gone_company(self) } else { Vec::new() };
+        (contact.available().map(|session| session.id).collect(), gone)
     }
 
     /// §4.3.2: the presence of one of the contact's sessions, if the one who asks may know it.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use vorpal_proto::element::el;
 use vorpal_proto::ns;
 use vorpal_proto::stanza::{Stanza, Type};
@@ -80,6 +81,7 @@ impl Stream {
         self.deferred.retain(|out| !is_void(out));
         self.weigh();
         self.ledger.roll_back();
+        self.unkeep_answers();
         self.refused = false;
     }
 
@@ -195,6 +197,7 @@ impl Stream {
         let sent =
             self.unacked.iter().filter(|out| out.counted).map(|out| match out.entry.filter(|id| *id < horizon) {
                 Some(id) => Sent::Entry { id, owed: out.role.is_owed() },
+                None if out.answers > 0 => Sent::Answer { n: out.answers },
                 None => Sent::Unlogged,
             });
         let (sent, all) = checkpoint::listed(sent);
@@ -291,7 +294,7 @@ impl Stream {
     /// The `h` with which a client resumes. After a restart the count goes on from the client's, and what it covers is known as
     /// far as the checkpoint says.
     pub(crate) fn acked_at_resumption(&mut self, h: u32) -> Result<Vec<Taken>, u64> {
-        let mut before = Vec::new();
+        let (mut before, mut answered) = (Vec::new(), Vec::new());
         if std::mem::take(&mut self.restored)
             && let Some(sm) = &mut self.sm
         {
@@ -302,13 +305,19 @@ impl Stream {
             self.listed = sm.sent;
             if let Some(known) = &mut self.checkpoint {
                 for sent in std::mem::take(&mut known.sent).into_iter().take(newly as usize) {
-                    let Sent::Entry { id, owed } = sent else { continue };
-                    before.push((id, if owed { Role::Planned } else { Role::Extra }));
-                    known.took(id, owed);
-                    self.had.insert(id);
+                    match sent {
+                        Sent::Unlogged => {}
+                        Sent::Answer { n } => answered.push(n),
+                        Sent::Entry { id, owed } => {
+                            before.push((id, if owed { Role::Planned } else { Role::Extra }));
+                            known.took(id, owed);
+                            self.had.insert(id);
+                        }
+                    }
                 }
             }
         }
+        answered.into_iter().for_each(|n| self.answer_is_gone(n));
         let mut taken = self.acked(h)?;
         taken.extend(before);
         self.wake_up();
@@ -354,7 +363,7 @@ impl Stream {
     }
 
     fn take(&mut self, count: usize) -> Vec<Taken> {
-        let mut entries = Vec::new();
+        let (mut entries, mut answered) = (Vec::new(), SmallVec::<[u64; 4]>::new());
         for out in self.unacked.drain(..count) {
             self.weight -= out.weight;
             if out.weight == self.largest {
@@ -365,10 +374,14 @@ impl Stream {
                 self.awake_from = if out.sleeps { entry + 1 } else { self.awake_from };
                 entries.push((entry, out.role));
             }
+            if out.answers > 0 {
+                answered.push(out.answers);
+            }
             if let Some(shared) = out.shared {
                 shared.taken.store(true, Ordering::Release);
             }
         }
+        answered.into_iter().for_each(|mark| self.answer_is_gone(mark));
         give_back(&mut self.unacked);
         self.queue.give_back();
         self.note_taken(&entries);
@@ -437,18 +450,23 @@ impl Stream {
         Some(self.detached?.saturating_add(Duration::from_millis(self.keep)))
     }
 
-    /// The row that says how far the session is handled when its batch is committed, and what the client has.
+    /// The row that says how far the session is handled when its batch is committed, and what the client has; and the answers that
+    /// are to be stored with it.
     ///
     /// These rows lie together, not each with its account: a commit writes whole pages, and the next one most of them again.
-    pub(crate) fn progress_row(&mut self, map: MapId, session: SessionId, n: u64) -> Write {
+    pub(crate) fn progress_rows(&mut self, map: MapId, session: SessionId, n: u64, writes: &mut Vec<Write>) {
         let row = self.ledger.row(n);
         self.progress = (row, self.cursor);
-        let mut value = [0; 16];
-        let (handled, cursor) = value.split_at_mut(8);
-        handled.copy_from_slice(&row.to_be_bytes());
-        cursor.copy_from_slice(&self.cursor.to_be_bytes());
+        self.answer_rows(map, session, row, writes);
+        let mut value: SmallVec<[u8; 24]> = SmallVec::new();
+        value.extend_from_slice(&row.to_be_bytes());
+        value.extend_from_slice(&self.cursor.to_be_bytes());
+        if self.answers.is_some() {
+            // After a restart answers are to be looked for.
+            value.push(1);
+        }
         let key = Bytes::from_owner(session.to_be_bytes());
-        Write::Put { map, owner: STORE, key, row: Some(Row::from(Bytes::from_owner(value))) }
+        writes.push(Write::Put { map, owner: STORE, key, row: Some(Row::from(Bytes::from_owner(value))) });
     }
 
     /// Says `<a/>` with what is handled and stored.

@@ -9,6 +9,7 @@ use vorpal_proto::ns;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use super::OUT_BYTES;
+use super::answers::KEPT_BYTES;
 use crate::log::delayed;
 use crate::store::EntryId;
 
@@ -47,6 +48,8 @@ pub struct Out {
     pub(crate) since: Option<Timestamp>,
     /// what it has in common with the same message in other sessions
     pub(crate) shared: Option<Arc<Shared>>,
+    /// it is the answer to the client's IQ of this number, which is kept until it is acknowledged; 0 if it is none
+    pub(super) answers: u64,
     /// what it counts for in the session that holds it
     pub(super) weight: usize,
 }
@@ -79,7 +82,8 @@ impl Out {
     }
 
     pub(super) fn weighed(&self) -> usize {
-        OUT_BYTES + self.stanza.weight()
+        let kept = if self.answers > 0 { KEPT_BYTES } else { 0 };
+        OUT_BYTES + self.stanza.weight() + kept
     }
 
     /// It was weighed before.
@@ -89,7 +93,7 @@ impl Out {
 
     /// A stanza that has not been written yet.
     pub fn new(stanza: Stanza, entry: Option<EntryId>, role: Role) -> Out {
-        Out { stanza, entry, role, counted: false, sleeps: false, since: None, shared: None, weight: 0 }
+        Out { stanza, entry, role, counted: false, sleeps: false, since: None, shared: None, answers: 0, weight: 0 }
     }
 
     /// The same, given to a session at this time.
@@ -112,6 +116,11 @@ impl Out {
             self.weigh();
         }
         self
+    }
+
+    /// The same, as an answer that is kept: with the mark that was given for it.
+    pub(crate) fn answering(self, mark: u64) -> Out {
+        Out { answers: mark, ..self }
     }
 
     /// The same for several sessions at once.

@@ -60,6 +60,30 @@ impl Simulator {
         Err(wrong("answered_is_stored", format!("{name} is told that {stored} is stored, and it is not")))
     }
 
+    /// An answer is heard.
+    pub(super) fn nothing_is_answered_twice(&mut self, id: PlayerId, question: &str) -> Check {
+        let name = self.name(id);
+        let Some(known) = self.players[id].questions.get_mut(question) else { return Ok(()) };
+        known.answers += 1;
+        if known.answers <= known.sent + known.kills {
+            return Ok(());
+        }
+        Err(wrong("nothing_is_answered_twice", format!("{name} has {} answers to {question}", known.answers)))
+    }
+
+    /// Everybody is in a session, and has read everything: each question that was asked in it was answered, whatever became of
+    /// connections and processes.
+    pub(super) fn whatever_is_handled_is_answered(&self) -> Check {
+        for (id, player) in self.players.iter().enumerate() {
+            let open = player.questions.iter().find(|(_, question)| question.answers == 0);
+            if let Some((question, _)) = open {
+                let name = self.name(id);
+                return Err(wrong("whatever_is_handled_is_answered", format!("{name} has no answer to {question}")));
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn nobody_gets_what_is_for_others(
         &self,
         id: PlayerId,

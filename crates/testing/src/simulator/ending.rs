@@ -26,6 +26,7 @@ impl Simulator {
         self.rest()?;
         self.everybody_reads()?;
         self.everything_drains(false)?;
+        self.whatever_is_handled_is_answered()?;
         for id in 0..self.players.len() {
             self.everybody_comes()?;
             self.announce(id, Some(0));

@@ -337,6 +337,7 @@ impl Simulator {
             }
             Some("result") => {
                 self.note(|| format!("{name} < {question} result"));
+                self.nothing_is_answered_twice(id, &question)?;
                 if let Some(query) = element.find(ns::ROSTER, "query") {
                     self.players[id].roster = Some(query.elements().map(contact).collect());
                 }
@@ -347,6 +348,7 @@ impl Simulator {
             _ => {
                 self.note(|| format!("{name} < {question} error"));
                 self.players[id].names.remove(&question);
+                return self.nothing_is_answered_twice(id, &question);
             }
         }
         Ok(())

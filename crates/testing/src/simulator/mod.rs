@@ -7,6 +7,8 @@
 //!   was sent.
 //! - `acknowledged_is_stored`: what is acknowledged is in a log by then, as it was sent or as the error that it came to; and a
 //!   stream that was closed in order has acknowledged everything.
+//! - `whatever_is_handled_is_answered`: a session's question gets an answer in that session, and where nobody killed the server
+//!   `nothing_is_answered_twice`.
 //! - `answered_is_stored`: a change of the roster is on the disk before its answer is heard.
 //! - `nothing_acknowledged_is_lost`: in the end it was received, or came back. Where no crash, no failed batch and no lost
 //!   connection excuses it this holds for everything but what is never promised.

@@ -87,6 +87,17 @@ pub struct Contact {
     pub name: String,
 }
 
+/// What is known of a question.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Question {
+    /// how often it was sent
+    pub sent: u32,
+    /// how often the server was killed since: each time its answer may come once more
+    pub kills: u32,
+    /// how many answers came
+    pub answers: u32,
+}
+
 /// See the module's text.
 #[derive(Default)]
 pub struct Player {
@@ -130,6 +141,8 @@ pub struct Player {
     pub presences: BTreeMap<String, Option<u64>>,
     /// its picture of the roster, once it has asked for it
     pub roster: Option<BTreeMap<String, Contact>>,
+    /// its questions to its own account in this life, by their ids
+    pub questions: BTreeMap<String, Question>,
     /// names it has asked to be stored, by the id of the question
     pub names: BTreeMap<String, (String, String)>,
 }
@@ -165,6 +178,7 @@ impl Player {
         if orderly {
             return;
         }
+        self.questions.values_mut().for_each(|question| question.kills += 1);
         self.seen.clear();
         self.copied.clear();
         self.live.clear();

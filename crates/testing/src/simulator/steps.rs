@@ -438,6 +438,10 @@ impl Simulator {
         {
             directed.order = self.orders;
         }
+        let asks = xml.starts_with("<iq") && !xml.contains("type='result'");
+        if let Some(name) = id_of(&xml).filter(|name| asks && name.starts_with('q')) {
+            player.questions.entry(name.to_owned()).or_default().sent += 1;
+        }
         if player.counting {
             player.sent += 1;
             player.unacked.push(Unacked { number: player.sent, xml, message });
