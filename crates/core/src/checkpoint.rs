@@ -155,6 +155,10 @@ const MAX_CODED: usize = 10;
 
 /// Seven bits to a byte, the lowest first.
 fn put(out: &mut Coded, mut number: u64) {
+    if number < 0x80 {
+        out.push(number as u8);
+        return;
+    }
     let (mut bytes, mut len) = ([0; MAX_CODED], 1);
     for byte in &mut bytes {
         *byte = number as u8 | 0x80;

@@ -286,16 +286,7 @@ impl Framer {
         };
         // What came before was compared before.
         let expected = name.and_then(|name| name.get((self.pos - start) as usize..)).unwrap_or_default();
-        // Nearly all end tags are the name and a `>`.
-        for (at, (&byte, &other)) in rest.iter().zip(expected).enumerate() {
-            if byte == b'>' && ends_name(other) {
-                return Ok(Some(at));
-            }
-            if byte != other || is_space(byte) {
-                break;
-            }
-        }
-        let end = rest.iter().position(|&byte| ends_name(byte) || byte == b'<');
+        let end = rest.iter().position(|&byte| END_STOP[usize::from(byte)]);
         let part = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
         let is_same = match end.and_then(|end| rest.get(end)) {
             Some(b'<') | None => expected.starts_with(part),
@@ -389,7 +380,7 @@ impl Framer {
 }
 
 /// Whether this byte ends the name of an element that has an end tag (XML §3.1).
-fn ends_name(byte: u8) -> bool {
+const fn ends_name(byte: u8) -> bool {
     byte == b'>' || is_space(byte)
 }
 
@@ -440,6 +431,17 @@ const TAG_STOP: [bool; 256] = {
     table[b'<' as usize] = true;
     table[b'\'' as usize] = true;
     table[b'"' as usize] = true;
+    table
+};
+
+/// The bytes that end the name in an end tag, or are wrong in it.
+const END_STOP: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = byte as u8 == b'<' || ends_name(byte as u8);
+        byte += 1;
+    }
     table
 };
 
