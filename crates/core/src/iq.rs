@@ -89,7 +89,7 @@ impl Core {
         let iq = iq.to(asked.to.clone());
         if asked.to.is_full() && !asked.at_host {
             self.forward_iq(now, lock, session, pending, asked, iq, todo);
-        } else if !asks {
+        } else if !asks && (asked.at_host || ends(&plan::plan_iq(&iq, &asked.to, true, None, false))) {
             // An answer to the server or to an account: to something that nobody asked, or no longer waits for.
             self.answer(now, lock, session, pending, None, todo);
         } else {
@@ -117,10 +117,10 @@ impl Core {
         let outcome = self.gate(now, Dir::Sent, sender, &asked.to, Some(session), &mut iq).and_then(|()| {
             match (receiver, asked.refusal) {
                 (_, Some(error)) => Err(Some(error)),
-                (None, None) => Err(Some(StanzaError::service_unavailable())),
+                (None, None) => self.addressed(None, &asked.to, &session.jid, &iq),
                 (Some(receiver), None) => self
                     .gate(now, Dir::Received, receiver, &session.jid, None, &mut iq)
-                    .and_then(|()| self.addressed(receiver, &asked.to, &session.jid, &iq)),
+                    .and_then(|()| self.addressed(Some(receiver), &asked.to, &session.jid, &iq)),
             }
         });
         let told = |decision: &str| Step::of("answered", &iq).decided(decision);
@@ -155,17 +155,18 @@ impl Core {
     /// The session of a full address, if an IQ of this sender reaches it.
     fn addressed(
         &self,
-        receiver: &Account,
+        receiver: Option<&Account>,
         to: &Jid,
         from: &Jid,
         iq: &Stanza,
     ) -> Result<SessionId, Option<StanzaError>> {
-        let session = to.resource().and_then(|resource| receiver.by_resource(resource));
-        let own = receiver.jid.as_str() == from.bare_str();
-        let shares_presence = own
-            || roster::shows_presence(self, receiver, from.bare_str())
-            || session.is_some_and(|session| session.has_shown_itself_to(from));
-        match plan::plan_iq(iq, session, shares_presence) {
+        let session = to.resource().and_then(|resource| receiver?.by_resource(resource));
+        let knows = |account: &Account| {
+            account.jid.as_str() == from.bare_str() || roster::shows_presence(self, account, from.bare_str())
+        };
+        let shares_presence =
+            receiver.is_some_and(knows) || session.is_some_and(|session| session.has_shown_itself_to(from));
+        match plan::plan_iq(iq, to, receiver.is_some(), session, shares_presence) {
             Decision::Deliver(_) => session.map(|session| session.id).ok_or(None),
             Decision::Bounce(condition) => Err(Some(condition.into())),
             Decision::Store | Decision::Ignore(_) | Decision::Handle(_) => Err(None),
@@ -227,11 +228,12 @@ impl Core {
             }
             Ok(answer)
         } else {
-            match b.as_deref_mut() {
-                None => Ok(Err(StanzaError::service_unavailable())),
-                // As one that does not exist.
-                Some(peer) if peer.disabled => Ok(Err(StanzaError::service_unavailable())),
-                Some(peer) => match self.gate(now, Dir::Received, peer, &session.jid, None, &mut iq) {
+            // A disabled one is as one that does not exist.
+            let peer = b.as_deref_mut().filter(|peer| !peer.disabled);
+            match (plan::plan_iq(&iq, &asked.to, peer.is_some(), None, false), peer) {
+                (Decision::Bounce(condition), _) => Ok(Err(condition.into())),
+                (_, None) => Err(None),
+                (_, Some(peer)) => match self.gate(now, Dir::Received, peer, &session.jid, None, &mut iq) {
                     Err(error) => Err(error),
                     Ok(()) => {
                         let host = peer.host.clone();
@@ -400,6 +402,11 @@ fn lost(iq: &Stanza) -> Stanza {
     iq.error(&busy("the server was restarted before the answer was read"))
 }
 
+/// Whether nothing becomes of it.
+fn ends(decision: &Decision) -> bool {
+    matches!(decision, Decision::Ignore(_))
+}
+
 fn host_of(lock: &AccountRef) -> Arc<Host> {
     lock.lock().host.clone()
 }
@@ -414,7 +421,7 @@ fn said(mut fx: Effects, account: &Account) -> Vec<Say> {
             Visibility::Hide(contact, whom) => (gone(account, &contact), whom),
             Visibility::Show(contact, whom) => (here(account, &contact), whom),
         };
-        let mode = whom.map_or(Mode::Onward, Mode::To);
+        let mode = whom.map_or(Mode::Subscriber { each: false }, Mode::To);
         let on = |stanza| Say::Route(Work { stanza, hops: 1, mode: mode.clone() });
         says.extend(each.into_iter().map(|(_, stanza)| on(stanza)));
     }

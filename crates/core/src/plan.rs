@@ -46,7 +46,6 @@ impl Plan {
 pub(crate) fn plan(stanza: &Stanza, to: &Jid, account: Option<&Account>, excluded: &[SessionId]) -> Plan {
     let session = to.resource().and_then(|resource| account?.by_resource(resource));
     let matched = session.is_some_and(|s| !excluded.contains(&s.id));
-    let addressed = if to.is_full() { To::Full { matched } } else { To::Bare };
     let state = match account {
         None => delivery::Account::Missing,
         Some(account) if !account.non_negative(excluded).is_empty() => delivery::Account::NonNegative,
@@ -54,7 +53,7 @@ pub(crate) fn plan(stanza: &Stanza, to: &Jid, account: Option<&Account>, exclude
         Some(_) => delivery::Account::NoneAvailable,
     };
     let flags = Flags { from_room: is_room_private(stanza), shares_presence: true };
-    match delivery::decide(kind(stanza), addressed, state, flags) {
+    match delivery::decide(kind(stanza), addressed(to, matched), state, flags) {
         Decision::Deliver(selector) => {
             let Some(account) = account else { return Plan::Ignore };
             Plan::Deliver(match selector {
@@ -72,11 +71,37 @@ pub(crate) fn plan(stanza: &Stanza, to: &Jid, account: Option<&Account>, exclude
     }
 }
 
-/// The decision for an IQ to a session of an account, if there is one at its address.
-pub(crate) fn plan_iq(iq: &Stanza, session: Option<&Arc<Session>>, shares_presence: bool) -> Decision {
-    let state = delivery::Account::NonNegative;
+/// The decision for an IQ to an account, which may not exist, or to the session at its full address. Whether sessions are available
+/// does not matter to an IQ.
+pub(crate) fn plan_iq(
+    iq: &Stanza,
+    to: &Jid,
+    exists: bool,
+    session: Option<&Arc<Session>>,
+    shares_presence: bool,
+) -> Decision {
+    let state = if exists { delivery::Account::NoneAvailable } else { delivery::Account::Missing };
     let flags = Flags { from_room: false, shares_presence };
-    delivery::decide(kind(iq), To::Full { matched: session.is_some() }, state, flags)
+    delivery::decide(kind(iq), addressed(to, session.is_some()), state, flags)
+}
+
+/// The decision for a presence to an account, or to a name that is none's.
+pub(crate) fn plan_presence(presence: &Stanza, to: &Jid, account: Option<&Account>) -> Decision {
+    let matched = to.resource().is_some_and(|resource| account.is_some_and(|a| a.by_resource(resource).is_some()));
+    let priority = |session: &Arc<Session>| session.priority().filter(|_| session.is_available());
+    let state = match account {
+        None => delivery::Account::Missing,
+        Some(account) => match account.sessions.iter().filter_map(priority).max() {
+            None => delivery::Account::NoneAvailable,
+            Some(highest) if highest < 0 => delivery::Account::OnlyNegative,
+            Some(_) => delivery::Account::NonNegative,
+        },
+    };
+    delivery::decide(kind(presence), addressed(to, matched), state, Flags::default())
+}
+
+fn addressed(to: &Jid, matched: bool) -> To {
+    if to.is_full() { To::Full { matched } } else { To::Bare }
 }
 
 /// The stanza in the words of the table.

@@ -213,6 +213,7 @@ impl Core {
                     if let Ok(mode) =
                         self.gated(now, Dir::Sent, &account, contact.as_jid(), Some(&fan.session), &mut one)
                     {
+                        let mode = Mode::Subscriber { each: matches!(mode, Mode::EachSession) };
                         some.push(Work { stanza: one, hops: 1, mode });
                     }
                 }
@@ -298,16 +299,26 @@ impl Core {
         todo: &mut Todo,
     ) {
         let from = stanza.head.from.as_ref();
-        let sender = from.filter(|_| matches!(mode, Mode::EachSession)).and_then(|from| self.loaded(from.bare_str()));
+        let each = matches!(mode, Mode::EachSession | Mode::Subscriber { each: true });
+        let sender = from.filter(|_| each).and_then(|from| self.loaded(from.bare_str()));
         let (sender, mut account) = match &sender {
             Some(sender) => lock_pair(Some(sender), Some(lock)),
             None => (None, Some(lock.lock())),
         };
         let Some(account) = account.as_deref_mut().filter(|account| !account.leaving) else { return };
+        if matches!(mode, Mode::Subscriber { .. }) && !from.is_some_and(|from| self.sees(account, from)) {
+            return;
+        }
         // Behind what waits for its commit: presence must not overtake the subscription it follows from.
         let mut words = Words::default();
         self.presence_for(now, sender.as_deref(), account, stanza, mode, &mut words);
         self.say_alone(now, lock, account, words, todo);
+    }
+
+    /// Whether an account has a subscription to the presence of somebody. Both sides know of it, unless one of them comes from a
+    /// backup that is older.
+    fn sees(&self, account: &Account, from: &Jid) -> bool {
+        account.states.rows(self.tables.roster).get(from.bare_str()).is_some_and(|item| item.state().sees_presence())
     }
 
     /// Presence for the sessions that get it. `sender` is the account that it is from, where its gate is asked again.
@@ -325,7 +336,7 @@ impl Core {
             return;
         }
         let is_for = |session: &&Arc<Session>| match (mode, sender) {
-            (Mode::EachSession, Some(sender)) => {
+            (Mode::EachSession | Mode::Subscriber { each: true }, Some(sender)) => {
                 self.gate(now, Dir::Sent, sender, &session.jid, None, &mut stanza.clone()).is_ok()
             }
             (Mode::To(Judge(judge)), _) => judge(&session.jid),

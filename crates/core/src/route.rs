@@ -11,11 +11,12 @@ use crate::account::{Account, AccountRef};
 use crate::accounts::Lookup;
 use crate::commit::{Done, Part, Say, Words};
 use crate::counts::Count;
+use crate::delivery::{Decision, Handler};
 use crate::host::Serves;
 use crate::ledger::Pending;
 use crate::log::delayed;
 use crate::message::Sender;
-use crate::plan::subscription_kind;
+use crate::plan::{plan_presence, subscription_kind};
 use crate::roster;
 use crate::server::{Core, MAX_GATHERED, MAX_HOPS, Mode, Todo, Work};
 use crate::session::Session;
@@ -321,7 +322,9 @@ impl Core {
                 if work.stanza.kind() == Kind::Message && work.stanza.is_answerable() {
                     todo.route(work.stanza.error(&StanzaError::service_unavailable()), work.hops + 1);
                 }
-                if work.stanza.kind() == Kind::Presence && work.stanza.type_() == Type::Probe {
+                if work.stanza.kind() == Kind::Presence
+                    && plan_presence(&work.stanza, &to, None) == Decision::Handle(Handler::RefuseProbe)
+                {
                     self.probed_nobody(&work.stanza, todo);
                 }
                 return;
@@ -348,11 +351,20 @@ impl Core {
             Kind::Presence if matches!(work.mode, Mode::ProbeRefused) => {
                 self.probe_refused(now, &peer, work.stanza, todo)
             }
-            Kind::Presence if work.stanza.type_() == Type::Probe => self.probed(now, &peer, work.stanza, todo),
-            Kind::Presence if subscription_kind(work.stanza.type_()).is_some() => {
-                self.subscription_received(now, &peer, &work.stanza, todo);
+            Kind::Presence => {
+                let decision = {
+                    let account = peer.lock();
+                    plan_presence(&work.stanza, &to, Some(&account))
+                };
+                match decision {
+                    Decision::Handle(Handler::Probe) => self.probed(now, &peer, work.stanza, todo),
+                    Decision::Handle(Handler::Subscription(_)) => {
+                        self.subscription_received(now, &peer, &work.stanza, todo);
+                    }
+                    Decision::Deliver(_) => self.presence_received(now, &peer, work.stanza, &work.mode, todo),
+                    Decision::Handle(_) | Decision::Ignore(_) | Decision::Bounce(_) | Decision::Store => {}
+                }
             }
-            Kind::Presence => self.presence_received(now, &peer, work.stanza, &work.mode, todo),
             Kind::Iq => {
                 let mut account = peer.lock();
                 let session = to.resource().and_then(|resource| account.by_resource(resource));

@@ -104,6 +104,9 @@ pub(crate) enum Mode {
     ProbeRefused,
     /// presence to a bare address: the sender's gate judges each session there
     EachSession,
+    /// presence that a contact gets as its subscriber: nobody gets it whose roster knows nothing of that. With `each` the sender's
+    /// gate judges each session
+    Subscriber { each: bool },
     /// presence to a bare address, for the sessions there that this one names
     To(Judge),
     /// presence to a session whose bare address is told as well: for one that this does not reach

@@ -158,6 +158,11 @@ impl State {
         matches!(self.from, FromHalf::Yes)
     }
 
+    /// Whether the user may know the contact's presence ("To" or "Both").
+    pub const fn sees_presence(self) -> bool {
+        matches!(self.to, ToHalf::Yes)
+    }
+
     /// Whether the state needs a roster item to be kept. "None" and "None + Pending In" do without; for the latter
     /// an item MUST NOT even be made (A.1, §3.1.3).
     pub const fn needs_item(self) -> bool {

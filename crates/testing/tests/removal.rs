@@ -371,3 +371,27 @@ fn an_account_with_more_rows_than_are_loaded_is_not_there_with_some_of_them() {
     let types: Vec<_> = answers.iter().map(|answer| answer.get("type")).collect();
     assert_eq!(types, [Some("error")], "{answers:?}");
 }
+
+/// The two sides of a subscription may differ: a backup of before, or a removal by a server of before.
+#[test]
+fn presence_goes_to_nobody_who_has_no_entry_for_it() {
+    let mut world = world();
+    romeo_and_friend(&mut world);
+    let mut reader = world.reader();
+    let owner = reader.find(Kind::Account, "localhost", "romeo").expect("a reader").expect("an account").owner;
+    let rows = reader.load(owner, 1_000).expect("a reader");
+    let entry = rows.into_iter().find(|row| row.key == "juliet@localhost").expect("an entry");
+    drop(reader);
+    world.write(|_| vec![Write::Put { map: entry.map, owner, key: entry.key.clone(), row: None }]);
+    world.settle();
+    world.crash();
+    let romeo = online(&mut world, "romeo", "new");
+    let juliet = online(&mut world, "juliet", "balcony");
+    heard(&mut world, romeo);
+    assert_eq!(subscription(&mut world), "both", "her side of it");
+    for presence in ["<presence><show>away</show></presence>", "<presence type='unavailable'/>"] {
+        say(&mut world, juliet, presence);
+        let heard = heard(&mut world, romeo);
+        assert!(heard.is_empty(), "{heard:?}");
+    }
+}
