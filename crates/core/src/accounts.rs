@@ -217,7 +217,7 @@ impl Core {
             if let Some(at) = self.names.table_at(row.map)
                 && !account.states.load(at, &row.key, &row.row.value)
             {
-                tracing::error!(account = %jid, table = at, "a stored row cannot be read and is left alone");
+                tracing::error!(account = %jid, table = at, "a stored row cannot be decoded and is ignored");
             }
         }
         let mut progress = Vec::new();

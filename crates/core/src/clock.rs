@@ -95,7 +95,7 @@ impl Core {
         match self.clock.tell(now, steady) {
             Some(Stepped::Forward(by)) => tracing::warn!(
                 seconds = by.as_secs(),
-                "the clock was set forward: what is old by it is deleted when the server has run for a day"
+                "the clock was set forward: data that expired by the new time is deleted only after the server has run for a day"
             ),
             Some(Stepped::Backward(by)) => tracing::warn!(seconds = by.as_secs(), "the clock was set back"),
             None => {}

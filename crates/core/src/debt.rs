@@ -178,7 +178,7 @@ impl Core {
         let promised = |error: &Stanza| managed && error.kind() != Kind::Iq;
         let mut owed = None;
         if let Some(error) = error {
-            tracing::debug!(session = %session.jid, reason = failure.name(), "answered with an error because the store failed");
+            tracing::debug!(session = %session.jid, reason = failure.name(), "answered with an error: the store failed");
             let mut out = Out::new(error.clone(), None, Role::Extra);
             if promised(&error) {
                 let shared = Arc::new(Shared::owed());

@@ -47,7 +47,7 @@ impl Core {
         let Some(reason) = self.crowded(account, Load::of(side, draft.body.len()), &side.peer, most) else {
             return end;
         };
-        tracing::debug!(account = %account.jid, reason, "a message is refused");
+        tracing::debug!(account = %account.jid, reason, "message refused: over quota");
         self.counts.one(Count::OverQuota);
         if stanza.is_answerable() {
             // XEP-0160 §2: the answer for a queue that is full.

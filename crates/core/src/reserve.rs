@@ -96,7 +96,7 @@ impl Core {
                     free_mib = free,
                     reserve_mib = reserve,
                     place = self.place(),
-                    "the disk of the data directory fills up: below storage.reserve new messages are refused"
+                    "the disk of the data directory is filling up: below storage.reserve new messages are refused"
                 );
             }
             Some(Change::Short) => {
@@ -104,7 +104,7 @@ impl Core {
                     free_mib = free,
                     reserve_mib = reserve,
                     place = self.place(),
-                    "the disk of the data directory is nearly full: what would have to be kept is refused until there is room"
+                    "the disk of the data directory is nearly full: whatever would have to be stored is refused until space is freed"
                 );
             }
             Some(Change::Enough) => {
@@ -112,7 +112,7 @@ impl Core {
                     free_mib = free,
                     reserve_mib = reserve,
                     place = self.place(),
-                    "the disk of the data directory has room again"
+                    "the disk of the data directory has room again: nothing is refused any more"
                 );
             }
         }

@@ -1,11 +1,11 @@
 //! XEP-0191: Blocking Command.
 //!
-//! A user blocks addresses: nothing comes from there any more, and nothing goes there.
+//! A user blocks addresses: no stanzas are delivered from them, and none are sent to them.
 //!
 //! Hooks:  message/Gate, presence/Gate, iq/Gate, revive
 //! Stores: account list `blocklist`
 //! Config: none
-//! Limits: 2,000 addresses of 256 KiB in all
+//! Limits: 2,000 addresses, 256 KiB in total
 //! Not:    privacy lists (XEP-0016)
 
 use std::collections::HashSet;

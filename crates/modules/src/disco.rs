@@ -1,12 +1,12 @@
 //! XEP-0030: Service Discovery; XEP-0115: Entity Capabilities; XEP-0128: Service Discovery Extensions.
 //!
-//! Says what the server and an account can do, and in the stream's features a short string that stands for what the
-//! server said. A stranger learns nothing of an account, not even whether it exists.
+//! Answers what the server and an account support, and puts a hash of the server's answer into the stream features. A stranger
+//! learns nothing about an account, not even whether it exists.
 //!
 //! Hooks:  stream features
 //! Stores: nothing
 //! Config: none
-//! Not:    capabilities of clients: their presence passes as it is
+//! Not:    capabilities of clients: their presence is passed on unchanged
 
 use vorpal_core::hook::Answer;
 use vorpal_core::registry::Registry;

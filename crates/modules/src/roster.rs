@@ -1,7 +1,7 @@
 //! RFC 6121 §2 and XEP-0237: the roster and its versions.
 //!
 //! Reads, adds, changes and removes contacts; each change is pushed to the sessions that asked for the roster. The state
-//! of a subscription is never the client's to set: that is done by presence (`core/subscription.rs`).
+//! of a subscription cannot be set by the client: presence changes it (`core/subscription.rs`).
 //!
 //! Hooks:  stream features
 //! Stores: the kernel's `roster`
@@ -80,7 +80,7 @@ fn set(cx: &mut IqCx<'_>, contact: &BareJid, item: &Element) -> Answer {
     let server = cx.server;
     let account = cx.account()?;
     if *contact == account.jid {
-        return Err(StanzaError::not_allowed().with_text("nobody is a contact of their own"));
+        return Err(StanzaError::not_allowed().with_text("an account cannot be its own contact"));
     }
     let name = item.get("name").unwrap_or_default().to_owned();
     let mut groups: Vec<String> = item.elements().filter(|e| e.is(ns::ROSTER, "group")).map(Element::content).collect();
@@ -89,7 +89,7 @@ fn set(cx: &mut IqCx<'_>, contact: &BareJid, item: &Element) -> Answer {
         return Err(StanzaError::not_acceptable().with_text("a name is too long, or there are too many groups"));
     }
     if groups.iter().any(String::is_empty) {
-        return Err(StanzaError::not_acceptable().with_text("a group has a name"));
+        return Err(StanzaError::not_acceptable().with_text("a group needs a name"));
     }
     let given = groups.len();
     groups.sort();

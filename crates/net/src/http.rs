@@ -72,8 +72,8 @@ pub async fn listen(listener: TcpListener, router: Router) {
                 .serve_connection(TokioIo::new(socket), service);
             match tokio::time::timeout(TIME, connection).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!(%error, "a request over HTTP was cut short"),
-                Err(_) => tracing::debug!("a request over HTTP took too long"),
+                Ok(Err(error)) => tracing::debug!(%error, "an HTTP request broke off"),
+                Err(_) => tracing::debug!("an HTTP request timed out"),
             }
         };
         let task = tokio::spawn(serving).abort_handle();
@@ -134,7 +134,7 @@ impl Places {
                 let oldest = self.0.taken.lock().values().find_map(waits);
                 if let Some(task) = oldest {
                     task.abort();
-                    tracing::debug!("a request over HTTP was cut short for another one");
+                    tracing::debug!("an HTTP request was dropped for another one");
                 }
                 self.0.free.clone().acquire_owned().await.ok()
             }

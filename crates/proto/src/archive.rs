@@ -110,7 +110,7 @@ impl Filter {
                     }
                 }
                 // §4.1.5
-                Some(_) => return Err(StanzaError::feature_not_implemented().with_text("a field that is not known")),
+                Some(_) => return Err(StanzaError::feature_not_implemented().with_text("unknown field")),
             }
         }
         Ok(filter)

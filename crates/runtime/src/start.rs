@@ -81,7 +81,7 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
     let checkpoints_of = core.clone();
     writer.set_extra_writes(Box::new(move || checkpoints_of.checkpoints()));
     if restored > 0 {
-        tracing::info!(sessions = restored, "sessions are back and wait for their clients");
+        tracing::info!(sessions = restored, "sessions restored: they wait to be resumed");
     }
 
     let (tell, mut told) = mpsc::unbounded_channel();
@@ -101,14 +101,14 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
             },
             |error| {
                 if let Some(times) = weather.conditions.idle.met(now(), 1) {
-                    tracing::warn!(%error, times, "the background work of the store failed");
+                    tracing::warn!(%error, times, "background work of the store failed");
                 }
             },
         );
     })?;
     // Each commit wakes this task from the writer's thread; it wakes the connections, from a thread that runs them.
     let completing = core.clone();
-    let running = ending.of("the task that tells of commits");
+    let running = ending.of("the task that reports commits");
     let teller = tokio::spawn(async move {
         while let Some(done) = told.recv().await {
             let done: Vec<Done> = done;
@@ -129,7 +129,7 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
         writer: parking_lot::Mutex::new(Some((thread, teller))),
     });
     let ticking = Arc::downgrade(&runtime);
-    let running = ending.of("the task that does what is due each second");
+    let running = ending.of("the task for periodic work");
     tokio::spawn(async move {
         let _running = running;
         let mut beats = tokio::time::interval(TICK / BEATS);
@@ -143,13 +143,13 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
     });
     if let Some(probe) = probe {
         let watching = Arc::downgrade(&runtime);
-        let running = ending.of("the task that watches the room on the disk");
+        let running = ending.of("the task that checks the free disk space");
         tokio::spawn(async move {
             let _running = running;
             watch_room(probe, watching).await;
         });
     }
-    let running = ending.of("the task that looks after accounts");
+    let running = ending.of("the task that sweeps accounts");
     let sweeping = Arc::downgrade(&runtime);
     tokio::spawn(async move {
         let _running = running;
@@ -183,7 +183,7 @@ async fn sweep(runtime: Weak<Runtime>) {
             Ok(false) => TICK,
             Err(error) => {
                 if let Some(times) = runtime.core.conditions.sweeps.met(now(), 1) {
-                    tracing::error!(%error, times, "the periodic work on accounts failed");
+                    tracing::error!(%error, times, "the sweep of accounts failed");
                 }
                 TICK
             }
@@ -234,7 +234,7 @@ async fn watch_room(probe: Probe, runtime: Weak<Runtime>) {
                 told = false;
             }
             Ok(Err(error)) if !std::mem::replace(&mut told, true) => {
-                tracing::warn!(%error, "the free space of the disk is not known");
+                tracing::warn!(%error, "the free space of the disk cannot be determined");
             }
             _ => {}
         }

@@ -101,7 +101,7 @@ pub(crate) fn log(certificates: &[Certificate], config: &Config) {
         if config.hosts.iter().any(|one| one.name.as_str() == host && one.certificate.is_some()) {
             tracing::warn!(host, "the certificate is self-signed: {TO_TRUST}");
         } else {
-            tracing::info!(host, file = %certificate.file().display(), "a certificate of our own: {TO_TRUST}");
+            tracing::info!(host, file = %certificate.file().display(), "using a self-signed certificate made by the server: {TO_TRUST}");
         }
     }
 }

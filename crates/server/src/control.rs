@@ -151,7 +151,7 @@ pub struct TooLong(pub usize);
 impl std::fmt::Display for TooLong {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (size, most) = (self.0 >> 20, MAX_LINE >> 20);
-        write!(f, "{size} MiB are too much for one command, which takes {most} MiB at most: split the file")
+        write!(f, "{size} MiB are too much for one command; the limit is {most} MiB: split the file")
     }
 }
 
@@ -166,7 +166,7 @@ pub fn listen(path: &Path, runtime: Arc<Runtime>, reload: Arc<Reload>, gauges: A
     if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
         let _ = std::fs::remove_file(path);
     }
-    let listener = UnixListener::bind(path).with_context(|| format!("the socket {} cannot be made", path.display()))?;
+    let listener = UnixListener::bind(path).with_context(|| format!("the socket {} cannot be created", path.display()))?;
     crate::run::protect(path)?;
     let reserve = Arc::new(Mutex::new(Reserve::default()));
     reserve.lock().restore();
@@ -184,7 +184,7 @@ pub fn listen(path: &Path, runtime: Arc<Runtime>, reload: Arc<Reload>, gauges: A
             let (runtime, reload, gauges, reserve) = (runtime.clone(), reload.clone(), gauges.clone(), reserve.clone());
             tokio::spawn(async move {
                 if let Err(error) = answer(stream, &runtime, &reload, gauges).await {
-                    tracing::debug!(%error, "a connection to the control socket was cut short");
+                    tracing::debug!(%error, "a connection to the control socket broke off");
                 }
                 // It may have had the descriptor of the reserve.
                 reserve.lock().restore();
@@ -280,7 +280,7 @@ async fn top(gauges: Arc<Gauges>) -> Answer {
     let sample = tokio::task::spawn_blocking(move || serde_json::to_value(gauges.sample(true))).await;
     match sample {
         Ok(Ok(sample)) => Answer::Rows(vec![sample]),
-        _ => Answer::Error("the server could not look at itself: a bug".into()),
+        _ => Answer::Error("the server could not collect its figures: this is a bug".into()),
     }
 }
 

@@ -296,10 +296,10 @@ impl Gauges {
         let runtime = &self.shared.runtime;
         let pulse = runtime.queue.pulse();
         if runtime.queue.is_closed() {
-            return Some("the writer has ended: the server stops, or has to be started again".into());
+            return Some("the writer thread has ended: the server is stopping, or must be restarted".into());
         }
         if let Some(since) = pulse.committing_for().filter(|since| *since > STUCK) {
-            return Some(format!("the disk does not answer: a commit has been under way for {} s", since.as_secs()));
+            return Some(format!("the disk does not respond: a commit has been running for {} s", since.as_secs()));
         }
         if let Some(error) = pulse.failing() {
             let cause = match &error {
@@ -307,7 +307,7 @@ impl Gauges {
                 _ => String::new(),
             };
             let advice = match &error {
-                StoreError::Full => format!("; make room on the disk of {}", self.data.display()),
+                StoreError::Full => format!("; free some space on the disk of {}", self.data.display()),
                 _ => String::new(),
             };
             return Some(format!("the last commit failed: {error}{cause}{advice}"));
@@ -315,7 +315,7 @@ impl Gauges {
         let reserve = &runtime.core.reserve;
         let room = reserve.room().filter(|_| reserve.is_short())?;
         Some(format!(
-            "only {} MiB are free on the disk of the data, and {} MiB are reserved; make room on the disk of {}",
+            "only {} MiB are free on the disk of the data directory, and {} MiB are reserved; free some space on the disk of {}",
             room.free >> 20,
             reserve.least() >> 20,
             self.data.display()

@@ -33,7 +33,7 @@ impl Notify {
                 Notify(Some(to))
             }
             Err(error) => {
-                tracing::warn!(%error, socket = %name.display(), "the service manager cannot be told of states (NOTIFY_SOCKET)");
+                tracing::warn!(%error, socket = %name.display(), "the service manager cannot be notified (NOTIFY_SOCKET)");
                 Notify::default()
             }
         }
@@ -78,7 +78,7 @@ impl Notify {
     fn send(&self, text: &str) {
         let Some((socket, address)) = &self.0 else { return };
         if let Err(error) = socket.send_to_addr(text.as_bytes(), address) {
-            tracing::warn!(%error, "the service manager was not told of a state");
+            tracing::warn!(%error, "a notification to the service manager was not sent");
         }
     }
 }

@@ -81,7 +81,7 @@ pub(crate) fn protect_memory() {
     }
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
-        tracing::warn!(%error, "the memory of the process can be read by others of this user");
+        tracing::warn!(%error, "the memory of the process can be read by other processes of this user");
     }
 }
 

@@ -83,10 +83,10 @@ impl Sockets {
             let address = listener.local_addr().with_context(told)?;
             let Some(key) = Key::of(name, address, config) else {
                 let known = Key::ALL.map(Key::name).join(", ");
-                bail!("{} at {address}: it is none of {known}, and no key of [listen] has its address", told());
+                bail!("{} at {address}: its name is none of {known}, and no key of [listen] has its address", told());
             };
             if key == Key::C2sPlain && !address.ip().is_loopback() {
-                bail!("{} at {address}: what is not encrypted is accepted at a loopback address only", told());
+                bail!("{} at {address}: unencrypted connections are accepted on loopback addresses only", told());
             }
             sockets.push((key, TcpListener::from_std(listener).with_context(told)?));
         }

@@ -117,7 +117,7 @@ fn an_import_names_each_line_that_fails_and_creates_all_others() {
                 (3, "juliet@a.example", "the account exists already"),
                 (4, "nurse@a.example", "no credentials follow the address"),
                 (5, "tybalt@c.example", "c.example is not a host of this server; it serves a.example, b.example"),
-                (6, "romeo@a.example", "the address stands in line 1 already"),
+                (6, "romeo@a.example", "the address is already in line 1"),
                 (7, "paris@b.example", "the number of iterations has to be between 4096 and 10000000"),
                 (8, "friar@b.example", "expected SCRAM-SHA-1$ITERATIONS:SALT$STORED-KEY:SERVER-KEY"),
             ] {

@@ -117,7 +117,7 @@ fn a_section_is_explained_key_by_key() {
     let text = explain("modules", MODULES).expect("the modules");
     assert_eq!(
         text,
-        "[modules]\n  ping                 on unless switched off\n  echo                 off unless switched on\n"
+        "[modules]\n  ping                 enabled by default\n  echo                 disabled by default\n"
     );
 }
 

@@ -61,7 +61,7 @@ pub(super) fn shrink(cx: &mut SweepCx<'_>, most: u64) -> store::Result<()> {
             break;
         }
     }
-    tracing::debug!(account = cx.account.name, taken, freed, "the oldest of an archive go: it is full");
+    tracing::debug!(account = cx.account.name, taken, freed, "the archive is full: its oldest entries are deleted");
     if freed > 0 {
         // When they have gone it is measured once more.
         cx.again();

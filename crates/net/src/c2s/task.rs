@@ -209,7 +209,7 @@ pub fn serve(
     // Nagle would cost 40 ms wherever an answer takes two writes.
     let _ = socket.set_nodelay(true);
     if let Err(error) = super::vanished::notice(&socket, shared.terms.read().write_timeout) {
-        tracing::debug!(%peer, %error, "keepalive cannot be set: it is noticed late if the client vanishes");
+        tracing::debug!(%peer, %error, "TCP keepalive cannot be set: a vanished client is noticed late");
     }
     let here = Here::come(shared.runtime.core.counts.clone(), entrance);
     let login = Box::pin(log_in(shared.clone(), socket, peer, entrance, (guard, here), place));
@@ -549,7 +549,7 @@ impl Task {
             }
             Poll::Ready(Err(_)) => return Poll::Ready(Event::Closed),
             Poll::Pending if self.poll_stuck(cx).is_ready() => {
-                tracing::debug!("the client does not read what is written to it");
+                tracing::debug!("write timeout: the client does not read");
                 return Poll::Ready(Event::Closed);
             }
             Poll::Pending => false,

@@ -113,7 +113,7 @@ pub(super) fn show((answer, by): (Answer, By), told: Told, json: bool) -> Result
         Answer::Rows(rows) if json && did.is_some() => println!("{}", object(Some(("changes", json!(rows))))),
         Answer::Rows(rows) if json => println!("{}", serde_json::to_string_pretty(&rows)?),
         Answer::Object(object) if json => println!("{}", serde_json::to_string_pretty(&object)?),
-        Answer::Imported(_) => bail!("the server's answer is one to an import: a bug"),
+        Answer::Imported(_) => bail!("unexpected answer of an import: this is a bug"),
         Answer::Done => say(),
         Answer::Noted(notes) => {
             say();
@@ -152,7 +152,7 @@ pub(super) fn imported(
     let imported = match answer {
         Answer::Imported(imported) => imported,
         Answer::Error(error) => bail!("{error} ({place})"),
-        _ => bail!("the server's answer is none to an import: a bug"),
+        _ => bail!("the answer is not that of an import: this is a bug"),
     };
     let advice = advice(&imported);
     let Imported { created, failed, problems } = imported;

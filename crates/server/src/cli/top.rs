@@ -42,7 +42,7 @@ async fn sample(target: &Target) -> Result<Sample> {
             serde_json::from_value(rows.remove(0)).context("the server's answer")
         }
         Answer::Error(error) => bail!("{error}"),
-        _ => bail!("the server answered something else"),
+        _ => bail!("unexpected answer from the server"),
     }
 }
 

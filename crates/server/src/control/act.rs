@@ -120,7 +120,7 @@ fn short(password: &Password) -> Option<String> {
 /// Nothing is created below the reserve.
 pub(super) fn has_room(runtime: &Runtime) -> Result<()> {
     if runtime.core.reserve.is_short() {
-        bail!("the disk is nearly full: there is less room than storage.reserve; make room on the disk of the data");
+        bail!("the disk is nearly full: the free space is below storage.reserve; free some space on the disk of the data directory");
     }
     Ok(())
 }
@@ -129,7 +129,7 @@ pub(super) fn has_room(runtime: &Runtime) -> Result<()> {
 pub(super) fn address(runtime: &Runtime, jid: &str) -> Result<BareJid> {
     let jid = BareJid::parse(jid).with_context(|| format!("{jid} is not the address of an account (NAME@HOST)"))?;
     if jid.local().is_none() {
-        bail!("{jid} has no name in front of the @: the address of an account is NAME@HOST");
+        bail!("{jid} has no name before the @: the address of an account is NAME@HOST");
     }
     served(runtime, jid.domain())?;
     Ok(jid)
@@ -203,6 +203,6 @@ async fn stored(write: impl FnOnce(Box<dyn FnOnce(bool) + Send>)) -> Result<()> 
     }));
     match hears.await {
         Ok(true) => Ok(()),
-        _ => bail!("it could not be stored: the log of the server says why"),
+        _ => bail!("it could not be stored: see the server's log for the reason"),
     }
 }

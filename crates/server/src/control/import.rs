@@ -99,7 +99,7 @@ fn prepare(runtime: &Runtime, line: &Line, seen: &mut HashMap<BareJid, usize>) -
     let credentials = line.credentials.iter().map(|text| Credentials::from_text(text));
     let credentials: Vec<Credentials> = credentials.collect::<Result<_, _>>().map_err(malformed)?;
     if let Some(first) = seen.get(user.jid()) {
-        bail!("the address stands in line {first} already");
+        bail!("the address is already in line {first}");
     }
     seen.insert(user.jid().clone(), line.line);
     Ok((user.clone(), key_policy(runtime, user.jid()).of_import(credentials)))

@@ -20,7 +20,7 @@ pub(super) async fn status(gauges: Arc<Gauges>) -> Answer {
 async fn look(gauges: Arc<Gauges>) -> Result<Value> {
     let accounts = lists::count(gauges.runtime()).await.context("the accounts cannot be counted")?;
     let looking = gauges.clone();
-    let sample = tokio::task::spawn_blocking(move || looking.sample(false)).await.context("a bug of the server")?;
+    let sample = tokio::task::spawn_blocking(move || looking.sample(false)).await.context("a bug in the server")?;
     let hosts: Vec<&str> = accounts.iter().map(|(host, _)| host.as_str()).collect();
     let of_hosts: serde_json::Map<String, Value> =
         accounts.iter().map(|(host, count)| (host.clone(), json!(count))).collect();
