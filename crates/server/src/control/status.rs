@@ -1,4 +1,4 @@
-//! `vorpal status`: how the server is, in one object.
+//! `vorpal status`: the state of the server, in one object.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use vorpal_runtime::now;
 use super::{Answer, lists};
 use crate::gauges::Gauges;
 
-/// Looks at the server. Counts the accounts in the store, a page at a time.
+/// Collects the state of the server. Counts the accounts in the store, a page at a time.
 pub(super) async fn status(gauges: Arc<Gauges>) -> Answer {
     match look(gauges).await {
         Ok(status) => Answer::Object(status),
