@@ -1,4 +1,4 @@
-"""Whose the server's files are, and who may read them."""
+"""Owners and permissions of the server's files."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ def run(server, *words, **options):
 
 @pytest.fixture
 def open_umask():
-    """The most careless shell: what is made with it is for everybody."""
+    """The most permissive umask: files created with it are accessible to everybody."""
     before = os.umask(0)
     yield
     os.umask(before)
