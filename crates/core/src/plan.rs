@@ -1,4 +1,4 @@
-//! What becomes of a message on its receiver's side: RFC 6121 §8.5, asked of the sessions that are there.
+//! The plan: what happens to a message on its receiver's side, by RFC 6121 §8.5 and the account's current sessions.
 
 use std::sync::Arc;
 
@@ -24,11 +24,11 @@ pub enum Plan {
     Open,
     /// These sessions get it.
     Deliver(Targets),
-    /// Nobody can take it now: it is kept, or answered with an error if no handler keeps it.
+    /// No session can take it now: it is kept, or answered with an error if no handler keeps it.
     Keep,
     /// It is answered with this error.
     Bounce(StanzaError),
-    /// Nothing happens.
+    /// It is dropped silently.
     Ignore,
 }
 
@@ -42,7 +42,7 @@ impl Plan {
     }
 }
 
-/// The decision for an account, or for a name that is none's. Sessions in `excluded` do not count.
+/// The decision for an account, or for a name without one. Sessions in `excluded` do not count.
 pub(crate) fn plan(stanza: &Stanza, to: &Jid, account: Option<&Account>, excluded: &[SessionId]) -> Plan {
     let session = to.resource().and_then(|resource| account?.by_resource(resource));
     let matched = session.is_some_and(|s| !excluded.contains(&s.id));
@@ -72,14 +72,14 @@ pub(crate) fn plan(stanza: &Stanza, to: &Jid, account: Option<&Account>, exclude
     }
 }
 
-/// The decision for an IQ to a session of an account, if there is one at its address.
+/// The decision for an IQ to a full address. `session` is the session with that address, if there is one.
 pub(crate) fn plan_iq(iq: &Stanza, session: Option<&Arc<Session>>, shares_presence: bool) -> Decision {
     let state = delivery::Account::NonNegative;
     let flags = Flags { from_room: false, shares_presence };
     delivery::decide(kind(iq), To::Full { matched: session.is_some() }, state, flags)
 }
 
-/// The stanza in the words of the table.
+/// The stanza in the terms of the table.
 pub(crate) fn kind(stanza: &Stanza) -> delivery::Stanza {
     match stanza.kind() {
         Kind::Message => delivery::Stanza::Message(match stanza.type_() {
