@@ -1,8 +1,8 @@
-//! What is known of every message, by the number that is its id.
+//! The record of every message, by the number that is its id.
 
 use super::player::PlayerId;
 
-/// What is known of a message.
+/// The record of a message.
 #[derive(Clone, Debug)]
 pub struct Message {
     /// who sent it first

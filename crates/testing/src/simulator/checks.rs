@@ -1,10 +1,10 @@
-//! What has to hold while a run goes on. See the list in [`super`].
+//! The rules that must hold during a run. See the list in [`super`].
 
 use super::book::Directed;
 use super::player::PlayerId;
 use super::{Check, Simulator, wrong};
 
-/// What a session may hold beyond its bound: what was on its way when it began to read, and a page of the log.
+/// What a session may hold beyond its limit: stanzas in flight when it began to read, and a page of the log.
 const SLACK: usize = 96 * 1024;
 
 impl Simulator {

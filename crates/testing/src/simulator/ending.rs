@@ -1,4 +1,4 @@
-//! How a run ends: everybody comes, everything is read; then everybody goes. What has to hold then.
+//! The end of a run: all clients connect and read everything, then all disconnect; and the rules that must hold then.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use super::{Check, Simulator, wrong};
 use crate::link::Weather;
 use crate::random::Random;
 
-/// So often everybody tries to come in before it is said that they cannot.
+/// Maximum number of login attempts of all clients before the run fails.
 const ROUNDS: usize = 12;
 
 impl Simulator {
