@@ -19,7 +19,7 @@ use crate::prelude::*;
 /// The module.
 pub static MODULE: Module = Module { name: "roster", xeps: &[Xep(237, "1.3")], setup };
 
-/// Maximum number of changes that a client with an older version is told one by one. Of more it is given the whole roster.
+/// Maximum number of changes pushed one by one to a client with an older version. With more it gets the whole roster.
 const MAX_PUSHES: usize = 64;
 
 fn setup(m: &mut Setup<'_>) -> Result {
@@ -30,7 +30,7 @@ fn setup(m: &mut Setup<'_>) -> Result {
     Ok(())
 }
 
-/// §2.1.4, §2.6: the whole roster, or, for a client that has a version, what has changed since, as pushes behind an
+/// §2.1.4, §2.6: the whole roster or, for a client that has a version, the changes since then, as pushes after an
 /// empty result.
 fn read(cx: &mut IqCx<'_>, query: &Element) -> Answer {
     let server = cx.server;
@@ -40,13 +40,13 @@ fn read(cx: &mut IqCx<'_>, query: &Element) -> Answer {
     }
     let account = cx.account()?;
     roster::begin_epoch(server, account);
-    // A change that waits for the disk was pushed to those who had asked before: the answer comes behind it.
+    // A change that waits for the disk is pushed only to sessions that had requested the roster before: so the answer comes after it.
     let (meta, rows) = roster::newest_all(server, account);
     let known = query.get("ver").and_then(|ver| meta.number(ver));
     if let Some(known) = known.filter(|ver| *ver >= meta.complete_from) {
         let mut changed: Vec<_> = rows.iter().filter(|(_, item)| item.ver > known).collect();
         changed.sort_by_key(|(_, item)| item.ver);
-        // §2.6.3 leaves the choice: many pushes are longer than all items in one answer.
+        // §2.6.3 allows either: many pushes are longer than all items in one answer.
         if changed.len() > MAX_PUSHES {
             return Ok(vorpal_core::hook::reply(whole(&meta, &rows)));
         }
@@ -109,7 +109,7 @@ fn set(cx: &mut IqCx<'_>, contact: &BareJid, item: &Element) -> Answer {
     ok()
 }
 
-/// §2.5.2: whatever there was between the two ends with it.
+/// §2.5.2: removal also cancels the subscriptions in both directions.
 fn remove(cx: &mut IqCx<'_>, contact: &BareJid) -> Answer {
     let server = cx.server;
     let account = cx.account()?;

@@ -28,7 +28,7 @@ pub const fn output_for(read: usize) -> usize {
     read.saturating_mul(FACTOR).saturating_add(CONSTANT)
 }
 
-/// The input would become more than it may.
+/// The output would exceed the budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("larger when written than its budget of {0} bytes")]
 pub struct OverBudget(pub usize);
