@@ -128,7 +128,8 @@ impl Config {
     ) -> Result<Config, Errors> {
         let base = Base::of(path).map_err(|error| {
             let place = Place::Whole { file: path.display().to_string() };
-            let problem = Problem::Read(format!("the working directory, the base of relative paths, is not known: {error}"));
+            let problem =
+                Problem::Read(format!("the working directory, the base of relative paths, is not known: {error}"));
             Errors::from(ConfigError { place, problem })
         })?;
         let source = Source::new(path.display().to_string(), text);

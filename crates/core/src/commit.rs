@@ -619,8 +619,7 @@ impl Core {
                 }
                 // It is not kept, and whoever waits for an answer to it would wait in vain.
                 None if !unlogged && full && expects_answer(&stanza) => {
-                    let error = StanzaError::resource_constraint()
-                        .with_text("the recipient does not read fast enough");
+                    let error = StanzaError::resource_constraint().with_text("the recipient does not read fast enough");
                     todo.route(stanza.error(&error), 1);
                 }
                 None if !unlogged => {}

@@ -166,7 +166,8 @@ pub fn listen(path: &Path, runtime: Arc<Runtime>, reload: Arc<Reload>, gauges: A
     if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
         let _ = std::fs::remove_file(path);
     }
-    let listener = UnixListener::bind(path).with_context(|| format!("the socket {} cannot be created", path.display()))?;
+    let listener =
+        UnixListener::bind(path).with_context(|| format!("the socket {} cannot be created", path.display()))?;
     crate::run::protect(path)?;
     let reserve = Arc::new(Mutex::new(Reserve::default()));
     reserve.lock().restore();

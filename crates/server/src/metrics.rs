@@ -95,12 +95,7 @@ fn text(sample: &Sample) -> String {
             "Connections that wait to be accepted, because too many have not logged in yet.",
             some(sample.connections_waiting),
         ),
-        (
-            "vorpal_logins_waiting",
-            "gauge",
-            "Logins that wait in the queue to be checked.",
-            some(sample.logins_waiting),
-        ),
+        ("vorpal_logins_waiting", "gauge", "Logins that wait in the queue to be checked.", some(sample.logins_waiting)),
         (
             "vorpal_binds_waiting",
             "gauge",
@@ -142,12 +137,7 @@ fn text(sample: &Sample) -> String {
     }
     if !sample.certificates.is_empty() {
         let name = "vorpal_certificate_expires_seconds";
-        head(
-            &mut out,
-            name,
-            "gauge",
-            "Time until the certificate of a host expires; negative once it has expired.",
-        );
+        head(&mut out, name, "gauge", "Time until the certificate of a host expires; negative once it has expired.");
         for (host, seconds) in &sample.certificates {
             let _ = writeln!(out, "{name}{{host=\"{host}\"}} {seconds}");
         }
@@ -159,13 +149,7 @@ fn text(sample: &Sample) -> String {
         &sample.commit_micros,
         1e6,
     );
-    histogram(
-        &mut out,
-        "vorpal_store_commit_batches",
-        "Number of batches in a commit.",
-        &sample.commit_batches,
-        1.0,
-    );
+    histogram(&mut out, "vorpal_store_commit_batches", "Number of batches in a commit.", &sample.commit_batches, 1.0);
     histogram(
         &mut out,
         "vorpal_store_read_seconds",

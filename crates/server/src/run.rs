@@ -109,7 +109,9 @@ fn unopened(error: StoreError, path: &Path) -> Error {
             "the store {data} is locked by pid {pid}: a server is already using it, or is still stopping. Stop that one and \
              try again, or set `data` to another directory for this one"
         ),
-        StoreError::Full => anyhow!("the store {data} cannot be opened: {error}; free some space on the disk of {data}"),
+        StoreError::Full => {
+            anyhow!("the store {data} cannot be opened: {error}; free some space on the disk of {data}")
+        }
         StoreError::Broken { .. } if !has_header(&database) => anyhow!(
             "{} is not a Vorpal database: restore a backup of the whole directory, or set `data` to another directory",
             database.display()

@@ -180,7 +180,10 @@ fn a_certificate_is_the_operators_or_the_servers_and_what_is_wrong_with_it_is_to
     let place = Place::new();
     place.write("made.toml", &format!("data = \"made\"\n{LISTEN}"));
     let log = log_of_a_start(&place, "made.toml");
-    assert!(log.contains("using a self-signed certificate made by the server: clients must be told to trust it"), "{log}");
+    assert!(
+        log.contains("using a self-signed certificate made by the server: clients must be told to trust it"),
+        "{log}"
+    );
     for (from, to) in [("made/tls/localhost.crt", "chain.pem"), ("made/tls/localhost.key", "key.pem")] {
         place.write(to, &std::fs::read_to_string(place.path(from)).expect("read"));
     }

@@ -120,7 +120,9 @@ fn short(password: &Password) -> Option<String> {
 /// Fails if free space is below the reserve: then no account is created.
 pub(super) fn has_room(runtime: &Runtime) -> Result<()> {
     if runtime.core.reserve.is_short() {
-        bail!("the disk is nearly full: the free space is below storage.reserve; free some space on the disk of the data directory");
+        bail!(
+            "the disk is nearly full: the free space is below storage.reserve; free some space on the disk of the data directory"
+        );
     }
     Ok(())
 }
