@@ -12,7 +12,7 @@ They send to each other, to offline users without a session, and to users whose 
 (XEP-0198) directly, break their own connections now and then, and resume. At the end every message that was acknowledged to its
 sender must have reached its recipient, once and in order, and must be in both archives (XEP-0313) exactly once. After a kill the
 server may repeat messages of which it cannot know that they were received, which are those it sent after its last commit: in an
-unbroken sequence at the start of the new stream, with the same stanza ID (XEP-0359), and never otherwise. A message whose sender
+unbroken sequence at the start of the new stream, with the same stanza id (XEP-0359), and never otherwise. A message whose sender
 got an error must not have reached anybody, unless the sender has sent it again.
 """
 
@@ -298,7 +298,7 @@ class World:
         return Count(self.total("sent"), self.total("acked"), refused, lost, doubled, again, words)
 
     def archived(self, sender, receiver, promised):
-        """How many of these are missing in either archive, and how many are there more than once or with another ID."""
+        """How many of these are missing in either archive, and how many are there more than once or with another id."""
         lost, doubled = 0, 0
         for owner in (sender, receiver):
             for number in promised:

@@ -217,7 +217,7 @@ class Session:
         self.answer()
 
     async def archive(self):
-        """The user's whole archive, page by page, as pairs of the archive's ID and the message's. `listen` must be running."""
+        """The user's whole archive, page by page, as pairs of the archive's id and the message's. `listen` must be running."""
         self.archived, last, page = [], "", 0
         while True:
             id = f"archive-{len(self.answers)}"

@@ -16,7 +16,7 @@ async def archivist(connect, server, user, resource):
 
 
 def told(results):
-    """The content of an archive, as pairs of ID and body."""
+    """The content of an archive, as pairs of id and body."""
     results = [m["mam_result"] for m in results]
     return [(r["id"], r["forwarded"]["stanza"]["body"]) for r in results]
 

@@ -145,7 +145,7 @@ async def test_after_a_kill_the_next_start_erases(server):
 
 
 def two_hours_pass(database):
-    """Makes all messages older: no archive deletes messages younger than an hour. An ID is a time in microseconds."""
+    """Makes all messages older: no archive deletes messages younger than an hour. An id is a time in microseconds."""
     with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as store:
         store.execute("PRAGMA secure_delete = ON")
         for table in ("log", "log_owner", "log_peer"):

@@ -1,7 +1,7 @@
 //! XEP-0313: Message Archive Management; XEP-0441: its preferences; XEP-0059: its pages; XEP-0359: its ids; XEP-0334: hints.
 //!
 //! Archives the messages that a user sends and receives, and returns them page by page to each of the user's clients, with the
-//! same IDs that the messages had when they were delivered.
+//! same ids that the messages had when they were delivered.
 //!
 //! Hooks:  message/Clean, message/Record, each account
 //! Stores: account state `mam_prefs`; its messages are the entries of the log that have the flag

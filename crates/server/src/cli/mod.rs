@@ -58,7 +58,7 @@ enum Command {
         #[arg(long)]
         once: bool,
     },
-    /// Follows the stanzas of one account until interrupted: the decisions about each, and the reasons. Shows addresses and IDs,
+    /// Follows the stanzas of one account until interrupted: the decisions about each, and the reasons. Shows addresses and ids,
     /// never message texts.
     Trace {
         /// The address of the account: name@host.
