@@ -114,7 +114,7 @@ fn listen(address: SocketAddr) -> Result<Option<TcpListener>> {
         SocketAddr::V6(_) => match TcpSocket::new_v6() {
             Ok(socket) => socket,
             Err(error) => {
-                tracing::warn!(%address, %error, "not listening: this machine has no IPv6");
+                tracing::warn!(%address, %error, "not listening: no IPv6 here");
                 return Ok(None);
             }
         },
@@ -126,7 +126,7 @@ fn listen(address: SocketAddr) -> Result<Option<TcpListener>> {
     }
     if let Err(error) = socket.bind(address) {
         if error.kind() == ErrorKind::AddrNotAvailable && address.is_ipv6() {
-            tracing::warn!(%address, %error, "not listening: this machine has no such address");
+            tracing::warn!(%address, %error, "not listening: no such address here");
             return Ok(None);
         }
         return Err(unheard(address, &error));

@@ -265,7 +265,7 @@ fn a_password_that_is_easily_guessed_is_warned_of_and_an_empty_one_is_explained(
     }
     let told = place.refused(&["user", "add", "juliet@a.example"], "\n");
     assert!(
-        told.contains("the password is empty; nothing was changed. Type one, or pass it on standard input"),
+        told.contains("the password is empty, and nothing was changed: type one, or pass it on standard input"),
         "{told}"
     );
     let told = place.refused(&["user", "passwd", "8@a.example"], "");

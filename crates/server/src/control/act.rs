@@ -176,7 +176,7 @@ async fn derive(password: Password, policy: Arc<KeyPolicy>) -> Result<Vec<Creden
 fn unusable(error: CredentialsError) -> anyhow::Error {
     match error {
         CredentialsError::Password(PrepError::Empty) => anyhow!(
-            "the password is empty; nothing was changed. Type one, or pass it on standard input, \
+            "the password is empty, and nothing was changed: type one, or pass it on standard input, \
              `printf '%s' \"$PASSWORD\" | vorpal user …`"
         ),
         CredentialsError::Password(PrepError::Prohibited) => {
