@@ -104,7 +104,7 @@ fn what_is_no_database_is_named_and_left_alone() {
     let text = "a letter, and much longer than the header of a database is\n".repeat(20);
     std::fs::write(place.path("data/vorpal.db"), &text).expect("written");
     let told = place.refused(&["user", "list"]);
-    assert!(told.contains("data/vorpal.db is not a Vorpal database: put a backup"), "{told}");
+    assert!(told.contains("data/vorpal.db is not a Vorpal database: restore a backup"), "{told}");
     assert_eq!(std::fs::read_to_string(place.path("data/vorpal.db")).expect("read"), text);
 }
 
