@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Prints the rows of the performance table for Vorpal, and for Prosody and ejabberd from their Debian packages, in the same run.
 
-The figure that counts is the server's own CPU time per unit of work. Each server is started here as a throw-away instance
-(servers.py). On a machine that others use too, CPU times grow twofold and more: compare only within a run, and take
---rounds 3 for what matters. Figures of ours that miss the aim are bold. A row that fails says why, and the others go on.
+The main figure is the server's own CPU time per unit of work. Each server is started as a temporary instance (servers.py). On a
+shared machine CPU times can double or more: compare only within a run, and use --rounds 3 for important figures. Figures of
+Vorpal that miss the target are bold. A row that fails shows the reason, and the others continue.
 
     cargo build --release -p vorpal -p vorpal-load
     apt-get install prosody ejabberd
@@ -50,7 +50,7 @@ def runner(load):
 
 
 def measure(run, server, row, limit):
-    """The row's figures, or why there are none."""
+    """The row's figures, or the reason why there are none."""
     try:
         check_descriptors(row, limit)
         return row.measure(run, server)
@@ -62,7 +62,7 @@ def measure(run, server, row, limit):
 
 
 def take(options, rows, limit, found):
-    """All rows of all servers, as often as wanted: (row, server) -> figures of each round. Each round has new data."""
+    """All rows of all servers, for each round: (row, server) -> figures of each round. Each round has new data."""
     run = runner(options.load)
     for _ in range(options.rounds):
         servers = []

@@ -1,4 +1,4 @@
-"""The rows of the performance table: what is run for each, which figures are shown, and what we aim at."""
+"""The rows of the performance table: what is run for each, which figures are shown, and the targets."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ TRIAL = 3000  # messages in all, of the short run that tells how many fit the ti
 
 
 class Figure:
-    """A line of the table. The aim is the most it may be, or with `least` the least; `round` is for its digits."""
+    """A line of the table. The target is the maximum, or with `least` the minimum; `round` is the number of digits."""
 
     def __init__(self, label, name, aim=None, least=False, digits=2):
         self.label, self.name, self.aim, self.least, self.digits = label, name, aim, least, digits
@@ -23,7 +23,7 @@ class Figure:
 
 
 class Row:
-    """One run of the load program. `needs` is what has to be in the server's data before: (mode, options) once each."""
+    """One run of the load program. `needs` lists what must be in the server's data before: (mode, options) once each."""
 
     def __init__(self, key, figures, mode, *options, prefix="u", archive=False, fresh=False, plain=False, only=None,
                  needs=()):
@@ -50,7 +50,7 @@ class Row:
 
 
 class Chat(Row):
-    """As many messages as fit the time, which differs a hundredfold among servers."""
+    """As many messages as fit into the time; that number differs a hundredfold among servers."""
 
     def __init__(self, key, figures, seconds, pairs, *options, **more):
         super().__init__(key, figures, "chat", "--pairs", pairs, *options, **more)
@@ -64,7 +64,7 @@ class Chat(Row):
 
 
 class Page(Row):
-    """Enough pages to be seen in steps of 10 ms, for us and for those who take a hundred times as long."""
+    """Enough pages to be measurable in steps of 10 ms, for Vorpal and for servers that take a hundred times as long."""
 
     def __init__(self, key, figures, pages, rows, **more):
         super().__init__(key, figures, "page", "--span", min(300, rows // 50 - 5), archive=True, **more)
@@ -85,9 +85,9 @@ class Managed(Chat):
 
 
 class Cores(Row):
-    """The same bursts on one core, then on two; crates/load/src/burst.rs tells why bursts. A server can gain no more than
-    the machine gives: its two cores may be two threads of one, or share their cache with busy neighbours. So the gain of
-    two processes that have nothing in common is measured beside it, and shown."""
+    """The same bursts on one core, then on two; crates/load/src/burst.rs explains why bursts are used. A server cannot gain more
+    than the machine: its two cores may be two threads of one, or share their cache with busy neighbours. So the gain of two
+    independent processes is measured and shown as well."""
 
     def __init__(self, key, figures, times):
         super().__init__(key, figures, "burst", "--pairs", 200, "--messages", 250)
@@ -128,7 +128,7 @@ print(work / time.process_time())
 
 
 def gain():
-    """How much more two processes on two cores compute than one on one, by the CPU time that each of them gets."""
+    """How much more two processes on two cores compute than one on one core, by the CPU time that each of them gets."""
     def speed(*cores):
         spinning = [subprocess.Popen(["taskset", "-c", str(core), sys.executable, "-c", SPIN], stdout=subprocess.PIPE,
                                      text=True) for core in cores]
@@ -137,7 +137,7 @@ def gain():
 
 
 def fill(prefix, messages):
-    """A pair of accounts whose archives hold so many messages each, through the server. About 60 are under way, so that
+    """Fills the archives of a pair of accounts with this many messages each, through the server. About 60 are in flight, so that
     a server that commits in groups can."""
     return ("chat", "--archived", "--user-prefix", prefix, "--pairs", 1, "--in-flight", 60, "--messages", messages)
 
@@ -210,7 +210,7 @@ def accounts(quick):
 
 
 def needs_descriptors(row):
-    """How many a run of this row needs, in the server and in the load program."""
+    """Number of descriptors that a run of this row needs, in the server and in the load program."""
     sessions = [count for word, count in zip(row.options, row.options[1:]) if word == "--sessions"]
     return max(sessions, default=1000) + 200
 

@@ -1,6 +1,6 @@
-"""The servers that are compared: throw-away instances on high ports of the loopback address, in temporary directories,
-with certificates of the same kind, the same accounts with the same keys, and limits off. How each is configured, given
-its accounts and started stands in its class; all else is common.
+"""The servers that are compared: temporary instances on high ports of the loopback address, in temporary directories, with
+certificates of the same kind, the same accounts with the same keys, and limits off. Each server's class defines how it is
+configured, given its accounts and started; everything else is shared.
 """
 
 import base64
@@ -25,7 +25,7 @@ ERLANG = Path("/usr/lib/x86_64-linux-gnu")
 
 
 class Failed(Exception):
-    """Why a row has no figure."""
+    """The reason why a row has no figure."""
 
 
 def free_ports(count):
@@ -50,15 +50,15 @@ def certificate(folder):
 
 
 def keys(salt):
-    """SCRAM-SHA-1's stored key and server key. One salt for all accounts spares the load program derivations; to a
-    server it makes no difference."""
+    """SCRAM-SHA-1's stored key and server key. One salt for all accounts saves the load program derivations; it
+    makes no difference to a server."""
     salted = hashlib.pbkdf2_hmac("sha1", PASSWORD.encode(), salt, ROUNDS)
     stored = hashlib.sha1(hmac.digest(salted, b"Client Key", "sha1")).digest()
     return stored, hmac.digest(salted, b"Server Key", "sha1")
 
 
 class Server:
-    """A throw-away instance. Subclasses have `configure`, which writes the configuration for a start, `add`, which makes
+    """A temporary instance. Subclasses have `configure`, which writes the configuration for a start, `add`, which makes
     the accounts once, and `command`."""
 
     def __init__(self, accounts):
@@ -76,7 +76,7 @@ class Server:
             raise
 
     def start(self, archive=False, core=None, fresh=False):
-        """Runs with these options; restarts if it ran with others, or if it is to be fresh. `core` binds it to one core."""
+        """Starts it with these options; restarts it if it ran with others, or if `fresh` is set. `core` binds it to one core."""
         wanted = (archive, core)
         if self.process and self.process.poll() is None and self.running == wanted and not fresh:
             return
@@ -147,7 +147,7 @@ class Vorpal(Server):
 
     @classmethod
     def knows(cls, key):
-        """Whether this binary has such a key of configuration."""
+        """Whether this binary has such a configuration key."""
         done = subprocess.run(cls.binary + ["config", "explain", key], capture_output=True, text=True)
         return done.returncode == 0
 
@@ -200,7 +200,7 @@ traffic_burst = "1 GiB"
 
 
 class Prosody(Server):
-    """Files for storage, as it is shipped: it never syncs them."""
+    """Files for storage, the default: it never syncs them."""
 
     name = "prosody"
 
@@ -245,7 +245,7 @@ VirtualHost "{DOMAIN}"
 
 
 class Ejabberd(Server):
-    """Mnesia for storage, as it is shipped: it syncs now and then. No distribution, so that no port mapper is started."""
+    """Mnesia for storage, the default: it syncs now and then. No distribution, so that no port mapper is started."""
 
     name = "ejabberd"
 
@@ -302,7 +302,7 @@ modules:
 """)
 
     def add(self, accounts):
-        """One account is registered; the others get its record under their names, in a run of their own."""
+        """Registers one account; the others get a copy of its record under their names, in a separate run."""
         first, *others = accounts
         (self.folder / "names").write_text("".join(f"{name}\n" for name in others))
         script = f"""

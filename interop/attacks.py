@@ -1,8 +1,8 @@
-"""What somebody can do who means harm, from a process of its own: `attacks.py NAME PORT CERTIFICATE SECONDS USER PASSWORD …`.
+"""Attacks on the server, run in a separate process: `attacks.py NAME PORT CERTIFICATE SECONDS USER PASSWORD …`.
 
-An attack says "begun" when all of it are logged in that have to be, goes on for SECONDS from there, and ends by itself; then it
-prints one line of JSON: how many bytes it sent, and over how many connections. Nothing is ever read but what is needed to come as
-far as the attack begins.
+An attack prints "begun" when all its clients that need to are logged in, continues for SECONDS from then, and ends; then it
+prints one line of JSON: how many bytes it sent, and over how many connections. It reads nothing except what it needs to reach the
+start of the attack.
 """
 
 import base64
@@ -59,12 +59,12 @@ class Attacker:
         return self
 
     def enable(self):
-        """The session waits when its connection is gone."""
+        """Enables stream management, so that the session stays when its connection is gone."""
         self.say("<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
         self.hear(b"<enabled")
 
     def drink(self):
-        """Reads all there is, beside whatever else is done."""
+        """Reads everything, in the background."""
         def work():
             try:
                 while self.socket.recv(65536):
@@ -75,7 +75,7 @@ class Attacker:
         threading.Thread(target=work, daemon=True).start()
 
     def flood(self, text):
-        """Says it again and again and reads nothing, until the attack ends or the server has closed the connection."""
+        """Sends it repeatedly and reads nothing, until the attack ends or the server has closed the connection."""
         data = text.encode()
         data *= max(1, PIECE // len(data))
         self.socket.settimeout(0.25)
@@ -101,7 +101,7 @@ class Attack:
         self.run = getattr(self, name.replace("-", "_"))
 
     def begin(self, number):
-        """One of those that attack has come so far."""
+        """One of the attacking clients is ready."""
         with self.lock:
             self.ready.add(number)
             if len(self.ready) == self.wanted:
@@ -110,7 +110,7 @@ class Attack:
                 print("begun", flush=True)
 
     def parallel(self, count, work):
-        """Many at once; one whose connection is closed comes again."""
+        """Runs many at once; a client whose connection is closed connects again."""
         self.wanted = count
 
         def again(number):
@@ -126,7 +126,7 @@ class Attack:
             thread.join()
 
     def strangers(self):
-        """Every element that is answered, or was, before login; by many connections of one address."""
+        """Sends every element that is answered, or once was, before login, over many connections from one address."""
         floods = ["<s:r/>", "<s:enable/>", "<s:resume/>", f"<auth {SASL} mechanism='NONE'/>", f"<abort {SASL}/>", " \n",
                   "<iq type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>"]
         header = HEADER.replace("<stream:stream ", "<stream:stream xmlns:s='urn:xmpp:sm:3' ")
@@ -137,7 +137,7 @@ class Attack:
         self.parallel(60, work)
 
     def silent(self):
-        """As many connections as one address may have, each with as much as a stranger may send and no more."""
+        """Opens as many connections as one address may have; each sends as much as an unauthenticated client may, and stops."""
         def work(number):
             self.begin(number)
             attackers = []
@@ -153,7 +153,7 @@ class Attack:
         self.parallel(30, work)
 
     def namespaces(self):
-        """A namespace that is declared once and used by thousands of elements."""
+        """Declares a namespace once and uses it in thousands of elements."""
         uri = "urn:" + "n" * 80_000
         bomb = (f"<message to='nobody@localhost/none' type='headline'><z xmlns:p='{uri}' xmlns='urn:z'>"
                 + "<p:ab c=''/>" * 6_000 + "</z></message>")
@@ -168,7 +168,7 @@ class Attack:
         self.parallel(4, work)
 
     def language(self):
-        """A stream with a language of many letters, and many short messages to somebody who is not there."""
+        """Opens a stream with a very long xml:lang, and sends many short messages to an offline user."""
         header = HEADER.replace("<stream:stream ", f"<stream:stream xml:lang='{'x' * 9_000}' ")
         name, password = self.users[0]
         receiver = self.users[-1][0]
@@ -180,7 +180,7 @@ class Attack:
         self.parallel(1, work)
 
     def sessions(self):
-        """All sessions of an account ask for what is answered, and read nothing."""
+        """All sessions of an account send requests and do not read the answers."""
         floods = ["<enable xmlns='urn:xmpp:sm:3' resume='true'/>", "<r xmlns='urn:xmpp:sm:3'/>",
                   "<resume xmlns='urn:xmpp:sm:3'/>",
                   "<iq type='get' id='1'><query xmlns='jabber:iq:roster'/></iq>",
@@ -196,7 +196,7 @@ class Attack:
         self.parallel(50, work)
 
     def presence(self):
-        """Few bytes that go to many: all sessions of an account are available and read, some say that they are again and
+        """Amplifies presence: all sessions of an account are available and read; some broadcast their presence again and
         again."""
         name, password = self.users[0]
 
@@ -211,7 +211,7 @@ class Attack:
         self.parallel(48, work)
 
     def absent(self):
-        """The same to sessions without a connection, with as much behind their logs as they take."""
+        """The same to sessions without a connection, with as much deferred behind their logs as they accept."""
         name, password = self.users[0]
         for number in range(44):
             attacker = Attacker(self).log_in(name, password, f"a{number}")
@@ -231,7 +231,7 @@ class Attack:
         self.parallel(4, work)
 
     def requests(self):
-        """Requests to somebody with a long roster, taken back at once."""
+        """Subscription requests to a user with a long roster, cancelled at once."""
         self.fill_roster("n" * 120, "")
         name = self.users[0][0]
         toggle = "".join(f"<presence to='{name}@localhost' type='{kind}'/>" for kind in ("subscribe", "unsubscribe"))
@@ -244,7 +244,7 @@ class Attack:
         self.parallel(6, work)
 
     def leaving(self):
-        """Sessions that hold the same messages, which are in no log, lose their connections all at once."""
+        """Sessions that hold the same messages, which are not in the log, all lose their connections at once."""
         name, password = self.users[0]
         attackers = [Attacker(self).log_in(name, password, f"l{number}") for number in range(48)]
         for attacker in attackers:
@@ -264,11 +264,11 @@ class Attack:
         self.parallel(1, work)
 
     def rosters(self):
-        """A roster as large as it may be, asked for by sessions that do not read."""
+        """Sessions that do not read request a roster of maximum size."""
         self.ask_for_rosters(20, reads=False)
 
     def readers(self):
-        """The same by sessions that read as fast as they can."""
+        """The same with sessions that read as fast as they can."""
         self.ask_for_rosters(24, reads=True)
 
     def ask_for_rosters(self, count, reads):

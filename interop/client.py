@@ -1,4 +1,4 @@
-"""A slixmpp client that writes down what it sees."""
+"""A slixmpp client that records what it receives."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ PLUGINS = ("xep_0012", "xep_0030", "xep_0085", "xep_0092", "xep_0191", "xep_0199
 
 
 async def until(fact, what, timeout=15):
-    """Waits for a fact. There is no other waiting in these tests."""
+    """Waits for a condition. The tests do not wait in any other way."""
     deadline = time.monotonic() + timeout
     while not (result := fact()):
         assert time.monotonic() < deadline, f"not seen within {timeout} s: {what}"
@@ -51,7 +51,7 @@ class Client(slixmpp.ClientXMPP):
         self.go()
 
     def send_raw(self, data):
-        """slixmpp's own loop would end with this error, and nothing be sent any more; what is lost is repeated by XEP-0198."""
+        """slixmpp's send loop would end with this error and send nothing more; XEP-0198 repeats what is lost."""
         with contextlib.suppress(*([NotConnectedError] if "xep_0198" in self.plugin else [])):
             super().send_raw(data)
 
@@ -59,7 +59,7 @@ class Client(slixmpp.ClientXMPP):
         self.connect("127.0.0.1", self.vorpal.direct_tls if self.enable_direct_tls else self.vorpal.starttls)
 
     async def come_back(self, _):
-        """What every real client does; slixmpp leaves it to its user."""
+        """Reconnects, as every real client does; slixmpp leaves that to its user."""
         if "xep_0198" in self.plugin and not self.leaving:
             await asyncio.sleep(0.05)
             self.go()
@@ -73,7 +73,7 @@ class Client(slixmpp.ClientXMPP):
         return marks[-1:] not in ([], ["disconnected"])
 
     async def contacts(self):
-        """The whole roster, by address. slixmpp would ask for what is new to it."""
+        """The whole roster, by address. slixmpp itself would request only the changes."""
         iq = self.make_iq_get("jabber:iq:roster")
         return {str(jid): item for jid, item in (await iq.send())["roster"]["items"].items()}
 
@@ -81,7 +81,7 @@ class Client(slixmpp.ClientXMPP):
         return [m["body"] for m in self.chats if m["body"]]
 
     def seen(self, jid, kind=None):
-        """Presence that came from there, of one type or any."""
+        """Presence received from an address, of one type or any."""
         return [p for p in self.presences if jid in (p["from"].bare, p["from"].full) and kind in (None, p["type"])]
 
     async def started(self):
@@ -89,7 +89,7 @@ class Client(slixmpp.ClientXMPP):
         return self
 
     async def online(self):
-        """Logged in, with the roster, and available: its own presence has come back."""
+        """Logged in, with the roster, and available: it has received its own presence."""
         await self.started()
         await self.get_roster()
         self.send_presence()

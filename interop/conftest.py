@@ -8,7 +8,7 @@ from server import Server
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    """One server for all tests that leave it alone; each has users of its own."""
+    """One server shared by all tests that do not restart or reconfigure it; each test has its own users."""
     server = Server(tmp_path_factory.mktemp("shared") / "data").start()
     yield server
     server.stop()
@@ -17,7 +17,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def own_server(tmp_path):
-    """A server that the test may kill."""
+    """A separate server that the test may kill."""
     server = Server(tmp_path / "data").start()
     yield server
     server.stop()

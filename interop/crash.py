@@ -1,19 +1,19 @@
-"""Ends the server, or its connections, at random moments under users who chat as fast as they can, and counts what became of
-their messages.
+"""Kills the server, or its connections, at random moments while users chat as fast as they can, and counts what happened to their
+messages.
 
     interop/crash.py [kill|stop|cut|full|all] [rounds] [seed]
 
-kill: `kill -9`. stop: SIGTERM. cut: connections go dead without a FIN, and their clients come back over others; nothing
-happens to the server. full: its disk has no room until some have been told so, and now and then it is killed then as
-well (needs root, to mount one). all: any of these, by the dice. The server has to be built; VORPAL names another
-than target/debug/vorpal, SENDERS is how many users chat (6).
+kill: `kill -9`. stop: SIGTERM. cut: connections go dead without a FIN, and their clients reconnect; the server keeps running.
+full: its disk is full until some clients have got an error, and sometimes the server is killed during that (needs root, to mount
+a disk). all: any of these, at random. The server must have been built; VORPAL names a binary other than target/debug/vorpal,
+SENDERS is the number of users who chat (6).
 
-They send to each other, to some who are away without a session, and to some whose sessions wait for their connections. They
-use stream management (XEP-0198) by hand, break their own connections now and then, and resume. At the end every message
-that was acknowledged to its sender must have reached its receiver, once and in order, and be in both archives (XEP-0313)
-exactly once. After a kill the server may repeat what it cannot know to be taken, which is what it sent after its last commit: in an
-unbroken row at the head of the new stream, under the same stanza id (XEP-0359), and never otherwise. What its sender was told an error for may not have reached
-anybody, unless he has sent it again.
+They send to each other, to offline users without a session, and to users whose sessions are detached. They use stream management
+(XEP-0198) directly, break their own connections now and then, and resume. At the end every message that was acknowledged to its
+sender must have reached its recipient, once and in order, and must be in both archives (XEP-0313) exactly once. After a kill the
+server may repeat messages of which it cannot know that they were received, which are those it sent after its last commit: in an
+unbroken sequence at the start of the new stream, with the same stanza id (XEP-0359), and never otherwise. A message whose sender
+got an error must not have reached anybody, unless the sender has sent it again.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ SETTINGS = {"VORPAL_LIMITS_TRAFFIC": "100 MB/s", "VORPAL_LIMITS_CONNECTION_RATE"
 
 
 class Peer(Session):
-    """A user with one session, who keeps the books of both sides of it."""
+    """A user with one session, which records what both sides sent and received."""
 
     def __init__(self, world, user):
         super().__init__(world.server, user)
@@ -75,7 +75,7 @@ class Peer(Session):
         self.began_at = self.world.restarts
 
     async def live_on(self):
-        """Reads, and comes back whenever the connection is gone."""
+        """Reads, and reconnects whenever the connection is gone."""
         while True:
             try:
                 await asyncio.wait_for(self.come(), PATIENCE)
@@ -95,7 +95,7 @@ class Peer(Session):
             await asyncio.sleep(self.world.random.uniform(0, 0.03))
 
     def cut(self):
-        """The path is dead, and the client knows it first. What it held of the server stays open a while."""
+        """Cuts the path; the client notices first. The server's end stays open for a while."""
         if self.path and self.live.is_set():
             self.path.die()
             self.stream.drop()
@@ -136,7 +136,7 @@ class Peer(Session):
             self.answer()
 
     async def chat(self, others):
-        """Says something to everybody, in bursts, and asks how much of it has arrived."""
+        """Sends messages to everybody, in bursts, and requests acknowledgements."""
         while not self.world.over:
             await self.live.wait()
             try:
@@ -234,7 +234,7 @@ class World:
         self.server.start()
 
     async def no_room(self):
-        """The disk is full until some have been told so."""
+        """The disk is full until some clients have got an error."""
         before = self.refusals
         # The server may have room in its files for a while.
         await self.until(lambda: self.disk.fill() or self.refusals > before + 20, "that the disk is full")
@@ -258,7 +258,7 @@ class World:
         return sum(len(numbers) for p in self.chatting for numbers in p.acked.values())
 
     def count(self):
-        """What came of it, and what is wrong, in words."""
+        """The result, and a description of everything that is wrong."""
         self.words = words = []
         lost, doubled, again, refused = 0, 0, 0, 0
         for receiver in self.peers:
@@ -298,7 +298,7 @@ class World:
         return Count(self.total("sent"), self.total("acked"), refused, lost, doubled, again, words)
 
     def archived(self, sender, receiver, promised):
-        """How many of these are not in the archives of both, and how many are there more than once or under other ids."""
+        """How many of these are missing in either archive, and how many are there more than once or with another id."""
         lost, doubled = 0, 0
         for owner in (sender, receiver):
             for number in promised:

@@ -1,11 +1,11 @@
-"""A disk that can be full: a file system of its own, in memory, whose size is changed."""
+"""A disk that can be full: a separate file system in memory, whose size can be changed."""
 
 import os
 import subprocess
 
 
 class Disk:
-    """The mounted directory. Needs the right to mount; fails where that cannot be had."""
+    """The mounted directory. Needs permission to mount; fails without it."""
 
     def __init__(self, path):
         self.path = path
@@ -18,8 +18,8 @@ class Disk:
         return subprocess.run(["mount", *words], capture_output=True, text=True)
 
     def fill(self, pages=0):
-        """There is no more room than what is used now, and some pages. Of no effect if the server takes a page at the same moment: say it
-        again until it is seen."""
+        """Shrinks the disk to what is used now, plus some pages. Has no effect if the server allocates a page at the same moment: repeat
+        it until the effect is seen."""
         disk = os.statvfs(self.path)
         used = (disk.f_blocks - disk.f_bfree + pages) * disk.f_frsize
         self.mount("-o", f"remount,size={used}", self.path)

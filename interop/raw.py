@@ -1,7 +1,7 @@
-"""XMPP by hand: streams and sessions that are fast, and do what no client's library would do.
+"""Raw XMPP: streams and sessions that are fast, and that do what no client library would do.
 
-A session keeps the books of XEP-0198 itself: what it sent and is not acknowledged, what it got. It can stop reading, drop
-its connection or leave it as it is, and resume over another.
+A session does the accounting of XEP-0198 itself: what it sent that is not acknowledged, and what it received. It can stop
+reading, drop its connection or abandon it, and resume over another one.
 """
 
 import asyncio
@@ -27,11 +27,11 @@ PATIENCE = 30
 
 
 class Wrong(Exception):
-    """The server did what it must not do."""
+    """The server violated a rule."""
 
 
 async def until(fact, what, tasks=(), patience=PATIENCE):
-    """Waits for a fact, and no longer than the tasks go well that shall bring it about."""
+    """Waits for a condition, as long as none of the tasks that should bring it about has failed."""
     deadline = time.monotonic() + patience
     while not fact():
         for task in tasks:
@@ -65,7 +65,7 @@ class Stream:
         self.writer.write(text.encode())
 
     def next(self):
-        """An element that is here already, or nothing."""
+        """An element that was already received, or nothing."""
         for event, element in self.parser.read_events():
             if event == "start":
                 self.depth += 1
@@ -109,7 +109,7 @@ class Stream:
 
 
 class Session:
-    """A user's session, over one connection after the other. Those who inherit say what a message is to them."""
+    """A user's session, over successive connections. Subclasses define how a message is handled."""
 
     def __init__(self, server, user, resource="raw", *, managed=True):
         self.server, self.user, self.resource, self.managed = server, user, resource, managed
@@ -123,7 +123,7 @@ class Session:
         self.resumed = 0
 
     async def log_in(self, port=None):
-        """A stream with a session: the old one if there is one. An old connection is left as it is."""
+        """Logs in, and resumes the old session if there is one. An old connection is abandoned, not closed."""
         stream = await Stream.open(self.server, port)
         try:
             await stream.authenticate(self.user)
@@ -217,7 +217,7 @@ class Session:
         self.answer()
 
     async def archive(self):
-        """All of one's archive, page by page, as pairs of the archive's id and the message's. Somebody has to listen."""
+        """The user's whole archive, page by page, as pairs of the archive's id and the message's. `listen` must be running."""
         self.archived, last, page = [], "", 0
         while True:
             id = f"archive-{len(self.answers)}"
@@ -243,14 +243,14 @@ def stanza_id(message, by):
 
 
 class Path:
-    """A way to the server that may go dead: nothing passes any more, and nobody is told.
+    """A path to the server that can go dead: nothing passes any more, and neither end is notified.
 
-    What is in it by then is lost, as in a network that has gone; neither end sees its connection closed.
+    Data in transit is lost, as in a network failure; neither end sees its connection closed.
     """
 
     @classmethod
     async def open(cls, port, used=lambda: None):
-        """`used` is called whenever somebody sets out on it."""
+        """`used` is called for each new connection through the path."""
         self = cls()
         self.to, self.used, self.pipes, self.writers = port, used, [], []
         self.listener = await asyncio.start_server(self.connect, "127.0.0.1", 0)
@@ -277,7 +277,7 @@ class Path:
         writer.close()
 
     def die(self):
-        """From now on. The sockets stay open until `close`."""
+        """Makes the path dead from now on. The sockets stay open until `close`."""
         for pipe in self.pipes:
             pipe.cancel()
 

@@ -1,4 +1,4 @@
-"""The server under test: a real process on free loopback ports, with its data in a directory of its own."""
+"""The server under test: a real process on free loopback ports, with its data in a separate directory."""
 
 import json
 import os
@@ -14,7 +14,7 @@ BINARY = str(Path(os.environ.get("VORPAL", ROOT / "target" / "debug" / "vorpal")
 
 
 def free_port():
-    """A port outside the range from which clients are given theirs: it must still be free after a kill."""
+    """A port outside the range of ephemeral ports: it must still be free after a kill."""
     while True:
         port = random.randrange(10_000, 30_000)
         with socket.socket() as s:
@@ -58,12 +58,12 @@ class Server:
         return subprocess.Popen([BINARY, "serve"], env=self.env, cwd=self.data.parent, stderr=log, stdin=subprocess.DEVNULL)
 
     def kill(self):
-        """As a crash would end it: nothing is written, nothing said."""
+        """Ends it as a crash would: nothing is written, nothing is sent."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
     def stop(self):
-        """As an operator would end it."""
+        """Ends it as an operator would."""
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             assert self.process.wait(30) == 0, "the server did not stop cleanly"
@@ -78,14 +78,14 @@ class Server:
         return json.loads(self.command("--json", *words, env=env))
 
     def add_user(self, name="user"):
-        """A user nobody else has: its bare address, and its password."""
+        """Creates a unique user: its bare address, and its password."""
         self.users += 1
         jid, password = f"{name}{self.users}@localhost", f"secret {self.users}"
         self.command("user", "add", jid, stdin=password + "\n")
         return User(jid, password)
 
     def complaints(self):
-        """What the server thinks its operator must know: panics and errors."""
+        """Log lines that an operator must see: panics and errors."""
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         return [line for line in lines if " ERROR " in line or "panicked" in line]
 

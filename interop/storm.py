@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Everybody comes at once: the server is killed with sessions on it, and when it is back, their clients and as many who have
-no session connect in the same moment.
+"""A login storm: the server is killed with sessions on it, and when it is back, their clients and as many clients without a
+session connect at the same moment.
 
     storm.py [SESSIONS] [NEW] [NETWORKS] [scram]
 
-As many who resume as there were SESSIONS (300), as many NEW (300), from so many NETWORKS (one each). Prints when they were in.
-They come without TLS, as behind a proxy, so that the server has more to do than its clients; and with PLAIN, which costs the server
-most, or with SCRAM-SHA-1, which costs it another round trip and hardly anything else. The server has to be built; VORPAL names another than target/debug/vorpal.
+SESSIONS (300) clients resume, NEW (300) clients begin new sessions, from NETWORKS networks (default: one each). Prints when they
+were logged in. They connect without TLS, as behind a proxy, so that the server has more to do than its clients; and with PLAIN,
+which costs the server most, or with SCRAM-SHA-1, which costs another round trip and hardly anything else. The server must have
+been built; VORPAL names a binary other than target/debug/vorpal.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ SASL = "{urn:ietf:params:xml:ns:xmpp-sasl}"
 
 
 class Person:
-    """A client of one user, from a network of its own."""
+    """A client of one user, from a separate network."""
 
     def __init__(self, server, user, network, scram=False):
         self.server, self.user, self.tries, self.scram, self.salted = server, user, 0, scram, {}
@@ -84,7 +85,7 @@ class Person:
         self.came = time.monotonic()
 
     async def come(self, how):
-        """Until it is in: whoever is turned away comes again, as clients do."""
+        """Logs in; a client that is refused tries again, as real clients do."""
         while True:
             self.tries += 1
             try:
@@ -107,7 +108,7 @@ def add_users(server, count):
 
 
 async def storm(server, sessions, new, networks=None, scram=False):
-    """Gives who resumed and who came anew, and when it began."""
+    """Returns the resumed and the new clients, and the start time."""
     networks = networks or sessions + new
     people = [Person(server, user, n % networks, scram) for n, user in enumerate(add_users(server, sessions + new))]
     random.shuffle(people)

@@ -16,13 +16,13 @@ async def archivist(connect, server, user, resource):
 
 
 def told(results):
-    """What an archive says, as pairs of id and body."""
+    """The content of an archive, as pairs of id and body."""
     results = [m["mam_result"] for m in results]
     return [(r["id"], r["forwarded"]["stanza"]["body"]) for r in results]
 
 
 def live(client):
-    """What came live, likewise."""
+    """The messages delivered live, likewise."""
     return [(m["stanza_id"]["id"], m["body"]) for m in client.chats if m["body"]]
 
 

@@ -1,9 +1,9 @@
-"""What one address and one account can take of the server at its default settings, and what others notice of it.
+"""How much of the server's resources one address and one account can use at its default settings, and how that affects others.
 
-ATTACK: how many seconds each attack goes on (6). PING: the longest that another user's ping may take meanwhile, in ms (50; 200 with
-a debug build, for which a handshake of TLS or a stanza of 200 KB takes longer than that by itself).
+ATTACK: duration of each attack in seconds (6). PING: maximum time of another user's ping meanwhile, in ms (50; 200 with
+a debug build, in which a TLS handshake or a stanza of 200 KB alone takes longer than that).
 LATE: how many of 100 pings may take longer, but not ten times as long (5: attacker, server and pings share two processors, and
-the attacker's own key derivation and TLS are not ours to schedule; 0 on a machine with processors to spare).
+the server cannot schedule the attacker's own key derivation and TLS; 0 on a machine with spare processors).
 """
 
 import asyncio
@@ -30,7 +30,7 @@ ADDRESS, ACCOUNT = 64 * MIB, 256 * MIB
 
 
 def peak(server):
-    """The most memory the process had since `forget_peak`, in KiB."""
+    """Peak memory of the process since `forget_peak`, in KiB."""
     with open(f"/proc/{server.process.pid}/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
 
@@ -44,7 +44,7 @@ def stored(server):
 
 
 class Quick(Session):
-    """One whose pings are answered as soon as they are read, not when somebody looks."""
+    """A session that timestamps answers to its pings when they are read, not when a task looks at them."""
 
     async def ping(self):
         self.heard = asyncio.get_running_loop().create_future()
@@ -60,7 +60,7 @@ class Quick(Session):
 
 
 async def attack(server, name, users):
-    """Runs it. Gives how much memory the server took at most, how much it keeps, how the files grew, and how long others waited."""
+    """Runs an attack. Returns the server's peak memory, the memory it keeps, the growth of its files, and how long others waited."""
     other = await Quick(server, server.add_user("other"), managed=False).log_in()
     listening = asyncio.create_task(other.listen())
     for _ in range(20):

@@ -1,6 +1,6 @@
-"""Connections that end without a word at every stage of login leave nothing behind: neither memory nor descriptors.
+"""Connections that break off at every stage of login leak neither memory nor descriptors.
 
-CHURN: how many connections (1,000), after as many, and 2,000 at most, that are not counted.
+CHURN: number of connections (1,000), after a warm-up with as many (at most 2,000).
 """
 
 import json

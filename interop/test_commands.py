@@ -1,4 +1,4 @@
-"""What the commands tell of accounts and sessions, and an import from Prosody as the handbook describes it."""
+"""Commands that show accounts and sessions, and an import from Prosody as the handbook describes it."""
 
 import hashlib
 import hmac
@@ -15,7 +15,7 @@ from server import ROOT, Server, User
 
 @pytest.fixture
 def accounts_of_prosody(tmp_path):
-    """A data directory as Prosody 0.12 writes it, with three accounts: of SHA-1, of SHA-256, and with a plain password."""
+    """A data directory as Prosody 0.12 writes it, with three accounts: with SHA-1 keys, with SHA-256 keys, and with a plain password."""
     folder = tmp_path / "prosody" / "localhost" / "accounts"
     folder.mkdir(parents=True)
     users = []

@@ -1,4 +1,4 @@
-"""What `crash.py` does by hand in many rounds, in a few. ROUNDS: how many (5)."""
+"""Runs `crash.py` for a few rounds. ROUNDS: how many (5)."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""What is deleted is in no file any more: soon, while the server runs, and when it has stopped."""
+"""Deleted content is in no file any more: soon, while the server is running, and after it has stopped."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ PROMISED = 10
 
 
 class Person:
-    """Somebody whose messages and contacts can be told from everybody else's."""
+    """A user whose messages and contacts can be distinguished from everybody else's."""
 
     def __init__(self, server, name):
         self.server, self.user = server, server.add_user(name)
@@ -53,7 +53,7 @@ class Person:
         await raw.until(lambda: len(self.session.messages) >= count, "the messages", [self.listening])
 
     async def go(self):
-        """Ends the session when the server knows that everything was received: an archive keeps what nobody has had."""
+        """Ends the session when the server knows that everything was received: an archive keeps messages that no session has taken."""
         self.session.answer()
         self.session.send("<iq type='get' id='last'><ping xmlns='urn:xmpp:ping'/></iq>")
         await raw.until(lambda: "last" in self.session.answers, "that the server has read everything", [self.listening])
@@ -78,7 +78,7 @@ def everything(*people):
 
 
 def there(server, pattern):
-    """How many different texts are in the files."""
+    """Number of different texts in the files."""
     return len({text for _, text in traces(server.data, pattern)})
 
 
@@ -145,7 +145,7 @@ async def test_after_a_kill_the_next_start_erases(server):
 
 
 def two_hours_pass(database):
-    """Makes all messages older; no archive lets go of what is younger than an hour. An id is a time in microseconds."""
+    """Makes all messages older: no archive deletes messages younger than an hour. An id is a time in microseconds."""
     with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as store:
         store.execute("PRAGMA secure_delete = ON")
         for table in ("log", "log_owner", "log_peer"):

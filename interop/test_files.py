@@ -1,4 +1,4 @@
-"""Whose the server's files are, and who may read them."""
+"""Owners and permissions of the server's files."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ def run(server, *words, **options):
 
 @pytest.fixture
 def open_umask():
-    """The most careless shell: what is made with it is for everybody."""
+    """The most permissive umask: files created with it are accessible to everybody."""
     before = os.umask(0)
     yield
     os.umask(before)
@@ -59,7 +59,7 @@ def test_what_is_open_to_others_is_closed_at_the_start_and_the_operator_told(tmp
     for path in everything(server.data):
         if path.suffix != ".crt":
             assert mode(path) & 0o077 == 0, f"{path}: {mode(path):o}"
-    lines = [line for line in server.log.read_text().splitlines() if "its mode is corrected" in line]
+    lines = [line for line in server.log.read_text().splitlines() if "its mode was corrected" in line]
     for name in ("data", "vorpal.db", "vorpal.db-wal", "vorpal.db-shm", "vorpal.lock", "tls", "localhost.key"):
         assert any(f"{name} " in line for line in lines), name
     server.stop()

@@ -1,6 +1,6 @@
-"""Clients that stop reading while much is sent to them, as a phone does whose system has put it to sleep.
+"""Clients that stop reading while much is sent to them, like a phone that has been suspended.
 
-FROZEN: how many seconds they stay so (0: until all is sent); WAITING: how many MB wait for each (8).
+FROZEN: for how many seconds (0: until everything is sent); WAITING: how many MB wait for each (8).
 """
 
 import asyncio
@@ -28,7 +28,7 @@ def resident(server):
 
 
 class Sleeper(Session):
-    """One that may stop reading."""
+    """A client that can stop reading."""
 
     def __init__(self, *args):
         super().__init__(*args)

@@ -1,6 +1,6 @@
-"""A disk that is full: a file system of its own that is made as small as what it holds, and given room again later.
+"""A full disk: a separate file system that is shrunk to the size of its content, and enlarged again later.
 
-Needs the right to mount (root). Where that cannot be had the tests fail, and say so.
+Needs permission to mount (root). Without it the tests fail with a message.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ def disk(tmp_path):
 
 @pytest.fixture
 def server(request, disk, tmp_path):
-    """What a test wants of it stands in its parameter."""
+    """The configuration is the test's parameter."""
     server = Server(disk.path, VORPAL_LIMITS_TRAFFIC="100 MB/s", **getattr(request, "param", {})).start()
     yield server
     server.stop()
@@ -50,7 +50,7 @@ def server(request, disk, tmp_path):
 
 @pytest.fixture
 async def enter(server):
-    """Makes sessions that listen, and come back when they are told to."""
+    """Creates sessions that listen, and reconnect when told to."""
     tasks = []
 
     class Present(Session):
@@ -78,7 +78,7 @@ async def enter(server):
             await self.until(lambda: not self.unacked, "an acknowledgement of everything")
 
         async def told(self, to, id):
-            """Says something, and waits for what it is told: nothing but an acknowledgement, or an error."""
+            """Sends a message and waits for the result: nothing but an acknowledgement, or an error."""
             self.say(to, id)
             self.ask()
             await self.until(lambda: id in self.acked or self.refused(id), "an answer")
@@ -95,7 +95,7 @@ async def enter(server):
 
 
 async def fill_up(disk, sender, to, prefix):
-    """Until the first error. What was acknowledged on the way is promised as ever."""
+    """Sends until the first error. Everything acknowledged before is promised as usual."""
     disk.fill()
     for n in range(MANY):
         await sender.told(to, f"{prefix}-{n}")
@@ -214,8 +214,8 @@ async def test_a_server_killed_with_its_disk_full_keeps_what_it_promised(disk, s
 @pytest.mark.parametrize("server", [{"VORPAL_STORAGE_RESERVE": "0 B"}], indirect=True)
 @pytest.mark.parametrize("pages", [6, 8])
 async def test_a_message_that_was_refused_when_it_was_written_does_not_come_back_after_a_kill(disk, server, enter, pages):
-    """There is room for the frames of a commit, and none for the index of the write-ahead log, which must grow with them. So the
-    commit fails when its frames are written, and a process that starts after a kill reads those, not the index."""
+    """There is space for the frames of a commit, but not for the index of the write-ahead log, which must grow with them. So the
+    commit fails after its frames are written, and a process that starts after a kill reads the frames, not the index."""
     a_user, away_user = [server.add_user(name) for name in ("a", "away")]
     a = await enter(a_user).come()
     await a.settled()

@@ -1,4 +1,4 @@
-"""What the handbook says to write into a configuration is accepted."""
+"""The server accepts the configuration examples of the handbook."""
 
 import os
 import re

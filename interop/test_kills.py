@@ -1,6 +1,6 @@
-"""`kill -9` in the middle of a chat, with slixmpp's own stream management and a third who watches.
+"""`kill -9` in the middle of a chat, with slixmpp's own stream management and a third client that watches.
 
-KILLS: how often (20).
+KILLS: number of kills (20).
 """
 
 import asyncio
@@ -14,9 +14,9 @@ KILLS = int(os.environ.get("KILLS", 20))
 async def settled(client):
     """All that the client has sent is acknowledged.
 
-    slixmpp asks in a filter of what it sends, so its question goes out before the stanza that it is about, and nothing asks for
-    the newest one. That is asked for here, once for each stanza: also for one that slixmpp sends meanwhile by itself, such as the
-    answer to a push of the roster that it was given again when it resumed. Every question must be answered.
+    slixmpp sends its requests from an outgoing filter, so a request goes out before the stanza that it is about, and none covers
+    the newest stanza. This function requests an acknowledgement for each stanza, including those that slixmpp sends on its own,
+    such as the answer to a roster push that was repeated when it resumed. Every request must be answered.
     """
     management = client["xep_0198"]
     await client.waiting_queue.join()
@@ -45,8 +45,8 @@ async def befriend(watcher, other):
 
 
 async def test_two_who_chat_and_one_who_watches_do_not_notice_that_the_server_is_killed(own_server, connect):
-    """slixmpp itself drops a stanza that it was about to write when the connection went, and sends what was said during a
-    break before what it has to repeat. So nothing is said during breaks, and what counts is what it saw acknowledged.
+    """slixmpp itself drops a stanza that it was about to write when the connection broke, and sends messages from during a
+    break before those it has to repeat. So nothing is sent during breaks, and only messages that it saw acknowledged count.
     """
     server = own_server
     users = [server.add_user(name) for name in ("a", "b", "watcher")]

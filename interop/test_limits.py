@@ -1,4 +1,4 @@
-"""What strangers cannot do to a server: take all descriptors, evade the counts, keep others out."""
+"""Limits for unauthenticated clients: they cannot use up all descriptors, evade the counters, or lock others out."""
 
 import asyncio
 import base64
@@ -27,7 +27,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (HARD, HARD))
 
 
 class FewFiles(Server):
-    """A server that may have 300 descriptors, and has a soft limit below that."""
+    """A server with a hard limit of 300 descriptors, and a lower soft limit."""
 
     def spawn(self, log):
         return subprocess.Popen([BINARY, "serve"], env=self.env, cwd=self.data.parent, stderr=log, stdin=subprocess.DEVNULL,
@@ -52,7 +52,7 @@ def sockets(server):
 
 
 def flood(port, count):
-    """Connections that say nothing. Who is refused is not there."""
+    """Silent connections. Refused ones are left out."""
     made = []
     for _ in range(count):
         connection = socket.socket()
@@ -124,7 +124,7 @@ async def test_what_is_dropped_for_a_connection_of_another_listener_is_closed(tm
 
 
 async def guess(server, name, password, address="127.0.0.1", port=None, tls_port=None):
-    """A login by PLAIN: the condition of its failure, or "success"; nothing if the connection was closed."""
+    """A login with PLAIN: the failure condition, or "success"; None if the connection was closed."""
     context = None if port else ssl.create_default_context(cafile=server.certificate)
     stream = raw.Stream()
     stream.reader, stream.writer = await asyncio.open_connection("127.0.0.1", port or tls_port or server.direct_tls, ssl=context,
@@ -142,7 +142,7 @@ async def guess(server, name, password, address="127.0.0.1", port=None, tls_port
 
 
 async def give_up(server, name, address):
-    """A login that is no guess: a mechanism that there is not, then one that is ended before there is a proof."""
+    """A login that is not a guess: an unknown mechanism, then one that is aborted before the proof."""
     sasl = "urn:ietf:params:xml:ns:xmpp-sasl"
     stream = raw.Stream()
     context = ssl.create_default_context(cafile=server.certificate)
@@ -381,7 +381,7 @@ V2 = b"\r\n\r\n\0\r\nQUIT\n"
 
 
 def proxy_header(client):
-    """Version 2 of the PROXY protocol, for a connection of a client (its address and port), or of the proxy's own."""
+    """A PROXY protocol header, version 2, for a connection of a client (its address and port), or of the proxy itself."""
     if client is None:
         return V2 + b"\x20\x00\x00\x00"
     address = ipaddress.ip_address(client[0])
@@ -392,7 +392,7 @@ def proxy_header(client):
 
 
 class Proxy:
-    """A proxy in front of a listener, which says of all its clients that they come from one address."""
+    """A proxy in front of a listener, which reports one address for all its clients."""
 
     @classmethod
     async def open(cls, server, header):
@@ -456,7 +456,7 @@ async def test_behind_a_proxy_that_names_its_clients_each_is_limited_and_logged_
 
 
 async def told(server, first):
-    """What the server says to whoever begins like this, until it closes the connection."""
+    """What the server answers to a connection that begins with this, until it closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.plain)
     writer.write(first)
     try:

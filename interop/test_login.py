@@ -50,7 +50,7 @@ async def test_a_new_password_ends_sessions_when_it_is_told_to(server, connect):
     user = server.add_user()
     client = await connect(server, user, "one").online()
     said = server.json("user", "passwd", user.jid, "--password", "another one")
-    assert said["done"] and said["notes"][0].startswith(f"sessions of {user} that go on: 1; ")
+    assert said["done"] and said["notes"][0].startswith(f"sessions of {user} that stay connected: 1; ")
     assert await client["xep_0199"].ping("localhost") < 10
     said = server.json("user", "passwd", user.jid, "--password", "a third one", "--end-sessions")
     assert said["done"] and "notes" not in said and said["server"] == str(server.data / "admin.sock")

@@ -1,4 +1,4 @@
-"""Messages to those who are there, to those who are not, and copies (RFC 6121 §5, XEP-0160, XEP-0203, XEP-0280)."""
+"""Messages to online users, to offline users, and copies (RFC 6121 §5, XEP-0160, XEP-0203, XEP-0280)."""
 
 from datetime import datetime, timedelta, timezone
 

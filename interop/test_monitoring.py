@@ -17,7 +17,7 @@ from test_operating import settled
 
 @pytest.fixture
 def watched(tmp_path):
-    """A server that is monitored."""
+    """A server with monitoring enabled."""
     port = free_port()
     server = Server(tmp_path / "data", VORPAL_LISTEN_METRICS=f"127.0.0.1:{port}")
     server.monitoring = port
@@ -36,7 +36,7 @@ def get(server, path):
 
 
 def metrics(server):
-    """All series as Prometheus' own parser reads them: name, or name with the value of its one label."""
+    """All series, read by Prometheus' own parser: name, or name with the value of its single label."""
     status, text, headers = get(server, "/metrics")
     assert status == 200 and headers["Content-Type"].startswith("text/plain; version=0.0.4")
     series = {}
@@ -175,7 +175,7 @@ async def test_trace_shows_the_way_of_a_message_and_not_what_it_says(own_server,
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 64 MiB. Needs root, as in a container of CI: without it the test has not been run, and fails."""
+    """A file system of 64 MiB. Needs root, as in a CI container; without it the test fails."""
     place = tmp_path / "small"
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64m,mode=0700", "tmpfs", str(place)]

@@ -1,4 +1,4 @@
-"""What an operator does to a server that people use: stop, start, kick, reconfigure, back up and restore."""
+"""Operations on a server in use: stop, start, kick, reconfigure, back up and restore."""
 
 import shutil
 import signal
@@ -21,7 +21,7 @@ async def settled(client):
 
 @pytest.fixture
 def configured(tmp_path):
-    """A server with a file. What it complains of is the test's to judge."""
+    """A server with a configuration file. The test checks its log for errors itself."""
     file = tmp_path / "vorpal.toml"
     file.write_text('hosts = ["localhost"]\n')
     server = Server(tmp_path / "data", VORPAL_CONFIG=str(file))
@@ -33,12 +33,12 @@ def configured(tmp_path):
 
 
 def hosts(server):
-    """What it serves. Asked without its file: a command that cannot read that does not reach it."""
+    """The hosts it serves. The command runs without its file: with a file that cannot be read it would not reach the server."""
     return server.json("status", env=server.env | {"VORPAL_CONFIG": ""})["hosts"]
 
 
 def refused(server, *words):
-    """What a command says that is refused."""
+    """The error of a command that is refused."""
     with pytest.raises(AssertionError) as error:
         server.command(*words)
     return str(error.value)

@@ -11,7 +11,7 @@ from client import until
 
 
 class Terminal:
-    """A program in a tmux of its own."""
+    """A program in a separate tmux."""
 
     def __init__(self, folder, *command, **env):
         self.tmux = ["tmux", "-f", "/dev/null", "-S", str(folder / "tmux")]
@@ -37,7 +37,7 @@ class Terminal:
 
 @pytest.fixture
 def profanity(server, tmp_path):
-    """profanity, about to log in as a user of its own."""
+    """profanity, about to log in as a separate user."""
     user = server.add_user("prof")
     config, data = tmp_path / "config" / "profanity", tmp_path / "data" / "profanity"
     for folder in (config, data):

@@ -1,4 +1,4 @@
-"""What a client asks the server: ping, version, time, last activity, discovery (XEP-0199, 0092, 0202, 0012, 0030)."""
+"""Queries of a client to the server: ping, version, time, last activity, discovery (XEP-0199, 0092, 0202, 0012, 0030)."""
 
 from datetime import datetime, timedelta, timezone
 
@@ -25,7 +25,7 @@ async def test_version(client):
 
 
 async def test_time(client):
-    """slixmpp puts a second `Z` behind the one that §3 asks for before it reads the time: the text is read here."""
+    """slixmpp appends a second `Z` to the one that §3 requires before it parses the time: so the text is parsed here."""
     answer = (await client["xep_0202"].get_entity_time("localhost")).xml
     assert answer.findtext("{urn:xmpp:time}time/{urn:xmpp:time}tzo") == "+00:00"
     utc = answer.findtext("{urn:xmpp:time}time/{urn:xmpp:time}utc")

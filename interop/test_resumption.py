@@ -1,4 +1,4 @@
-"""XEP-0198 with slixmpp's own stream management: connections that break. `test_kills.py` has the server that is killed."""
+"""XEP-0198 with slixmpp's own stream management: connections that break. `test_kills.py` covers a killed server."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ from client import until
 
 
 def drop(client):
-    """The connection is gone, and nobody said so."""
+    """Drops the connection without closing the stream."""
     client.transport.abort()
 
 

@@ -4,7 +4,7 @@ from client import until
 
 
 def item(push, jid):
-    """What a push says about a contact."""
+    """The content of a push about a contact."""
     found = push["roster"]["items"]
     return {str(k): v for k, v in found.items()}.get(str(jid))
 

@@ -1,4 +1,4 @@
-"""What stays of a password in the memory of the server, and who may look at it."""
+"""Which traces of a password stay in the server's memory, and who may read that memory."""
 
 import base64
 import os
@@ -11,7 +11,7 @@ from client import until
 
 
 def memory(pid):
-    """All that the process has written to, piece by piece."""
+    """All writable memory of the process, region by region."""
     with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as mem:
         for line in maps:
             area, modes, *_ = line.split()

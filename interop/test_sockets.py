@@ -1,4 +1,4 @@
-"""Sockets that the service manager holds: who connects while the server is away waits, and is served by the next process."""
+"""Sockets owned by the service manager: clients that connect while the server is down wait, and the next process serves them."""
 
 import asyncio
 import socket
@@ -25,7 +25,7 @@ os.execv(binary, [binary, "serve"])
 
 
 class Activated(Server):
-    """A server whose sockets are not its own. `sockets` has their names."""
+    """A server with sockets passed to it. `sockets` has their names."""
 
     def __init__(self, data, sockets, **settings):
         super().__init__(data, **settings)

@@ -1,4 +1,4 @@
-"""Everybody comes at once: after a crash those who have a session are back first, and nobody is turned away."""
+"""A login storm: after a crash, clients with a session are back first, and none is refused."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ def server(tmp_path):
 
 
 async def watch(server, seen):
-    """What the metrics say of the queues, again and again."""
+    """Polls the queue lengths in the metrics."""
     def read():
         with urllib.request.urlopen(f"http://127.0.0.1:{server.metrics}/metrics", timeout=5) as page:
             lines = page.read().decode().splitlines()
@@ -38,7 +38,7 @@ async def watch(server, seen):
 
 
 def order(server, people):
-    """The people in the order in which the server let them in. What a client sees says less: it reads many sockets in one turn."""
+    """The clients in the order in which the server admitted them. Client-side times are less exact: one turn reads many sockets."""
     said = server.log.read_text()
     said = said[said.rindex(" ready "):]
     by_name = {str(person.user): person for person in people}
@@ -48,7 +48,7 @@ def order(server, people):
 @pytest.mark.parametrize("networks", [None, 1])
 @pytest.mark.parametrize("scram", [False, True])
 async def test_after_a_crash_sessions_are_resumed_before_new_ones_begin(server, networks, scram):
-    """One network: a school behind one address, within the limits that everybody has."""
+    """One network: a school behind one address, within the default limits."""
     seen = []
     watching = asyncio.create_task(watch(server, seen))
     back, new, _ = await storm(server, SESSIONS, NEW, networks, scram)

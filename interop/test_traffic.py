@@ -1,4 +1,4 @@
-"""What the clients of one account may send together, and how long one may take nothing of what is sent to it."""
+"""The traffic limit of the clients of one account, and the write timeout of a client that does not read."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""The unit in contrib/systemd: systemd reads it, it keeps the server in, and it lets the server do its work."""
+"""The unit in contrib/systemd: systemd accepts it, it confines the server, and the server can do its work."""
 
 import json
 import os
@@ -103,7 +103,7 @@ def allowed():
 
 
 class Traced(Server):
-    """A server whose system calls are written down."""
+    """A server whose system calls are recorded."""
 
     def spawn(self, log):
         self.calls = self.data.parent / "calls"
@@ -120,7 +120,7 @@ class Traced(Server):
             assert self.process.wait(60) == 0
 
     def made(self):
-        """The calls that it made, and the files outside of its data that it opened."""
+        """The calls that it made, and the files outside its data directory that it opened."""
         text = self.calls.read_text(errors="replace")
         calls = set(re.findall(r"^\d+ +([a-z_0-9]+)\(", text, re.MULTILINE))
         return calls, set(re.findall(r'open(?:at)?\([^"\n]*"(/[^"]+)"', text))

@@ -1,4 +1,4 @@
-"""What is left of something in the files of a server."""
+"""Traces of a text in the files of a server."""
 
 import asyncio
 import re
@@ -10,7 +10,7 @@ OVERLAP = 200
 
 
 def traces(folder, pattern):
-    """What matches in which files, whichever files there are: pairs of a file's name and the text."""
+    """Matches in all files: pairs of a file's name and the text."""
     pattern, found = re.compile(pattern.encode()), set()
     for path in sorted(folder.rglob("*")):
         if not path.is_file() or path.is_symlink():

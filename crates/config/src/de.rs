@@ -1,7 +1,7 @@
-//! Reads a struct out of the tree, with all of its mistakes and not only the first.
+//! Reads a struct from the tree and reports all of its errors, not only the first.
 //!
-//! serde stops at a mistake. So the key at which it stopped is taken out and the reading begins again, until nothing is
-//! wrong or nothing more can be taken out. Every round drops a key, so there are at most as many as keys, and a bound.
+//! serde stops at the first error. So the key at which it stopped is removed and reading starts again, until there is no error
+//! or no key left to remove. Every round removes a key, so there are at most as many rounds as keys, and a limit besides.
 
 use std::fmt;
 
@@ -15,13 +15,13 @@ use crate::scalar::{one_of, quote};
 use crate::table::join;
 use crate::tree::{Branch, Node, Section, Step, Value, remove};
 
-/// Reads a section into a struct of the caller's.
+/// Reads a section into a struct of the caller.
 ///
-/// A struct with `#[serde(default, deny_unknown_fields)]` gets all of its mistakes told; one with keys that must be
-/// there, those up to the first that is missing. An unknown key is told with the one that was probably meant.
+/// For a struct with `#[serde(default, deny_unknown_fields)]` all errors are reported; for one with required keys, those up to
+/// the first missing key. An unknown key is reported with the one that was probably meant.
 ///
 /// # Errors
-/// Every mistake, with file, line and column, or the variable it stands in.
+/// Every error, with file, line and column, or the environment variable.
 pub fn read_section<T: DeserializeOwned>(section: &Section) -> Result<T, Vec<ConfigError>> {
     let mut errors = Vec::new();
     let mut rest = section.keys.clone();
@@ -32,7 +32,7 @@ pub fn read_section<T: DeserializeOwned>(section: &Section) -> Result<T, Vec<Con
             Ok(_) => return Err(errors),
             Err(mut fault) => {
                 fault.path.reverse();
-                // What was taken out because it is wrong is not missing.
+                // A key that was removed because it is invalid is not missing.
                 if !fault.missing().is_some_and(|path| taken.contains(&path)) {
                     errors.push(fault.tell(section));
                 }
@@ -46,16 +46,16 @@ pub fn read_section<T: DeserializeOwned>(section: &Section) -> Result<T, Vec<Con
 }
 
 impl Section {
-    /// Reads the section into a struct of the caller's: [`read_section`].
+    /// Reads the section into a struct of the caller: [`read_section`].
     ///
     /// # Errors
-    /// Every mistake in it.
+    /// Every error in it.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Vec<ConfigError>> {
         read_section(self)
     }
 }
 
-/// A mistake as serde meets it. The path is written from its end.
+/// An error as serde reports it. The path is stored in reverse.
 #[derive(Debug)]
 struct Fault {
     path: Vec<Step>,
@@ -75,14 +75,14 @@ impl Fault {
         Fault { path: Vec::new(), at: None, kind: Kind::Message(message) }
     }
 
-    /// The fault lies below this key or item, at this place unless it is known better.
+    /// The error is below this key or item, at this place unless a more exact one is known.
     fn below(mut self, step: Step, at: &At) -> Fault {
         self.path.push(step);
         self.at.get_or_insert_with(|| at.clone());
         self
     }
 
-    /// The path of the key that has to be there and is not.
+    /// The path of the missing key.
     fn missing(&self) -> Option<Vec<Step>> {
         let Kind::Missing(name) = self.kind else { return None };
         Some(self.path.iter().cloned().chain([Step::Key(name.into())]).collect())
@@ -91,7 +91,7 @@ impl Fault {
     fn tell(&self, section: &Section) -> ConfigError {
         let mut key = section.path.clone();
         for step in &self.path {
-            // Not the number of the item: it shifts when those before it are taken out. The column tells it.
+            // Not the index of the item: it shifts when items before it are removed. The column identifies the item.
             if let Step::Key(name) = step {
                 key = join(&key, name);
             }
@@ -99,8 +99,8 @@ impl Fault {
         let problem = match &self.kind {
             Kind::Message(message) => {
                 let mut message = message.clone();
-                // A type with words of its own may say what it wants, and not what it got. Only what looks like a quantity is
-                // repeated: other texts may be secrets in the wrong place.
+                // A custom type may say what it expects without the value it got. The value is quoted only if it looks like a
+                // quantity: other texts may be secrets in the wrong place.
                 if message.starts_with("has to be ")
                     && !message.contains(", not ")
                     && let Some(Value::Text(text)) = given(&section.keys, &self.path)
@@ -126,7 +126,7 @@ fn is_quantity(text: &str) -> bool {
     text.len() <= 16 && text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(quantity)
 }
 
-/// What stands at a path. Nothing within a list, where numbers shift when items are taken out.
+/// The node at a path. `None` within a list, where indexes shift when items are removed.
 fn given<'a>(keys: &'a Branch, path: &[Step]) -> Option<&'a Value> {
     let (Step::Key(name), rest) = path.split_first()? else { return None };
     let value = &keys.get(name)?.value;
@@ -172,7 +172,7 @@ impl serde::de::Error for Fault {
     }
 }
 
-/// serde's words for what it expects, in words of TOML.
+/// serde's description of what it expects, in TOML terms.
 fn plain_words(expected: &str) -> &str {
     match expected {
         "a sequence" => "a list in brackets",

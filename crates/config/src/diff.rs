@@ -1,4 +1,4 @@
-//! What a reload changes, and what of it has to wait for a restart.
+//! What a reload changes, and which changes need a restart.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,14 +9,14 @@ use crate::scalar::{FilePath, quote};
 use crate::table::{Keys, Setting};
 use crate::tree::Section;
 
-/// One key whose value is another now.
+/// One key whose value has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The path of the key, or of a module's section.
     pub key: String,
-    /// The value before, in TOML; none, if it was not set, or the module was off.
+    /// The old value, in TOML; `None` if it was not set, or the module was disabled.
     pub from: Option<String>,
-    /// The value now.
+    /// The new value, likewise.
     pub to: Option<String>,
     /// Whether it takes effect only with a restart.
     pub needs_restart: bool,
@@ -31,9 +31,9 @@ impl fmt::Display for Change {
 }
 
 impl Config {
-    /// What differs in `new`: keys in the order of their paths, then certificates and modules host by host.
+    /// The differences to `new`: keys in the order of their paths, then certificates and modules host by host.
     ///
-    /// A module's section that changed in the same way for all hosts that stay is told once.
+    /// A module's section that changed in the same way for all remaining hosts is listed once.
     pub fn diff(&self, new: &Config) -> Vec<Change> {
         let mut changes = Vec::new();
         let after = new.by_path();
@@ -64,7 +64,7 @@ impl Config {
         changes
     }
 
-    /// What is in force after a reload of `new`: all of it but for the keys that wait for a restart.
+    /// The configuration in effect after a reload of `new`: all of it except keys that need a restart.
     pub fn reloaded(&self, new: Config) -> Config {
         let log = crate::Log { format: self.log.format, ..new.log };
         let (data, admin, listen) = (self.data.clone(), self.admin.clone(), self.listen.clone());
@@ -76,7 +76,7 @@ impl Config {
         Some(Certificate { chain: chain.under(&self.base), key: key.under(&self.base) })
     }
 
-    /// The keys of the server by path: the value in TOML, with absolute paths, and whether a change needs a restart.
+    /// The keys of the server, by path: the value in TOML, with absolute paths, and whether a change needs a restart.
     fn by_path(&self) -> BTreeMap<String, (Option<String>, bool)> {
         fn add<T: Keys>(values: &T, all: &mut BTreeMap<String, (Option<String>, bool)>) {
             let keys = T::TABLE.keys.iter().zip(values.values());

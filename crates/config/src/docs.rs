@@ -1,4 +1,4 @@
-//! The words about the keys: `config explain`, the default file, and the page of all keys.
+//! The documentation of the keys: `config explain`, the default file, and the page of all keys.
 
 use std::fmt::Write;
 
@@ -7,30 +7,30 @@ use crate::nearest::nearest;
 use crate::table::{Key, Keys, Table};
 use crate::{Limits, Listen, Log, Login, Module, Storage, Tls, Xml};
 
-/// What the file is like, at the head of the page and of the default file.
+/// The description of the file format, at the head of the page and of the default file.
 const INTRODUCTION: &[&str] = &[
-    "Every key may be left out, and so may the file: the server then serves localhost, on loopback, with a self-signed",
-    "certificate. A key the server does not know is an error, and so is a value that does not fit; errors are told with",
-    "their lines, up to a hundred at once.",
+    "Every key is optional, and so is the file: without it the server serves localhost, on loopback, with a self-signed",
+    "certificate. Unknown keys and invalid values are errors. All errors are reported at once, up to a hundred, with line",
+    "numbers.",
     "",
-    "Periods are written with their unit, \"90s\", \"10m\", \"7d\" or \"1h 30m\" (ms, s, m, h, d); so are sizes, \"10 KiB\" or",
-    "\"100 MB\" (B, KB, KiB, MB, MiB, GB, GiB, TB, TiB), and rates, \"50 KB/s\" or \"5/min\" (s, min, h, d).",
-    "Relative paths count from the directory of the file; without a file, from the working directory.",
+    "Periods have a unit: \"90s\", \"10m\", \"7d\" or \"1h 30m\" (ms, s, m, h, d). So have sizes: \"10 KiB\" or \"100 MB\" (B, KB,",
+    "KiB, MB, MiB, GB, GiB, TB, TiB), and rates: \"50 KB/s\" or \"5/min\" (s, min, h, d).",
+    "Relative paths are relative to the directory of the file; without a file, to the working directory.",
     "",
-    "A variable of the environment goes over its key: VORPAL_ and the path in capitals, VORPAL_LIMITS_LOGIN_TIME for",
-    "limits.login_time. Lists have commas between their items. VORPAL_CONFIG is the path of the file; without it",
-    "and without -c it is /etc/vorpal/vorpal.toml, if there is one. An empty VORPAL_CONFIG stands for no file.",
+    "An environment variable overrides its key. Its name is VORPAL_ and the path in capitals: VORPAL_LIMITS_LOGIN_TIME for",
+    "limits.login_time. Items of a list are separated by commas. VORPAL_CONFIG is the path of the file; without it and",
+    "without -c the file is /etc/vorpal/vorpal.toml, if it exists. An empty VORPAL_CONFIG means no file.",
 ];
 
 /// No key or section of this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no key `{name}`{}{}", asks(meant.as_deref()), lists(modules))]
 pub struct Unknown {
-    /// As it was asked for.
+    /// The name that was requested.
     pub name: String,
     /// What was probably meant.
     pub meant: Option<String>,
-    /// The modules there are, if a module was asked for.
+    /// The existing modules, if a module was requested.
     pub modules: Vec<&'static str>,
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn tables(modules: &[Module]) -> Vec<Table> {
     server.into_iter().chain(many).chain(modules.iter().filter_map(|module| module.table().copied())).collect()
 }
 
-/// All keys with a line each: the path, the default, and the first sentence of the description.
+/// All keys, one line each: the path, the default, and the first sentence of the description.
 pub fn overview(modules: &[Module]) -> String {
     let mut text = String::new();
     for key in tables(modules).iter().flat_map(|table| table.keys) {
@@ -70,7 +70,7 @@ fn first_sentence(doc: &[&str]) -> String {
 /// Explains a key, all keys of a section, a module (`modules.mam`), or which modules there are (`modules`).
 ///
 /// # Errors
-/// There is no such key: with the one that was probably meant.
+/// There is no such key. Suggests the one that was probably meant.
 pub fn explain(key: &str, modules: &[Module]) -> Result<String, Unknown> {
     let asked = general(key);
     let tables = tables(modules);
@@ -82,7 +82,7 @@ pub fn explain(key: &str, modules: &[Module]) -> Result<String, Unknown> {
     let table = tables.iter().find(|table| table.path == asked && !asked.is_empty());
     if table.is_some() || name.is_some() {
         let (doc, own) = table.map_or((String::new(), &[][..]), |table| (indented(table.doc) + "\n", table.keys));
-        // Every module can be switched off.
+        // Every module can be disabled.
         let general = name
             .iter()
             .flat_map(|name| ModuleKeys::TABLE.keys.iter().map(|key| explain_key(key).replacen("NAME", name, 1)));
@@ -127,7 +127,7 @@ fn general(key: &str) -> String {
 fn module_list(modules: &[Module]) -> String {
     let mut text = String::from("[modules]\n");
     for module in modules {
-        let state = if module.is_on() { "on unless switched off" } else { "off unless switched on" };
+        let state = if module.is_on() { "enabled by default" } else { "disabled by default" };
         let _ = writeln!(text, "  {:<20} {state}", module.name());
     }
     text
@@ -141,7 +141,7 @@ fn explain_key(key: &Key) -> String {
     text
 }
 
-/// What there is to know of a key beside its description.
+/// The properties of a key other than its description.
 fn facts(key: &Key) -> Vec<(&'static str, String)> {
     let mut facts = vec![
         ("Value", (key.expected)()),
@@ -163,14 +163,14 @@ fn indented(doc: &[&str]) -> String {
     indented.collect()
 }
 
-/// A file of all keys with their defaults and descriptions. The keys are commented out, so that a default that changes
-/// in a later version changes for whoever began with this file.
+/// A file of all keys with their defaults and descriptions. The keys are commented out, so that a new default of a later
+/// version also takes effect where this file is used.
 pub fn default_file(modules: &[Module]) -> String {
-    let mut text = String::from("# The configuration of vorpal. To set a key, take away the # in front of it.\n#\n");
+    let mut text = String::from("# The configuration of vorpal. To set a key, remove the # before it.\n#\n");
     text.push_str(&comment(INTRODUCTION));
     for table in tables(modules) {
         text.push('\n');
-        // A section out of many is an example, as is everything in it.
+        // One section of many is an example, and so is everything in it.
         let many = table.path.contains("NAME");
         if !table.path.is_empty() && !many {
             let _ = writeln!(text, "[{}]", table.path);

@@ -1,10 +1,10 @@
-//! What is wrong in a configuration, and where.
+//! Errors in a configuration, and where they are.
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The most errors that are told of one file.
+/// Maximum number of errors reported for one file.
 pub(crate) const MAX_ERRORS: usize = 100;
 
 /// Where an error is.
@@ -24,7 +24,7 @@ pub enum Place {
         /// Counted from 1, in characters.
         column: usize,
     },
-    /// In a variable of the environment.
+    /// In an environment variable.
     Variable {
         /// Its name.
         name: String,
@@ -45,10 +45,10 @@ impl fmt::Display for Place {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
-    /// The file is not there, too large, not UTF-8 or may not be read.
+    /// The file does not exist, is too large, is not UTF-8, or access is denied.
     #[error("cannot read it: {0}")]
     Read(String),
-    /// It is not TOML: the text around, and what the parser misses.
+    /// It is not valid TOML: the text near the error, and the parser's message.
     #[error("in `{near}`: {message}")]
     Syntax {
         /// The line.
@@ -56,13 +56,13 @@ pub enum Problem {
         /// What the parser says.
         message: String,
     },
-    /// A key or section stands there twice.
+    /// A key or section is given twice.
     #[error("`{key}` is given a second time")]
     Duplicate {
         /// As it is written.
         key: String,
     },
-    /// There is no such thing.
+    /// There is no such key, section or module.
     #[error("unknown {what} `{name}`{}", suggestion(meant))]
     Unknown {
         /// "key", "section", "module".
@@ -72,12 +72,12 @@ pub enum Problem {
         /// What was probably meant.
         meant: Option<String>,
     },
-    /// The value does not fit its key.
+    /// The value is not valid for its key.
     #[error("`{key}` {message}")]
     Value {
         /// The path of the key.
         key: String,
-        /// What is expected and what was found, continuing the sentence.
+        /// The expected and the found value, as the rest of a sentence that begins with the key.
         message: String,
     },
 }
@@ -86,7 +86,7 @@ fn suggestion(meant: &Option<String>) -> String {
     meant.as_ref().map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"))
 }
 
-/// One mistake in a configuration. Its text is one line.
+/// One error in a configuration. Its text is one line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {problem}")]
 pub struct ConfigError {
@@ -96,12 +96,12 @@ pub struct ConfigError {
     pub problem: Problem,
 }
 
-/// All the mistakes of a configuration, at most a hundred, in the order of the file. Their text is one line each.
+/// All errors of a configuration, at most a hundred, in the order of the file. Their text is one line each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Errors(Vec<ConfigError>);
 
 impl Errors {
-    /// The mistakes, ordered, each one once. None, if there is none.
+    /// The errors, ordered and without duplicates; `None` if there are none.
     pub fn new(mut errors: Vec<ConfigError>) -> Option<Errors> {
         errors.sort_by_cached_key(|error| (error.place.clone(), error.problem.to_string()));
         errors.dedup();
@@ -109,7 +109,7 @@ impl Errors {
         (!errors.is_empty()).then_some(Errors(errors))
     }
 
-    /// The mistakes.
+    /// The errors.
     pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
         self.0.iter()
     }
@@ -133,7 +133,7 @@ impl fmt::Display for Errors {
 
 impl std::error::Error for Errors {}
 
-/// The mistakes found so far, at most a hundred: what comes after those is dropped.
+/// The errors found so far, at most a hundred: further ones are dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Report(Vec<ConfigError>);
 
@@ -155,7 +155,7 @@ impl Report {
     }
 }
 
-/// A file's name and text, to turn offsets into lines.
+/// A file's name and text, for converting offsets to lines.
 #[derive(Debug)]
 pub(crate) struct Source {
     pub name: String,
@@ -164,12 +164,12 @@ pub(crate) struct Source {
     starts: Vec<usize>,
 }
 
-/// Where a piece of the tree comes from.
+/// Where a part of the tree comes from.
 #[derive(Clone, Debug)]
 pub(crate) enum At {
     /// Bytes of the file.
     File(Range<usize>),
-    /// A variable of the environment.
+    /// An environment variable.
     Variable(Arc<str>),
 }
 
@@ -191,7 +191,7 @@ impl Source {
         }
     }
 
-    /// The line in which the byte stands, without the space around it.
+    /// The line that contains the byte, without surrounding space.
     pub fn line(&self, offset: usize) -> &str {
         let (_, start) = self.line_at(offset);
         self.text.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default().trim()

@@ -1,12 +1,12 @@
 //! The server's configuration: one short TOML file, the environment over it, defaults under it.
 //!
-//! Every key stands in one table (`keys`), from which come the struct that is read, the text of `config explain`, the
-//! default file and `docs/config.md`. Whoever adds a key adds it there and nowhere else. Mistakes are told with
-//! their lines, up to a hundred at once, and of syntax only what stands before the first; a file with a mistake configures nothing.
+//! One table (`keys`) defines every key. The struct that is read, the text of `config explain`, the default file and
+//! `docs/config.md` are derived from it, so a new key is added there and nowhere else. Errors are reported with their lines,
+//! up to a hundred at once; after a syntax error, only those before it. A file with an error configures nothing.
 //!
-//! *Invariant:* no text makes the reading panic, and it takes time bounded by [`MAX_FILE`].
+//! *Invariant:* no text causes a panic, and reading time is bounded by [`MAX_FILE`].
 
-// The macros name this crate by its name, also from within.
+// The macros use this crate by its name, also inside the crate.
 extern crate self as vorpal_config;
 
 mod de;

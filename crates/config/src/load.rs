@@ -1,4 +1,4 @@
-//! From the file and the environment to a configuration, or to everything that is wrong with them.
+//! Loads the configuration from the file and the environment, and reports all errors in them.
 
 use std::fs::File;
 use std::io::Read;
@@ -17,13 +17,13 @@ use crate::{
     AbsolutePath, Durability, FilePath, HostName, Limits, Listen, Log, Login, Mechanism, Module, Storage, Tls, Xml,
 };
 
-/// The largest file that is read, in bytes.
+/// Maximum size of the file, in bytes.
 pub const MAX_FILE: u64 = 1 << 20;
 
-/// The most hosts of one server.
+/// Maximum number of hosts of one server.
 pub const MAX_HOSTS: usize = 1_000;
 
-/// What the variables of keys begin with.
+/// The prefix of the variables of keys.
 const PREFIX: &str = "VORPAL_";
 
 /// The variable that names the file.
@@ -32,7 +32,7 @@ const FILE_VARIABLE: &str = "VORPAL_CONFIG";
 /// The configuration of a server: complete, checked, every path absolute.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// The directory of everything the server keeps.
+    /// The data directory.
     pub data: AbsolutePath,
     /// The socket for the server's commands: `listen.admin`.
     pub admin: AbsolutePath,
@@ -40,28 +40,28 @@ pub struct Config {
     pub durability: Durability,
     /// The domains that are served, at least one, none twice, in the order of the file.
     pub hosts: Vec<Host>,
-    /// Where connections are accepted.
+    /// Addresses on which connections are accepted.
     pub listen: Listen,
-    /// TLS of all hosts. Which certificate a host has is said by the host.
+    /// TLS settings of all hosts. The certificate of a host is in [`Host`].
     pub tls: Tls,
-    /// Logging in. What a host offers is said by the host.
+    /// Login settings of all hosts. The mechanisms of a host are in [`Host`].
     pub login: Login,
     /// The log.
     pub log: Log,
-    /// What one address, account or connection may use.
+    /// Limits for one address, account or connection.
     pub limits: Limits,
-    /// How stanzas are handled as text.
+    /// XML processing.
     pub xml: Xml,
-    /// The disk on which the data are.
+    /// The disk with the data directory.
     pub storage: Storage,
-    /// Variables that begin with `VORPAL_` and belong to no key: they have no effect. Container platforms set such ones for a
-    /// service of this name.
+    /// Variables that begin with `VORPAL_` and belong to no key. They have no effect. Container platforms set such variables for
+    /// a service of this name.
     pub unknown_variables: Vec<UnknownVariable>,
-    /// The directory from which relative paths count: that of the file, or the working directory without one.
+    /// The base of relative paths: the directory of the file, or the working directory without a file.
     pub(crate) base: Base,
 }
 
-/// A variable of the environment that looks like one of a key and is none.
+/// An environment variable that looks like that of a key but is not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownVariable {
     /// Its name.
@@ -75,11 +75,11 @@ pub struct UnknownVariable {
 pub struct Host {
     /// Its name.
     pub name: HostName,
-    /// Its own certificate, or that of all hosts; without either it needs a self-signed one.
+    /// Its own certificate, or that of all hosts; none if it needs a self-signed one.
     pub certificate: Option<Certificate>,
-    /// What clients may log in with, at least one.
+    /// SASL mechanisms, at least one.
     pub mechanisms: Vec<Mechanism>,
-    /// Its modules that are switched on, in the order of the server's list.
+    /// Its enabled modules, in the order of the server's list.
     pub modules: Vec<(&'static str, Section)>,
 }
 
@@ -93,11 +93,11 @@ pub struct Certificate {
 }
 
 impl Config {
-    /// Reads the configuration: the file `path`, else the one of the variable VORPAL_CONFIG unless that is empty, else none,
-    /// under what the environment says. Without a file and variables it is the default, localhost on loopback.
+    /// Reads the configuration: the file `path`, else the one that VORPAL_CONFIG names unless that is empty, else none. The
+    /// environment overrides the file. Without a file and variables it is the default, localhost on loopback.
     ///
     /// # Errors
-    /// All mistakes at once.
+    /// All errors at once.
     pub fn load(
         path: Option<&Path>,
         env: impl IntoIterator<Item = (String, String)>,
@@ -116,10 +116,10 @@ impl Config {
         Config::read(&path, text, env, modules)
     }
 
-    /// The same for a text that is already there. `path` names the file in messages and is the base of relative paths.
+    /// The same for a text that was already read. `path` names the file in messages and is the base of relative paths.
     ///
     /// # Errors
-    /// All mistakes at once.
+    /// All errors at once.
     pub fn read(
         path: &Path,
         text: String,
@@ -128,7 +128,8 @@ impl Config {
     ) -> Result<Config, Errors> {
         let base = Base::of(path).map_err(|error| {
             let place = Place::Whole { file: path.display().to_string() };
-            let problem = Problem::Read(format!("relative paths have no directory to count from: {error}"));
+            let problem =
+                Problem::Read(format!("the working directory, the base of relative paths, is not known: {error}"));
             Errors::from(ConfigError { place, problem })
         })?;
         let source = Source::new(path.display().to_string(), text);
@@ -139,7 +140,7 @@ impl Config {
         let mut reader = ConfigReader { source: Arc::clone(&source), modules, wrong };
         let config = Config { unknown_variables, ..reader.config(root, base) };
 
-        // Behind a mistake of structure keys seem to stand where they do not: only what is before it is told.
+        // After a syntax error, keys may appear to be in the wrong section: only errors before it are reported.
         let end = mistakes.iter().filter(|mistake| !mistake.local).map(|mistake| mistake.line()).min();
         let mut told = reader.wrong.into_inner();
         told.retain(|error| match &error.place {
@@ -152,7 +153,7 @@ impl Config {
         Errors::new(told).map_or(Ok(config), Err)
     }
 
-    /// The modules of a host that are switched on, with their sections; nothing for a host that is not served.
+    /// The enabled modules of a host, with their sections; nothing for a host that is not served.
     pub fn modules_of(&self, host: &str) -> impl Iterator<Item = (&'static str, &Section)> {
         let host = self.hosts.iter().find(|served| served.name.as_str() == host);
         host.into_iter().flat_map(|host| &host.modules).map(|(name, section)| (*name, section))
@@ -173,8 +174,8 @@ fn read(path: &Path) -> Result<String, String> {
     })
 }
 
-/// Lays the environment over the file. Gives the variables that are none of ours: whoever runs the process may not have chosen
-/// their names, so they are no mistakes.
+/// Applies the environment over the file. Returns the variables that belong to no key: their names may not have been chosen by
+/// the operator, so they are no errors.
 fn variables(
     root: &mut Branch,
     env: impl IntoIterator<Item = (String, String)>,
@@ -201,7 +202,7 @@ fn variables(
             wrong.push(Place::Variable { name: name.clone() }, problem);
         };
         let Some((_, path, shape)) = known.iter().find(|(variable, ..)| *variable == name) else {
-            // Without what all have in common: it would make any two of them alike.
+            // Without the common prefix, which would make any two of them similar.
             let rest = |name| str::strip_prefix(name, PREFIX).unwrap_or(name);
             let meant = nearest(rest(&name), known.iter().map(|(variable, ..)| rest(variable)));
             let meant = meant.map(|meant| format!("{PREFIX}{meant}"));
@@ -233,7 +234,7 @@ fn variable(at: &At, shape: Shape, text: &str) -> Option<Value> {
     }
 }
 
-/// The reading of one file: what it has to know everywhere, and the mistakes so far.
+/// The state while one file is read, with the errors so far.
 struct ConfigReader<'a> {
     source: Arc<Source>,
     modules: &'a [Module],
@@ -241,7 +242,7 @@ struct ConfigReader<'a> {
 }
 
 impl ConfigReader<'_> {
-    /// The whole. Where something is wrong, its default stands in, so that the rest can be checked.
+    /// Reads everything. An invalid value is replaced by its default, so that the rest can be checked.
     fn config(&mut self, mut root: Branch, base: Base) -> Config {
         let source = Arc::clone(&self.source);
         let all = Sections::read("modules", root.remove("modules"), self.modules, &source, &mut self.wrong);
@@ -289,7 +290,7 @@ impl ConfigReader<'_> {
                 self.check_listed(&own, &top.hosts);
                 top.hosts
             }
-            // What the list was meant to say is not known: the hosts with sections can still be checked.
+            // The list is invalid: the hosts with sections can still be checked.
             _ if own.is_empty() => vec![HostName::localhost()],
             _ => own.iter().map(|host| host.name.clone()).collect(),
         };
@@ -327,7 +328,7 @@ impl ConfigReader<'_> {
         }
     }
 
-    /// Takes a section out of the file; an empty one, if it is not there or no table.
+    /// Takes a section out of the file; an empty one if it does not exist or is not a table.
     fn section_of(&mut self, path: &str, root: &mut Branch) -> Section {
         let mut section =
             Section { path: path.into(), keys: Branch::new(), at: None, source: Arc::clone(&self.source) };
@@ -356,7 +357,7 @@ impl ConfigReader<'_> {
         })
     }
 
-    /// What is neither a key of the top nor a section.
+    /// Reports what is neither a top-level key nor a section.
     fn unknown_at_top(&mut self, root: &mut Branch) {
         let known = Top::TABLE.keys.iter().map(|key| key.name);
         let sections = tables(&[]).into_iter().map(|table| table.path.split('.').next().unwrap_or_default());
@@ -373,7 +374,7 @@ impl ConfigReader<'_> {
         });
     }
 
-    /// Takes `[host]` apart, in the order of the file.
+    /// Reads the sections of `[host]`, in the order of the file.
     fn host_sections(&mut self, node: Option<Node>) -> Vec<HostSection> {
         let mut hosts: Vec<HostSection> = Vec::new();
         let Some(node) = node else { return hosts };
@@ -415,7 +416,7 @@ impl ConfigReader<'_> {
         hosts
     }
 
-    /// The list of hosts names at least one, and none twice.
+    /// Checks that the list of hosts names at least one host, and none twice.
     fn check_list(&mut self, node: &Node, hosts: &[HostName]) {
         if hosts.is_empty() {
             self.value_error(&node.at, "hosts".into(), "has to name at least one host".into());
@@ -428,7 +429,7 @@ impl ConfigReader<'_> {
         }
     }
 
-    /// Every host with a section stands in the list.
+    /// Checks that every host with a section is in the list.
     fn check_listed(&mut self, own: &[HostSection], hosts: &[HostName]) {
         for host in own.iter().filter(|host| !hosts.contains(&host.name)) {
             let name = host.name.as_str();
@@ -440,14 +441,14 @@ impl ConfigReader<'_> {
         }
     }
 
-    /// Somebody has to be able to log in.
+    /// Checks that there is at least one mechanism.
     fn check_mechanisms(&mut self, section: &Section, mechanisms: &[Mechanism]) {
         if mechanisms.is_empty() {
             self.wrong.extend([section.error("mechanisms", "has to name at least one")]);
         }
     }
 
-    /// A certificate and its key, given together or not at all.
+    /// A certificate and its key, which must be given together.
     fn certificate(
         &mut self,
         section: &Section,
@@ -461,9 +462,9 @@ impl ConfigReader<'_> {
             (Some(_), None) => ("certificate", "key"),
             (None, Some(_)) => ("key", "certificate"),
         };
-        // If the other is there and wrong, that is told already.
+        // If the other is given and invalid, that is already reported.
         if !section.keys.contains_key(missing) {
-            let message = format!("needs `{missing}` beside it");
+            let message = format!("needs `{missing}` as well");
             self.wrong.extend([section.error(given, message)]);
         }
         None
@@ -483,7 +484,7 @@ struct HostSection {
     modules: Sections,
 }
 
-/// The key of this name in another section: it stands below the wrong head.
+/// The key of this name in another section: it is probably below the wrong heading.
 fn elsewhere(name: &str) -> Option<String> {
     let tables = tables(&[]);
     let mut keys = tables.iter().flat_map(|table| table.keys);

@@ -1,4 +1,4 @@
-//! The sections of modules: who they are for, whether they are switched on, and what a host says over all hosts.
+//! The sections of modules: which modules exist, whether they are enabled, and how a host overrides the common section.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -36,7 +36,7 @@ impl Module {
         Module { name, on: true, table: Some(T::TABLE), check: |section| section.read::<T>().map(drop) }
     }
 
-    /// The same, there only if a host switches it on.
+    /// The same, disabled by default.
     #[must_use]
     pub const fn off(self) -> Module {
         Module { on: false, ..self }
@@ -47,7 +47,7 @@ impl Module {
         self.name
     }
 
-    /// Whether it is there unless switched off.
+    /// Whether it is enabled by default.
     pub const fn is_on(&self) -> bool {
         self.on
     }
@@ -73,7 +73,7 @@ impl fmt::Debug for Module {
     }
 }
 
-/// By name: the list of a server never holds two of one name.
+/// Compared by name: a server's list never has two modules of one name.
 impl PartialEq for Module {
     fn eq(&self, other: &Module) -> bool {
         self.name == other.name
@@ -87,7 +87,7 @@ fn nothing(section: &Section) -> Result<(), Vec<ConfigError>> {
     section.read::<Nothing>().map(|Nothing {}| ())
 }
 
-/// What `[modules]` says, for all hosts or for one.
+/// The content of `[modules]`, for all hosts or for one.
 #[derive(Default)]
 pub(crate) struct Sections(BTreeMap<String, Part>);
 
@@ -98,7 +98,7 @@ struct Part {
 }
 
 impl Sections {
-    /// Takes `[modules]` apart. `path` is where it stands.
+    /// Reads `[modules]`. `path` is its path in the file.
     pub fn read(path: &str, node: Option<Node>, known: &[Module], source: &Source, errors: &mut Report) -> Sections {
         let mut sections = Sections::default();
         let Some(node) = node else { return sections };
@@ -131,9 +131,9 @@ impl Sections {
         sections
     }
 
-    /// The modules of a host, whose own sections are `own`, with what they read: its own keys over those of all.
+    /// The modules of a host with the sections they read: the host's own keys, `own`, override those of all hosts.
     ///
-    /// Sections of modules that are switched off are checked as well.
+    /// Sections of disabled modules are checked as well.
     pub fn resolve(
         &self,
         own: &Sections,
@@ -153,7 +153,7 @@ impl Sections {
             };
             let enabled = own.and_then(|part| part.enabled).or(all.and_then(|part| part.enabled));
             let enabled = enabled.unwrap_or(module.on);
-            // A module that is off and has no section may miss keys that it needs.
+            // A disabled module without a section may lack required keys.
             if (enabled || all.is_some() || own.is_some())
                 && let Err(wrong) = (module.check)(&section)
             {

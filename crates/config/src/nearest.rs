@@ -1,11 +1,11 @@
 //! The name that was probably meant.
 
-/// Names longer than this are not compared: the comparison takes the product of the lengths.
+/// Names longer than this are not compared: the cost is the product of the lengths.
 const MAX_NAME: usize = 64;
 
-/// The candidate that differs least from `name`; none, if all differ in more than a third of it (at least two places).
+/// The candidate that differs least from `name`; `None` if all differ in more than a third of it (at least two places).
 ///
-/// Of equals, the first.
+/// Of equally near candidates, the first.
 pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if name.len() > MAX_NAME {
         return None;

@@ -1,4 +1,4 @@
-//! Values that are one word in the file: read from text or from a number, with a message that says what is expected.
+//! Scalar values: read from a string or a number, with error messages that name the expected value.
 
 use std::fmt;
 use std::io;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::de::{Error, Visitor};
 use vorpal_proto::jid;
 
-/// The longest piece of a wrong value that a message repeats, in characters.
+/// Maximum number of characters of an invalid value that a message quotes.
 const MAX_QUOTE: usize = 40;
 
 /// A value written as one string or one number.
@@ -19,9 +19,9 @@ const MAX_QUOTE: usize = 40;
 pub trait Scalar: Sized {
     /// Whether it is written without quotes.
     const BARE: bool = false;
-    /// What has to be written, with its article, bounds or an example.
+    /// The expected value, with an article, bounds or an example.
     fn expected() -> String;
-    /// Reads what stands in quotes.
+    /// Reads a string.
     fn from_text(text: &str) -> Result<Self, String>;
     /// Reads a number without quotes.
     fn from_integer(number: i64) -> Result<Self, String> {
@@ -31,7 +31,7 @@ pub trait Scalar: Sized {
     fn text(&self) -> String;
 }
 
-/// Reads a [`Scalar`] with the messages of its own.
+/// Reads a [`Scalar`], with that type's error messages.
 pub(crate) struct ScalarVisitor<T>(pub PhantomData<T>);
 
 impl<T: Scalar> Visitor<'_> for ScalarVisitor<T> {
@@ -50,7 +50,7 @@ impl<T: Scalar> Visitor<'_> for ScalarVisitor<T> {
     }
 }
 
-/// Lets a [`Scalar`] stand in a struct that serde reads, and in a table of keys.
+/// Makes a [`Scalar`] usable in a struct that serde reads, and in a table of keys.
 macro_rules! scalar_serde {
     ($type:ty $(, $($generics:tt)*)?) => {
         impl<'de, $($($generics)*)?> serde::Deserialize<'de> for $type {
@@ -76,7 +76,7 @@ macro_rules! scalar_serde {
 }
 pub(crate) use scalar_serde;
 
-/// A choice out of a few words, as an enum: `choice!{ /// … pub enum Name { /// … Variant = "word", } }`.
+/// An enum whose variants are words in the file: `choice!{ /// … pub enum Name { /// … Variant = "word", } }`.
 #[macro_export]
 macro_rules! choice {
     ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ }) => {
@@ -164,7 +164,7 @@ impl Scalar for Address {
     }
 }
 
-/// An address and port to listen on that only this machine reaches.
+/// An address and port to listen on that can be reached from this machine only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LoopbackAddress(SocketAddr);
 
@@ -191,30 +191,30 @@ impl Scalar for LoopbackAddress {
     }
 }
 
-/// The path of a file or directory as the configuration has it, never empty. A relative one counts from the directory of the
-/// configuration file, which only the loading knows: what is used to open a file is the [`AbsolutePath`] made of it.
+/// The path of a file or directory as written in the configuration, never empty. Relative paths are relative to the directory of
+/// the configuration file, which only the loader knows: files are opened by the [`AbsolutePath`] that it makes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FilePath(PathBuf);
 
 impl FilePath {
-    /// The path `path`; of the empty one, the directory itself.
+    /// The path `path`; for the empty path, the directory itself.
     pub fn new(path: impl Into<PathBuf>) -> FilePath {
         let path = path.into();
         FilePath(if path.as_os_str().is_empty() { PathBuf::from(".") } else { path })
     }
 
-    /// What is called `name` in this directory.
+    /// The file `name` in this directory.
     pub(crate) fn join(&self, name: &str) -> FilePath {
         FilePath(self.0.join(name))
     }
 
-    /// The same, counted from `base` if it is relative.
+    /// The absolute path: a relative one is resolved against `base`.
     pub(crate) fn under(&self, base: &Base) -> AbsolutePath {
         AbsolutePath(base.0.join(&self.0))
     }
 }
 
-/// The directory from which relative paths count. Always absolute.
+/// The base directory of relative paths. Always absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Base(PathBuf);
 
@@ -229,8 +229,8 @@ impl Base {
     }
 }
 
-/// The path of a file or directory, counted from the root: the same file whatever the working directory is. Only the loading of
-/// a configuration makes one, so that no relative path is joined to a directory twice, or not at all.
+/// The absolute path of a file or directory: independent of the working directory. Only the loader creates one, so no relative
+/// path is joined to a directory twice, or not at all.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AbsolutePath(PathBuf);
 
@@ -260,7 +260,7 @@ impl Scalar for FilePath {
     }
 
     fn from_text(text: &str) -> Result<FilePath, String> {
-        // Not repeated: what somebody pasted here may be the secret itself.
+        // Not quoted: the value may be the secret key itself.
         if text.contains("-----BEGIN") {
             return Err("has to be the path of a file; its contents do not belong here".into());
         }
@@ -280,7 +280,7 @@ impl Scalar for FilePath {
 pub struct HostName(String);
 
 impl HostName {
-    /// The name that is there without any configuration.
+    /// The default host.
     pub fn localhost() -> HostName {
         HostName("localhost".into())
     }
@@ -330,7 +330,7 @@ scalar_serde!(LoopbackAddress);
 scalar_serde!(FilePath);
 scalar_serde!(HostName);
 
-/// `text` in quotes for a message, control characters escaped, cut where it is long.
+/// `text` in quotes for a message, with control characters escaped, truncated if it is long.
 pub(crate) fn quote(text: &str) -> String {
     match text.char_indices().nth(MAX_QUOTE) {
         Some((cut, _)) => format!("{:?}…", text.get(..cut).unwrap_or_default()),
@@ -338,7 +338,7 @@ pub(crate) fn quote(text: &str) -> String {
     }
 }
 
-/// The same without the quotes around it and with those within as they are.
+/// The same without quotes around it, and with quotes inside left as they are.
 pub(crate) fn excerpt(text: &str) -> String {
     let mut short: String = text.chars().take(MAX_QUOTE).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if text.chars().nth(MAX_QUOTE).is_some() {

@@ -1,10 +1,10 @@
-//! The table of keys: each one's type, default, example and description, next to the struct that is read.
+//! The table of keys: type, default, example and description of each, next to the struct that is read.
 
 use serde::de::DeserializeOwned;
 
 use crate::scalar::toml_string;
 
-/// How the text of an environment variable becomes a value.
+/// How the text of an environment variable is converted to a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// As it stands.
@@ -21,9 +21,9 @@ pub enum Shape {
 pub trait Setting: Sized {
     /// How a variable is read.
     const SHAPE: Shape;
-    /// What has to be written, with its article: "a period between \"1s\" and \"1h\"".
+    /// The expected value, with an article: "a period between \"1s\" and \"1h\"".
     fn expected() -> String;
-    /// The value in TOML, in one line; none, if it is not set.
+    /// The value in TOML, on one line; `None` if it is not set.
     fn to_toml(&self) -> Option<String>;
 }
 
@@ -76,14 +76,14 @@ impl<T: Setting> Setting for Vec<T> {
     }
 }
 
-/// A key and all there is to say about it.
+/// A key and its documentation.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
     /// The path of its section, empty for the top of the file.
     pub section: &'static str,
     /// Its name in the section.
     pub name: &'static str,
-    /// What it is for, line by line.
+    /// Its description, line by line.
     pub doc: &'static [&'static str],
     /// A value other than the default, in TOML.
     pub example: &'static str,
@@ -91,9 +91,9 @@ pub struct Key {
     pub restart: bool,
     /// How its variable is read.
     pub shape: Shape,
-    /// What has to be written: type and bounds in words.
+    /// The expected value: type and bounds in words.
     pub expected: fn() -> String,
-    /// The default in TOML; none, if it is not set by default.
+    /// The default in TOML; `None` if it is not set by default.
     pub default: fn() -> Option<String>,
 }
 
@@ -103,7 +103,7 @@ impl Key {
         join(self.section, self.name)
     }
 
-    /// The variable that sets it: `VORPAL_LIMITS_LOGIN_TIME`. None for a key whose section is one of many.
+    /// The variable that sets it: `VORPAL_LIMITS_LOGIN_TIME`. `None` for a key whose section is one of many.
     pub fn variable(&self) -> Option<String> {
         let path = self.path();
         (!path.contains(".NAME")).then(|| format!("VORPAL_{}", path.replace('.', "_").to_ascii_uppercase()))
@@ -115,7 +115,7 @@ impl Key {
 pub struct Table {
     /// Its name in brackets, empty for the top of the file.
     pub path: &'static str,
-    /// What it is about, line by line.
+    /// Its description, line by line.
     pub doc: &'static [&'static str],
     /// Its keys, in the order of the struct.
     pub keys: &'static [Key],
@@ -125,14 +125,14 @@ pub struct Table {
 pub trait Keys: Default + DeserializeOwned {
     /// The table.
     const TABLE: Table;
-    /// The value of each key in TOML, in the order of the table; none for what is not set.
+    /// The value of each key in TOML, in the order of the table; `None` for keys that are not set.
     fn values(&self) -> Vec<Option<String>>;
 }
 
 /// Declares a section: the struct that serde reads, its defaults, and its table of keys.
 ///
-/// Doc comments become the documentation of the operator. Every key has a type that is a [`Setting`], a default and an
-/// example; `restart` at the end says that a change needs one.
+/// Doc comments become the documentation for operators. Every key has a type that is a [`Setting`], a default and an
+/// example; `restart` at the end means that a change needs a restart.
 #[macro_export]
 macro_rules! section {
     (

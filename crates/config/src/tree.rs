@@ -15,7 +15,7 @@ use crate::table::join;
 pub(crate) struct Node {
     /// Where the key is written, or the item of a list.
     pub key_at: At,
-    /// Where the value is written; for `[section]`, its head.
+    /// Where the value is written; for `[section]`, its heading.
     pub at: At,
     pub value: Value,
 }
@@ -50,9 +50,9 @@ pub(crate) enum Step {
     Item(usize),
 }
 
-/// The tree of a text of TOML, as far as it can be understood, and what could not be.
+/// The tree of a TOML text, as far as it can be parsed, and the errors.
 ///
-/// The mistakes are in the order of the file, the first hundred of them.
+/// The errors are in the order of the file, at most a hundred.
 pub(crate) fn parse(source: &Source) -> (Branch, Vec<Mistake>) {
     let (root, mut errors) = DeTable::parse_recoverable(&source.text);
     errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
@@ -60,10 +60,10 @@ pub(crate) fn parse(source: &Source) -> (Branch, Vec<Mistake>) {
     (branch(root.into_inner()), errors.iter().map(|error| Mistake::new(error, source)).collect())
 }
 
-/// A mistake of the parser's, and whether the tree can be trusted behind it.
+/// A parser error, and whether the tree after it can be trusted.
 pub(crate) struct Mistake {
     pub error: ConfigError,
-    /// The structure is understood: only this value, or the second of two, is wrong.
+    /// The structure is valid: only this value, or the second of two, is an error.
     pub local: bool,
 }
 
@@ -113,8 +113,8 @@ fn node(key_at: At, value: Spanned<DeValue<'_>>) -> Node {
     Node { key_at, at, value }
 }
 
-/// Puts `value` at the path, over what is there. Nothing, if the way leads through a value that is no table: the
-/// file's own mistake is told then.
+/// Sets the value at the path, replacing the existing one. Does nothing if the path leads through a value that is not a table:
+/// that error of the file is reported anyway.
 pub(crate) fn insert(root: &mut Branch, path: &[&str], node: Node) {
     match path {
         [] => {}
@@ -132,7 +132,7 @@ pub(crate) fn insert(root: &mut Branch, path: &[&str], node: Node) {
     }
 }
 
-/// Drops the node at the path; whether there was one.
+/// Removes the node at the path. Returns whether there was one.
 pub(crate) fn remove(root: &mut Branch, path: &[Step]) -> bool {
     match path {
         [Step::Key(name)] => root.remove(name).is_some(),
@@ -155,7 +155,7 @@ fn remove_below(value: &mut Value, path: &[Step]) -> bool {
     }
 }
 
-/// `over` laid over `under`: tables key by key, everything else as a whole.
+/// `under` overridden by `over`: tables key by key, everything else as a whole.
 pub(crate) fn merge(under: &Branch, over: &Branch) -> Branch {
     let mut merged = under.clone();
     for (name, node) in over {
@@ -173,7 +173,7 @@ pub(crate) fn merge(under: &Branch, over: &Branch) -> Branch {
 pub struct Section {
     pub(crate) path: String,
     pub(crate) keys: Branch,
-    /// The head of the section, for what is missing in it.
+    /// The heading of the section: the place of errors about missing keys.
     pub(crate) at: Option<At>,
     pub(crate) source: Arc<Source>,
 }
@@ -195,12 +195,12 @@ impl Section {
         self.keys.is_empty()
     }
 
-    /// The values without their places.
+    /// The values without their positions.
     pub fn table(&self) -> toml::Table {
         plain(&self.keys)
     }
 
-    /// An error of the caller's own about the value of `key`, in the place where that is written.
+    /// A caller's error about the value of `key`, at the position of that value.
     ///
     /// The message continues a sentence that begins with the key: "has to be …, not …".
     pub fn error(&self, key: &str, message: impl Into<String>) -> ConfigError {

@@ -1,6 +1,6 @@
 //! Quantities with units: periods, sizes, rates, and bounds on them.
 //!
-//! A bare number is never a period or a size: whoever writes `30` has to say of what.
+//! A bare number is never a period or a size: `30` needs a unit.
 
 use std::fmt;
 use std::ops::Deref;
@@ -25,9 +25,9 @@ pub const GIB: u64 = 1 << 30;
 /// 1,024 GiB.
 pub const TIB: u64 = 1 << 40;
 
-/// The longest period, a century: no sum of a moment and a period overflows.
+/// Maximum period, a century: adding a period to a point in time never overflows.
 const MAX_PERIOD: u64 = 36_500 * DAY;
-/// The largest size, 1 PiB.
+/// Maximum size, 1 PiB.
 const MAX_BYTES: u64 = 1 << 50;
 
 /// The units of periods, largest first: also the order in which they are written.
@@ -45,21 +45,21 @@ const SIZES: [(&str, u64); 9] = [
     ("TiB", 1 << 40),
 ];
 
-/// A value that is counted in a base unit, so that it can have bounds.
+/// A value that is measured in a base unit, so that it can have bounds.
 pub trait Measure: Scalar + Copy + fmt::Display {
     /// What it is, with its article: "a period".
     const KIND: &'static str;
     /// The value in its base unit: milliseconds, bytes, or the number itself.
     fn base(self) -> u64;
-    /// The value of so many base units; the nearest one there is, if there is none.
+    /// The value of this many base units, or the nearest one that exists.
     fn from_base(base: u64) -> Self;
 }
 
-/// A [`Measure`] of which so much can come in so long.
+/// A [`Measure`] that can be used in a [`Rate`].
 pub trait Amount: Measure {
     /// A rate of it, as an example.
     const RATE: &'static str;
-    /// Reads the amount in front of the slash. The error continues a sentence that begins with the key.
+    /// Reads the amount before the slash. The error continues a sentence that begins with the key.
     fn parse(text: &str) -> Result<Self, String>;
 }
 
@@ -68,12 +68,12 @@ pub trait Amount: Measure {
 pub struct Period(u64);
 
 impl Period {
-    /// So many milliseconds, at most a century.
+    /// A period of this many milliseconds, at most a century.
     pub const fn from_millis(millis: u64) -> Period {
         Period(if millis > MAX_PERIOD { MAX_PERIOD } else { millis })
     }
 
-    /// So many seconds, at most a century.
+    /// A period of this many seconds, at most a century.
     pub const fn from_secs(seconds: u64) -> Period {
         Period::from_millis(seconds.saturating_mul(SECOND))
     }
@@ -83,7 +83,7 @@ impl Period {
         self.0
     }
 
-    /// The same for the standard library.
+    /// The period as a [`std::time::Duration`].
     pub const fn as_duration(self) -> Duration {
         Duration::from_millis(self.0)
     }
@@ -126,7 +126,7 @@ impl Scalar for Period {
                 return Err(if alone { needs_unit_of_time(number) } else { wrong::<Period>(text) });
             }
             let size = unit_of(&PERIODS, unit)?;
-            // "30m 1h" and "1h 1h" are slips of the pen more often than meant.
+            // "30m 1h" and "1h 1h" are more likely typing errors.
             if size >= last {
                 return Err(wrong::<Period>(text));
             }
@@ -167,7 +167,7 @@ impl Measure for Period {
 pub struct Bytes(u64);
 
 impl Bytes {
-    /// So many bytes, at most 1 PiB.
+    /// A size of this many bytes, at most 1 PiB.
     pub const fn new(bytes: u64) -> Bytes {
         Bytes(if bytes > MAX_BYTES { MAX_BYTES } else { bytes })
     }
@@ -177,7 +177,7 @@ impl Bytes {
         self.0
     }
 
-    /// The number of bytes as a length in memory; the largest there is, where that is smaller.
+    /// The number of bytes as a `usize`, saturating.
     pub fn as_len(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
@@ -185,7 +185,7 @@ impl Bytes {
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The unit that leaves the smallest whole number. Bytes always do, and zero is zero in the first.
+        // The unit that gives the smallest whole number. Bytes always give one, and zero is zero in the first unit.
         let (unit, size) = SIZES
             .into_iter()
             .filter(|(_, size)| self.0.is_multiple_of(*size))
@@ -288,7 +288,7 @@ impl Amount for u32 {
     }
 }
 
-/// What a [`Rate`] is counted in.
+/// The unit of time of a [`Rate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Per {
     /// `/s`
@@ -315,7 +315,7 @@ impl Per {
     }
 }
 
-/// So much in so long, never nothing: `Rate<u32>` counts (`"5/min"`), `Rate<Bytes>` measures (`"50 KB/s"`).
+/// An amount per unit of time, never zero: `Rate<u32>` counts (`"5/min"`), `Rate<Bytes>` measures (`"50 KB/s"`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rate<T> {
     amount: T,
@@ -323,7 +323,7 @@ pub struct Rate<T> {
 }
 
 impl<T: Amount> Rate<T> {
-    /// `amount` in each `per`; of nothing, the least there is.
+    /// `amount` in each `per`; zero becomes the smallest amount.
     pub fn new(amount: T, per: Per) -> Rate<T> {
         Rate { amount: if amount.base() == 0 { T::from_base(1) } else { amount }, per }
     }
@@ -379,7 +379,7 @@ impl<T: Amount> Scalar for Rate<T> {
 pub struct Bounded<T, const MIN: u64, const MAX: u64>(T);
 
 impl<T: Measure, const MIN: u64, const MAX: u64> Bounded<T, MIN, MAX> {
-    /// The value itself, or the bound it is beyond.
+    /// The value clamped to the bounds.
     pub fn clamp(value: T) -> Self {
         Bounded(if (MIN..=MAX).contains(&value.base()) { value } else { T::from_base(value.base().clamp(MIN, MAX)) })
     }
@@ -422,7 +422,7 @@ impl<T: Measure, const MIN: u64, const MAX: u64> Scalar for Bounded<T, MIN, MAX>
     }
 
     fn from_integer(number: i64) -> Result<Self, String> {
-        // Before the type's own limits, which say less: -1 is out of these bounds before it is no u32.
+        // Checked before the limits of the type, whose message says less: -1 is reported as out of these bounds.
         if T::BARE && u64::try_from(number).map_or(true, |number| !(MIN..=MAX).contains(&number)) {
             return Err(format!("has to be between {MIN} and {MAX}, not {number}"));
         }
@@ -441,7 +441,7 @@ scalar_serde!(Bytes);
 scalar_serde!(Rate<T>, T: Amount);
 scalar_serde!(Bounded<T, MIN, MAX>, T: Measure, const MIN: u64, const MAX: u64);
 
-/// The number in front, the letters after it, and the rest. None, if there is no number or it does not fit.
+/// The leading number, the letters after it, and the rest. `None` if there is no number or it does not fit.
 fn number_and_unit(text: &str) -> Option<(u64, &str, &str)> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, rest) = text.split_at_checked(digits)?;
@@ -458,14 +458,14 @@ fn unit_of(units: &[(&str, u64)], unit: &str) -> Result<u64, String> {
     })
 }
 
-/// For a bare number, which is one of seconds if it is anything: in the largest unit in which it is whole.
+/// Suggestion for a bare number, taken as seconds: in the largest unit that gives a whole number.
 fn needs_unit_of_time(seconds: u64) -> String {
     let whole = |(_, size): &(&str, u64)| *size > SECOND && seconds > 0 && seconds.is_multiple_of(size / SECOND);
     let (unit, size) = PERIODS.into_iter().find(whole).unwrap_or(("s", SECOND));
     format!("needs a unit, for example \"{}{unit}\"", seconds / (size / SECOND))
 }
 
-/// For a bare number, which is one of bytes if it is anything.
+/// Suggestion for a bare number, taken as bytes.
 fn needs_unit_of_size(bytes: u64) -> String {
     let example = if bytes > MAX_BYTES { format!("{bytes} B") } else { Bytes(bytes).to_string() };
     format!("needs a unit, for example \"{example}\"")

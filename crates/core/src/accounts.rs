@@ -1,12 +1,11 @@
-//! Which accounts are in memory: how they get there, and when they are let go of.
+//! The cache of accounts: how accounts are loaded, and when they are evicted.
 //!
-//! An account is read when something needs it, and stays as long as somebody uses it. What was read counts only if no account
-//! of the same shard came to be, went, or was let go of meanwhile: else it is read again, as it may be older than what is
-//! stored by now.
+//! An account is loaded when something needs it, and stays as long as it is in use. Data that was read is used only if no account of
+//! the same shard was created, removed or evicted meanwhile; otherwise it may be stale and is read again.
 //!
-//! A name without an account is treated as one with an account that nobody uses: it is looked for in the same way, and remembered
-//! for as long. So the time that an answer takes does not tell which of the two it is. (It tells how much is stored of an account,
-//! once, when it is read, and whether somebody has used it lately.)
+//! A name without an account is treated like an unused account: it is looked up in the same way, and cached for as long. So response
+//! times do not reveal which of the two it is. (They reveal how much is stored for an account, once, when it is loaded, and whether it
+//! was used recently.)
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -31,18 +30,18 @@ pub const MAX_ROWS: usize = 200_000;
 /// Number of shards. More than cores, so that two of them rarely meet.
 const SHARDS: usize = 64;
 
-/// Maximum number of names remembered as those of no account, in each shard, until the next [`Core::evict`]. From then on they are
-/// as many as there may be idle accounts, these included.
+/// Maximum number of names without an account cached in each shard, until the next [`Core::evict`]. From then on they count towards the
+/// limit of idle accounts.
 const MAX_ABSENT: usize = 1_024;
 
-/// When accounts are let go of, so many of a hundred that may stay idle stay.
+/// When accounts are evicted, this percentage of the maximum number of idle ones stays.
 const KEPT_PERCENT: usize = 90;
 
 /// Number of loaded accounts up to which the idle ones are counted with each tick; of more with each sixteenth, or if too many
 /// are loaded even if as many are in use as before.
 const FEW: usize = 10_000;
 
-/// What an account is to the server at this moment.
+/// The result of looking up an account.
 pub(crate) enum Lookup {
     Here(AccountRef),
     Absent,
@@ -53,18 +52,18 @@ pub(crate) enum Lookup {
 pub(crate) struct Accounts {
     shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
-    /// how often the core was asked to let go of idle accounts: by this, use is dated
+    /// number of eviction ticks so far: the unit in which use is dated
     ticks: AtomicU32,
-    /// how many accounts were in use when they were counted last
+    /// number of accounts in use at the last count
     busy: AtomicUsize,
 }
 
 #[derive(Default)]
 struct Shard {
     loaded: HashMap<BareJid, AccountRef, RandomState>,
-    /// names of no account, and when they were asked for
+    /// names without an account, and when they were looked up
     absent: HashMap<BareJid, u32, RandomState>,
-    /// changes when what was read before may not be what is stored
+    /// changes when data read before may be stale
     generation: u64,
 }
 
@@ -108,7 +107,7 @@ impl Core {
         }
     }
 
-    /// Whether the store has to be asked for an account, or whether there is one. Not if that was done lately.
+    /// Whether an account has to be looked up in the store: it is neither loaded nor known to be missing.
     pub fn is_cold(&self, jid: &BareJid) -> bool {
         matches!(self.lookup(jid.as_jid()), Lookup::Cold)
     }
@@ -118,7 +117,7 @@ impl Core {
         self.accounts.shard(bare).loaded.get(bare).filter(|account| !account.is_leaving()).cloned()
     }
 
-    /// Whether it is known that there is no account of this name, or none any more.
+    /// Whether it is known that the account does not exist, or no longer exists.
     pub(crate) fn is_absent(&self, jid: &BareJid) -> bool {
         let shard = self.accounts.shard(jid.as_str());
         shard.loaded.get(jid).map_or_else(|| shard.absent.contains_key(jid), |account| account.is_leaving())
@@ -130,8 +129,8 @@ impl Core {
         shards.flat_map(|shard| shard.lock().loaded.values().cloned().collect::<Vec<_>>()).collect()
     }
 
-    /// Reads an account, so that what waits for it can go on. None if there is none of this name, or it is being removed.
-    /// To be called where waiting is allowed; whoever loads the same account meanwhile gets the same one.
+    /// Loads an account, so that work that waits for it can continue. `None` if it does not exist or is being removed.
+    /// Must be called on a thread that may block. Concurrent loads of the same account return the same one.
     ///
     /// # Errors
     /// The store cannot be read, or the account has more than [`MAX_ROWS`] rows.
@@ -208,7 +207,7 @@ impl Core {
         };
         let rows = reader.load(row.owner, MAX_ROWS + 1)?;
         if rows.len() > MAX_ROWS {
-            // With a part of them it would be another account: one without a block list, perhaps.
+            // An account with only a part of its rows would be wrong: it might lack its block list.
             let source =
                 Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(format!("{jid} has too many rows")));
             return Err(StoreError::Io { doing: "loading an account", source });
@@ -217,7 +216,7 @@ impl Core {
             if let Some(at) = self.names.table_at(row.map)
                 && !account.states.load(at, &row.key, &row.row.value)
             {
-                tracing::error!(account = %jid, table = at, "a stored row cannot be read and is left alone");
+                tracing::error!(account = %jid, table = at, "a stored row cannot be decoded and is ignored");
             }
         }
         let mut progress = Vec::new();
@@ -235,7 +234,7 @@ impl Core {
         Ok(Some(account))
     }
 
-    /// What nobody has taken, and by whom it was sent: from the log. Beyond what may wait it is not counted further.
+    /// Reads from the log which entries no session has taken, and their senders. Counting stops at the limit of waiting bytes.
     fn measure_waiting(&self, account: &mut Account, reader: &mut dyn Reader) -> store::Result<()> {
         const PAGE: usize = 1_024;
         let mut after = account.log.cursor();
@@ -254,8 +253,8 @@ impl Core {
         Ok(())
     }
 
-    /// Loads every account that has a session which can be resumed: before anybody connects, so that nobody sees them go. What
-    /// it submits must be committed before anybody connects.
+    /// Loads every account with a resumable session. Must be called before clients can connect, so that no contact sees the sessions
+    /// go; what it submits must be committed before that, too.
     pub fn load_sessions(&self, now: Timestamp, reader: &mut dyn Reader) -> store::Result<usize> {
         const PAGE: usize = 256;
         let map = self.names.map_id(self.tables.sessions.at);
@@ -277,7 +276,7 @@ impl Core {
         }
     }
 
-    /// An account came to be, or went: what is known of the name is forgotten.
+    /// An account was created or removed: drops the cached state of the name.
     pub(crate) fn forget(&self, jid: &BareJid) {
         let mut shard = self.accounts.shard(jid.as_str());
         shard.generation += 1;
@@ -285,7 +284,7 @@ impl Core {
         shard.loaded.remove(jid);
     }
 
-    /// Lets go of accounts that nobody uses, if there are too many: of those that were not used for the longest time.
+    /// Evicts idle accounts if there are too many, the least recently used first.
     pub(crate) fn evict(&self) {
         let Accounts { shards, ticks, busy, .. } = &self.accounts;
         let tick = ticks.fetch_add(1, Ordering::Relaxed);
@@ -327,7 +326,7 @@ impl Core {
     }
 }
 
-/// What is asked for an account, asked for none: so that it takes as long to find that there is none.
+/// Makes the same queries as for an account, for none: so that finding no account takes as long.
 fn look_for_nothing(reader: &mut dyn Reader) -> store::Result<()> {
     const NOBODY: store::Owner = i64::MAX as store::Owner;
     reader.load(NOBODY, 1)?;
@@ -338,10 +337,11 @@ fn look_for_nothing(reader: &mut dyn Reader) -> store::Result<()> {
     Ok(())
 }
 
-/// What no archive keeps below the cursor, and was not let go of before the server stopped: so that it is in pieces.
+/// Finds entries below the cursor that no archive keeps and that were not deleted before the server stopped, and divides them into
+/// pieces.
 fn measure_loose(account: &mut Account, reader: &mut dyn Reader) -> store::Result<()> {
     const PAGE: usize = 1_024;
-    // What is beyond waits until the account is loaded once more.
+    // Further entries wait until the account is loaded again.
     const PAGES: usize = 64;
     let (mut after, before) = (account.log.trimmed, account.log.cursor() + 1);
     for _ in 0..PAGES {
@@ -361,7 +361,7 @@ fn measure_loose(account: &mut Account, reader: &mut dyn Reader) -> store::Resul
     Ok(())
 }
 
-/// Whether nobody uses an account. To be called with its shard locked: then nobody can begin to.
+/// Whether an account is idle. Must be called with its shard locked, so that it cannot become used meanwhile.
 fn is_idle(account: &AccountRef) -> bool {
     if Arc::strong_count(account) > 1 || account.is_leaving() {
         return false;

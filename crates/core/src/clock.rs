@@ -1,8 +1,8 @@
-//! Two clocks. The time of day is what stanzas and entries are stamped with; an operator or NTP may set it, forward or
-//! backward. The *steady* time is how long the process has run: it only goes forward, and timeouts are measured by it.
+//! Two clocks. Stanzas and entries are stamped with the time of day, which an operator or NTP may set forward or backward. The
+//! *steady* time is how long the process has run: it only goes forward, and timeouts are measured by it.
 //!
-//! What is deleted because of its age is judged by the time of day, and that cannot be undone. So a time of day that jumps ahead
-//! is not believed for that purpose until the server has run with it for [`DOUBT`].
+//! Deletion by age uses the time of day, and cannot be undone. So after the time of day jumps ahead, it is not trusted for deletion
+//! until the server has run with it for [`DOUBT`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,13 +13,13 @@ use vorpal_proto::datetime::Timestamp;
 use crate::server::Core;
 use crate::store::EntryId;
 
-/// A difference between the two clocks that arises at once and is larger than this is a step of the time of day.
+/// A sudden difference between the two clocks that is larger than this is a step of the time of day.
 pub const STEP: Duration = Duration::from_secs(60);
 
 /// A server that starts later than this after its newest entry may have a wrong time of day.
 pub const GAP: Duration = Duration::from_secs(24 * 3600);
 
-/// How long the server runs with a time of day that jumped ahead before it deletes what is old by it.
+/// How long the server runs with a time of day that jumped ahead before it deletes by that time.
 pub const DOUBT: Duration = Duration::from_secs(24 * 3600);
 
 /// See the module's text.
@@ -32,11 +32,11 @@ pub(crate) struct Clock {
 
 #[derive(Default)]
 struct State {
-    /// both clocks as they were told last
+    /// the last reported values of both clocks
     told: Option<(Timestamp, Duration)>,
-    /// by how much the time of day is ahead of what is believed
+    /// by how much the time of day is ahead of the trusted time
     ahead: Duration,
-    /// when that is believed, in steady time
+    /// when the time of day will be trusted, in steady time
     believed_at: Duration,
 }
 
@@ -89,32 +89,32 @@ impl Clock {
 }
 
 impl Core {
-    /// Tells the time of day and how long the process has run. To be called before each [`Core::beat`] or [`Core::tick`]: a step
-    /// of the time of day is noticed by it.
+    /// Reports the time of day and how long the process has run. Must be called before each [`Core::beat`] or [`Core::tick`]; it
+    /// detects steps of the time of day.
     pub fn tell_time(&self, now: Timestamp, steady: Duration) {
         match self.clock.tell(now, steady) {
             Some(Stepped::Forward(by)) => tracing::warn!(
                 seconds = by.as_secs(),
-                "the clock was set forward: what is old by it is deleted when the server has run for a day"
+                "the clock was set forward: data that expired by the new time is deleted only after the server has run for a day"
             ),
             Some(Stepped::Backward(by)) => tracing::warn!(seconds = by.as_secs(), "the clock was set back"),
             None => {}
         }
     }
 
-    /// The newest entry of the store, when the server starts: a time of day that is far ahead of it is not believed at once.
+    /// Reports the newest entry of the store when the server starts: a time of day that is far ahead of it is not trusted at once.
     pub fn tell_newest(&self, now: Timestamp, newest: EntryId) {
         if newest > 0 {
             self.clock.doubt(now, Timestamp::from_millis(newest / 1000));
         }
     }
 
-    /// How long the process has run, as far as it was told.
+    /// How long the process has run, as last reported.
     pub fn steady(&self) -> Duration {
         self.clock.steady()
     }
 
-    /// The time of day by which something may be deleted because it is old.
+    /// The trusted time of day, for deletion by age.
     pub(crate) fn believed(&self, now: Timestamp) -> Timestamp {
         self.clock.believed(now)
     }

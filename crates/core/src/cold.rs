@@ -133,7 +133,7 @@ impl Core {
             Ok(true) => self.wake_loader(),
             Ok(false) => {}
             Err(work) => {
-                let error = StanzaError::resource_constraint().with_text("too much waits to be delivered");
+                let error = StanzaError::resource_constraint().with_text("too many stanzas wait for delivery");
                 self.cannot_go_on(*work, &error, todo);
             }
         }
@@ -168,7 +168,7 @@ impl Core {
     /// A stanza on its way ends here. Its sender hears of it, if there may be an answer.
     fn cannot_go_on(&self, work: Work, error: &StanzaError, todo: &mut Todo) {
         let (kind, to) = (work.stanza.kind().name(), work.stanza.head.to.as_ref());
-        tracing::warn!(kind, to = to.map(Jid::bare_str), error = error.condition.as_str(), "a stanza is not delivered");
+        tracing::warn!(kind, to = to.map(Jid::bare_str), error = error.condition.as_str(), "stanza not delivered");
         if work.stanza.is_answerable() && work.stanza.head.from.is_some() {
             todo.route(work.stanza.error(error), work.hops + 1);
         }

@@ -426,7 +426,7 @@ impl Core {
                         error,
                         batches,
                         place = self.place(),
-                        "commits are not written: what needs the store is refused until they are"
+                        "commits are not written: whatever has to be stored is refused until they are"
                     );
                 }
             }
@@ -655,8 +655,7 @@ impl Core {
                 }
                 // It is not kept, and whoever waits for an answer to it would wait in vain.
                 None if !unlogged && full && expects_answer(&stanza) => {
-                    let error = StanzaError::resource_constraint()
-                        .with_text("the receiver does not read as fast as it is sent to");
+                    let error = StanzaError::resource_constraint().with_text("the recipient does not read fast enough");
                     todo.route(stanza.error(&error), 1);
                 }
                 None if !unlogged => {}

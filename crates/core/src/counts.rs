@@ -120,7 +120,7 @@ counts! {
     Counter "vorpal_store_reads_total" "Reads from the store: accounts, and pages of logs." by "of" {
         ReadAccount = "account", ReadLog = "log",
     }
-    Counter "vorpal_panics_total" "Panics that were caught. Each is a mistake of the program, and is logged." { Panics }
+    Counter "vorpal_panics_total" "Panics that were caught. Each is a bug, and is logged." { Panics }
 }
 
 /// One thread's numbers. Aligned to two lines, as processors fetch lines in pairs.

@@ -1,9 +1,9 @@
-//! Where an account's log stands: what nobody has taken yet, and what is on its way to somebody.
+//! The state of an account's log: which entries no session has taken yet, and which are held by sessions.
 //!
-//! An entry is *open* from the moment it is submitted until some session has taken it: acknowledged it (XEP-0198 §4), or
-//! without stream management had it written to its socket. Everything below the first open entry is taken for good; that
-//! is the account's cursor, and the only part of this that is stored. After a restart what lies above it counts as open
-//! again, and comes once more under the same id.
+//! An entry is *open* from its submission until some session has taken it: acknowledged it (XEP-0198 §4), or, without stream
+//! management, written it to its socket. Everything below the first open entry is taken for good. That position is the
+//! account's cursor, and the only part of this state that is stored. After a restart all entries above it count as open
+//! again, and are delivered once more with the same id.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,45 +11,46 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::{Direction, ENTRY_BYTES, Entry, EntryId, EntrySize, Side, flags};
 
-/// So many open entries are known one by one. At the bound the older half is forgotten: all of it counts as open until
-/// somebody reads it again, and may be given again, under the same ids.
+/// Maximum number of open entries known one by one. At the limit the older half is forgotten: all of it counts as open until a
+/// session reads it again, and may be delivered again, with the same ids.
 pub(crate) const MAX_OPEN: usize = 4_096;
 
-/// Number of entries that no archive keeps and that are deleted at a time.
+/// Number of entries without an archive that are deleted at a time.
 pub(crate) const PIECE: u32 = 512;
 
-/// With so many pieces to delete an account does not wait longer.
+/// Number of deletable pieces at which an account does not wait for the next round.
 const PRESSING: usize = 100;
 
-/// So many senders are told apart of what waits and is not known one by one. What others sent counts as everybody's.
+/// Maximum number of senders counted separately among waiting entries that are not known one by one. Bytes of further senders count
+/// for every sender.
 const MAX_SENDERS: usize = 256;
 
-/// What an entry takes of its owner's storage, and who sent it.
+/// How much of its owner's storage an entry takes, and its sender.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Load {
     /// in bytes, as [`Side::size`] counts them
     pub bytes: u32,
     /// the hash of the peer
     pub from: u32,
-    /// the owner received it: it waits until somebody takes it
+    /// the owner received it: it waits until a session takes it
     pub received: bool,
     /// the owner's archive keeps it
     pub archived: bool,
 }
 
 impl Load {
-    /// Of an entry that is about to be written.
+    /// The load of an entry that is about to be written.
     pub fn of(side: &Side, body: usize) -> Load {
         Load::new(side.size(body), &side.peer, side.dir, side.flags)
     }
 
-    /// Of one that was read.
+    /// The load of an entry that was read.
     pub fn of_entry(entry: &Entry) -> Load {
         let bytes = ENTRY_BYTES + (entry.peer.len() + entry.meta.len() + entry.body.len()) as u64;
         Load::new(bytes, &entry.peer, entry.dir, entry.flags)
     }
 
-    /// Of one of which only the size was read.
+    /// The load of an entry of which only the size was read.
     pub fn of_size(entry: &EntrySize) -> Load {
         Load::new(entry.bytes, &entry.peer, entry.dir, entry.flags)
     }
@@ -66,13 +67,13 @@ impl Load {
     }
 }
 
-/// The hash by which the senders of what waits are told apart: FNV-1a of 32 bits. Two with the same share what they may.
+/// The hash that distinguishes senders of waiting entries: FNV-1a of 32 bits. Two senders with the same hash share one limit.
 pub(crate) fn sender(peer: &str) -> u32 {
     peer.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
-/// What is stored of this: up to where everything was taken, and up to where what no archive keeps was deleted. Before there was
-/// the second it was a single number.
+/// The stored part: the position up to which everything was taken, and the position up to which entries without an archive were
+/// deleted. Earlier versions stored only the first, as a single number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "StoredCursor", into = "(EntryId, EntryId)")]
 pub(crate) struct Cursor {
@@ -102,7 +103,7 @@ impl From<Cursor> for (EntryId, EntryId) {
     }
 }
 
-/// An entry that nobody has taken.
+/// An entry that no session has taken.
 #[derive(Clone, Copy, Debug)]
 struct Open {
     id: EntryId,
@@ -115,47 +116,47 @@ struct Open {
 pub(crate) struct LogState {
     /// the newest entry that was submitted
     pub last: EntryId,
-    /// the newest entry that was committed. No cursor stands above it: the id of one that failed is given again if the server
-    /// starts anew and the clock has gone back
+    /// the newest committed entry. No cursor is above it: the id of a failed entry is used again if the server restarts and the
+    /// clock has gone back
     pub written: EntryId,
     /// the cursor as it is stored
     pub stored: EntryId,
-    /// up to here entries were let go of
+    /// up to here, deletable entries were deleted
     pub trimmed: EntryId,
-    /// there may be entries above that which no archive keeps
+    /// entries above `trimmed` may be deletable: taken, and in no archive
     pub loose: bool,
     /// it waits for its turn to be trimmed
     pub to_trim: bool,
-    /// above this, and below what was taken when the account was loaded, it is not known what no archive keeps
+    /// above this, and below what was taken when the account was loaded, it is not known which entries no archive keeps
     pub unmeasured: Option<EntryId>,
-    /// of the entries that no archive keeps, each that is the last of a piece
+    /// of the entries that no archive keeps, the last one of each piece
     pieces: VecDeque<EntryId>,
-    /// so many came after the last of these
+    /// number of such entries after the last piece
     since_piece: u32,
-    /// there are open entries that no session holds, and nobody reads
+    /// there are open entries that no session holds or reads
     pub missed: bool,
-    /// from the first to the second id, whatever the log has there counts as open
+    /// all entries from the first to the second id count as open
     unknown: Option<(EntryId, EntryId)>,
-    /// of these, some that somebody has taken
+    /// entries in that range that some session has taken
     taken: BTreeSet<EntryId>,
-    /// received entries that nobody has taken, ascending
+    /// received entries that no session has taken, ascending
     open: VecDeque<Open>,
-    /// what these take in bytes
+    /// bytes of these
     open_bytes: u64,
-    /// what all entries took that were received since the account was loaded, in bytes
+    /// bytes of all entries received since the account was loaded
     pub received: u64,
-    /// what the entries take that count as open and are not known one by one, by sender; never less
+    /// bytes of the entries that count as open and are not known one by one, by sender; never too low
     unknown_bytes: BTreeMap<Option<u32>, u64>,
-    /// what the archive takes in bytes; never less, but for what is being committed while it is measured
+    /// bytes of the archive; never too low, except for entries that are being committed while it is measured
     pub archived: u64,
-    /// what was ever added to it
+    /// bytes ever added to it
     pub charged: u64,
-    /// entries that sessions hold and have not yet taken, with how many hold each
+    /// entries that sessions hold and have not yet taken, with the number of sessions that hold each
     held: BTreeMap<EntryId, u16>,
 }
 
 impl LogState {
-    /// As it is after a restart: everything above the stored cursor is open.
+    /// The state after a restart: everything above the stored cursor is open.
     pub fn restored(last: EntryId, cursor: Cursor) -> LogState {
         let Cursor { taken: cursor, trimmed } = cursor;
         let last = last.max(cursor);
@@ -179,7 +180,7 @@ impl LogState {
         first.map_or(self.written, |first| self.written.min(first - 1))
     }
 
-    /// Whether nobody has taken the entry.
+    /// Whether no session has taken the entry.
     pub fn is_open(&self, entry: EntryId) -> bool {
         self.is_unknown(entry) || self.find(entry).is_ok()
     }
@@ -188,7 +189,7 @@ impl LogState {
         self.open.binary_search_by_key(&entry, |open| open.id)
     }
 
-    /// What nobody has taken, in bytes.
+    /// Bytes of all entries that no session has taken.
     pub fn waiting_bytes(&self) -> u64 {
         match self.unknown_bytes.is_empty() {
             true => self.open_bytes,
@@ -196,14 +197,14 @@ impl LogState {
         }
     }
 
-    /// What nobody has taken of one sender, in bytes.
+    /// Bytes of one sender's entries that no session has taken.
     pub fn waiting_of(&self, from: u32) -> u64 {
         let open = self.open.iter().filter(|open| open.from == from).map(|open| u64::from(open.bytes));
         let unknown = [Some(from), None].iter().filter_map(|from| self.unknown_bytes.get(from)).sum::<u64>();
         open.sum::<u64>() + unknown
     }
 
-    /// An entry counts as open and is not known by itself.
+    /// An entry counts as open but is not known individually.
     pub fn add_unknown(&mut self, entry: EntryId, load: Load) {
         if !load.archived {
             self.note_loose(entry);
@@ -224,19 +225,19 @@ impl LogState {
     pub fn stored_cursor(&mut self) -> Cursor {
         let taken = self.cursor();
         if !self.loose {
-            // Nothing lies between that could be deleted.
+            // There is nothing in between that could be deleted.
             self.trimmed = self.trimmed.max(taken);
         }
         Cursor { taken, trimmed: self.unmeasured.unwrap_or(self.trimmed).min(self.trimmed) }
     }
 
-    /// Whether so much may be deleted that it is not waited for longer.
+    /// Whether so much is deletable that trimming should begin at once.
     pub fn is_pressing(&self, floor: EntryId) -> bool {
         self.pieces.get(PRESSING - 1).is_some_and(|end| *end <= floor)
     }
 
-    /// Up to where entries are deleted next: to the end of a piece, or to the floor if that comes first. And how many these are,
-    /// at most, as far as is known.
+    /// The position up to which entries are deleted next: the end of a piece, or the floor if that comes first; and the maximum
+    /// number of these entries, as far as is known.
     pub fn next_piece(&mut self, floor: EntryId) -> (EntryId, u32) {
         match self.pieces.front() {
             Some(end) if *end <= floor => (self.pieces.pop_front().unwrap_or(floor), PIECE),
@@ -249,12 +250,12 @@ impl LogState {
         self.unknown.is_some_and(|(first, last)| (first..=last).contains(&entry))
     }
 
-    /// Whether there is anything that nobody has taken.
+    /// Whether there is any entry that no session has taken.
     pub fn has_open(&self) -> bool {
         self.unknown.is_some() || !self.open.is_empty()
     }
 
-    /// How many entries sessions hold, and how many that nobody has taken are known one by one.
+    /// Number of entries that sessions hold, and of open entries known one by one.
     pub fn counts(&self) -> (usize, usize) {
         (self.held.len(), self.open.len())
     }
@@ -311,7 +312,7 @@ impl LogState {
         }
     }
 
-    /// An entry is known by itself now.
+    /// An entry is now known individually.
     fn known(&mut self, load: Load) {
         let mut rest = u64::from(load.bytes);
         for from in [Some(load.from), None] {
@@ -324,7 +325,7 @@ impl LogState {
         }
     }
 
-    /// An entry that was submitted came to nothing: it takes nothing of the archive.
+    /// The batch of a submitted entry failed: the entry does not count for the archive.
     pub fn uncharge(&mut self, bytes: u64) {
         self.archived = self.archived.saturating_sub(bytes);
     }
@@ -334,7 +335,7 @@ impl LogState {
         *self.held.entry(entry).or_default() += 1;
     }
 
-    /// A session took an entry, or it came to nothing: it needs nobody else.
+    /// A session took an entry, or its batch failed: no other session needs it.
     pub fn take(&mut self, entry: EntryId) {
         self.held.remove(&entry);
         if self.is_unknown(entry) && self.taken.len() < MAX_OPEN {
@@ -350,7 +351,7 @@ impl LogState {
         }
     }
 
-    /// A session that held an entry holds it no longer. True if nobody has it now.
+    /// A session no longer holds an entry. True if no session holds it now.
     pub fn release(&mut self, entry: EntryId) -> bool {
         match self.held.get_mut(&entry) {
             None => false,

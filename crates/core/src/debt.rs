@@ -1,13 +1,13 @@
-//! What a session is owed because the store failed.
+//! Debts: errors that the server owes a session after a failed commit.
 //!
-//! A stanza whose batch came to nothing is answered with an error at once, but not settled: until that is stored, too, no
-//! acknowledgement covers it. What is owed rides on the session's next batch, or goes on its own with the next tick; so
-//! a later stanza of the session never gets to the disk before it.
+//! A stanza whose batch failed is answered with an error at once, but it is not settled: no acknowledgement covers it until the
+//! error is stored, too. Debts are written with the session's next batch, or on their own with the next tick, so a later stanza of
+//! the session never reaches the disk before them.
 //!
-//! A failed batch takes with it everything that its accounts had submitted behind it ([`crate::store::Stale`]). Until the
-//! last of that is back, what their sessions send is not submitted at all.
+//! When a batch fails, everything that its accounts submitted after it fails as well ([`crate::store::Stale`]). Until the last of
+//! these batches is back, stanzas of their sessions are not submitted at all.
 //!
-//! Invariant: a row that says a stanza is handled is committed with, or after, what became of that stanza.
+//! Invariant: a row that says a stanza is handled is committed with, or after, the outcome of that stanza.
 
 use std::sync::Arc;
 
@@ -25,28 +25,28 @@ use crate::server::{Core, Todo};
 use crate::session::{Out, Role, Session, Shared};
 use crate::store::{EntryId, Ids, NewEntry, Write};
 
-/// A stanza that failed.
+/// A stanza whose batch failed.
 #[derive(Debug)]
 pub(crate) struct Debt {
     /// its number
     pub n: u64,
-    /// the error that its sender was told, and what the session holds of it
+    /// the error that was sent to its sender, and its shared state in the session's queue
     error: Option<(Stanza, Arc<Shared>)>,
-    /// where the error will stand in the log
+    /// the id of the error in the log
     pub entry: Option<EntryId>,
-    /// what it takes there
+    /// how much the error takes there
     pub load: Load,
 }
 
 impl Debt {
-    /// Whether this is its error, on its way to the client.
+    /// Whether this queued stanza is its error.
     pub(crate) fn is_held_as(&self, out: &Out) -> bool {
         self.error.as_ref().is_some_and(|(_, shared)| out.is_of(shared))
     }
 }
 
 impl Part<'_> {
-    /// What the session owes goes with this batch.
+    /// Adds the session's debts to this batch.
     pub(crate) fn take_debts(&mut self, core: &Core, session: &Session) {
         if self.words.debts.is_empty() {
             self.words.debts = std::mem::take(&mut session.stream().debts);
@@ -56,7 +56,7 @@ impl Part<'_> {
         }
     }
 
-    /// The errors among the debts become entries of the log.
+    /// Writes the errors among the debts to the log.
     pub(crate) fn log_debts(&mut self, now: Timestamp, ids: &mut dyn Ids, writes: &mut Vec<Write>) {
         let Some(session) = &self.words.of else { return };
         for debt in &mut self.words.debts {
@@ -98,7 +98,7 @@ impl Account {
 }
 
 impl Core {
-    /// A batch of the account came to nothing.
+    /// A batch of the account failed.
     pub(crate) fn doom(&self, lock: &AccountRef, account: &mut Account, failure: Failure) {
         account.doomed = account.last_in_flight().map(|last| (last, failure));
         account.unsaved = true;
@@ -111,7 +111,7 @@ impl Core {
         self.mark_dirty(lock, account);
     }
 
-    /// Says what is to be said when a batch has failed.
+    /// Sends what has to be sent when a batch has failed.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn say_failed(
         &self,
@@ -178,7 +178,7 @@ impl Core {
         let promised = |error: &Stanza| managed && error.kind() != Kind::Iq;
         let mut owed = None;
         if let Some(error) = error {
-            tracing::debug!(session = %session.jid, reason = failure.name(), "answered with an error because the store failed");
+            tracing::debug!(session = %session.jid, reason = failure.name(), "answered with an error: the store failed");
             let mark = if error.kind() == Kind::Iq { session.stream().keep_answer(n, error.clone()) } else { 0 };
             let mut out = Out::new(error.clone(), None, Role::Extra).answering(mark);
             if promised(&error) {

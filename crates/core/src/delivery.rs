@@ -1,19 +1,19 @@
 //! RFC 6121 §8.5: which sessions of a local account get a stanza, or what is done instead.
 //!
-//! One pure function, one row for each rule. Where the RFC leaves a choice the row holds ours:
+//! One pure function, with one row for each rule. Where the RFC leaves a choice, this server decides as follows:
 //!
 //! - A chat or normal message to the bare address goes to all sessions that share the highest non-negative priority;
 //!   the others have carbons (XEP-0280).
-//! - A chat message to a session that is gone goes where the bare address would have it, unless it comes from a room:
+//! - A chat message to a session that is gone is delivered as if sent to the bare address, unless it comes from a room:
 //!   it is for that occupant and no other session, and the room has to learn that the occupant is gone. (XEP-0045
-//!   §18.1.2 does not count `service-unavailable` as a sign of that; §8.5.3.2.1 wants no other condition.)
-//! - Of a message that reaches nobody and is kept nowhere the sender is told; swallowing it would
-//!   break what an acknowledgement promised. With a missing account that gives it away, which §8.5.1 allows; presence
-//!   and IQ do not give it away. Headlines are promised to nobody.
-//! - Sessions of negative priority get nothing that was not addressed to them: an account with no other has no session
+//!   §18.1.2 does not count `service-unavailable` as a sign of that; §8.5.3.2.1 requires no other condition.)
+//! - If a message reaches no session and is not stored, its sender gets an error; dropping it silently would
+//!   break the promise of an acknowledgement. For a missing account the error reveals that it does not exist, which §8.5.1
+//!   allows; presence and IQs do not reveal it. Headlines carry no promise.
+//! - Sessions of negative priority get only stanzas addressed to them: an account without other sessions has no session
 //!   for messages to its bare address.
 //!
-//! Blocking, privacy lists and the archive come before and after; §8.5 is about routing alone.
+//! Blocking, privacy lists and the archive are handled before and after; §8.5 is about routing only.
 
 use crate::subscription::Kind;
 use vorpal_proto::error::Condition;
@@ -23,13 +23,13 @@ use vorpal_proto::error::Condition;
 pub enum MessageType {
     /// A single message.
     Normal,
-    /// Part of a conversation of two.
+    /// Part of a one-to-one conversation.
     Chat,
     /// From a room.
     Groupchat,
-    /// News for whoever is there.
+    /// News for users who are online.
     Headline,
-    /// A bounce.
+    /// An error about another message.
     Error,
 }
 
@@ -72,7 +72,7 @@ pub enum Stanza {
     Iq(IqType),
 }
 
-/// The form of the `to` address, which has a localpart and a domain of ours.
+/// The form of the `to` address, which has a localpart and a local domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum To {
     /// `localpart@domain`.
@@ -85,10 +85,10 @@ pub enum To {
     },
 }
 
-/// What there is behind the address.
+/// The state of the account at the address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Account {
-    /// No such account, or none that is allowed to be used.
+    /// The account does not exist, or may not be used.
     Missing,
     /// No session has sent available presence.
     NoneAvailable,
@@ -98,7 +98,7 @@ pub enum Account {
     NonNegative,
 }
 
-/// What else decides.
+/// Further conditions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Flags {
     /// A message has a child `<x xmlns='http://jabber.org/protocol/muc#user'/>`, which rooms put into private
@@ -109,10 +109,10 @@ pub struct Flags {
     pub shares_presence: bool,
 }
 
-/// Which sessions get it.
+/// Which sessions get the stanza.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Selector {
-    /// The one whose full address it carries.
+    /// The one with the full address.
     ThatSession,
     /// All that are available with the highest priority of the account, which is not negative.
     HighestPriority,
@@ -129,29 +129,29 @@ pub enum Handler {
     Subscription(Kind),
     /// Answer a probe by §4.3.2, for the bare address or for one session.
     Probe,
-    /// Answer a probe for an account that does not exist like one that nobody may ask: `unsubscribed` (§4.3.2).
+    /// Answer a probe for an account that does not exist like one that the prober may not see: `unsubscribed` (§4.3.2).
     RefuseProbe,
     /// Answer an IQ for the account; `service-unavailable` if nothing is registered for it.
     Iq,
 }
 
-/// What becomes of a stanza.
+/// The decision about a stanza.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// These sessions get it, `to` unchanged (§8.5.2.1.1).
     Deliver(Selector),
-    /// It is kept until a session of non-negative priority comes. Whoever cannot keep it bounces it with
+    /// It is kept until a session becomes available with non-negative priority. If it cannot be kept, it bounces with
     /// `service-unavailable` (XEP-0160 §2).
     Store,
-    /// It goes back as an error with this condition.
+    /// It is answered with an error with this condition.
     Bounce(Condition),
-    /// It ends here, for this reason.
+    /// It is dropped, for this reason.
     Ignore(&'static str),
-    /// The server deals with it.
+    /// The server handles it itself.
     Handle(Handler),
 }
 
-/// What becomes of a stanza for a local account (RFC 6121 §8.5). Never bounces an error, an IQ result or presence.
+/// Decides about a stanza for a local account (RFC 6121 §8.5). Never bounces an error, an IQ result or presence.
 pub fn decide(stanza: Stanza, to: To, account: Account, flags: Flags) -> Decision {
     match stanza {
         Stanza::Message(kind) => message(kind, to, account, flags.from_room),
@@ -166,7 +166,7 @@ fn message(kind: MessageType, to: To, account: Account, from_room: bool) -> Deci
         // §8.5.2.1.1, §8.5.2.2.1 and §8.5.3.2.1 say it of each case; RFC 6120 §8.3.1 of all.
         (Missing, _, Error) | (_, Bare | Full { matched: false }, Error) => Ignore("an error that is for no session"),
 
-        // §8.5.1: a choice, ours is the error. A headline is swallowed as it would be if nobody were there.
+        // §8.5.1: optional, this server sends the error. A headline is dropped, as if no session were available.
         (Missing, _, Normal | Chat | Groupchat) => unavailable(),
         (Missing, _, Headline) => Ignore("a headline for an account that does not exist"),
 
@@ -239,7 +239,7 @@ fn iq(kind: IqType, to: To, account: Account, shares_presence: bool) -> Decision
     }
 }
 
-/// The one condition that §8.5 names.
+/// The only condition that §8.5 names.
 fn unavailable() -> Decision {
     Decision::Bounce(Condition::ServiceUnavailable)
 }

@@ -351,7 +351,7 @@ impl Core {
             }))
         };
         let answer = answer.unwrap_or_else(|_| {
-            tracing::error!(module, "a handler of iqs panicked");
+            tracing::error!(module, "an IQ handler panicked");
             Err(StanzaError::internal_server_error())
         });
         self.step(now, &question.lock.jid, || {

@@ -1,31 +1,31 @@
-//! What a session was promised, and how far the promise is kept (XEP-0198 §4).
+//! The ledger of a session: which of its stanzas are settled, and the `h` to acknowledge (XEP-0198 §4).
 //!
-//! Every stanza that a session sends is entered and gets a number. It is *settled* once nothing that may still happen
-//! can lose it: its batch is committed, it carries no promise, or its error has been said. `h` is the unbroken run of
-//! settled numbers and is worked out here and nowhere else.
+//! Every stanza that a session sends is entered and gets a number. It is *settled* once it cannot be lost any more: its batch is
+//! committed, it carries no promise, or its error has been sent and, if needed, stored. `h` is the unbroken run of settled numbers,
+//! and is computed here and nowhere else.
 //!
-//! Invariant: `h` never runs ahead of the disk and never goes backwards, also over a crash.
+//! Invariant: `h` is never ahead of the disk and never decreases, not even across a crash.
 
 use vorpal_proto::ns;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
-/// So many stanzas of a session may be unsettled before its reader pauses.
+/// Maximum number of unsettled stanzas of a session: then its reader pauses.
 pub const MAX_UNSETTLED: u64 = 64;
 
-/// Maximum memory of what was read of a session since everything was settled, in bytes: then its reader pauses until all of it is
-/// settled. The last stanza may go beyond it.
+/// Maximum memory of what was read from a session since everything was settled, in bytes: then its reader pauses until all of it is
+/// settled. The last stanza may exceed it.
 pub const MAX_UNSETTLED_BYTES: usize = 512 << 10;
 
-/// A stanza that was entered and is not yet settled. There is no way from here to an ack but through [`Settled`].
+/// A stanza that was entered and is not yet settled. It can be acknowledged only through [`Settled`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub struct Pending(pub(crate) u64);
 
-/// Proof that a stanza is safe. Minted only by the completion of commits.
+/// Proof that a stanza is safe. Created only when a commit completes.
 #[derive(Debug)]
 pub struct Settled(pub(crate) u64);
 
-/// The counts of one direction of one session: what the client sent.
+/// The counters of one direction of one session: stanzas that the client sent.
 #[derive(Debug, Default, Clone)]
 pub struct Ledger {
     /// the number of the last stanza that was entered
@@ -34,18 +34,18 @@ pub struct Ledger {
     settled: u64,
     /// settled numbers beyond the run: bit i is number `settled + 2 + i`
     beyond: u64,
-    /// the number up to which the store knows that stanzas were handled
+    /// the number up to which stanzas are handled according to a committed row
     stored: u64,
-    /// the highest number that any row says which was handed to the store
+    /// the highest number in any row that was submitted to the store
     submitted: u64,
-    /// what was entered before stream management began does not count in `h`
+    /// number of stanzas entered before stream management began: they do not count in `h`
     base: u64,
     /// whether the session can be resumed after a crash: only then does `h` wait for the store
     tracked: bool,
 }
 
 impl Ledger {
-    /// A ledger that goes on where a stored one was: after a restart.
+    /// A ledger that continues from a stored number: after a restart.
     pub fn resumed(handled: u64) -> Ledger {
         Ledger {
             entered: handled,
@@ -66,7 +66,7 @@ impl Ledger {
         self.tracked = tracked;
     }
 
-    /// What `h` will be once the stanza of this number, and all before it, are settled.
+    /// The value of `h` once the stanza of this number, and all before it, are settled.
     pub fn counted(&self, n: u64) -> u64 {
         n.saturating_sub(self.base)
     }
@@ -82,7 +82,7 @@ impl Ledger {
         Pending(self.entered)
     }
 
-    /// The stanza that was read last is as if it had not been.
+    /// Undoes the entering of the stanza that was read last.
     pub(crate) fn take_back(&mut self, Pending(n): Pending) {
         debug_assert_eq!(n, self.entered, "something was read behind it");
         if n == self.entered {
@@ -103,39 +103,39 @@ impl Ledger {
             self.settled += u64::from(run);
             self.beyond = self.beyond.checked_shr(run).unwrap_or(0);
         }
-        // The number after the run is missing by definition; its place goes.
+        // The number after the run is missing by definition; its bit is dropped.
         self.beyond >>= 1;
     }
 
-    /// The store has committed a row that says so.
+    /// A row with this number was committed.
     pub fn stored(&mut self, n: u64) {
         self.stored = self.stored.max(n);
     }
 
-    /// What a row says is handled that is written behind all that was submitted so far, in the terms of `h`: `n`, or what
-    /// an earlier row says. That one may not be committed yet; if it is not, neither is this one. A lower number would
-    /// make the store forget, and the client would send again what is in the log.
+    /// The value for a progress row submitted now, in terms of `h`: `n`, but never less than in an earlier row. Rows commit in
+    /// order, so if the earlier one fails, so does this one. A lower number would make the store forget stanzas, and the client
+    /// would resend what is already in the log.
     pub fn row(&mut self, n: u64) -> u64 {
         self.submitted = self.submitted.max(n);
         self.counted(self.submitted)
     }
 
-    /// The highest number that a row says which was handed to the store.
+    /// The highest number in any row that was submitted to the store.
     pub fn submitted(&self) -> u64 {
         self.submitted
     }
 
-    /// A batch came to nothing, and with it whatever was on its way behind it.
+    /// A batch failed, and with it everything that was in flight after it.
     pub fn rows_failed(&mut self) {
         self.submitted = self.stored;
     }
 
-    /// How many stanzas are not settled.
+    /// Number of unsettled stanzas.
     pub fn unsettled(&self) -> u64 {
         self.entered - self.settled - u64::from(self.beyond.count_ones())
     }
 
-    /// Goes back to what is stored: the client sends again what it sent since.
+    /// Goes back to the stored number: the client resends what it sent since.
     pub fn roll_back(&mut self) {
         if self.tracked {
             self.settled = self.settled.min(self.stored);
@@ -145,7 +145,7 @@ impl Ledger {
         self.submitted = self.stored;
     }
 
-    /// How many stanzas are handled for good, by what is known here: the unbroken run.
+    /// Number of stanzas in the unbroken run of settled ones.
     pub fn handled(&self) -> u64 {
         self.settled
     }
@@ -155,12 +155,12 @@ impl Ledger {
         self.entered
     }
 
-    /// Whether an `h` of all that is handled would run ahead of the disk.
+    /// Whether an `h` of all settled stanzas would be ahead of the disk.
     pub fn ahead_of_disk(&self) -> bool {
         self.tracked && self.settled > self.stored
     }
 
-    /// The value of `h` that may be said now (XEP-0198 §4: modulo 2^32).
+    /// The value of `h` that may be sent now (XEP-0198 §4: modulo 2^32).
     pub fn h(&self) -> u32 {
         let said = if self.tracked { self.settled.min(self.stored) } else { self.settled };
         self.counted(said) as u32
@@ -177,8 +177,8 @@ impl Ledger {
     }
 }
 
-/// Why a stanza carries no promise, whatever its sender's stream and the archive say. This list is the only one. (An error for
-/// a session that is away is dropped as well if there is no room for it: nobody can be told. See `quota.rs`.)
+/// Why a stanza carries no promise, regardless of the sender's stream and the archive. This is the only such list. (An error for
+/// an offline account is also dropped if its quota is used up: nobody can be notified. See `quota.rs`.)
 pub fn never_promised(stanza: &Stanza) -> Option<&'static str> {
     match (stanza.kind(), stanza.type_()) {
         (Kind::Presence, Type::None | Type::Unavailable | Type::Probe | Type::Error) => Some("presence"),
@@ -190,7 +190,7 @@ pub fn never_promised(stanza: &Stanza) -> Option<&'static str> {
     }
 }
 
-/// XEP-0085 §5.1: a notification that stands alone, but for a thread and hints.
+/// XEP-0085 §5.1: a standalone notification, except for a thread, hints and a delay.
 pub fn only_chat_states(stanza: &Stanza) -> bool {
     stanza.has_any(ns::CHAT_STATES)
         && !stanza.has(ns::CLIENT, "body")

@@ -1,6 +1,7 @@
-//! An account's log: what an entry says of its owner's sessions, and the one form in which each session gets it.
+//! An account's log: the session data of an entry, and the form in which each session gets the entry.
 //!
-//! `form` serves live delivery, replay after a resumption and what was missed, so that they cannot differ.
+//! `form` is used for every read of the log: replay after a resumption, after a restart, and missed entries. Live delivery uses the
+//! same functions for copies, delays and stanza ids, so the results cannot differ.
 
 use bytes::Bytes;
 use vorpal_proto::datetime::Timestamp;
@@ -15,7 +16,7 @@ use crate::plan::Targets;
 use crate::session::{Role, Session, SessionId};
 use crate::store::{Direction, Entry, EntryId, Side, flags};
 
-/// What an entry says of the sessions of one owner.
+/// The session data of an entry, for one owner.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LogMeta {
     /// the session that sent it
@@ -26,7 +27,7 @@ pub(crate) struct LogMeta {
     pub copies: Targets,
     /// the sessions that get it as a copy of what the account sent
     pub sent_copies: Targets,
-    /// when it came, if it was held by a session before it was written here
+    /// when the message arrived, if a session held it before it was written to the log
     pub since: Option<Timestamp>,
 }
 
@@ -36,7 +37,7 @@ impl LogMeta {
     fn encode(&self) -> Bytes {
         let origin: &[SessionId] = self.origin.as_slice();
         let lists = [origin, &self.targets, &self.copies, &self.sent_copies];
-        // As long as it will be: one allocation, which is kept as it is.
+        // Allocated with its final length, once.
         let ids: usize = lists.iter().map(|list| list.len().min(255)).sum();
         let mut out = Vec::with_capacity(1 + lists.len() + 8 * (ids + usize::from(self.since.is_some())));
         out.push(META_VERSION);
@@ -46,14 +47,14 @@ impl LogMeta {
                 out.extend_from_slice(&id.to_be_bytes());
             }
         }
-        // Behind what was there before it was thought of: without it an entry came when it was written.
+        // At the end, because it was added later: without it an entry arrived when it was written.
         if let Some(since) = self.since {
             out.extend_from_slice(&since.as_millis().to_be_bytes());
         }
         out.into()
     }
 
-    /// Nothing for what an older or newer version wrote differently: such an entry is one that was missed.
+    /// `None` for the format of an older or newer version: such an entry counts as missed.
     pub(crate) fn decode(bytes: &[u8]) -> Option<LogMeta> {
         let (&META_VERSION, mut rest) = bytes.split_first()? else { return None };
         let mut list = || -> Option<Targets> {
@@ -98,20 +99,20 @@ impl Draft {
         Draft { sides, body: body.into() }
     }
 
-    /// Whether the archive of one of its owners keeps it.
+    /// Whether the archive of one of its owners keeps the entry.
     pub(crate) fn is_archived(&self, side: usize) -> bool {
         self.sides.get(side).and_then(Option::as_ref).is_some_and(|side| side.flags & flags::ARCHIVED != 0)
     }
 }
 
-/// The stanza of an entry: nothing if it is none (any more).
+/// The stanza of an entry; `None` if it cannot be parsed (any more).
 pub(crate) fn stanza_of(entry: &Entry) -> Option<Stanza> {
     Stanza::stored(&entry.body).ok()
 }
 
-/// The form of an entry for one session, if it gets one (first match counts): what was planned for it; what the account
-/// received and no session took; a copy of what was sent or received. `missed` says whether the entry is one that nobody
-/// took or holds. Below `had_to` the session was given live what was meant for it.
+/// The form of an entry for one session, if the session gets it. The first match counts: the entry was planned for the session; the
+/// account received it and no session took it; the session gets a copy of what was sent or received. `missed` says whether no session
+/// took or holds the entry. Below `had_to` the session was given its entries live.
 pub(crate) fn form(
     account: &Account,
     session: &Session,
@@ -150,20 +151,20 @@ pub(crate) fn form(
     None
 }
 
-/// Whether the session is known to have been given the entry itself live, and to have taken it unless it holds it.
+/// Whether the session was given the entry itself live, and has taken it unless it still holds it.
 pub(crate) fn was_given(session: &Session, entry: &Entry, had_to: EntryId) -> bool {
     entry.id < had_to && LogMeta::decode(&entry.meta).is_some_and(|meta| meta.targets.contains(&session.id))
 }
 
-/// XEP-0203 §2, XEP-0160 §2: from the server that kept it for the account. `time` is in milliseconds.
+/// XEP-0203 §2, XEP-0160 §2: adds a delay from the server that stored the stanza for the account. `time` is in milliseconds.
 pub(crate) fn delayed(mut stanza: Stanza, account: &BareJid, time: u64) -> Stanza {
     strip_delay(&mut stanza, account, false);
     stanza.append(&delay(account.domain(), Timestamp::from_millis(time)));
     stanza
 }
 
-/// XEP-0203 §5: removes what says, in the name of an account's server, that it delayed the stanza; with `own` also what says so
-/// in the name of the account. Whoever sends it cannot know.
+/// XEP-0203 §5: removes delays in the name of the account's server; with `own` also those in the name of the account. A sender's
+/// claims about them cannot be true.
 pub(crate) fn strip_delay(stanza: &mut Stanza, account: &BareJid, own: bool) {
     let by_us = |delay: &Element| match delay.get("from").and_then(|from| Jid::parse(from).ok()) {
         Some(from) if from.local().is_none() => from.domain() == account.domain(),

@@ -1,4 +1,4 @@
-//! What becomes of a message on its receiver's side: RFC 6121 §8.5, asked of the sessions that are there.
+//! The plan: what happens to a message on its receiver's side, by RFC 6121 §8.5 and the account's current sessions.
 
 use std::sync::Arc;
 
@@ -24,11 +24,11 @@ pub enum Plan {
     Open,
     /// These sessions get it.
     Deliver(Targets),
-    /// Nobody can take it now: it is kept, or answered with an error if no handler keeps it.
+    /// No session can take it now: it is kept, or answered with an error if no handler keeps it.
     Keep,
     /// It is answered with this error.
     Bounce(StanzaError),
-    /// Nothing happens.
+    /// It is dropped silently.
     Ignore,
 }
 
@@ -42,7 +42,7 @@ impl Plan {
     }
 }
 
-/// The decision for an account, or for a name that is none's. Sessions in `excluded` do not count.
+/// The decision for an account, or for a name without one. Sessions in `excluded` do not count.
 pub(crate) fn plan(stanza: &Stanza, to: &Jid, account: Option<&Account>, excluded: &[SessionId]) -> Plan {
     let session = to.resource().and_then(|resource| account?.by_resource(resource));
     let matched = session.is_some_and(|s| !excluded.contains(&s.id));
@@ -104,7 +104,7 @@ fn addressed(to: &Jid, matched: bool) -> To {
     if to.is_full() { To::Full { matched } } else { To::Bare }
 }
 
-/// The stanza in the words of the table.
+/// The stanza in the terms of the table.
 pub(crate) fn kind(stanza: &Stanza) -> delivery::Stanza {
     match stanza.kind() {
         Kind::Message => delivery::Stanza::Message(match stanza.type_() {

@@ -361,7 +361,7 @@ fn note_directed(session: &Session, to: &Jid, stanza: &Stanza) -> Option<StanzaE
         Type::None => {
             let bytes = to.as_str().len() + directed.iter().map(|jid| jid.as_str().len()).sum::<usize>();
             if directed.len() >= MAX_DIRECTED || bytes > MAX_DIRECTED_BYTES {
-                return Some(StanzaError::resource_constraint().with_text("presence sent directly to too many"));
+                return Some(StanzaError::resource_constraint().with_text("too many recipients of directed presence"));
             }
             directed.insert(to.clone())
         }

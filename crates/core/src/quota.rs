@@ -1,11 +1,11 @@
-//! What may wait for an account: bytes that nobody has taken yet, of all senders and of one.
+//! The quota of waiting messages of an account: bytes that no session has taken yet, of all senders and of each one.
 //!
-//! The bytes are in memory with the account, counted as entries are submitted and taken, and read from the log when the
-//! account is loaded. So nothing is written for them, and they are right after a crash. What was promised before, and errors that are
-//! owed, go on and are counted.
+//! The bytes are counted in memory with the account, as entries are submitted and taken, and read from the log when the account is
+//! loaded. So nothing is written for them, and they are correct after a crash. Messages that were promised before, and owed errors,
+//! are accepted and counted.
 //!
-//! What may wait is the operator's ([`crate::server::Bounds::offline_bytes`]). Of it one sender may take a part, so that none fills
-//! it for others; and those whom the user does not know are refused when it is half full.
+//! The operator sets the quota ([`crate::server::Bounds::offline_bytes`]). One sender may use a part of it, so that none fills it for
+//! others; senders who are not contacts are refused when it is half full.
 
 use vorpal_proto::error::StanzaError;
 use vorpal_proto::stanza::Stanza;
@@ -17,24 +17,25 @@ use crate::message::End;
 use crate::roster;
 use crate::server::Core;
 
-/// Maximum of what waits for an account, in bytes, unless the operator says otherwise: a hundred thousand messages of text.
+/// Default quota of waiting messages of an account, in bytes: a hundred thousand text messages.
 pub const MAX_OFFLINE_BYTES: u64 = 32 << 20;
 
-/// The part of it that a contact may take: a half.
+/// The fraction of it that one contact may use: a half.
 pub const CONTACT_SHARE: u64 = 2;
 
-/// The part of it that anybody else may take: a quarter.
+/// The fraction of it that any other sender may use: a quarter.
 pub const STRANGER_SHARE: u64 = 4;
 
-/// Those whom the user does not have in the roster may fill this part of it together: a half. The rest is for contacts.
+/// The fraction of it that senders who are not in the roster may use together: a half. The rest is for contacts.
 pub const STRANGERS_PART: u64 = 2;
 
-/// Below this part of the maximum nothing needs to be looked at: no share is smaller.
+/// Below this fraction of the quota no check is needed: no share is smaller.
 const UNQUESTIONED: u64 = STRANGER_SHARE;
 
 impl Core {
-    /// A message that the receiver has no room for is refused: a new one, and one that a session held and nobody took. One that cannot be answered is dropped: it is an error
-    /// that came too late for anybody to act on, and without a bound it could be sent without end.
+    /// Refuses a message that exceeds the receiver's quota: a new one, or one that a session held and no session took. One that cannot
+    /// be answered is dropped: it is an error that arrived too late for anybody to act on, and without a limit it could be sent
+    /// endlessly.
     pub(crate) fn within_quota(&self, end: End, received: Option<&Account>, stanza: &Stanza) -> End {
         let End::Goes(goes) = &end else { return end };
         let (Some(draft), Some(account)) = (&goes.draft, received) else { return end };
@@ -47,17 +48,17 @@ impl Core {
         let Some(reason) = self.crowded(account, Load::of(side, draft.body.len()), &side.peer, most) else {
             return end;
         };
-        tracing::debug!(account = %account.jid, reason, "a message is refused");
+        tracing::debug!(account = %account.jid, reason, "message refused: over quota");
         self.counts.one(Count::OverQuota);
         if stanza.is_answerable() {
-            // XEP-0160 §2: the answer for a queue that is full.
+            // XEP-0160 §2: the answer when the queue is full.
             End::Error(StanzaError::service_unavailable().with_text(reason))
         } else {
             End::Silence
         }
     }
 
-    /// Why what waits for the account may not grow by this.
+    /// Why the account's waiting messages may not grow by this; `None` if they may.
     #[cold]
     fn crowded(&self, account: &Account, load: Load, peer: &str, most: u64) -> Option<&'static str> {
         let bytes = u64::from(load.bytes);
@@ -70,7 +71,7 @@ impl Core {
             return Some("too much waits for the receiver already");
         }
         let share = most / if known { CONTACT_SHARE } else { STRANGER_SHARE };
-        // To oneself there is no share.
+        // Messages to oneself have no share.
         let own = peer == account.jid.as_str();
         (!own && account.log.waiting_of(load.from) + bytes > share)
             .then_some("too much of yours waits for the receiver already")

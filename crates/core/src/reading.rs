@@ -185,7 +185,7 @@ impl Core {
             Err(ReadError::Told(error)) => vec![iq.error(&error)],
             Err(ReadError::Store(error)) => {
                 if let Some(questions) = self.conditions.questions.met(now, 1) {
-                    tracing::error!(%error, questions, session = %session.jid, "queries could not be read from the store");
+                    tracing::error!(%error, questions, session = %session.jid, "queries could not be answered: the store cannot be read");
                 }
                 vec![iq.error(&StanzaError::internal_server_error())]
             }

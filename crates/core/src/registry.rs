@@ -279,7 +279,7 @@ impl Registry {
             match catch_unwind(AssertUnwindSafe(|| handler(cx, stanza))) {
                 Ok(Verdict::Send) => {}
                 Ok(verdict) => return verdict,
-                Err(_) => tracing::error!(module, "a handler of outbound stanzas panicked"),
+                Err(_) => tracing::error!(module, "an outbound handler panicked"),
             }
         }
         Verdict::Send
@@ -290,7 +290,7 @@ impl Registry {
             let mark = cx.fx.mark();
             if catch_unwind(AssertUnwindSafe(|| handler(cx))).is_err() {
                 cx.fx.undo_since(&mark);
-                tracing::error!(module, "a handler of a session's life panicked");
+                tracing::error!(module, "a session handler panicked");
             }
         }
     }

@@ -1,8 +1,7 @@
-//! Saying no in time: below a reserve of free space nothing new is promised, so that what was promised can still be
-//! settled.
+//! The disk space reserve: with less free space no new promises are made, so that existing ones can still be settled.
 //!
-//! Refused are messages that would need the log, and changes that only add to what is kept. What goes on: errors that
-//! settle a promise, what was promised before and has to find a place, acknowledgements, sessions, whatever deletes.
+//! Refused: messages that would need the log, and changes that only add data. Accepted: errors that settle a promise, stanzas that
+//! were promised before and need another home, acknowledgements, sessions, deletions.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -12,12 +11,12 @@ use crate::counts::Count;
 use crate::server::Core;
 use crate::store::Room;
 
-/// Free space, as it was seen last, and what follows from it.
+/// The last observed free space, and the resulting state.
 #[derive(Debug, Default)]
 pub struct Reserve {
-    /// nothing new is promised
+    /// no new promises are made
     short: AtomicBool,
-    /// the least free space for new promises, in bytes; with 0 none is kept
+    /// minimum free space for new promises, in bytes; 0 disables the reserve
     least: AtomicU64,
     seen: Mutex<Seen>,
 }
@@ -28,14 +27,14 @@ struct Seen {
     warned: bool,
 }
 
-/// What the operator has to hear.
+/// A change that is logged for the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// free space is below twice the reserve
     Low,
     /// it is below the reserve: new promises are refused
     Short,
-    /// there is room again
+    /// free space is sufficient again
     Enough,
 }
 
@@ -45,23 +44,23 @@ impl Reserve {
         self.short.load(Ordering::Relaxed)
     }
 
-    /// The space that was seen last, if the store can tell.
+    /// The last observed space, if the store can report it.
     pub fn room(&self) -> Option<Room> {
         self.seen.lock().room
     }
 
-    /// The least free space for new promises, in bytes.
+    /// The minimum free space for new promises, in bytes.
     pub fn least(&self) -> u64 {
         self.least.load(Ordering::Relaxed)
     }
 
-    /// Sets the least free space, in bytes. Holds from the next look at the disk on.
+    /// Sets the minimum free space, in bytes. Takes effect with the next check of the disk.
     pub fn set_least(&self, bytes: u64) {
         self.least.store(bytes, Ordering::Relaxed);
     }
 
-    /// The store was asked for its room. It is short below the reserve, and has enough again a quarter above it, so that a
-    /// disk at the edge does not flap.
+    /// Processes an observation. Space is short below the reserve, and sufficient again 25 % above it, so that the state does not
+    /// flap at the limit.
     pub fn observe(&self, room: Room) -> Option<Change> {
         let least = self.least();
         let above = least.saturating_add(least / 4);
@@ -86,7 +85,7 @@ impl Reserve {
 }
 
 impl Core {
-    /// The store was asked for its room: logs what the operator has to hear.
+    /// Processes an observation, and logs changes.
     pub fn observe_room(&self, room: Room) {
         let (free, reserve) = (room.free >> 20, self.reserve.least() >> 20);
         match self.reserve.observe(room) {
@@ -96,7 +95,7 @@ impl Core {
                     free_mib = free,
                     reserve_mib = reserve,
                     place = self.place(),
-                    "the disk of the data directory fills up: below storage.reserve new messages are refused"
+                    "the disk of the data directory is filling up: below storage.reserve new messages are refused"
                 );
             }
             Some(Change::Short) => {
@@ -104,7 +103,7 @@ impl Core {
                     free_mib = free,
                     reserve_mib = reserve,
                     place = self.place(),
-                    "the disk of the data directory is nearly full: what would have to be kept is refused until there is room"
+                    "the disk of the data directory is nearly full: whatever would have to be stored is refused until space is freed"
                 );
             }
             Some(Change::Enough) => {
@@ -112,14 +111,14 @@ impl Core {
                     free_mib = free,
                     reserve_mib = reserve,
                     place = self.place(),
-                    "the disk of the data directory has room again"
+                    "the disk of the data directory has room again: nothing is refused any more"
                 );
             }
         }
     }
 
-    /// Whether something that only adds to what is kept is to be refused: the disk is nearly full, or it does not keep up. Counts
-    /// it if so.
+    /// Whether a change that only adds data must be refused, because the disk is nearly full or does not keep up. Counts the refusal
+    /// if so.
     pub(crate) fn refuses_more(&self) -> bool {
         if self.reserve.is_short() {
             self.counts.one(Count::Reserved);

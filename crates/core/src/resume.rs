@@ -93,7 +93,7 @@ impl Core {
             }
             if account.sessions.len() >= self.bounds().sessions {
                 let Some(old) = longest_away(&account) else { return Err(BindError::TooMany) };
-                tracing::debug!(session = %old.jid, "a detached session ends to make room for a new one");
+                tracing::debug!(session = %old.jid, "a detached session was ended to make room for a new one");
                 self.end(now, lock, &mut account, &old, Closing::Normal, &mut todo);
             }
             let mut id = [0; 8];
@@ -183,7 +183,7 @@ impl Core {
                 now,
             };
             if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&mut cx))).is_err() {
-                tracing::error!(session = %session.jid, "a handler of a session panicked");
+                tracing::error!(session = %session.jid, "a session handler panicked");
                 return;
             }
         }
@@ -747,7 +747,7 @@ impl Core {
         };
         let far: SmallVec<[Arc<Session>; 2]> = account.sessions.iter().filter(behind).cloned().collect();
         for session in far {
-            tracing::info!(session = %session.jid, "the client missed too many messages: its session ends");
+            tracing::info!(session = %session.jid, "the client missed too many messages: its session has ended");
             self.end(now, lock, account, &session, Closing::Normal, todo);
         }
     }

@@ -308,7 +308,7 @@ impl Core {
         let Some(to) = work.stanza.head.to.clone() else { return };
         if work.hops > MAX_HOPS {
             if let Some(stanzas) = self.conditions.circles.met(now, 1) {
-                tracing::warn!(stanzas, %to, "stanzas were routed in a loop and are dropped");
+                tracing::warn!(stanzas, %to, "routing loop: stanzas dropped");
             }
             return;
         }

@@ -168,7 +168,7 @@ impl Core {
                         tracing::warn!(
                             requests,
                             account = %account.jid,
-                            "subscription requests are dropped: too many wait already"
+                            "subscription requests dropped: too many are pending"
                         );
                     }
                     return;

@@ -1,8 +1,8 @@
-//! Looking after every account, whether somebody uses it or not: a few with each step, all of them about once an hour.
+//! The sweep: periodic work on every account, loaded or not; a few accounts in each step, all of them about once an hour.
 //!
-//! A step reads [`ACCOUNTS`] accounts and deletes about [`ENTRIES`] entries, whichever comes first; the runtime goes on with the next
-//! one as long as there is work, and lets commits of sessions go first. With [`STEPS`] steps in a second an hour is enough for a
-//! million accounts, and for deleting more than a server is sent.
+//! A step visits [`ACCOUNTS`] accounts or deletes about [`ENTRIES`] entries, whichever comes first. The runtime continues with the next
+//! step as long as there is work, and gives priority to commits of sessions. With [`STEPS`] steps a second, an hour is enough for a
+//! million accounts, and deletion keeps up with incoming messages.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::host::Modules;
 use crate::server::Core;
 use crate::store::{self, Batch, EntryId, Kind, OwnerRow, Reader, Write};
 
-/// Maximum number of accounts that are looked at in a step.
+/// Maximum number of accounts visited in a step.
 pub const ACCOUNTS: usize = 16;
 
 /// Number of entries whose deletion ends a step.
@@ -23,18 +23,18 @@ pub const ENTRIES: u32 = 512;
 /// Maximum number of steps in a second.
 pub const STEPS: u32 = 20;
 
-/// How long after one round over all accounts has begun the next one begins, at the earliest.
+/// Minimum time between the starts of two rounds over all accounts.
 pub const REST: Duration = Duration::from_secs(3600);
 
-/// What a handler of [`crate::module::Setup::each_account`] gets: one account, and the store to read it from.
+/// The context of a handler of [`crate::module::Setup::each_account`]: one account, and a reader of the store.
 pub struct SweepCx<'a> {
     /// the account
     pub account: &'a OwnerRow,
-    /// everything of its log up to here was taken, by every session that needs it
+    /// everything in its log up to here was taken by every session that needs it
     pub floor: EntryId,
-    /// answers what is asked
+    /// reads the store
     pub reader: &'a mut dyn Reader,
-    /// the time by which something may be old: see `clock.rs`
+    /// the time for deletion by age: see `clock.rs`
     pub now: Timestamp,
     writes: Vec<Write>,
     entries: u32,
@@ -42,14 +42,14 @@ pub struct SweepCx<'a> {
 }
 
 impl SweepCx<'_> {
-    /// Lets go of the oldest entries below an id, at most so many. Those that are not taken yet stay.
+    /// Deletes the oldest entries below an id, at most `limit` of them. Entries that are not taken yet stay.
     pub fn trim(&mut self, before: EntryId, limit: u32) {
         let before = before.min(self.floor.saturating_add(1));
         self.entries = self.entries.saturating_add(limit);
         self.writes.push(Write::LogTrim { owner: self.account.owner, after: 0, before, keep: 0, limit });
     }
 
-    /// What the account's archive takes in bytes.
+    /// The size of the account's archive in bytes.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -57,7 +57,7 @@ impl SweepCx<'_> {
         self.reader.log_archived(self.account.owner)
     }
 
-    /// There is more to do here: the account is looked at once more in the next step.
+    /// There is more to do here: the account is visited again in the next step.
     pub fn again(&mut self) {
         self.again = true;
     }
@@ -65,18 +65,18 @@ impl SweepCx<'_> {
 
 pub(crate) type SweepHandler = Box<dyn Fn(&mut SweepCx<'_>) -> store::Result<()> + Send + Sync>;
 
-/// How far it is.
+/// The position of the sweep.
 #[derive(Default)]
 pub(crate) struct Progress {
     host: usize,
     past: Option<Box<str>>,
     /// when this round began, in steady time
     began: Option<Duration>,
-    /// when the next one begins, if this one is over
+    /// when the next round begins, if this one has ended
     rests_until: Option<Duration>,
 }
 
-/// What a step has left to do.
+/// The work done in a step.
 struct Step {
     entries: u32,
 }
@@ -94,11 +94,10 @@ impl Progress {
 }
 
 impl Core {
-    /// Looks after the next few accounts. To be called where waiting for the disk is allowed, by one at a time. Gives whether there
-    /// is more to do now.
+    /// Runs one step. Must be called on a thread that may block, by one caller at a time. Returns whether there is more to do now.
     ///
     /// # Errors
-    /// The store cannot be read; the same accounts are tried again.
+    /// The store cannot be read; the same accounts are visited again.
     pub fn sweep(&self, now: Timestamp, reader: &mut dyn Reader) -> store::Result<bool> {
         self.load_profiles(reader)?;
         let mut step = Step { entries: 0 };
@@ -143,13 +142,13 @@ impl Core {
         Ok(true)
     }
 
-    /// The account is looked after in the next step.
+    /// Schedules the account for the next step.
     #[cold]
     pub(crate) fn look_after(&self, jid: BareJid) {
         self.urgent.lock().insert(jid);
     }
 
-    /// Those that asked for it, a few in each step. What is in memory of their archives is measured anew.
+    /// Visits scheduled accounts, a few in each step. The sizes of their archives in memory are measured again.
     fn sweep_urgent(&self, now: Timestamp, step: &mut Step, reader: &mut dyn Reader) -> store::Result<()> {
         let due: Vec<BareJid> = self.urgent.lock().iter().take(ACCOUNTS).cloned().collect();
         for jid in due {
@@ -172,7 +171,7 @@ impl Core {
             let stored = reader.log_archived(owner)?;
             let again = self.sweep_one(now, &row, &registry, step, reader)?;
             {
-                // What was on its way meanwhile counts whether it was measured or not.
+                // Entries in flight meanwhile are counted, whether they were measured or not.
                 let mut account = lock.lock();
                 account.log.archived = stored + (account.log.charged - charged);
             }
@@ -183,7 +182,7 @@ impl Core {
         Ok(())
     }
 
-    /// One account's turn. Whether there is more to do.
+    /// Visits one account. Returns whether there is more to do.
     fn sweep_one(
         &self,
         now: Timestamp,
@@ -206,7 +205,7 @@ impl Core {
         Ok(again)
     }
 
-    /// Writes on which nothing that is in memory depends: if they fail they are made again some time.
+    /// Submits writes on which nothing in memory depends: if they fail, a later round repeats them.
     pub(crate) fn submit_alone(&self, now: Timestamp, writes: Vec<Write>) {
         let mut writes = Some(writes);
         self.journal.submit(now.as_millis() * 1000, &mut |ids| Batch {
@@ -217,20 +216,20 @@ impl Core {
         });
     }
 
-    /// Up to where an account's log was taken by all who need it.
+    /// The id up to which every session that needs it has taken an account's log.
     fn floor(&self, account: &OwnerRow, reader: &mut dyn Reader) -> store::Result<EntryId> {
         let jid = BareJid::new(&account.name, &account.host);
         if let Some(lock) = jid.ok().and_then(|jid| self.loaded(jid.as_str())) {
             let account = lock.lock();
             let horizon = account.horizon();
             let sessions = account.sessions.iter().map(|session| session.stream());
-            // As they will be stored with the next tick: whoever only sends has stored none for long.
+            // The values that the next tick will store: a session that only sends may not have stored any for long.
             let cursors = sessions
                 .filter(|stream| stream.is_resumable())
                 .map(|stream| stream.cursor.max(stream.floor(horizon).saturating_sub(1)));
             return Ok(cursors.fold(account.log.cursor(), EntryId::min));
         }
-        // It has no session: those that can be resumed keep it loaded.
+        // It has no session: resumable sessions keep an account loaded.
         let row = reader.map_get(self.names.map_id(self.tables.cursor.at), account.owner, &[])?;
         let cursor: Option<Cursor> = row.and_then(|row| serde_json::from_slice(&row.value).ok());
         Ok(cursor.map_or(0, |cursor| cursor.taken))

@@ -1,5 +1,5 @@
-//! Entries that everybody has taken and no archive keeps are deleted: of all accounts at about the same time, so that a page of
-//! the log is written once for all of them, and little by little, so that nobody waits long for a commit.
+//! Trimming: deletes entries that every session has taken and no archive keeps. All accounts are trimmed at about the same time, so
+//! that a page of the log is written once for all of them, and in small pieces, so that commits are not delayed for long.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,34 +14,34 @@ use crate::server::{Core, Todo};
 use crate::session::Session;
 use crate::store::{EntryId, Write, flags};
 
-/// Maximum number of entries of one account that one batch deletes: a piece, and what a failed attempt left before it.
+/// Maximum number of entries of one account that one batch deletes: a piece, plus the rest of a failed attempt before it.
 const TRIM: u32 = 2 * PIECE;
 
-/// How often deletion begins, unless an account has many entries to delete.
+/// Interval of trimming rounds, unless an account has many entries to delete.
 const TRIM_EVERY: Duration = Duration::from_secs(60);
 
-/// Number of entries that are deleted in a second. More if many accounts wait: so that it ends.
+/// Number of entries deleted per second; more if many accounts wait, so that a round ends.
 pub(crate) const TRIM_RATE: u32 = 8_192;
 
-/// With each so many accounts that wait, as many entries more are deleted.
+/// For every this many waiting accounts, the rate is increased by once [`TRIM_RATE`].
 const ACCOUNTS: usize = 1_024;
 
-/// The least that an account counts, in entries: its batch has a price of its own.
+/// Minimum cost of an account, in entries: each batch has a fixed cost.
 const LEAST: u32 = 8;
 
-/// Whose entries are deleted next. Each account is in one of the lists at most.
+/// The accounts to trim. Each account is in at most one of the lists.
 #[derive(Default)]
 pub(crate) struct Trims {
     /// when the next round begins, in steady time
     due: Duration,
     /// accounts of the next round
     next: Vec<AccountRef>,
-    /// those of this round that have more to delete
+    /// accounts of this round that have more to delete
     now: VecDeque<AccountRef>,
 }
 
 impl Core {
-    /// The account has entries that may be deleted with the next round.
+    /// Schedules the account for the next round if it has deletable entries.
     pub(crate) fn wants_trim(&self, lock: &AccountRef, account: &mut Account) {
         let cursor = account.log.cursor();
         if account.log.loose && cursor > account.log.trimmed && !account.log.to_trim {
@@ -53,7 +53,7 @@ impl Core {
         }
     }
 
-    /// Deletes about `budget` entries, if it is time to.
+    /// Deletes about `budget` entries, if a round is due or running.
     pub(crate) fn trim(&self, now: Timestamp, budget: u32, todo: &mut Todo) {
         let steady = self.steady();
         let turns = {
@@ -76,7 +76,7 @@ impl Core {
         }
     }
 
-    /// Deletes a piece of one account. Gives about how many entries that are.
+    /// Deletes a piece of one account. Returns about how many entries that are.
     fn trim_piece(&self, now: Timestamp, lock: &AccountRef, todo: &mut Todo) -> u32 {
         let mut account = lock.lock();
         account.log.to_trim = false;

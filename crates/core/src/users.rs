@@ -31,7 +31,7 @@ pub struct NewUser(BareJid);
 #[non_exhaustive]
 pub enum NameError {
     /// It is a domain.
-    #[error("{0} has no name in front of the @")]
+    #[error("{0} has no name before the @")]
     NoName(BareJid),
     /// A login under this name is one to another account.
     #[error("clients that log in as {wanted} reach {reached}: create {reached}")]

@@ -1,7 +1,7 @@
 //! `vorpal-load`: measures any XMPP server by the server's own CPU time and memory per unit of work.
 //!
-//! It runs on the server's machine, on one thread, and spends little: stanzas are templates, and what comes back is counted
-//! rather than understood. Rates and latencies depend on what else the machine does; the server's CPU time hardly does.
+//! It runs on the server's machine, on one thread, and uses little CPU: stanzas are templates, and received stanzas are counted
+//! rather than parsed. Rates and latencies depend on other load on the machine; the server's CPU time hardly does.
 
 mod archive;
 mod burst;

@@ -4,12 +4,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Measures an XMPP server by its own CPU time and memory.
 ///
-/// Accounts are made beforehand: PREFIX0, PREFIX1, … with one password. The server runs on this machine; its figures are
-/// those of the process given and of its children.
+/// The accounts must exist: PREFIX0, PREFIX1, … with the same password. The server runs on this machine; its figures are
+/// those of the given process and its children.
 #[derive(Debug, Parser)]
 #[command(name = "vorpal-load", version)]
 pub struct Options {
-    /// What every mode needs to know.
+    /// Options of every mode.
     #[command(flatten)]
     pub target: Target,
     /// What to measure.
@@ -17,7 +17,7 @@ pub struct Options {
     pub mode: Mode,
 }
 
-/// The server, and how to talk to it.
+/// The server, and how to connect to it.
 #[derive(Debug, Clone, Args)]
 pub struct Target {
     /// Process id of the server.
@@ -32,10 +32,10 @@ pub struct Target {
     /// The XMPP domain.
     #[arg(long, global = true, default_value = "localhost")]
     pub domain: String,
-    /// User names are this and a number from 0.
+    /// User names are this prefix and a number from 0.
     #[arg(long, global = true, default_value = "u")]
     pub user_prefix: String,
-    /// Everybody's password.
+    /// The password of all accounts.
     #[arg(long, global = true, default_value = "secret")]
     pub password: String,
     /// TLS after STARTTLS; this is the default.
@@ -50,7 +50,7 @@ pub struct Target {
     /// The SASL mechanism.
     #[arg(long, global = true, value_enum, default_value_t = Mechanism::ScramSha1)]
     pub mechanism: Mechanism,
-    /// Give up after so many seconds.
+    /// Timeout in seconds.
     #[arg(long, global = true, default_value_t = 300)]
     pub timeout: u64,
     /// Print one line of JSON.
@@ -74,21 +74,21 @@ pub enum Mechanism {
 pub enum Mode {
     /// CPU per login with initial presence: one after the other, then several at a time.
     Login(Login),
-    /// Memory per session that does nothing.
+    /// Memory per idle session.
     Idle(Idle),
-    /// CPU per message between pairs of users, with latency and a check that each came once and in order.
+    /// CPU per message between pairs of users, with latency and a check that each arrived once and in order.
     Chat(Chat),
-    /// Memory of a server that nobody uses.
+    /// Memory of a server without users.
     Fresh,
     /// CPU per page of 50 messages of an archive, which `chat --archived` has filled.
     Page(Page),
     /// CPU per subscription made in both directions. The accounts must not know each other yet.
     Subscribe(Subscribe),
-    /// CPU per user and contact when all become available at once. `subscribe` has to come first, with the same ring.
+    /// CPU per user and contact when all become available at once. `subscribe` must be run before, with the same ring.
     Storm(Storm),
-    /// CPU per message for somebody who is not there: to store, and to deliver.
+    /// CPU per message for an offline user: to store, and to deliver.
     Missed(Missed),
-    /// CPU and core time per message of work that lies ready, while nothing else runs. For one core against two.
+    /// CPU and core time per message for work that is already queued, while nothing else runs. For comparing one core with two.
     Burst(Burst),
     /// Memory and descriptors before and after connections that end at every stage of login.
     Churn(Churn),
@@ -97,10 +97,10 @@ pub enum Mode {
 /// Options of `login`.
 #[derive(Debug, Args)]
 pub struct Login {
-    /// How many accounts log in, in each of the two passes.
+    /// Number of accounts that log in, in each of the two passes.
     #[arg(long, default_value_t = 500)]
     pub users: u32,
-    /// How many at a time in the second pass.
+    /// Number of simultaneous logins in the second pass.
     #[arg(long, default_value_t = 16)]
     pub width: u32,
 }
@@ -108,16 +108,16 @@ pub struct Login {
 /// Options of `idle`.
 #[derive(Debug, Args)]
 pub struct Idle {
-    /// How many sessions.
+    /// Number of sessions.
     #[arg(long, default_value_t = 1000)]
     pub sessions: u32,
-    /// Over how many accounts they are spread; all, if not given.
+    /// Number of accounts they are spread over; default: one account for each session.
     #[arg(long)]
     pub accounts: Option<u32>,
-    /// Logins made and closed before, so that what the server sets up once is not counted.
+    /// Number of logins before the measurement, so that one-time initialization of the server is not counted.
     #[arg(long, default_value_t = 50)]
     pub warm_up: u32,
-    /// What the sessions turn on.
+    /// Features that the sessions enable.
     #[command(flatten)]
     pub extras: Extras,
 }
@@ -128,13 +128,13 @@ pub struct Chat {
     /// Pairs of users; two accounts each.
     #[arg(long, default_value_t = 10)]
     pub pairs: u32,
-    /// Messages that each pair exchanges, both directions together.
+    /// Number of messages that each pair exchanges, in both directions together.
     #[arg(long, default_value_t = 1000)]
     pub messages: u32,
-    /// Messages under way per pair; each one that arrives is answered by one.
+    /// Number of messages in flight per pair; each one that arrives is answered by one.
     #[arg(long, default_value_t = 1)]
     pub in_flight: u32,
-    /// The server must archive: an archive has to be advertised, and its newest message to be the last one.
+    /// Requires an archive: it must be advertised, and its newest message must be the last one sent.
     #[arg(long)]
     pub archived: bool,
     /// With `--carbons` each user has a second session that gets copies; with `--sm` all acks are awaited.
@@ -142,16 +142,16 @@ pub struct Chat {
     pub extras: Extras,
 }
 
-/// What a session turns on between binding and presence.
+/// Features that a session enables between binding and presence.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct Extras {
-    /// XEP-0198 with resumption, and a request for an ack after so many stanzas.
+    /// XEP-0198 with resumption, and a request for an ack after this many stanzas.
     #[arg(long, value_name = "EVERY", value_parser = clap::value_parser!(u32).range(1..))]
     pub sm: Option<u32>,
     /// XEP-0280; in a chat each user then has a second session that gets copies.
     #[arg(long)]
     pub carbons: bool,
-    /// Ask for the roster, so that its changes are told.
+    /// Request the roster, so that changes are pushed.
     #[arg(skip)]
     pub roster: bool,
     /// Send no presence.
@@ -162,10 +162,10 @@ pub struct Extras {
 /// Options of `page`.
 #[derive(Debug, Args)]
 pub struct Page {
-    /// How many pages, from both ends in turn.
+    /// Number of pages, from both ends in turn.
     #[arg(long, default_value_t = 300)]
     pub pages: u32,
-    /// After so many it begins again at the ends; the archive has to hold as many.
+    /// Number of pages after which it starts again at the ends; the archive must contain as many.
     #[arg(long, default_value_t = 30)]
     pub span: u32,
     /// The number of the account whose archive is read.
@@ -176,10 +176,10 @@ pub struct Page {
 /// A ring of users in which neighbours are contacts.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Ring {
-    /// How many users.
+    /// Number of users.
     #[arg(long, default_value_t = 500)]
     pub users: u32,
-    /// How many contacts each has, half of them on either side.
+    /// Number of contacts of each user, half of them on either side.
     #[arg(long, default_value_t = 20)]
     pub contacts: u32,
 }
@@ -190,7 +190,7 @@ pub struct Subscribe {
     /// Who subscribes to whom.
     #[command(flatten)]
     pub ring: Ring,
-    /// How many at a time.
+    /// Number of simultaneous ones.
     #[arg(long, default_value_t = 16)]
     pub width: u32,
 }
@@ -198,10 +198,10 @@ pub struct Subscribe {
 /// Options of `storm`.
 #[derive(Debug, Args)]
 pub struct Storm {
-    /// As it was for `subscribe`.
+    /// The same as for `subscribe`.
     #[command(flatten)]
     pub ring: Ring,
-    /// How often everybody comes and goes.
+    /// Number of rounds in which all users log in and out.
     #[arg(long, default_value_t = 3)]
     pub times: u32,
 }
@@ -209,13 +209,13 @@ pub struct Storm {
 /// Options of `missed`.
 #[derive(Debug, Args)]
 pub struct Missed {
-    /// Pairs of users; even accounts send, odd ones are not there.
+    /// Pairs of users; even accounts send, odd ones are offline.
     #[arg(long, default_value_t = 50)]
     pub pairs: u32,
-    /// Messages that wait for each.
+    /// Number of messages that wait for each user.
     #[arg(long, default_value_t = 100)]
     pub messages: u32,
-    /// What the sessions turn on.
+    /// Features that the sessions enable.
     #[command(flatten)]
     pub extras: Extras,
 }
@@ -226,10 +226,10 @@ pub struct Burst {
     /// Pairs of users; even accounts send to odd ones.
     #[arg(long, default_value_t = 100)]
     pub pairs: u32,
-    /// Messages of each pair in one burst; they have to fit into the sockets' buffers.
+    /// Number of messages of each pair in one burst; they must fit into the sockets' buffers.
     #[arg(long, default_value_t = 200)]
     pub messages: u32,
-    /// How many bursts are measured, after one that is not.
+    /// Number of measured bursts, after one that is not measured.
     #[arg(long, default_value_t = 5)]
     pub times: u32,
 }
@@ -237,10 +237,10 @@ pub struct Burst {
 /// Options of `churn`.
 #[derive(Debug, Args)]
 pub struct Churn {
-    /// How many connections, spread over the stages.
+    /// Number of connections, spread over the stages.
     #[arg(long, default_value_t = 10_000)]
     pub count: u32,
-    /// How many at a time.
+    /// Number of simultaneous ones.
     #[arg(long, default_value_t = 16)]
     pub width: u32,
 }

@@ -1,11 +1,11 @@
 //! XEP-0191: Blocking Command.
 //!
-//! A user blocks addresses: nothing comes from there any more, and nothing goes there.
+//! A user blocks addresses: no stanzas are delivered from them, and none are sent to them.
 //!
 //! Hooks:  message/Gate, presence/Gate, iq/Gate, revive
 //! Stores: account list `blocklist`
 //! Config: none
-//! Limits: 2,000 addresses of 256 KiB in all
+//! Limits: 2,000 addresses, 256 KiB in total
 //! Not:    privacy lists (XEP-0016)
 
 use std::collections::HashSet;
@@ -23,10 +23,10 @@ use crate::prelude::*;
 /// The module.
 pub static MODULE: Module = Module { name: "blocking", xeps: &[Xep(191, "1.3")], setup };
 
-/// So many addresses may be blocked, and named in one request, repetitions included.
+/// Maximum number of blocked addresses, and of addresses in one request, repetitions included.
 const MAX_ITEMS: usize = 2_000;
 
-/// Maximum size of the blocked addresses in bytes: 128 for each. They are in memory with the account, and sent whole to whoever asks.
+/// Maximum size of the blocked addresses in bytes: 128 for each. They are in memory with the account, and sent as a whole on request.
 const MAX_BYTES: usize = 256 << 10;
 
 type Blocklist = Map<Jid, bool>;
@@ -45,7 +45,7 @@ fn setup(m: &mut Setup<'_>) -> Result {
     Ok(())
 }
 
-/// §3.2. Who has asked is told of changes (§3.3).
+/// §3.2. A session that has requested the list gets pushes of changes (§3.3).
 fn show(cx: &mut IqCx<'_>, list: Blocklist, asked: Flag) -> Answer {
     if let Some(session) = cx.session {
         session.set(asked, true);
@@ -56,7 +56,7 @@ fn show(cx: &mut IqCx<'_>, list: Blocklist, asked: Flag) -> Answer {
     ok_with(el("blocklist", ns::BLOCKING).children(items))
 }
 
-/// §3.3: contacts that are blocked see the user go.
+/// §3.3: blocked contacts see the user become unavailable.
 fn add(cx: &mut IqCx<'_>, list: Blocklist, asked: Flag, block: &Element) -> Answer {
     let jids = items(block)?;
     if jids.is_empty() {
@@ -74,11 +74,11 @@ fn add(cx: &mut IqCx<'_>, list: Blocklist, asked: Flag, block: &Element) -> Answ
     if !fresh.is_empty() && (known + fresh.len() > MAX_ITEMS || grown > MAX_BYTES) {
         return Err(StanzaError::resource_constraint().with_text("too many addresses are blocked"));
     }
-    // A user who blocked themselves or the server would be locked out.
+    // Users who blocked themselves or the server would be locked out.
     if jids.iter().any(|jid| jid.bare_str() == own.as_str() || jid.as_str() == own.domain()) {
         return Err(StanzaError::not_allowed().with_text("this address cannot be blocked"));
     }
-    // Whoever is blocked from now on sees the user's sessions go.
+    // Newly blocked contacts see the user's sessions become unavailable.
     let insert = |rows: &mut Rows<Jid, bool>| {
         for jid in &fresh {
             rows.insert(jid.clone(), true);
@@ -93,7 +93,7 @@ fn add(cx: &mut IqCx<'_>, list: Blocklist, asked: Flag, block: &Element) -> Answ
     ok()
 }
 
-/// §3.4, §3.5: some, or all; they see the user again.
+/// §3.4, §3.5: unblocks some addresses, or all; the contacts see the user again.
 fn remove(cx: &mut IqCx<'_>, list: Blocklist, asked: Flag, unblock: &Element) -> Answer {
     let named = items(unblock)?;
     let account = cx.account()?;
@@ -116,8 +116,8 @@ fn remove(cx: &mut IqCx<'_>, list: Blocklist, asked: Flag, unblock: &Element) ->
     ok()
 }
 
-/// The contacts that a change of the list hides the user from, or shows the user to. Where items name resources, it is some of
-/// a contact's sessions: those that the one list matches and the other does not. Where another item says the same, nobody.
+/// The contacts from which a change of the list hides the user, or to which it shows the user. If items have resources, only some of a
+/// contact's sessions are affected: those that one list matches and the other does not; none if another item covers them anyway.
 fn affected(
     cx: &mut IqCx<'_>,
     list: Blocklist,
@@ -144,7 +144,7 @@ fn affected(
     Ok(contacts.into_iter().filter_map(|contact| whom(&contact).map(|whom| (contact, whom))).collect())
 }
 
-/// Pushes may have been lost with the process: nothing is blocked, then all that is.
+/// Pushes may have been lost with the process: unblocks everything at the client, then blocks the current list again.
 fn tell_again(cx: &mut SessionCx<'_>, list: Blocklist, asked: Flag) {
     if !cx.session.has(asked) {
         return;
@@ -156,7 +156,7 @@ fn tell_again(cx: &mut SessionCx<'_>, list: Blocklist, asked: Flag) {
     }
 }
 
-/// The addresses that a request names, each once, in its order.
+/// The addresses in a request, without duplicates, in order.
 fn items(parent: &Element) -> std::result::Result<Vec<Jid>, StanzaError> {
     let items = parent.elements().filter(|e| e.is(ns::BLOCKING, "item"));
     let (mut jids, mut seen) = (Vec::new(), HashSet::new());
@@ -191,15 +191,15 @@ fn gate(cx: &mut MessageCx<'_>, stanza: &mut Stanza, list: Blocklist) -> Flow {
         return Flow::Next;
     }
     match (cx.dir, stanza.kind()) {
-        // §3.3: whatever it is, a probe and presence as well. Of what the server sends by itself, as in a broadcast, nobody
-        // is told; who saw the user when the block began was told then that the user went.
+        // §3.3: any stanza, including probes and presence. For stanzas that the server sends itself, as in a broadcast, there is no
+        // error; contacts who saw the user when the block began were told then that the user is unavailable.
         (Dir::Sent, _) => {
             let blocked = AppCondition::new(ns::BLOCKING_ERRORS, "blocked");
             let error = StanzaError::not_acceptable().with_kind(ErrorType::Cancel).with_app(blocked);
             Flow::Bounce("to a blocked address", error)
         }
         (Dir::Received, Kind::Presence) => Flow::Drop("from a blocked address"),
-        // §3.3: whether they exist is not told: as for a user who is not there.
+        // §3.3: the answer does not reveal whether the user exists: it is the same as for an offline user.
         (Dir::Received, _) if stanza.type_() == Type::Groupchat => Flow::Drop("from a blocked room"),
         (Dir::Received, _) => Flow::Bounce("from a blocked address", StanzaError::service_unavailable()),
     }

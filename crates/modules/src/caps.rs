@@ -1,6 +1,6 @@
 //! XEP-0115: Entity Capabilities: the verification string, for `disco.rs`.
 //!
-//! Of what disco#info says a short string is made, so that a client which knows the string need not ask.
+//! A short hash of the disco#info result, so that a client that knows the hash need not query it.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -1,12 +1,12 @@
 //! XEP-0352: Client State Indication.
 //!
-//! While a client says that nobody looks at it, what can wait is held back: of presence the last of each sender, and chat
-//! states are left out. Anything important sends all that was held before it, in order.
+//! While a client says that it is inactive, stanzas that can wait are held back: of presence, only the newest of each sender is
+//! kept; chat states are dropped. An important stanza flushes everything that was held before it, in order.
 //!
 //! Hooks:  outbound, resume, stream features, nonza
 //! Stores: nothing; one flag for each session
 //! Config: none
-//! Limits: 256 held stanzas, then all are sent
+//! Limits: 256 held stanzas; beyond that all are sent
 
 use vorpal_core::hook::{Outgoing, SessionCx, Verdict};
 use vorpal_core::ledger::only_chat_states;

@@ -1,12 +1,12 @@
 //! XEP-0030: Service Discovery; XEP-0115: Entity Capabilities; XEP-0128: Service Discovery Extensions.
 //!
-//! Says what the server and an account can do, and in the stream's features a short string that stands for what the
-//! server said. A stranger learns nothing of an account, not even whether it exists.
+//! Answers what the server and an account support, and puts a hash of the server's answer into the stream features. A stranger
+//! learns nothing about an account, not even whether it exists.
 //!
 //! Hooks:  stream features
 //! Stores: nothing
 //! Config: none
-//! Not:    capabilities of clients: their presence passes as it is
+//! Not:    capabilities of clients: their presence is passed on unchanged
 
 use vorpal_core::hook::Answer;
 use vorpal_core::registry::Registry;
@@ -34,7 +34,7 @@ fn setup(m: &mut Setup<'_>) -> Result {
     Ok(())
 }
 
-/// §3.1, and XEP-0115 §6.2 for the node that stands for all of it.
+/// §3.1, and XEP-0115 §6.2 for the node of the capabilities hash.
 fn host_info(cx: &mut IqCx<'_>, query: &Element) -> Answer {
     let info = of_host(&cx.host.registry());
     match query.get("node") {
@@ -44,7 +44,7 @@ fn host_info(cx: &mut IqCx<'_>, query: &Element) -> Answer {
     }
 }
 
-/// §3.1. No node is known: asking for one is asking for what is not there.
+/// §3.1. There are no nodes: a query with a node is `item-not-found`.
 fn account_info(cx: &mut IqCx<'_>, query: &Element) -> Answer {
     match query.get("node") {
         None => ok_with(info(identity("account", "registered"), cx.host.registry().account_features())),
@@ -65,7 +65,7 @@ fn identity(category: &str, type_: &str) -> Element {
     el("identity", ns::DISCO_INFO).attr("category", category).attr("type", type_)
 }
 
-/// §4.1: nothing hangs on the server or an account yet.
+/// §4.1: the server and accounts have no items yet.
 fn items(_: &mut IqCx<'_>, query: &Element) -> Answer {
     match query.get("node") {
         Some(_) => Err(StanzaError::not_found()),

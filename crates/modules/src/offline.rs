@@ -1,12 +1,12 @@
 //! XEP-0160: Best Practices for Handling Offline Messages.
 //!
-//! A message that finds no session is kept in the account's log until one comes; then it arrives with the time at which
-//! it was sent (XEP-0203). There is no separate store of offline messages.
+//! A message that no session can take is kept in the account's log until a session becomes available. It is then delivered with
+//! the time at which it was sent (XEP-0203). There is no separate store of offline messages.
 //!
 //! Hooks:  message/Record
 //! Stores: nothing of its own: the log
 //! Config: none
-//! Not:    XEP-0013, retrieval by hand
+//! Not:    XEP-0013, flexible retrieval
 
 use vorpal_core::ledger::only_chat_states;
 use vorpal_core::plan::Plan;

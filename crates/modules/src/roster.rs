@@ -1,7 +1,7 @@
 //! RFC 6121 §2 and XEP-0237: the roster and its versions.
 //!
 //! Reads, adds, changes and removes contacts; each change is pushed to the sessions that asked for the roster. The state
-//! of a subscription is never the client's to set: that is done by presence (`core/subscription.rs`).
+//! of a subscription cannot be set by the client: presence changes it (`core/subscription.rs`).
 //!
 //! Hooks:  stream features
 //! Stores: the kernel's `roster`
@@ -19,7 +19,7 @@ use crate::prelude::*;
 /// The module.
 pub static MODULE: Module = Module { name: "roster", xeps: &[Xep(237, "1.3")], setup };
 
-/// Maximum number of changes that a client with an older version is told one by one. Of more it is given the whole roster.
+/// Maximum number of changes pushed one by one to a client with an older version. With more it gets the whole roster.
 const MAX_PUSHES: usize = 64;
 
 fn setup(m: &mut Setup<'_>) -> Result {
@@ -30,7 +30,7 @@ fn setup(m: &mut Setup<'_>) -> Result {
     Ok(())
 }
 
-/// §2.1.4, §2.6: the whole roster, or, for a client that has a version, what has changed since, as pushes behind an
+/// §2.1.4, §2.6: the whole roster or, for a client that has a version, the changes since then, as pushes after an
 /// empty result.
 fn read(cx: &mut IqCx<'_>, query: &Element) -> Answer {
     let server = cx.server;
@@ -40,13 +40,13 @@ fn read(cx: &mut IqCx<'_>, query: &Element) -> Answer {
     }
     let account = cx.account()?;
     roster::begin_epoch(server, account);
-    // A change that waits for the disk was pushed to those who had asked before: the answer comes behind it.
+    // A change that waits for the disk is pushed only to sessions that had requested the roster before: so the answer comes after it.
     let (meta, rows) = roster::newest_all(server, account);
     let known = query.get("ver").and_then(|ver| meta.number(ver));
     if let Some(known) = known.filter(|ver| *ver >= meta.complete_from) {
         let mut changed: Vec<_> = rows.iter().filter(|(_, item)| item.ver > known).collect();
         changed.sort_by_key(|(_, item)| item.ver);
-        // §2.6.3 leaves the choice: many pushes are longer than all items in one answer.
+        // §2.6.3 allows either: many pushes are longer than all items in one answer.
         if changed.len() > MAX_PUSHES {
             return Ok(vorpal_core::hook::reply(whole(&meta, &rows)));
         }
@@ -80,7 +80,7 @@ fn set(cx: &mut IqCx<'_>, contact: &BareJid, item: &Element) -> Answer {
     let server = cx.server;
     let account = cx.account()?;
     if *contact == account.jid {
-        return Err(StanzaError::not_allowed().with_text("nobody is a contact of their own"));
+        return Err(StanzaError::not_allowed().with_text("an account cannot be its own contact"));
     }
     let name = item.get("name").unwrap_or_default().to_owned();
     let mut groups: Vec<String> = item.elements().filter(|e| e.is(ns::ROSTER, "group")).map(Element::content).collect();
@@ -89,7 +89,7 @@ fn set(cx: &mut IqCx<'_>, contact: &BareJid, item: &Element) -> Answer {
         return Err(StanzaError::not_acceptable().with_text("a name is too long, or there are too many groups"));
     }
     if groups.iter().any(String::is_empty) {
-        return Err(StanzaError::not_acceptable().with_text("a group has a name"));
+        return Err(StanzaError::not_acceptable().with_text("a group needs a name"));
     }
     let given = groups.len();
     groups.sort();
@@ -109,7 +109,7 @@ fn set(cx: &mut IqCx<'_>, contact: &BareJid, item: &Element) -> Answer {
     ok()
 }
 
-/// §2.5.2: whatever there was between the two ends with it.
+/// §2.5.2: removal also cancels the subscriptions in both directions.
 fn remove(cx: &mut IqCx<'_>, contact: &BareJid) -> Answer {
     let server = cx.server;
     let account = cx.account()?;

@@ -1,6 +1,6 @@
 //! XEP-0157: Contact Addresses for XMPP Services.
 //!
-//! Tells whoever asks the server what it is where its people can be reached, by role.
+//! Adds contact addresses of the operators, by role, to the server's disco#info.
 //!
 //! Hooks:  none
 //! Stores: nothing
@@ -15,19 +15,19 @@ use crate::prelude::*;
 pub static MODULE: Module = Module { name: "server_contact_info", xeps: &[Xep(157, "1.1.1")], setup };
 
 section! {
-    /// Where the people behind the server can be reached, told to everybody who asks the server (XEP-0157).
+    /// Contact addresses of the server's operators, visible to everybody who queries the server (XEP-0157).
     pub(crate) struct Config in "modules.server_contact_info" {
         /// For reports of abuse.
         abuse: Vec<Uri> = Vec::new(), example ["mailto:abuse@example.org", "xmpp:abuse@example.org"];
         /// The administrators.
         admin: Vec<Uri> = Vec::new(), example ["mailto:xmpp@example.org", "xmpp:admin@example.org"];
-        /// For opinions.
+        /// For feedback.
         feedback: Vec<Uri> = Vec::new(), example ["https://example.org/feedback"];
         /// For sales.
         sales: Vec<Uri> = Vec::new(), example ["mailto:sales@example.org"];
-        /// For reports of weaknesses.
+        /// For reports of vulnerabilities.
         security: Vec<Uri> = Vec::new(), example ["mailto:security@example.org"];
-        /// Where it is told whether the service is well.
+        /// Status page of the service.
         status: Vec<Uri> = Vec::new(), example ["https://status.example.org"];
         /// For help.
         support: Vec<Uri> = Vec::new(), example ["xmpp:help@muc.example.org?join"];

@@ -1,6 +1,6 @@
-//! RFC 3921 §3: sessions as they were before RFC 6121.
+//! RFC 3921 §3: session establishment, which RFC 6121 removed.
 //!
-//! Old clients ask for a session after they have bound a resource. They get it; it means nothing.
+//! Old clients request a session after they have bound a resource. The server answers with success and does nothing.
 //!
 //! Hooks:  stream features
 //! Stores: nothing

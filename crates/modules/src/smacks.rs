@@ -1,7 +1,7 @@
 //! XEP-0198: Stream Management.
 //!
-//! Acknowledges what is handled and stored, and lets a session go on over another connection, also after the server was
-//! killed. The counting is done in the kernel (`ledger.rs`, `resume.rs`); here are its words.
+//! Acknowledges stanzas that are handled and stored, and lets a client resume its session over another connection, even after
+//! the server was killed. The kernel does the counting (`ledger.rs`, `resume.rs`); this module handles the elements.
 //!
 //! Hooks:  stream features, nonza
 //! Stores: nothing of its own: the kernel's rows of sessions
@@ -20,7 +20,7 @@ pub static MODULE: Module = Module { name: "smacks", xeps: &[Xep(198, "1.6.3")],
 section! {
     /// Stream management (XEP-0198): sessions that outlive their connection.
     pub(crate) struct Config in "modules.smacks" {
-        /// How long a session waits at most for its client to come back and resume it.
+        /// Maximum time that a session without a connection waits to be resumed by its client.
         resume_time: Bounded<Period, SECOND, {7 * DAY}> = Bounded::clamp(Period::from_millis(10 * MINUTE)), example "1h";
     }
 }
@@ -42,7 +42,7 @@ fn begin(cx: &mut SessionCx<'_>, enable: &Element, keep: u64) {
         return fail(cx);
     }
     let wants = matches!(enable.get("resume"), Some("true" | "1"));
-    // §5: the client may want less time than we give.
+    // §5: the client may request less time than the server offers.
     let keep = enable.get("max").and_then(|max| max.parse().ok()).map_or(keep, |max: u64| max.min(keep));
     cx.fx.enable_management(wants && keep > 0, keep * 1000);
 }

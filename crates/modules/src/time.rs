@@ -1,6 +1,6 @@
 //! XEP-0202: Entity Time, and XEP-0090, its forerunner.
 //!
-//! Says what time it is at the server, in UTC.
+//! Answers with the server's time, in UTC.
 //!
 //! Hooks:  none
 //! Stores: nothing

@@ -1,6 +1,7 @@
 //! XEP-0012: Last Activity.
 //!
-//! For how long the server runs, and, for those who may see an account's presence, when it was last here.
+//! Answers how long the server has been running and, for those who may see an account's presence, when the account was last
+//! online.
 //!
 //! Hooks:  none
 //! Stores: nothing of its own: the kernel's `last_activity`

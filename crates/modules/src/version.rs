@@ -1,6 +1,6 @@
 //! XEP-0092: Software Version.
 //!
-//! Says which program this is, and its version. Of the operating system it says nothing.
+//! Answers with the name and the version of the program. The operating system is not revealed.
 //!
 //! Hooks:  none
 //! Stores: nothing

@@ -1,17 +1,17 @@
-//! Accepting connections, whatever goes wrong: an accept that fails ends no listener, keeps no processor busy, and fills no log.
+//! Error handling for accept: a failed accept does not end the listener, busy-loop, or fill the log.
 
 use std::io::{Error, ErrorKind};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// How long a listener pauses after a failed accept: somebody has to close a descriptor first.
+/// How long a listener pauses after a failed accept: a descriptor has to be closed first.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The shortest time between two log lines of one listener about failed accepts.
+/// Minimum time between two log lines of one listener about failed accepts.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// What a listener does about accepts that fail.
+/// Handles failed accepts of a listener.
 #[derive(Debug)]
 pub struct Setbacks {
     what: &'static str,
@@ -21,13 +21,13 @@ pub struct Setbacks {
 }
 
 impl Setbacks {
-    /// Nothing has failed. `what` says in the log what cannot be accepted: "a connection".
+    /// Without failures. `what` is the subject of the log line: "a connection".
     pub fn new(what: &'static str) -> Setbacks {
         Setbacks { what, logged: None, more: 0 }
     }
 
-    /// Logs the error unless that was done less than a minute ago, and pauses. A connection that its peer gave up before it was
-    /// accepted is no failure. Cancel-safe.
+    /// Logs the error unless that was done less than a minute ago, and pauses. A connection that its peer aborted before it was
+    /// accepted does not count as a failure. Cancel-safe.
     pub async fn pass(&mut self, error: &Error) {
         if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted) {
             return;
@@ -38,7 +38,7 @@ impl Setbacks {
         sleep(PAUSE).await;
     }
 
-    /// Counts a failure. The number of failures to log, if a line is due.
+    /// Counts a failure. Returns the number of failures to log, if a line is due.
     fn due(&mut self, now: Instant) -> Option<u64> {
         self.more += 1;
         if self.logged.is_some_and(|logged| now.saturating_duration_since(logged) < QUIET) {

@@ -1,4 +1,4 @@
-//! HTTP for those who ask now and then: monitoring. One request for a connection, with bounds on everything.
+//! HTTP for monitoring. One request for each connection, with limits on everything.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,25 +19,25 @@ use tokio::task::AbortHandle;
 
 use crate::accept::Setbacks;
 
-/// So many connections at once. For the next one, the oldest that waits for its client is closed.
+/// Maximum number of simultaneous connections. For one more, the oldest that waits for its client is closed.
 pub const MAX_CONNECTIONS: usize = 16;
 
-/// From the first byte of a request to the last of its headers.
+/// Timeout from the first byte of a request to the last of its headers.
 const HEADER_TIME: Duration = Duration::from_secs(5);
 
-/// For a whole connection.
+/// Timeout for a whole connection.
 const TIME: Duration = Duration::from_secs(20);
 
-/// The most headers of a request.
+/// Maximum number of headers of a request.
 const MAX_HEADERS: usize = 64;
 
-/// The most bytes of a request line and its headers.
+/// Maximum size of a request line and its headers, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
 /// Serves until the task is dropped.
 ///
-/// When all places are taken, the connection that has waited longest for its client loses its own: who sends half a request, or does not
-/// read the answer, does not keep others out.
+/// When all slots are in use, the connection that has waited longest for its client is closed: clients that send half a request, or do
+/// not read the answer, do not keep others out.
 pub async fn listen(listener: TcpListener, router: Router) {
     let mut setbacks = Setbacks::new("a connection for HTTP");
     let places = Places::default();
@@ -72,32 +72,32 @@ pub async fn listen(listener: TcpListener, router: Router) {
                 .serve_connection(TokioIo::new(socket), service);
             match tokio::time::timeout(TIME, connection).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!(%error, "a request over HTTP was cut short"),
-                Err(_) => tracing::debug!("a request over HTTP took too long"),
+                Ok(Err(error)) => tracing::debug!(%error, "an HTTP request broke off"),
+                Err(_) => tracing::debug!("an HTTP request timed out"),
             }
         };
         let task = tokio::spawn(serving).abort_handle();
-        // Its place is given up when it is over.
+        // Its slot is released when it ends.
         if let Some(place) = places.0.taken.lock().get_mut(&id) {
             place.task = Some(task);
         }
     }
 }
 
-/// The places of connections.
+/// The slots of connections.
 #[derive(Clone)]
 struct Places(Arc<Inner>);
 
 struct Inner {
     free: Arc<Semaphore>,
-    /// In the order in which they came.
+    /// In order of arrival.
     taken: Mutex<BTreeMap<u64, Taken>>,
 }
 
 struct Taken {
     /// its request is being answered now
     answering: Arc<AtomicBool>,
-    /// nothing yet, while it is being started
+    /// `None` while it is being started
     task: Option<AbortHandle>,
 }
 
@@ -107,7 +107,7 @@ impl Default for Places {
     }
 }
 
-/// The place of one connection, until it is dropped.
+/// The slot of one connection, until it is dropped.
 struct Place {
     of: Places,
     id: u64,
@@ -122,7 +122,7 @@ impl Drop for Place {
 }
 
 impl Places {
-    /// A place, if need be that of the oldest connection that waits for its client. Waits only while all are being answered.
+    /// A slot, if necessary that of the oldest connection that waits for its client. Waits only while all are being answered.
     async fn take(&self) -> Place {
         let permit = match self.0.free.clone().try_acquire_owned() {
             Ok(permit) => Some(permit),
@@ -134,7 +134,7 @@ impl Places {
                 let oldest = self.0.taken.lock().values().find_map(waits);
                 if let Some(task) = oldest {
                     task.abort();
-                    tracing::debug!("a request over HTTP was cut short for another one");
+                    tracing::debug!("an HTTP request was dropped for another one");
                 }
                 self.0.free.clone().acquire_owned().await.ok()
             }

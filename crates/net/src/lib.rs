@@ -1,4 +1,4 @@
-//! The sockets of the server: TLS, what one network may do, and the connections of clients.
+//! The sockets of the server: TLS, network limits, and client connections.
 
 pub mod accept;
 pub mod c2s;

@@ -1,17 +1,17 @@
-//! What one network may do before it has shown who it is.
+//! Limits for one network before authentication.
 //!
-//! Connections at once, new connections and failed logins per network (an IPv4 address, or the /64 of an IPv6 address, which is
-//! what one customer gets at least), and how many connections may be there without having logged in. Some customers get a /56 or a
-//! /48, so those are counted as well: a /56 may do four times, and a /48 sixteen times what a /64 may ([`Network::levels`]).
+//! Limits simultaneous connections, new connections and failed logins per network (an IPv4 address, or the /64 of an IPv6 address,
+//! which is the least that one customer gets), and the number of connections that have not logged in. Some customers get a /56 or
+//! a /48, so those are counted as well: a /56 may use four times, and a /48 sixteen times as much as a /64 ([`Network::levels`]).
 //!
-//! When too many log in at once the next ones wait in a room ([`Room`]), from which those go first whose network has least
-//! under way; of equals, those whose network has logged in before.
+//! If too many clients log in at once, further connections wait in a waiting room ([`Room`]). It admits those first whose network
+//! has the fewest logins under way; of equals, those whose network has logged in before.
 //!
-//! Pure: the clock is an argument, the time since any fixed moment, never going back. The caller closes the sockets.
+//! Pure: the clock is an argument, the time since any fixed moment, which never goes back. The caller closes the sockets.
 //!
-//! Limits: all of [`Settings`]; `MAX_NETWORKS` and `MAX_WIDE_NETWORKS` buckets, `MAX_KNOWN` networks, and what
-//! [`Logins`], [`Lines`] and [`Room`] remember
-//! Not:    networks wider than a /48; who owns many is held by the limits "in all" only
+//! Limits: all of [`Settings`]; `MAX_NETWORKS` and `MAX_WIDE_NETWORKS` buckets, `MAX_KNOWN` networks, and those of
+//! [`Logins`], [`Lines`] and [`Room`]
+//! Not:    networks wider than a /48; somebody who owns many of them is bound by the total limits only
 
 mod bucket;
 mod gate;
@@ -46,50 +46,50 @@ pub use turns::{Arrivals, Asked, Class, LONGEST, Turns, UnderWay};
 use bucket::{Buckets, Levels};
 use network::score;
 
-/// How many networks without a connection are remembered for their new connections, with about 50 bytes each: addresses of IPv4 and
-/// /64s.
+/// Maximum number of networks (IPv4 addresses and /64s) without a connection whose connection rate is remembered, with about 50 bytes
+/// each.
 const MAX_NETWORKS: usize = 32_768;
 /// The same for /56s, and for /48s.
 const MAX_WIDE_NETWORKS: usize = 8_192;
-/// How many networks are remembered from which somebody has logged in, with about 50 bytes each.
+/// Maximum number of networks remembered for a successful login, with about 50 bytes each.
 const MAX_KNOWN: usize = 65_536;
 
-/// A connection that waits is let in for one of a network that has at least so many times as many connections under way as
-/// its own would have, once that one has had [`Settings::unequal_grace`].
+/// A waiting connection replaces one of a network that has at least this many times as many connections under way as its own
+/// network would have, once that one has had [`Settings::unequal_grace`].
 const UNEQUAL: usize = 4;
 
-/// A network from which somebody has logged in before counts as if it had this part of its connections, when one is to be dropped.
+/// When a connection is to be dropped, a network with an earlier successful login counts with this fraction of its connections.
 const KNOWN_SHARE: usize = 4;
 
-/// What an operator sets. `None` for a rate means that it is not limited.
+/// The operator's settings. `None` for a rate means no limit.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Connections at once, logged in or not. Bounds the memory of [`Limits`] itself.
+    /// Maximum number of simultaneous connections, logged in or not. Bounds the memory of [`Limits`] itself.
     pub connections: usize,
-    /// Connections at once from one network. Many users may be behind one address.
+    /// Maximum number of simultaneous connections from one network. Many users may be behind one address.
     pub connections_per_network: usize,
-    /// New connections from one network.
+    /// Rate of new connections from one network.
     pub new_connections: Option<Rate>,
-    /// Connections that have not logged in, in all; 0 counts as 1.
+    /// Maximum total number of connections that have not logged in; 0 counts as 1.
     pub half_open: usize,
-    /// Connections of one network that have not logged in; 0 counts as 1.
+    /// Maximum number of connections of one network that have not logged in; 0 counts as 1.
     pub half_open_per_network: usize,
-    /// So long a connection has to log in before it may be dropped because there are too many in all: the next one waits for
-    /// that.
+    /// Minimum time that a connection has for logging in before it may be dropped because of the total: the next connection waits
+    /// for that long.
     pub grace: Duration,
-    /// The same for a connection of a network that has far more of them than that of the next one.
+    /// The same for a connection of a network that has far more of them than the network of the next one.
     pub unequal_grace: Duration,
-    /// How many connections may wait because too many log in. Each is a socket, and about 500 bytes beside it.
+    /// Maximum number of connections in the waiting room. Each takes a socket and about 500 bytes.
     pub waiting: usize,
-    /// Failed logins from one network. Attempts under way count until they succeed: what is beyond the burst by them alone
-    /// may come a little later ([`Try::Later`]).
+    /// Rate of failed logins from one network. Attempts under way count until they succeed. An attempt that exceeds the burst only
+    /// because of them may be made a little later ([`Try::Later`]).
     pub failed_logins: Option<Rate>,
-    /// Failed logins from one network to one account, the same wrong password counted once.
+    /// Rate of failed logins from one network to one account; the same wrong password counts once.
     pub failed_logins_to_account: Option<Rate>,
-    /// Failed logins to one account from everywhere; beyond it every attempt waits, but those of networks that logged in to it
-    /// before.
+    /// Rate of failed logins to one account from everywhere. Beyond it every attempt is delayed, except from networks that logged in
+    /// to it before.
     pub failed_logins_anywhere: Option<Rate>,
-    /// The longest that an attempt is made to wait for the sake of its account.
+    /// Maximum delay of an attempt because of failures at its account.
     pub longest_delay: Duration,
 }
 
@@ -105,11 +105,11 @@ impl Default for Settings {
         Settings {
             connections: 50_000,
             connections_per_network: 500,
-            // After a restart everybody behind one address comes back at once.
+            // After a restart all clients behind one address reconnect at once.
             new_connections: rate(500, 120),
             half_open: 1_000,
             half_open_per_network: 30,
-            // Some round trips of a distant client, and the time its password takes.
+            // Some round trips of a distant client, plus the time for its password.
             grace: Duration::from_secs(2),
             unequal_grace: Duration::from_millis(500),
             waiting: 1_024,
@@ -132,14 +132,14 @@ impl ConnectionId {
     }
 }
 
-/// The right of one connection to be there. To be given back to [`Limits::closed`]; [`Guard`] does that by itself.
+/// The permit of one connection. It must be returned to [`Limits::closed`]; [`Guard`] does that automatically.
 #[derive(Debug)]
 #[must_use = "the connection is counted until it is given back"]
 pub struct Ticket {
     id: ConnectionId,
     network: Network,
     logged_in: bool,
-    /// It waits for the server, not the server for it.
+    /// The connection waits for the server, not the server for the connection.
     waits: bool,
 }
 
@@ -155,24 +155,25 @@ impl Ticket {
     }
 }
 
-/// Whether a connection may come in.
+/// Whether a connection is admitted.
 #[derive(Debug)]
 #[must_use]
 pub enum Admission {
     /// It may.
     Accepted(Ticket),
-    /// It may, and this other connection, which never logged in, has to be closed. It is no longer counted.
+    /// It is, and this other connection, which never logged in, must be closed. It is no longer counted.
     AcceptedDropping(Ticket, ConnectionId),
-    /// It waits until [`Limits::let_in`] has its number: too many log in, all of whom have just come. The other one, if any, waits no
-    /// longer, and has to be closed.
+    /// It waits until [`Limits::let_in`] returns its number: too many clients are logging in, and all have just arrived. The other one,
+    /// if any, was removed from the waiting room and must be closed.
     Waits(WaitId, Option<WaitId>),
-    /// Not now: too many wait as well, each from another network. It is not counted, and may ask again in a moment.
+    /// Not now: the waiting room is full too, with connections from different networks. It is not counted, and may ask again in a
+    /// moment.
     Later,
-    /// It has to be closed without a word.
+    /// It must be closed without sending anything.
     Refused(Refusal),
 }
 
-/// Why a connection may not come in.
+/// Why a connection is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -198,18 +199,18 @@ pub struct Limits {
     total: usize,
     /// Connections that have not logged in.
     strangers: usize,
-    /// Networks that have a connection, and the wider ones around them.
+    /// Networks with a connection, and the wider networks around them.
     networks: BTreeMap<Network, Presence>,
-    /// Connections that have not logged in, the oldest of a network first, and since when they could have: once in each of the
-    /// networks that they belong to.
+    /// Connections that have not logged in, the oldest of a network first, with the time since which they could log in: listed once
+    /// for each network that they belong to.
     half_open: BTreeMap<(Network, ConnectionId), HalfOpen>,
     /// Networks that have such connections: the one with most of them for its size last, and of equals the one with the oldest.
     busiest: BTreeSet<Rank>,
     arrivals: Levels<Network>,
-    /// Networks from which somebody has logged in.
+    /// Networks with a successful login.
     known: Buckets<Network>,
     room: Room,
-    /// Those that waited for nothing: their network has all it may have meanwhile.
+    /// Waiting connections that must be closed: their network reached its limit meanwhile.
     in_vain: Vec<WaitId>,
 }
 
@@ -232,18 +233,18 @@ struct Presence {
     rank: Option<Rank>,
 }
 
-/// Who goes if another comes.
+/// Which connection is dropped for a new one.
 enum Victim {
-    /// Nobody has to.
+    /// None.
     Nobody,
     /// The oldest of the network itself, which has too many.
     Own(Network, ConnectionId),
-    /// There are too many in all.
+    /// One of all connections, because of the total limit.
     Busiest(Rank),
 }
 
 impl Limits {
-    /// Nobody is there.
+    /// Without connections.
     pub fn new(settings: Settings) -> Limits {
         Limits {
             settings,
@@ -260,13 +261,12 @@ impl Limits {
         }
     }
 
-    /// Takes over new settings. Who is there stays, also if that is more than is allowed now: numbers fall as connections
-    /// close.
+    /// Applies new settings. Existing connections stay, even if they exceed the new limits: the numbers fall as connections close.
     pub fn set(&mut self, settings: Settings) {
         self.settings = settings;
     }
 
-    /// A connection arrives. What is refused does not count against the rate.
+    /// A connection arrives. Refused connections do not count against the rate.
     pub fn admit(&mut self, now: Duration, address: IpAddr) -> Admission {
         let network = Network::from(address);
         if let Some(refusal) = self.refusal(network) {
@@ -304,7 +304,7 @@ impl Limits {
         }
     }
 
-    /// The next of those that wait, if it may come in now, and whom it drops. To be asked again until there is none.
+    /// The next waiting connection, if it is admitted now, and the one it replaces. Must be called again until there is none.
     pub fn let_in(&mut self, now: Duration) -> Option<(WaitId, Ticket, Option<ConnectionId>)> {
         if !self.may_have_room(now) {
             return None;
@@ -328,14 +328,14 @@ impl Limits {
         Some((id, ticket, dropped))
     }
 
-    /// Those that have waited for longer than [`LONGEST`], or for nothing: they have to be closed.
+    /// Connections that have waited for longer than [`LONGEST`], or cannot be admitted any more: they must be closed.
     pub fn tired(&mut self, now: Duration) -> Vec<WaitId> {
         let mut tired = std::mem::take(&mut self.in_vain);
         tired.extend(self.room.tired(now));
         tired
     }
 
-    /// Connections that wait to come in.
+    /// Number of connections in the waiting room.
     pub fn waiting(&self) -> usize {
         self.room.len()
     }
@@ -357,7 +357,7 @@ impl Limits {
         (ticket, dropped)
     }
 
-    /// The connection has logged in. `false`: it had been dropped before, is not counted, and has to be closed.
+    /// The connection has logged in. `false`: it was dropped before, is not counted, and must be closed.
     #[must_use]
     pub fn logged_in(&mut self, ticket: &mut Ticket) -> bool {
         if ticket.logged_in {
@@ -370,7 +370,7 @@ impl Limits {
         ticket.logged_in
     }
 
-    /// The connection waits in a queue of the server's: it is not dropped for others meanwhile. `false`: it had been dropped.
+    /// The connection waits in a queue of the server: it is not dropped for others meanwhile. `false`: it was already dropped.
     #[must_use]
     pub fn waits(&mut self, ticket: &mut Ticket) -> bool {
         if ticket.logged_in || ticket.waits {
@@ -380,7 +380,7 @@ impl Limits {
         ticket.waits
     }
 
-    /// Its turn has come: it goes on logging in.
+    /// Its turn has come: it continues logging in.
     pub fn goes_on(&mut self, now: Duration, ticket: &mut Ticket) {
         if std::mem::take(&mut ticket.waits) {
             self.begin(now, ticket);
@@ -397,7 +397,7 @@ impl Limits {
         }
     }
 
-    /// Connections that are there.
+    /// Number of connections.
     pub fn connections(&self) -> usize {
         self.total
     }
@@ -407,18 +407,18 @@ impl Limits {
         self.strangers
     }
 
-    /// Entries held in memory for connections that are there or wait, and for the rates; at most seven per connection allowed (three
-    /// for one of IPv4), one for each that waits, `MAX_NETWORKS` and twice `MAX_WIDE_NETWORKS`.
+    /// Number of entries in memory for existing and waiting connections, and for the rates; at most seven per allowed connection
+    /// (three with IPv4), one for each waiting connection, `MAX_NETWORKS` and twice `MAX_WIDE_NETWORKS`.
     pub fn entries(&self) -> usize {
         self.networks.len() + self.half_open.len() + self.busiest.len() + self.arrivals.len() + self.room.len()
     }
 
-    /// Whether somebody has logged in from there before.
+    /// Whether there was a successful login from there before.
     fn is_known(&self, network: Network) -> bool {
         self.known.contains(network)
     }
 
-    /// Who has not logged in makes room for others rather than keep them out.
+    /// Connections that have not logged in are dropped for new ones rather than keep those out.
     fn refusal(&self, network: Network) -> Option<Refusal> {
         if self.total >= self.settings.connections && self.strangers == 0 {
             return Some(Refusal::Full);
@@ -430,8 +430,8 @@ impl Limits {
         full.then_some(Refusal::NetworkFull)
     }
 
-    /// Who goes if another comes: the oldest half-open connection of a network that has too many or, if there are too many in
-    /// all, of the network that has most: a flood from one network pushes out itself and nobody else.
+    /// Which connection is dropped for a new one: the oldest half-open connection of a network that has too many or, if the total is
+    /// exceeded, of the network that has most. A flood from one network displaces only itself.
     fn victim(&self, network: Network) -> Victim {
         let Settings { connections, connections_per_network, half_open, half_open_per_network, .. } = self.settings;
         for (level, size) in network.levels() {
@@ -448,8 +448,8 @@ impl Limits {
         self.busiest.last().map_or(Victim::Nobody, |rank| Victim::Busiest(*rank))
     }
 
-    /// Whether the oldest of the busiest network has had its time. It is shorter for the sake of a network that has far less, but
-    /// not where people have logged in before.
+    /// Whether the oldest connection of the busiest network has had its time. The time is shorter if the new one's network has far
+    /// fewer connections, except for networks with an earlier login.
     fn may_drop(&self, now: Duration, network: Network, (busy, Reverse(id), of): Rank) -> bool {
         let Some(HalfOpen { since, home }) = self.half_open.get(&(of, id)).copied() else { return true };
         let unequal = busy >= UNEQUAL * self.crowd(network);
@@ -459,7 +459,7 @@ impl Limits {
         now.saturating_sub(since) >= grace
     }
 
-    /// Whether anybody at all might come in: whom, is more to find out.
+    /// Whether any connection might be admitted: a cheap check before finding out which.
     fn may_have_room(&self, now: Duration) -> bool {
         if self.room.is_empty() {
             return false;
@@ -470,7 +470,7 @@ impl Limits {
         self.strangers < half_open && self.total < connections || self.half_open.get(&(*of, *id)).is_none_or(old)
     }
 
-    /// How crowded a network would be with one more connection, for its size.
+    /// How crowded a network would be with one more connection, relative to its size.
     fn crowd(&self, network: Network) -> usize {
         let of = |(level, size)| score(self.networks.get(&level).map_or(0, |here| here.half_open) + 1, size);
         network.levels().map(of).max().unwrap_or_default()
@@ -504,7 +504,7 @@ impl Limits {
         }
     }
 
-    /// Changes the numbers of a network and of those around it after `half_open` was changed, and keeps `busiest` in step.
+    /// Updates the numbers of a network and of those around it after a change of `half_open`, and updates `busiest`.
     fn change(&mut self, network: Network, change: impl Fn(&mut Presence)) {
         for (level, size) in network.levels() {
             let share = if self.known.contains(level) { KNOWN_SHARE } else { 1 };

@@ -1,35 +1,34 @@
-//! The PROXY protocol, version 2: what a proxy says of its client before the client's first byte (the specification is HAProxy's,
+//! The PROXY protocol, version 2: the header that a proxy sends before the client's first byte (the specification is HAProxy's,
 //! `proxy-protocol.txt`, §2.2).
 //!
-//! The header says from which address the client came. It is believed where the configuration says that a proxy connects, and
-//! nowhere else: anybody could write one.
+//! The header contains the client's address. It is trusted only on listeners that are configured for a proxy: anybody could send one.
 //!
 //! Pure: bytes in, an answer out.
 //!
 //! Limits: [`MAX_HEADER`] bytes
-//! Not:    version 1, which is text; what is told beside the addresses (TLVs) is skipped, its checksum too
+//! Not:    version 1, which is text; additional fields (TLVs) are skipped, including the checksum
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The longest header, in bytes: the addresses take 52 at most with what is before them, the rest is for what a proxy tells beside them.
+/// Maximum length of a header, in bytes: addresses and everything before them take at most 52, the rest is for additional fields.
 pub const MAX_HEADER: usize = 2_048;
 
-/// What every header begins with: no client of any protocol does.
+/// The signature that every header begins with. No client protocol begins like this.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
 /// The signature, the version with the command, the family with the transport, and the length of the rest.
 const PREFIX: usize = 16;
 
-/// What the bytes so far are.
+/// What the bytes read so far are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Header {
     /// The beginning of a header: this is how many bytes it has at least.
     Part(usize),
-    /// A whole header. What follows is the client's.
+    /// A complete header. The bytes after it belong to the client.
     Whole {
         /// how many bytes it has
         length: usize,
-        /// where the client came from; none if the proxy speaks for itself, or cannot say
+        /// the client's address; `None` if the connection is the proxy's own, or the address is not known
         client: Option<SocketAddr>,
     },
 }
@@ -58,10 +57,10 @@ pub enum Malformed {
     TooShort,
 }
 
-/// Reads a header from the beginning of what came.
+/// Parses a header at the beginning of the input.
 ///
 /// # Errors
-/// It is none, or none that this server takes. Told as early as it can be known.
+/// It is not a header, or not one that this server accepts. Reported as early as possible.
 pub fn read(bytes: &[u8]) -> Result<Header, Malformed> {
     let begun = bytes.len().min(SIGNATURE.len());
     if bytes.get(..begun) != SIGNATURE.get(..begun) {
@@ -84,12 +83,12 @@ pub fn read(bytes: &[u8]) -> Result<Header, Malformed> {
     };
     let Some(rest) = bytes.get(PREFIX..length) else { return Ok(Header::Part(length)) };
     let client = match family {
-        // LOCAL: the proxy asks for itself, for instance whether the server is there. What it says of addresses does not count.
+        // LOCAL: a connection of the proxy itself, for instance a health check. Its addresses are ignored.
         _ if local => None,
         0x00 => None,
         0x11 => Some(client_v4(rest).ok_or(Malformed::TooShort)?),
         0x21 => Some(client_v6(rest).ok_or(Malformed::TooShort)?),
-        // A socket of the machine has a path, which is no address.
+        // A Unix socket has a path and no address.
         0x31 if rest.len() >= 216 => None,
         0x31 => return Err(Malformed::TooShort),
         _ => return Err(Malformed::Family),

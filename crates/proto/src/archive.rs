@@ -1,7 +1,6 @@
-//! XEP-0313: Message Archive Management, its words; XEP-0441: the preferences.
+//! XEP-0313: Message Archive Management, its elements; XEP-0441: the preferences.
 //!
-//! What is asked of an archive, and what it says of itself. A query that was read has a meaning: whoever answers it sees
-//! values, never XML.
+//! Queries of an archive, and its answers. A query is parsed completely: callers see values, never XML.
 //!
 //! Limits: 1,000 addresses in each list of preferences; those of data forms
 
@@ -15,13 +14,13 @@ use crate::jid::Jid;
 use crate::ns;
 use crate::rsm;
 
-/// So many addresses may stand in each of the two lists of preferences.
+/// Maximum number of addresses in each of the two preference lists.
 pub const MAX_JIDS: usize = 1_000;
 
-/// A question to an archive (§4).
+/// A query of an archive (§4).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
-    /// by which the asker knows the results
+    /// identifies the results for the requester
     pub queryid: Option<String>,
     /// the node of a pubsub archive (§6.1.3)
     pub node: Option<String>,
@@ -33,7 +32,7 @@ pub struct Query {
     pub flip: bool,
 }
 
-/// Which messages are wanted (§4.1). All of it must hold.
+/// The filter of a query (§4.1). All conditions must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// to or from this address (§4.1.1)
@@ -44,20 +43,20 @@ pub struct Filter {
     pub end: Option<Timestamp>,
     /// before this one (§4.1.3)
     pub before_id: Option<String>,
-    /// behind this one (§4.1.3)
+    /// after this one (§4.1.3)
     pub after_id: Option<String>,
     /// these (§4.1.3); empty if all
     pub ids: Vec<String>,
-    /// of rooms, too, or not (§4.1.4)
+    /// whether messages of rooms are included (§4.1.4)
     pub groupchat: Option<bool>,
 }
 
 impl Query {
-    /// Reads `<query/>`. Children that are not known are passed over.
+    /// Parses `<query/>`. Unknown children are ignored.
     ///
     /// # Errors
-    /// What the asker is told: `feature-not-implemented` for a field that is not known (§4.1.5), `jid-malformed` for an
-    /// address that is none, `bad-request` for the rest.
+    /// The error for the requester: `feature-not-implemented` for an unknown field (§4.1.5), `jid-malformed` for an invalid
+    /// address, `bad-request` otherwise.
     pub fn read(query: &Element) -> Result<Query, StanzaError> {
         if !query.is(ns::MAM, "query") {
             return Err(wrong("not a query"));
@@ -110,7 +109,7 @@ impl Filter {
                     }
                 }
                 // §4.1.5
-                Some(_) => return Err(StanzaError::feature_not_implemented().with_text("a field that is not known")),
+                Some(_) => return Err(StanzaError::feature_not_implemented().with_text("unknown field")),
             }
         }
         Ok(filter)
@@ -133,11 +132,11 @@ impl Filter {
     }
 }
 
-/// The fields that [`Query::read`] knows, to be told to whoever asks for them (§4.1.5).
+/// The fields that [`Query::read`] supports, for requests of the form (§4.1.5).
 pub fn fields() -> Element {
     let field = |var: &str, kind: &str| el("field", ns::DATA_FORMS).attr("type", kind).attr("var", var);
     let form_type = field("FORM_TYPE", "hidden").child(el("value", ns::DATA_FORMS).text(ns::MAM.as_str()));
-    // Any value may be given, and none is listed.
+    // Any value is allowed, and none is listed.
     let open = el("validate", ns::DATA_VALIDATE).attr("datatype", "xs:string").child(el("open", ns::DATA_VALIDATE));
     let form = el("x", ns::DATA_FORMS).attr("type", "form").children([
         form_type,
@@ -152,12 +151,12 @@ pub fn fields() -> Element {
     el("query", ns::MAM).child(form)
 }
 
-/// The end of the results (§4.2, §4.3.2). What is answered is always stable.
+/// The end of the results (§4.2, §4.3.2). Results are always stable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fin {
     /// there is no further page in this direction
     pub complete: bool,
-    /// what was sent
+    /// the page that was sent
     pub page: rsm::Page,
 }
 
@@ -187,21 +186,21 @@ pub struct End {
     pub time: Timestamp,
 }
 
-/// `<metadata/>`: the first and the last message of an archive; nothing if it is empty (§5).
+/// `<metadata/>`: the first and the last message of an archive; `None` if it is empty (§5).
 pub fn metadata(ends: Option<(&End, &End)>) -> Element {
     let end = |name: &'static str, end: &End| el(name, ns::MAM).attr("id", &end.id).attr("timestamp", end.time);
     el("metadata", ns::MAM).children(ends.into_iter().flat_map(|(first, last)| [end("start", first), end("end", last)]))
 }
 
-/// Whose messages are archived, if neither list names them (XEP-0441 §2.1.1).
+/// Which messages are archived, if neither list has the address (XEP-0441 §2.1.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rule {
-    /// everybody's
+    /// messages with everybody
     #[default]
     Always,
-    /// nobody's
+    /// no messages
     Never,
-    /// those of the contacts in the roster
+    /// messages with contacts in the roster
     Roster,
 }
 
@@ -224,10 +223,10 @@ impl Rule {
     }
 }
 
-/// What a user wants archived (XEP-0441 §2.1).
+/// A user's archive preferences (XEP-0441 §2.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prefs {
-    /// for all that the lists do not name
+    /// the rule for addresses in neither list
     pub default: Rule,
     /// archived in any case
     pub always: BTreeSet<Jid>,
@@ -262,8 +261,8 @@ impl Prefs {
             .children([list("always", &self.always), list("never", &self.never)])
     }
 
-    /// Whether messages to or from this address are archived (§2.3). An address that both lists name is not: what
-    /// somebody wants nowhere must not be somewhere. `in_roster` is asked for the rule of that name alone.
+    /// Whether messages to or from this address are archived (§2.3). An address in both lists is not archived: a message that was
+    /// archived against the user's wish cannot be undone. `in_roster` is called only for the rule of that name.
     pub fn wants(&self, peer: &Jid, in_roster: impl FnOnce() -> bool) -> bool {
         let named = |list: &BTreeSet<Jid>| list.contains(peer.as_str()) || list.contains(peer.bare_str());
         match self.default {
@@ -294,7 +293,7 @@ fn only<'a>(parent: &'a Element, ns: ns::Ns, name: &str) -> Result<Option<&'a El
     if found.next().is_some() { Err(wrong("something stands there twice")) } else { Ok(first) }
 }
 
-/// The value of a field; one that is empty was not filled in.
+/// The value of a field; an empty value counts as not filled in.
 fn value(field: &Field) -> Result<Option<&str>, StanzaError> {
     match field.values.as_slice() {
         [] => Ok(None),
@@ -311,7 +310,7 @@ fn moment(text: &str) -> Result<Timestamp, StanzaError> {
     Timestamp::parse(text).map_err(|_| wrong("a time is not in the form of XEP-0082"))
 }
 
-/// The first millisecond that is not before the text, of which [`moment`] cuts off what is finer.
+/// The first millisecond that is not before the time in the text: [`moment`] truncates to milliseconds.
 fn not_before(text: &str) -> Result<Timestamp, StanzaError> {
     let time = moment(text)?;
     let fraction = text.split_once('.').map_or("", |(_, fraction)| fraction);

@@ -1,20 +1,20 @@
 //! XEP-0004: Data Forms, with the field types of §3.3 and the `FORM_TYPE` of XEP-0068.
 //!
-//! A form is read once into this type, with every rule of §3 checked; whoever works with it sees values, never XML.
+//! A form is parsed once into this type, with every rule of §3 checked; callers see values, never XML.
 //!
-//! Limits: 256 fields, 256 values or options in a field, 64 KiB of text in all.
+//! Limits: 256 fields, 256 values or options in a field, 64 KiB of text in total.
 
 use crate::element::{Element, el};
 use crate::error::StanzaError;
 use crate::ns;
 
-/// So many fields a form may have.
+/// Maximum number of fields of a form.
 pub const MAX_FIELDS: usize = 256;
 
-/// So many values, or options, a field may have.
+/// Maximum number of values, or of options, of a field.
 pub const MAX_VALUES: usize = 256;
 
-/// So many bytes the title, the instructions, and the descriptions and values of all fields may have together.
+/// Maximum total length of the title, the instructions, and the descriptions and values of all fields, in bytes.
 pub const MAX_TEXT: usize = 64 * 1024;
 
 /// What a form is for (§3.1).
@@ -80,17 +80,17 @@ fn value_of<T: Copy>(table: &[(&'static str, T)], name: &str) -> Option<T> {
 pub struct Field {
     /// its name; only `fixed` fields have none
     pub var: Option<String>,
-    /// what it holds; in a submitted form often not said
+    /// its type; often missing in a submitted form
     pub kind: Option<FieldType>,
-    /// what it is called
+    /// its label
     pub label: Option<String>,
-    /// what it is about
+    /// its description
     pub desc: Option<String>,
     /// must be filled in
     pub required: bool,
     /// its values
     pub values: Vec<String>,
-    /// what can be chosen: label and value
+    /// its options: label and value
     pub options: Vec<(Option<String>, String)>,
 }
 
@@ -101,7 +101,7 @@ pub struct Form {
     pub kind: FormType,
     /// its title
     pub title: Option<String>,
-    /// what to do with it
+    /// its instructions
     pub instructions: Vec<String>,
     /// its fields
     pub fields: Vec<Field>,
@@ -172,7 +172,7 @@ impl Field {
         if read.values.len() > MAX_VALUES || read.options.len() > MAX_VALUES {
             return Err(wrong("a field has too many values"));
         }
-        // §3.2: every field but a fixed one has a name.
+        // §3.2: every field except a fixed one has a name.
         if read.var.is_none() && read.kind != Some(FieldType::Fixed) {
             return Err(wrong("a field has a name"));
         }
@@ -237,7 +237,7 @@ impl Form {
     /// Reads `<x/>`.
     ///
     /// # Errors
-    /// `bad-request` with what is wrong, for whoever sent it.
+    /// `bad-request` with a text for the sender.
     pub fn read(x: &Element) -> Result<Form, StanzaError> {
         if !x.is(ns::DATA_FORMS, "x") {
             return Err(wrong("not a data form"));
@@ -258,7 +258,7 @@ impl Form {
                 return Err(wrong("too many fields"));
             }
         }
-        // §3.2: names are unique; a second one would be for somebody to overlook.
+        // §3.2: names are unique; a second field of one name might be overlooked.
         let mut names: Vec<&str> = form.fields.iter().filter_map(|field| field.var.as_deref()).collect();
         names.sort_unstable();
         if names.windows(2).any(|pair| pair[0] == pair[1]) {
@@ -268,7 +268,7 @@ impl Form {
     }
 }
 
-/// The text of an element, taken from what is left of [`MAX_TEXT`].
+/// The text of an element, charged to the rest of [`MAX_TEXT`].
 fn text_within(budget: &mut usize, element: &Element) -> Result<String, StanzaError> {
     let content = element.content();
     *budget = budget.checked_sub(content.len()).ok_or_else(|| wrong("the form is too long"))?;

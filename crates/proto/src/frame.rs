@@ -1,11 +1,11 @@
-//! Where a stream header, a stanza and the end of a stream begin and end in the bytes of a connection.
+//! The framer: finds stream headers, stanzas and stream ends in the bytes of a connection.
 //!
-//! The framer reads every byte once, however it is cut into pieces, and keeps a handful of words between pieces. What no
-//! further byte can mend is refused as soon as it arrives: text between stanzas, comments, processing instructions, DTDs,
-//! an end tag that does not match, bad UTF-8, a character that XML forbids. Everything else inside a frame (attributes,
+//! The framer reads every byte once, however the bytes are split, and keeps a few words of state between pieces. Errors that
+//! no further byte can fix are reported as soon as they arrive: text between stanzas, comments, processing instructions, DTDs,
+//! an end tag that does not match, invalid UTF-8, a character that XML forbids. Everything else inside a frame (attributes,
 //! references, namespaces) is checked by [`parse`](crate::parse) once the frame is complete.
 //!
-//! The result does not depend on how the bytes are cut: of two errors the one that a byte shows first is reported.
+//! The result does not depend on how the bytes are split: of two errors, the one at the earlier byte is reported.
 //!
 //! Limits: the bytes of one frame, checked while they arrive, and [`MAX_OPEN`]. White space between frames is dropped and
 //! not counted.
@@ -28,8 +28,8 @@ pub enum Frame {
     Close,
 }
 
-/// Elements open inside each other in one frame. Bounds the memory of an unfinished frame besides its bytes: 4 bytes for
-/// each. The bound for stanzas is [`Limits::depth`](crate::parse::Limits::depth), which is smaller.
+/// Maximum depth of open elements in one frame. Bounds the memory of an unfinished frame besides its bytes: 4 bytes for
+/// each level. The limit for stanzas is [`Limits::depth`](crate::parse::Limits::depth), which is smaller.
 pub const MAX_OPEN: usize = 512;
 
 /// Where the names of the open elements begin in the buffer, the outermost first.
@@ -42,9 +42,9 @@ const USUAL_STREAM: &[u8] = b"stream:stream>";
 #[derive(Debug)]
 pub struct Framer {
     limit: u32,
-    /// How many bytes at the start of the buffer belong to the frame and have been read.
+    /// Number of bytes at the start of the buffer that belong to the frame and have been read.
     pos: u32,
-    /// How many bytes before `pos` are the beginning of a character.
+    /// Number of bytes before `pos` that are the beginning of a character.
     partial: u8,
     /// The stream header has been seen.
     opened: bool,
@@ -54,7 +54,7 @@ pub struct Framer {
     reads: usize,
 }
 
-/// What is kept only while it is needed.
+/// State that is allocated only while needed.
 #[derive(Debug, Default)]
 struct More {
     /// Of an unfinished frame.
@@ -67,7 +67,7 @@ struct More {
 enum State {
     /// Before the first byte of a frame.
     Start,
-    /// Within `<?xml`: so many of the letters were seen.
+    /// Within `<?xml`: the number of letters seen.
     Target(u8),
     /// Inside the XML declaration.
     Declaration,
@@ -89,13 +89,13 @@ enum State {
     EndSpace,
     /// Between the tags of a first-level element.
     Content,
-    /// After `<!`, and so many of the characters of `[CDATA[`.
+    /// After `<!` and this many characters of `[CDATA[`.
     Bang(u8),
-    /// Inside a CDATA section, after so many closing brackets (two at most).
+    /// Inside a CDATA section, after this many closing brackets (at most two).
     CData(u8),
     /// After the end of the stream.
     Closed,
-    /// After an error: it is said again.
+    /// After an error, which is repeated.
     Failed(XmlError),
 }
 
@@ -106,7 +106,7 @@ enum Kind {
 }
 
 impl Framer {
-    /// A framer that expects a stream header. `limit` is the largest frame in bytes.
+    /// A framer that expects a stream header. `limit` is the maximum size of a frame in bytes.
     ///
     /// Limits of more than 4 GiB are the same as one of 4 GiB.
     pub fn new(limit: usize) -> Framer {
@@ -122,32 +122,32 @@ impl Framer {
         }
     }
 
-    /// Changes the limit, also for a frame that has begun.
+    /// Changes the limit, even for a frame that has begun.
     pub fn set_limit(&mut self, limit: usize) {
         self.limit = clamp(limit);
     }
 
-    /// The largest frame, in bytes.
+    /// The maximum size of a frame, in bytes.
     pub fn limit(&self) -> usize {
         self.limit as usize
     }
 
-    /// Expects a new stream header, as after STARTTLS and SASL (RFC 6120 §4.3.3). What is left in the buffer is the
-    /// caller's to drop or to keep.
+    /// Expects a new stream header, as after STARTTLS and SASL (RFC 6120 §4.3.3). The caller decides whether to drop or keep the
+    /// rest of the buffer.
     pub fn reset(&mut self) {
         *self = Framer::new(self.limit as usize);
     }
 
-    /// Whether nothing of a frame has been read, so that an empty buffer may be given back.
+    /// Whether no part of a frame has been read, so that an empty buffer may be freed.
     pub fn is_idle(&self) -> bool {
         self.pos == 0
     }
 
-    /// Takes the next complete frame off the start of `buf`; `None` asks for more bytes, to be added at its end.
-    /// The buffer must hold everything that was not returned yet.
+    /// Takes the next complete frame from the start of `buf`; `None` requests more bytes, to be added at its end.
+    /// The buffer must contain everything that was not returned yet.
     ///
     /// # Errors
-    /// What no further byte can mend. The framer is of no use afterwards: it repeats the error until it is reset.
+    /// An error that no further byte can fix. Afterwards the framer is unusable: it repeats the error until it is reset.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self, buf: &mut BytesMut) -> Result<Option<Frame>, XmlError> {
         let result = self.step(buf);
@@ -172,7 +172,7 @@ impl Framer {
         let mut open = self.more.as_mut().map(|more| std::mem::take(&mut more.open)).unwrap_or_default();
         let unchecked = self.at() - usize::from(self.partial);
         let kind = self.read(window, &mut open);
-        // Also before an error: a character that is wrong may have come before it.
+        // Also checked before an error: an invalid character may precede it.
         self.partial = check(window.get(unchecked..self.at()).unwrap_or_default())?;
         let Some(kind) = kind? else {
             if buf.len() > limit {
@@ -217,7 +217,7 @@ impl Framer {
         self.pos as usize
     }
 
-    /// `by` is no more than there is of the window, which is no longer than the limit.
+    /// `by` is at most the rest of the window, which is no longer than the limit.
     fn advance(&mut self, by: usize) {
         self.count(by);
         self.pos += by as u32;
@@ -230,9 +230,9 @@ impl Framer {
         buf.advance(spaces);
     }
 
-    /// Goes on where it stopped until a frame is complete or the bytes are used up.
+    /// Continues where it stopped until a frame is complete or the bytes are used up.
     ///
-    /// After an error `pos` is behind the first byte that shows it.
+    /// After an error `pos` is after the first byte that shows it.
     fn read(&mut self, bytes: &[u8], open: &mut Open) -> Result<Option<Kind>, XmlError> {
         loop {
             let rest = bytes.get(self.at()..).unwrap_or_default();
@@ -257,8 +257,8 @@ impl Framer {
         }
     }
 
-    /// How much of a start tag comes before what ends it or is wrong in it. Most bytes of a tag are attributes: they are read
-    /// here, without a change of state for each.
+    /// Length of the part of a start tag before the byte that ends it or is not allowed in it. Most bytes of a tag are attributes:
+    /// this loop skips them without the state machine.
     fn attributes(&mut self, rest: &[u8]) -> Option<usize> {
         let mut read = 0;
         loop {
@@ -277,14 +277,14 @@ impl Framer {
         }
     }
 
-    /// How much of the name of an end tag comes next, if it ends there. All of it must be that of the start tag.
+    /// Length of the next part of an end tag's name. All of it must match the start tag.
     fn end_name(&mut self, bytes: &[u8], start: u32, open: &Open) -> Result<Option<usize>, XmlError> {
         let rest = bytes.get(self.at()..).unwrap_or_default();
         let name = match open.last() {
             Some(&at) => bytes.get(at as usize..),
             None => Some(self.more.as_ref().map_or(USUAL_STREAM, |more| &more.stream)),
         };
-        // What came before was compared before.
+        // The earlier part has already been compared.
         let expected = name.and_then(|name| name.get((self.pos - start) as usize..)).unwrap_or_default();
         let end = rest.iter().position(|&byte| END_STOP[usize::from(byte)]);
         let part = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
@@ -336,7 +336,7 @@ impl Framer {
             },
             (State::TagSlash, _) => return Err(XmlError::NotWellFormed("/ inside a tag")),
 
-            // The name was compared: what ends it is no other byte.
+            // The name was compared: no other byte can end it.
             (State::EndTag(_), _) => State::EndSpace,
             (State::EndSpace, _) if !is_space(byte) => {
                 return Err(XmlError::NotWellFormed("an unfinished end tag"));
@@ -384,7 +384,7 @@ const fn ends_name(byte: u8) -> bool {
     byte == b'>' || is_space(byte)
 }
 
-/// Whether a name in a tag is this one, which has a `>` behind it.
+/// Whether a name in a tag is this one, which is stored with a trailing `>`.
 fn is_name(tag: &[u8], name: &[u8]) -> bool {
     let len = name.len() - 1;
     tag.get(..len) == name.get(..len) && tag.get(len).is_some_and(|&byte| ends_name(byte))
@@ -394,7 +394,7 @@ fn clamp(limit: usize) -> u32 {
     u32::try_from(limit).unwrap_or(u32::MAX)
 }
 
-/// Whether all this is characters that XML allows, in strict UTF-8 (RFC 6120 §11.6). Gives the number of bytes at the end
+/// Checks that the bytes are characters that XML allows, in strict UTF-8 (RFC 6120 §11.6). Returns the number of bytes at the end
 /// that are the beginning of a character.
 fn check(bytes: &[u8]) -> Result<u8, XmlError> {
     let (mut least, mut union) = (u8::MAX, 0);
@@ -423,7 +423,7 @@ fn check_each(bytes: &[u8]) -> Result<u8, XmlError> {
     }
 }
 
-/// The bytes that mean something in a start tag outside quotes.
+/// The bytes with a meaning in a start tag outside quotes.
 const TAG_STOP: [bool; 256] = {
     let mut table = [false; 256];
     table[b'>' as usize] = true;

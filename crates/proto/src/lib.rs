@@ -1,6 +1,6 @@
-//! The words of XMPP: addresses, XML, stanzas, data forms, SASL.
+//! The data types and syntax of XMPP: addresses, XML, stanzas, data forms, SASL.
 //!
-//! Pure: nothing here waits, reads a clock, opens a socket or knows of the server.
+//! Pure: nothing here blocks, reads a clock, opens a socket or depends on the server.
 
 pub mod archive;
 pub mod budget;

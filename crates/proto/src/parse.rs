@@ -1,16 +1,16 @@
 //! The full parser: every XML 1.0 document that RFC 6120 §11 allows in a stream, one frame at a time, into a tree.
 //!
 //! It is not on the fast path: a stanza in the plain grammar is never parsed as a whole (`scan.rs`). There is no second
-//! parser in the server; configuration, HTTP and stored bytes come through here as well.
+//! parser in the server; stored bytes are parsed here as well.
 //!
-//! Content namespaces: what is in the namespace of the stream (`jabber:client`, `jabber:server` or
-//! `jabber:component:accept`) is `ns::CLIENT` in the tree, so that everything above knows one. A first-level element in
-//! another of the three is refused (RFC 6120 §4.8.3); deeper inside it keeps the namespace it has.
+//! Content namespaces: elements in the namespace of the stream (`jabber:client`, `jabber:server` or
+//! `jabber:component:accept`) are `ns::CLIENT` in the tree, so that everything above handles only one. A first-level element in
+//! another of the three is refused (RFC 6120 §4.8.3); deeper elements keep their namespace.
 //!
 //! Limits: [`Limits`]. The tree takes at most 16 bytes of memory for each byte of the frame and 128 for each of
 //! `Limits::nodes`, and while it grows at most 40 and 400.
 //! Not: elements in the namespace of `xml`, which could not be written without a prefix, and attributes `p:xmlns`, which
-//! other parsers misread. Both are legal XML and neither has a use.
+//! other parsers misread. Both are legal XML and useless.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -29,7 +29,7 @@ pub use crate::xml_error::XmlError;
 /// The namespace of declarations, which nothing may be bound to (Namespaces §3).
 pub(crate) const XMLNS: &str = "http://www.w3.org/2000/xmlns/";
 
-/// What one frame may hold. The bytes of a frame are the framer's to limit.
+/// Limits for one frame. The framer limits its bytes.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Elements inside each other; a first-level element is the first.
@@ -57,9 +57,9 @@ impl Limits {
     /// For a peer that has authenticated.
     pub const DEFAULT: Limits =
         Limits { depth: 64, attributes: 64, declarations: 64, uri: 1_024, uris: 8_192, nodes: 512, name: 256 };
-    /// For what we stored: it was within the limits of its day.
+    /// For stored stanzas: they were within the limits when they were stored.
     pub const STORED: Limits = Limits { uri: usize::MAX, uris: usize::MAX, ..Limits::DEFAULT };
-    /// For a peer that has not, and for every stream header: what stream negotiation needs with room to spare.
+    /// For a peer that has not, and for every stream header: more than stream negotiation needs.
     pub const BEFORE_LOGIN: Limits =
         Limits { depth: 16, attributes: 32, declarations: 32, uri: 256, uris: 2_048, nodes: 64, name: 128 };
 
@@ -75,13 +75,12 @@ impl Default for Limits {
     }
 }
 
-/// What the header of a stream says (RFC 6120 §4.7). Values are unescaped and otherwise unchecked, but for the length of
-/// `lang`.
+/// The header of a stream (RFC 6120 §4.7). Values are unescaped and otherwise unchecked, except for the length of `lang`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StreamHeader {
-    /// Whom the stream is for.
+    /// The addressee of the stream.
     pub to: Option<CompactString>,
-    /// Who opens it.
+    /// The initiator of the stream.
     pub from: Option<CompactString>,
     /// The stream's id, to be ignored if a peer that opened the stream sends one (§4.7.3).
     pub id: Option<CompactString>,
@@ -94,7 +93,7 @@ pub struct StreamHeader {
     pub content: Option<Ns>,
 }
 
-/// What a stream's header declares for everything inside the stream.
+/// The declarations of a stream's header for everything inside the stream.
 #[derive(Clone)]
 pub struct StreamContext {
     content: Ns,
@@ -115,7 +114,7 @@ impl StreamContext {
         self.content
     }
 
-    /// Says what the content namespace is on a stream whose header leaves it to the stanzas (§4.8.2).
+    /// Sets the content namespace of a stream whose header leaves it to the stanzas (§4.8.2).
     pub fn set_content(&mut self, content: Ns) {
         self.content = content;
     }
@@ -125,7 +124,7 @@ impl StreamContext {
         self.lang.as_deref()
     }
 
-    /// About how many bytes of the header it keeps.
+    /// About how many bytes of the header are kept.
     pub fn kept(&self) -> usize {
         let prefixes = self.prefixes.iter().map(|(prefix, space)| prefix.len() + space.as_str().len());
         prefixes.sum::<usize>() + self.lang.as_ref().map_or(0, |lang| lang.len())
@@ -156,7 +155,7 @@ pub(crate) fn is_content(ns: Ns) -> bool {
 /// Parses what [`Frame::Open`](crate::frame::Frame::Open) holds.
 ///
 /// # Errors
-/// Also when it is a document, but not the start of an XMPP stream.
+/// Also if it is a document, but not the start of an XMPP stream.
 pub fn parse_open(frame: &[u8], limits: &Limits) -> Result<(StreamHeader, StreamContext), XmlError> {
     let nothing = StreamContext { default: Space::NONE, prefixes: Box::default(), ..StreamContext::default() };
     let mut parser = Parser::new(frame, &nothing, limits)?;
@@ -250,7 +249,7 @@ fn version(value: &str) -> Result<(u8, u8), XmlError> {
 /// Parses what [`Frame::Element`](crate::frame::Frame::Element) holds: exactly one element, with nothing around it.
 ///
 /// # Errors
-/// Whatever breaks a rule of XML, of namespaces or of RFC 6120 §11, or goes over a limit. All of them end the stream.
+/// Any violation of XML, of namespaces or of RFC 6120 §11, or of a limit. All of them end the stream.
 pub fn parse_element(frame: &[u8], context: &StreamContext, limits: &Limits) -> Result<Element, XmlError> {
     Parser::new(frame, context, limits)?.tree()
 }
@@ -333,8 +332,8 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// One element with everything in it. Finished nodes wait in one list until their parent ends and takes as many
-    /// as are its own, so that nothing is allocated larger than it will be.
+    /// One element with everything in it. Finished nodes wait in one list until their parent ends and takes its own children, so that
+    /// every allocation has its final size.
     fn tree(mut self) -> Result<Element, XmlError> {
         let mut open: Vec<Open<'a>> = Vec::new();
         let mut nodes: Vec<Node> = Vec::new();
@@ -381,7 +380,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// What is left of an end tag.
+    /// The rest of an end tag.
     fn end(&mut self, ended: Open<'a>, nodes: &mut Vec<Node>) -> Result<Element, XmlError> {
         let name = self.reader.name(self.limits.name)?;
         if name != ended.start.name {
@@ -400,7 +399,7 @@ impl<'a> Parser<'a> {
         Element { name: start.name.local.into(), space, attrs: start.attrs, nodes }
     }
 
-    /// §4.8.3: a stanza of another kind of stream has no place here.
+    /// §4.8.3: a stanza of another kind of stream is not allowed here.
     fn check_first_level(&self, start: &Start<'a>) -> Result<(), XmlError> {
         let ns = Ns::known(start.space.id());
         match ns {
@@ -508,14 +507,14 @@ impl<'a> Parser<'a> {
         for (name, value) in self.raw.drain(..).filter(|(name, _)| !is_declaration(name)) {
             let space = match name.prefix {
                 None => Space::NONE,
-                // Legal, but a parser in wide use takes it for a declaration, and so could be made to read another tree.
+                // Legal, but a widely used parser takes it for a declaration, and could be made to read a different tree.
                 Some(_) if name.local == "xmlns" => return Err(XmlError::BadPrefix("an attribute named xmlns")),
                 Some(prefix) => self.scope.prefix(prefix).ok_or(UNBOUND)?,
             };
             prefixed |= name.prefix.is_some();
             attrs.push(Attr { space, name: name.local.into(), value: CompactString::new(&value) });
         }
-        // Without a prefix they are as different as their names, which were compared before.
+        // Attributes without a prefix differ if their names do, which were compared before.
         if prefixed && has_twins(attrs.iter().map(|attr| (&attr.space, &attr.name))) {
             return Err(DUPLICATE);
         }
@@ -526,7 +525,7 @@ impl<'a> Parser<'a> {
 /// Up to this number of attributes it is cheapest to compare each with each.
 const FEW: usize = 8;
 
-/// Whether two of them are equal. Of many, none is compared with all others.
+/// Whether two of them are equal. With many, not every pair is compared.
 fn has_twins<T: Eq + Hash>(all: impl ExactSizeIterator<Item = T>) -> bool {
     if all.len() <= FEW {
         let mut seen: SmallVec<[T; FEW]> = SmallVec::new();

@@ -1,8 +1,8 @@
-//! What every parser in use reads, as opposed to what XML allows.
+//! XML that every parser in use accepts, as opposed to everything that XML allows.
 //!
-//! Some XML is legal and yet ends the connection of whoever receives it: expat knows the letters of the fourth edition
-//! only, libxml2 takes a namespace that is no URI for an error. Whoever stores or forwards such a stanza can be made to
-//! cut off its recipient at every login. The plain grammar holds nothing of the kind; for what was parsed there is
+//! Some XML is legal and yet ends the connection of its recipient: expat supports only the letters of the fourth edition,
+//! libxml2 treats a namespace that is not a URI as an error. A server that stores or forwards such a stanza can be made to
+//! disconnect its recipient at every login. The plain grammar excludes such XML; for parsed stanzas there is
 //! [`Element::is_portable`].
 
 use crate::chars::is_ncname;
@@ -11,8 +11,8 @@ use crate::ns;
 use crate::space::Space;
 
 impl Element {
-    /// Whether this may be sent to programs we do not know: ASCII names, namespaces that are URIs, a sound `xml:id`.
-    /// A stanza of which this is false should be bounced with `not-acceptable` (RFC 6120 §11.3), not forwarded.
+    /// Whether this may be sent to unknown programs: ASCII names, namespaces that are URIs, a valid `xml:id`.
+    /// A stanza for which this is false should be bounced with `not-acceptable` (RFC 6120 §11.3), not forwarded.
     pub fn is_portable(&self) -> bool {
         let mut open = vec![self];
         while let Some(element) = open.pop() {
@@ -40,8 +40,8 @@ fn is_portable_space(space: &Space) -> bool {
     }
 }
 
-/// A cautious part of RFC 3986, beginning with a letter: a scheme or none, a host by its name, with or without a user and a
-/// port, one fragment at most.
+/// A conservative subset of RFC 3986, beginning with a letter: an optional scheme, a host by name, with or without a user and a
+/// port, at most one fragment.
 pub(crate) fn is_portable_uri(uri: &[u8]) -> bool {
     if !uri.first().is_some_and(u8::is_ascii_alphabetic) || !uri.iter().all(|&byte| URI_BYTE[usize::from(byte)]) {
         return false;

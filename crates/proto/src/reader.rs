@@ -1,7 +1,7 @@
 //! The tokens of XML 1.0: names, attribute values, character data, references.
 //!
-//! Input is strict UTF-8 before the first token is read. There is no code for what RFC 6120 §11.1 forbids: it is
-//! recognised by its first characters and refused.
+//! Input is strict UTF-8 before the first token is read. There is no code for constructs that RFC 6120 §11.1 forbids: they
+//! are recognised by their first characters and refused.
 
 use std::borrow::Cow;
 
@@ -169,7 +169,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Takes what needs no thought, without a copy as long as that is all there was. Returns what it took.
+    /// Takes ordinary characters, without a copy as long as there was nothing else. Returns them.
     fn run(&mut self, into: &mut Cow<'a, str>, stop: &[bool; 256]) -> &'a str {
         let len = self.rest.bytes().position(|byte| stop[usize::from(byte)]).unwrap_or(self.rest.len());
         let run = self.split(len);

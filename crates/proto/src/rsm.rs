@@ -1,9 +1,9 @@
 //! XEP-0059: Result Set Management.
 //!
-//! Which part of a long list is wanted ([`Request`]), and which part of it an answer is ([`Page`]). Both directions; what
-//! is read cannot contradict itself.
+//! The requested part of a long list ([`Request`]), and the part that an answer contains ([`Page`]). Both directions; parsed values
+//! cannot contradict themselves.
 //!
-//! Limits: none of its own: a number that no list reaches is taken as the largest there is
+//! Limits: none of its own: a number that is too large for any list is taken as the maximum
 
 use crate::element::{Element, el};
 use crate::error::StanzaError;
@@ -24,7 +24,7 @@ pub enum Place {
     /// It begins with the first item (§2.1).
     #[default]
     First,
-    /// It begins behind this item (§2.2).
+    /// It begins after this item (§2.2).
     After(String),
     /// It ends before this item (§2.3).
     Before(String),
@@ -35,10 +35,10 @@ pub enum Place {
 }
 
 impl Request {
-    /// Reads `<set/>`. Children that are not known are passed over.
+    /// Parses `<set/>`. Unknown children are ignored.
     ///
     /// # Errors
-    /// `bad-request`: something stands there twice, a number is none, or two places are named at once.
+    /// `bad-request`: an element is given twice, a number is invalid, or two positions are given at once.
     pub fn read(set: &Element) -> Result<Request, StanzaError> {
         if !set.is(ns::RSM, "set") {
             return Err(wrong("not a result set"));
@@ -53,7 +53,7 @@ impl Request {
                     request.max = Some(number(&text)?);
                     continue;
                 }
-                // What is behind nothing begins at the beginning.
+                // An empty `<after/>` means the beginning.
                 "after" if text.is_empty() => Place::First,
                 "after" => Place::After(text),
                 "before" if text.is_empty() => Place::Last,
@@ -61,7 +61,7 @@ impl Request {
                 "index" => Place::At(number(&text)?),
                 _ => continue,
             };
-            // XEP-0313 §4.3.2: what two of them together mean is not defined.
+            // XEP-0313 §4.3.2: the combination of two of them is not defined.
             if place.replace(named).is_some() {
                 return Err(wrong("more than one of after, before and index"));
             }
@@ -87,7 +87,7 @@ impl Request {
 /// The part of a list that an answer has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// its first and its last item; nothing if it is empty (§2.2)
+    /// its first and its last item; `None` if it is empty (§2.2)
     pub ends: Option<Ends>,
     /// how many items the whole list has, if that is known
     pub count: Option<u64>,
@@ -98,7 +98,7 @@ pub struct Page {
 pub struct Ends {
     /// the id of the first
     pub first: String,
-    /// which one of the whole list the first is, counted from zero, if that is known
+    /// the index of the first in the whole list, counted from zero, if known
     pub index: Option<u64>,
     /// the id of the last; that of the first, if there is only one
     pub last: String,
@@ -136,8 +136,8 @@ impl Page {
     }
 }
 
-/// §8: `xs:unsignedInt`. White space around it is dropped, as XML Schema says; what is too large for any list is the
-/// largest number.
+/// §8: `xs:unsignedInt`. White space around it is dropped, as XML Schema says; a number that is too large for any list becomes the
+/// maximum.
 fn number(text: &str) -> Result<u32, StanzaError> {
     let text = text.trim_matches([' ', '\t', '\n', '\r']);
     let digits = text.strip_prefix('+').unwrap_or(text);

@@ -1,8 +1,8 @@
 //! The fast path: stanzas whose bytes may be passed on as they are.
 //!
 //! The *plain grammar* is a language so small that no two XML parsers can read it differently. The scanner judges a whole
-//! frame, finds the stanza's attributes and direct children, and copies nothing. What it does not accept is not wrong:
-//! it goes through [`parse_element`](crate::parse::parse_element) and is written anew.
+//! frame, finds the stanza's attributes and direct children, and copies nothing. A frame that it does not accept is not an error:
+//! it goes through [`parse_element`](crate::parse::parse_element) and is rewritten.
 //!
 //! ```text
 //! frame    = element, in the content namespace of the stream

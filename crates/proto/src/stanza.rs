@@ -1,11 +1,11 @@
 //! A stanza on its way through the server (RFC 6120 §8).
 //!
-//! The header is values: addresses are parsed and normalised, and escaped again whenever they are written. The body is
+//! The header is stored as values: addresses are parsed and normalised, and escaped again whenever they are written. The body is
 //! shared bytes with an index of its direct children. Forwarding copies bytes, stamping appends a fragment, stripping
-//! hides a child, a clone costs a counter.
+//! hides a child, a clone increments a counter.
 //!
 //! Invariant: the body declares every namespace it uses and leaves the content namespace implicit, so that the same
-//! bytes are right on a client's, a server's and a component's stream.
+//! bytes are valid on a client's, a server's and a component's stream.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -76,12 +76,12 @@ pub enum Type {
     Get,
     Set,
     Result,
-    /// Any kind: the answer that something failed (RFC 6120 §8.3).
+    /// Any kind: an error (RFC 6120 §8.3).
     Error,
 }
 
 impl Type {
-    /// The value of the attribute; nothing for [`Type::None`].
+    /// The value of the attribute; `None` for [`Type::None`].
     pub const fn name(self) -> Option<&'static str> {
         Some(match self {
             Type::None => return None,
@@ -102,7 +102,7 @@ impl Type {
         })
     }
 
-    /// RFC 6121 §5.2.2: an unknown type of message is a normal one. Presence and IQ know no such rule.
+    /// RFC 6121 §5.2.2: an unknown message type means a normal message. Presence and IQ have no such rule.
     fn of(kind: Kind, value: Option<&str>) -> Option<Type> {
         use Kind::{Iq, Message, Presence};
         Some(match (kind, value) {
@@ -133,25 +133,25 @@ pub struct Head {
     pub kind: Kind,
     /// the `type`
     pub type_: Type,
-    /// the `id`, chosen by whoever asked or spoke first
+    /// the `id`, chosen by the sender of the request or first stanza
     pub id: Option<CompactString>,
-    /// who speaks; stamped by the server at the edge (RFC 6120 §8.1.2.1)
+    /// the sender; set by the server when the stanza enters (RFC 6120 §8.1.2.1)
     pub from: Option<Jid>,
-    /// who is spoken to
+    /// the addressee
     pub to: Option<Jid>,
     /// `xml:lang`
     pub lang: Option<CompactString>,
 }
 
 impl Head {
-    /// How much of what is written is the start tag and the end tag, addresses not counted.
+    /// Size of the start tag and the end tag when written, addresses not counted.
     fn own_bytes(&self) -> usize {
         const TAGS: usize = "<presence type='unsubscribed' id='' xml:lang=''></presence>".len();
         let text = |text: &Option<CompactString>| text.as_deref().map_or(0, escaped_len);
         TAGS + text(&self.id) + text(&self.lang)
     }
 
-    /// What is at fault with the stanza of this header.
+    /// The error data for the stanza with this header.
     fn fault(self, error: StanzaError) -> StanzaFault {
         let Head { kind, type_, id, to, .. } = self;
         let answerable = !matches!(type_, Type::Error | Type::Result);
@@ -159,7 +159,7 @@ impl Head {
     }
 }
 
-/// Where a child stands in its bytes.
+/// The position of a child in its bytes.
 #[derive(Clone, Debug)]
 struct Child {
     ns: u16,
@@ -190,12 +190,12 @@ impl Body {
     }
 }
 
-/// A bit for a namespace. Most questions are about children that are not there: a missing bit answers them at once.
+/// A bit for a namespace. Most lookups are for children that do not exist: a missing bit answers them at once.
 fn mark(ns: u16) -> u64 {
     1 << (ns % 64)
 }
 
-/// A fragment that was appended on the way: a stanza-id, a delay.
+/// A fragment appended by the server: a stanza-id, a delay.
 #[derive(Clone, Debug)]
 struct Appended {
     ns: u16,
@@ -209,32 +209,32 @@ struct Edits {
     appended: SmallVec<[Appended; 1]>,
 }
 
-/// Why a frame is no stanza that may pass.
+/// Why a frame is not an acceptable stanza.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StanzaFault {
-    /// Not message, presence or iq in the content namespace: a nonza, or nothing we know.
+    /// Not message, presence or iq in the content namespace: a nonza, or unknown.
     #[error("not a stanza")]
     NotAStanza,
-    /// The XML itself is at fault; ends the stream.
+    /// The XML itself is invalid; ends the stream.
     #[error("{0}")]
     Xml(#[from] XmlError),
-    /// The header is at fault; the stanza is answered with this error and the stream goes on (RFC 6120 §8.3).
+    /// The header is invalid; the stanza is answered with this error and the stream continues (RFC 6120 §8.3).
     #[error("the stanza's header is at fault")]
     Header(Box<HeaderFault>),
 }
 
-/// A stanza whose header cannot be accepted, with what is needed to answer it.
+/// A stanza with an invalid header, with the data needed to answer it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeaderFault {
     /// the kind of the stanza
     pub kind: Kind,
-    /// whether it was itself an error or a result: these are never answered (RFC 6120 §8.3.1)
+    /// whether it is itself an error or a result: these are never answered (RFC 6120 §8.3.1)
     pub answerable: bool,
     /// the `id` to answer with
     pub id: Option<CompactString>,
-    /// the `to` as it was sent, if it is an address at all: the error comes from there
+    /// the `to` as it was sent, if it is a valid address: the error is sent from it
     pub to: Option<Jid>,
-    /// what to say
+    /// the error
     pub error: StanzaError,
 }
 
@@ -268,12 +268,12 @@ impl View<'_> {
     }
 
     fn is(&self, ns: Ns, name: &str) -> bool {
-        // The number first: nearly every question is answered by it.
+        // Compares the number first: it decides nearly every lookup.
         self.ns == ns.id() && self.name == name.as_bytes() && self.is_in(ns)
     }
 }
 
-/// A child in the content namespace of another kind of stream: legal there, but not where a stanza stands (§4.8.3).
+/// A child in the content namespace of another kind of stream: legal there, but not as a stanza (§4.8.3).
 fn nested(text: &str) -> Option<Element> {
     parse::parse_fragment(&format!("<a>{text}</a>")).ok()?.elements().next().cloned()
 }
@@ -319,14 +319,14 @@ impl Stanza {
         self
     }
 
-    /// Reads one frame. `passthrough` allows the peer's own bytes to be kept where they are in the plain grammar.
+    /// Reads one frame. `passthrough` allows the peer's own bytes to be kept if they are in the plain grammar.
     pub fn read(frame: &Bytes, cx: &StreamContext, limits: &Limits, passthrough: bool) -> Result<Stanza, StanzaFault> {
         if passthrough && let Some(plain) = cx.scan(frame, limits) {
             return Stanza::from_plain(frame, plain, cx)?.with_fair_id();
         }
         let tree = parse::parse_element(frame, cx, limits)?;
         let stanza = Stanza::from_element(&tree, cx, frame.len())?;
-        // RFC 6120 §11.3: what some receivers' parsers refuse would end their streams, at each login anew.
+        // RFC 6120 §11.3: XML that some receivers' parsers refuse would end their streams, again at each login.
         if !tree.is_portable() {
             let error = StanzaError::not_acceptable().with_text("names or namespaces that not every client can read");
             return Err(stanza.head.fault(error));
@@ -342,13 +342,13 @@ impl Stanza {
         }
     }
 
-    /// Reads what [`Stanza::write`] wrote with the client's content namespace: tests, and what is stored as text.
+    /// Reads the output of [`Stanza::write`] with the client's content namespace: for tests, and for stanzas stored as text.
     pub fn parse(text: &str) -> Result<Stanza, StanzaFault> {
         Stanza::stored(&Bytes::copy_from_slice(text.as_bytes()))
     }
 
-    /// Reads what [`Stanza::write`] wrote with the client's content namespace. It was judged when it was read for the first time: it
-    /// keeps its bytes, and has no budget.
+    /// Reads the output of [`Stanza::write`] with the client's content namespace. It was checked when it was first read: it keeps its
+    /// bytes, and has no budget.
     pub fn stored(bytes: &Bytes) -> Result<Stanza, StanzaFault> {
         let cx = StreamContext::default();
         if let Some(plain) = cx.scan(bytes, &Limits::STORED) {
@@ -357,10 +357,10 @@ impl Stanza {
         Stanza::from_element(&parse::parse_element(bytes, &cx, &Limits::STORED)?, &cx, usize::MAX)
     }
 
-    /// From a tree that was parsed of `read` bytes, written anew in its canonical form.
+    /// From a tree that was parsed from `read` bytes, rewritten in canonical form.
     ///
     /// # Errors
-    /// Also when it would become more than [`output_for`] these bytes.
+    /// Also if the output would exceed [`output_for`] these bytes.
     pub fn from_element(tree: &Element, cx: &StreamContext, read: usize) -> Result<Stanza, StanzaFault> {
         let kind = Kind::from_name(tree.name()).filter(|_| tree.ns_id() == ns::CLIENT.id());
         let kind = kind.ok_or(StanzaFault::NotAStanza)?;
@@ -463,12 +463,12 @@ impl Stanza {
         self.may_have(ns) && self.views().any(|view| view.is_in(ns))
     }
 
-    /// The only child of an IQ, as number of namespace and name; none if it has no child (RFC 6120 §8.2.3).
+    /// The only child of an IQ, as namespace number and name; `None` if it has no child (RFC 6120 §8.2.3).
     pub fn payload(&self) -> Option<(u16, View<'_>)> {
         self.views().next().map(|view| (view.ns, view))
     }
 
-    /// How many direct children are visible.
+    /// Number of visible direct children.
     pub fn child_count(&self) -> usize {
         self.views().count()
     }
@@ -478,7 +478,7 @@ impl Stanza {
         self.views().map(|view| view.parse()).collect()
     }
 
-    /// Whether every visible child is in one of the namespaces: what remains besides, say, chat states.
+    /// Whether every visible child is in one of the namespaces: for instance, whether there is anything besides chat states.
     pub fn only_has(&self, allowed: &[Ns]) -> bool {
         self.views().all(|view| allowed.iter().any(|ns| view.is_in(*ns)))
     }
@@ -493,7 +493,7 @@ impl Stanza {
             return;
         }
         if self.body.children.len() > MAX_HIDEABLE {
-            // Rather nothing at all than what had to be hidden; no stanza is read that comes so far.
+            // An empty body rather than one with hidden children; no stanza that can be read reaches this.
             self.body = Arc::new(self.rebuilt(&goes).unwrap_or_default());
             self.edits = Edits::default();
             return;
@@ -507,7 +507,7 @@ impl Stanza {
         self.edits.appended.retain(|_| goes.next() != Some(true));
     }
 
-    /// The visible children but for those that go, in a body of their own.
+    /// The visible children except those to remove, in a new body.
     fn rebuilt(&self, goes: &[bool]) -> Result<Body, OverBudget> {
         let mut raw = Vec::with_capacity(self.body.raw.len());
         let mut children = SmallVec::new();
@@ -527,7 +527,7 @@ impl Stanza {
         self.edits.appended.push(Appended { ns: child.ns_id(), name_len, raw: raw.into() });
     }
 
-    /// Appends another stanza as it is written, inside of these elements, the outermost first (XEP-0297).
+    /// Appends another stanza as it would be written, wrapped in these elements, the outermost first (XEP-0297).
     pub fn append_around(&mut self, inner: &Stanza, wrappers: &[(Ns, &str)]) {
         let Some((ns, name)) = wrappers.first() else { return };
         let mut raw = Vec::with_capacity(inner.weight() + wrappers.len() * 96);
@@ -547,14 +547,14 @@ impl Stanza {
         self.edits.appended.push(Appended { ns: ns.id(), name_len: name_len(name), raw: raw.into() });
     }
 
-    /// Appends a child that is written already: one element of this name, well formed, that declares every namespace it
-    /// uses but the content namespace.
+    /// Appends a child that is already serialized: one well-formed element of this name, which declares every namespace it
+    /// uses except the content namespace.
     pub fn append_written(&mut self, ns: Ns, name: &str, raw: Bytes) {
         debug_assert!(raw.get(1..).is_some_and(|raw| raw.starts_with(name.as_bytes())));
         self.edits.appended.push(Appended { ns: ns.id(), name_len: name_len(name), raw });
     }
 
-    /// Replaces the whole body by these children.
+    /// Replaces the whole body with these children.
     pub fn with_children(mut self, children: impl IntoIterator<Item = Element>) -> Stanza {
         self.body = Arc::default();
         self.edits = Edits::default();
@@ -564,8 +564,8 @@ impl Stanza {
         self
     }
 
-    /// Writes the stanza for a stream whose content namespace is the default one. With `xmlns` for the places where it
-    /// is not: a forwarded stanza, a WebSocket frame.
+    /// Writes the stanza for a stream whose content namespace is the default one; with `xmlns` for places where it is not: a
+    /// forwarded stanza, a WebSocket frame.
     pub fn write(&self, out: &mut Vec<u8>, xmlns: Option<Ns>) {
         self.write_to(out, xmlns, self.head.to.as_ref());
     }
@@ -630,8 +630,8 @@ impl Stanza {
         String::from_utf8(out).unwrap_or_default()
     }
 
-    /// The same stanza in memory of its own, and no more than it needs: one that was read shares that of everything which was read
-    /// with it.
+    /// The same stanza in a separate allocation of its exact size: a stanza that was read shares the memory of everything that was
+    /// read with it.
     pub fn compacted(&self) -> Stanza {
         let Body { raw, children, marks } = &*self.body;
         let raw = Bytes::from(Box::<[u8]>::from(raw.as_ref()));
@@ -643,7 +643,7 @@ impl Stanza {
         Stanza { head: self.head.clone(), body, edits }
     }
 
-    /// How many children were appended on the way.
+    /// Number of children appended by the server.
     pub fn appended(&self) -> usize {
         self.edits.appended.len()
     }
@@ -671,12 +671,12 @@ impl Stanza {
         answer
     }
 
-    /// Whether an error may answer it at all (RFC 6120 §8.3.1; RFC 6121 §8.5: results and errors are never answered).
+    /// Whether it may be answered with an error (RFC 6120 §8.3.1; RFC 6121 §8.5: results and errors are never answered).
     pub fn is_answerable(&self) -> bool {
         !matches!(self.head.type_, Type::Error | Type::Result)
     }
 
-    /// The error that answers this stanza, from where it was sent to (RFC 6120 §8.3.1). Must not be called for one that
+    /// The error that answers this stanza, from the address it was sent to (RFC 6120 §8.3.1). Must not be called for one that
     /// is not answerable.
     pub fn error(&self, error: &StanzaError) -> Stanza {
         debug_assert!(self.is_answerable());
@@ -709,29 +709,29 @@ impl HeaderFault {
     }
 }
 
-/// So many children can be hidden by a bit; a stanza with more is rewritten instead.
+/// Maximum number of children that can be hidden by a bit; a stanza with more is rewritten instead.
 const MAX_HIDEABLE: usize = 64;
 
 fn bit(i: usize) -> u64 {
     if i < MAX_HIDEABLE { 1 << i } else { 0 }
 }
 
-/// ` name='value'`; the name comes with all that stands before the value.
+/// ` name='value'`. The name includes everything before the value.
 fn attr(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(name.as_bytes());
     escape_attr(out, value);
     out.push(b'\'');
 }
 
-/// The same with a value in which nothing needs a reference.
+/// The same with a value that needs no escaping.
 fn plain_attr(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(value.as_bytes());
     out.push(b'\'');
 }
 
-/// The same with an address. In a localpart and a domainpart nothing needs a reference (RFC 7622 §3.2, §3.3): they are letters,
-/// digits and what is neither markup nor a control character.
+/// The same with an address. The localpart and the domainpart never need escaping (RFC 7622 §3.2, §3.3): they contain neither
+/// markup nor control characters.
 fn address_attr(out: &mut Vec<u8>, name: &str, value: &Jid) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(value.bare_str().as_bytes());
@@ -742,7 +742,7 @@ fn address_attr(out: &mut Vec<u8>, name: &str, value: &Jid) {
     out.push(b'\'');
 }
 
-/// Goes on behind a hidden child. What it kept apart must not become `]]>`, which text cannot hold (XML §2.4).
+/// Continues after a hidden child. Text on both sides of it must not become `]]>`, which is not allowed in text (XML §2.4).
 fn join(out: &mut Vec<u8>, rest: &[u8]) {
     let before = out.iter().rev().take_while(|b| **b == b']').count();
     let after = rest.iter().take_while(|b| **b == b']').count();
@@ -756,12 +756,12 @@ fn join(out: &mut Vec<u8>, rest: &[u8]) {
     }
 }
 
-/// Names are of our own or within `Limits::name`.
+/// Names are from our own code or within `Limits::name`.
 fn name_len(name: &str) -> u32 {
     u32::try_from(name.len()).unwrap_or_default()
 }
 
-/// What stands between the tags of a stanza, in its canonical form.
+/// The content of a stanza, in canonical form.
 fn body(tree: &Element, budget: usize) -> Result<Body, OverBudget> {
     let mut raw = Vec::new();
     let mut children = SmallVec::new();
@@ -792,12 +792,12 @@ fn head(
         let id = id.map(CompactString::from);
         StanzaFault::Header(Box::new(HeaderFault { kind, answerable, id, to, error }))
     };
-    // RFC 6120 §8.3.3.8: an address that is none.
+    // RFC 6120 §8.3.3.8: an invalid address.
     let to = match to.map(Jid::parse).transpose() {
         Ok(to) => to,
         Err(_) => return Err(fault(None, StanzaError::jid_malformed())),
     };
-    // §8.1.2.1: what a client claims here is compared with its own addresses, so it must at least be one.
+    // §8.1.2.1: a client's `from` is compared with its own addresses, so it must at least be valid.
     let from = match from.map(Jid::parse).transpose() {
         Ok(from) => from,
         Err(_) => return Err(fault(to, StanzaError::jid_malformed())),

@@ -1,8 +1,8 @@
-//! Text and attribute values as they stand in XML.
+//! Escaping of text and attribute values for XML.
 //!
-//! Carriage returns, and tabs and line feeds in attributes, are written as references: raw they would be changed by the
-//! receiver (XML 1.0 §2.11, §3.3.3). A character that XML forbids cannot come from a parsed stanza; if our own side ever
-//! brings one along it is written as U+FFFD, so that what we send is always well-formed.
+//! Carriage returns, and tabs and line feeds in attributes, are written as references: the receiver would change them if they were
+//! raw (XML 1.0 §2.11, §3.3.3). A character that XML forbids cannot come from a parsed stanza; if the server's own code ever produces
+//! one, it is written as U+FFFD, so that the output is always well-formed.
 
 /// Appends `text` as character data. The result is also safe between quotes.
 pub fn escape_text(out: &mut Vec<u8>, text: &str) {

@@ -1,36 +1,36 @@
-//! Parts of the kernel that run as long as it does: who waits is told when one of them has ended, which only a panic brings about.
+//! Essential parts of the kernel, which run as long as it does: waiters are notified when one has ended, which only a panic causes.
 
 use tokio::sync::watch;
 
-/// Hears of the end of parts.
+/// Notified of the end of parts.
 #[derive(Clone, Default)]
 pub(crate) struct Ending(watch::Sender<Option<&'static str>>);
 
-/// Held by a part while it runs. If it is dropped, and not [`Running::done`], the part has ended by itself.
+/// Held by a part while it runs. If it is dropped without [`Running::done`], the part has ended unexpectedly.
 pub(crate) struct Running {
     what: &'static str,
     of: Ending,
 }
 
 impl Ending {
-    /// A part of this name runs from now on.
+    /// Registers a running part with this name.
     pub fn of(&self, what: &'static str) -> Running {
         Running { what, of: self.clone() }
     }
 
-    /// Waits until a part has ended; then its name, that of the first. Cancel-safe.
+    /// Waits until a part has ended, and returns the name of the first one. Cancel-safe.
     pub async fn heard(&self) -> &'static str {
         let mut ended = self.0.subscribe();
         match ended.wait_for(Option::is_some).await.map(|what| *what) {
             Ok(Some(what)) => what,
-            // The sender is in `self`: it does not go away.
+            // The sender is in `self`, so it is not dropped.
             _ => std::future::pending().await,
         }
     }
 }
 
 impl Running {
-    /// The part has ended as it should.
+    /// The part has ended regularly.
     pub fn done(mut self) {
         self.what = "";
     }

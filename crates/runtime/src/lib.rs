@@ -1,5 +1,4 @@
-//! What drives the kernel: the clock, the writer's thread, reads, and what is due every second. The only place that
-//! spawns.
+//! Drives the kernel: the clock, the writer thread, reads, and periodic work. The only place that spawns tasks of the kernel.
 
 mod ending;
 mod readers;
@@ -25,7 +24,7 @@ use vorpal_proto::sasl::{PasswordCheck, Verdict};
 use vorpal_store::pulse::Slowest;
 use vorpal_store::writer::{MAX_GROUP_BATCHES, Queue};
 
-/// At least so many passwords are derived at once, and as many as half of the cores: each takes one for a millisecond or more.
+/// Minimum number of passwords derived at once; otherwise half the number of cores. Each takes a core for a millisecond or more.
 const MIN_DERIVATIONS: usize = 2;
 
 /// A running kernel.
@@ -36,10 +35,10 @@ pub struct Runtime {
     pub queue: Queue,
     readers: Readers,
     derivations: Semaphore,
-    /// the reads that took longest lately
+    /// the slowest recent reads
     pub slow_reads: Slowest<String>,
     ending: ending::Ending,
-    /// the thread that writes, and the task that tells what is written
+    /// the writer thread, and the task that reports commits
     writer: parking_lot::Mutex<Option<(std::thread::JoinHandle<()>, tokio::task::JoinHandle<()>)>>,
 }
 
@@ -60,7 +59,7 @@ impl Wake for Waker {
 }
 
 impl Runtime {
-    /// Loads an account, if there is one of this name. Cancel-safe.
+    /// Loads an account, if it exists. Cancel-safe.
     pub async fn load(self: &Arc<Runtime>, jid: BareJid) -> Result<Option<AccountRef>, StoreError> {
         let (this, began, name) = (self.clone(), Instant::now(), jid.clone());
         let found = self.readers.read(move |reader| this.core.load(reader, &jid)).await;
@@ -82,7 +81,7 @@ impl Runtime {
         entries
     }
 
-    /// A read is over; it began when it was asked for, so waiting for a free reader counts.
+    /// Records a finished read, from its request on, so that waiting for a free reader counts.
     fn has_read(&self, count: Count, began: Instant, what: impl FnOnce() -> String) {
         let (now, took) = (Instant::now(), began.elapsed());
         self.core.counts.one(count);
@@ -90,7 +89,7 @@ impl Runtime {
         self.slow_reads.note(now, took, what);
     }
 
-    /// Reads what a question needs, and has it answered: beside the connection that asked, which goes on.
+    /// Runs a query and has it answered, in a separate task: the connection that asked continues.
     pub fn inquire(self: &Arc<Runtime>, inquiry: Inquiry) {
         let this = self.clone();
         tokio::spawn(async move {
@@ -100,19 +99,19 @@ impl Runtime {
         });
     }
 
-    /// Anything else that is read. Cancel-safe.
+    /// The readers, for other reads. Cancel-safe.
     pub fn readers(&self) -> &Readers {
         &self.readers
     }
 
-    /// Checks a password, off the reactor and a few at a time. Cancel-safe.
+    /// Checks a password, on a blocking thread and a few at a time. Cancel-safe.
     pub async fn derive(&self, check: PasswordCheck) -> Option<Verdict> {
         let _permit = self.derivations.acquire().await.ok()?;
         tokio::task::spawn_blocking(move || check.run()).await.ok()
     }
 
-    /// Closes the queue and waits until the writer has written it to its end and all is told, or it takes too long. Nothing is
-    /// written after that.
+    /// Closes the queue and waits until the writer has written all of it and all commits are reported, or the timeout has passed.
+    /// Nothing is written after that.
     pub async fn stop(&self, patience: Duration) {
         self.queue.close();
         let writer = self.writer.lock().take();
@@ -124,19 +123,19 @@ impl Runtime {
         let _ = tokio::time::timeout_at(end, teller).await;
     }
 
-    /// Waits until a part of the kernel has ended that runs as long as the kernel does: the writer's thread, the task that tells
-    /// of commits, or one of those that do what is due. Says which. Before [`Runtime::stop`] that takes a panic, and what
-    /// is left cannot keep its promises. Cancel-safe.
+    /// Waits until an essential part of the kernel has ended: the writer thread, the task that reports commits, or one of the
+    /// periodic tasks. Returns its name. Before [`Runtime::stop`] only a panic causes this, and the rest cannot keep its promises.
+    /// Cancel-safe.
     pub async fn broken(&self) -> &'static str {
         self.ending.heard().await
     }
 
-    /// Whether more waits to be written than one commit takes: what comes now makes everybody wait longer.
+    /// Whether more batches wait to be written than one commit takes: new ones make all others wait longer.
     pub fn is_behind(&self) -> bool {
         self.queue.backlog().batches > MAX_GROUP_BATCHES
     }
 
-    /// Waits until everything that was submitted is written, or it takes too long.
+    /// Waits until everything that was submitted is written, or the timeout has passed.
     pub async fn drained(&self, patience: Duration) {
         let end = tokio::time::Instant::now() + patience;
         while self.queue.backlog().batches > 0 && tokio::time::Instant::now() < end {

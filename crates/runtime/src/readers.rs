@@ -1,7 +1,7 @@
-//! Reads, on threads where waiting for the disk is allowed.
+//! Reads, on threads that may block on the disk.
 //!
-//! A question of a client may take long: it reads as much as its account has stored. Questions therefore never have all
-//! readers, so that a login finds one; and one account has one question read at a time, so that the others get their turn.
+//! A client's query may take long: it reads as much as its account has stored. So queries never use all readers, and a login always
+//! finds one; and only one query of each account runs at a time, so that other accounts get their turn.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use vorpal_core::store::{Reader, StoreError};
 use vorpal_proto::jid::BareJid;
 use vorpal_store::readers;
 
-/// Maximum number of questions of one account that are read or wait for it. A session has one here at a time, and an account
-/// has fewer sessions; but a session may end while its question waits.
+/// Maximum number of queries of one account that run or wait. A session has one here at a time, and an account has fewer sessions;
+/// but a session may end while its query waits.
 const MAX_QUESTIONS: usize = 64;
 
-/// A few connections to the store that only read. No thread waits for one: whoever asks waits before it takes a thread.
+/// A few read-only connections to the store. No thread waits for one: callers wait before they take a thread.
 #[derive(Clone)]
 pub struct Readers {
     readers: Arc<readers::Readers>,
@@ -27,7 +27,7 @@ pub struct Readers {
 }
 
 impl Readers {
-    /// So many readers, lent one at a time, so many of them at most to questions.
+    /// `count` readers, of which queries may use at most `questions`.
     pub fn new(readers: readers::Readers, count: usize, questions: usize) -> Readers {
         Readers {
             readers: Arc::new(readers),
@@ -37,7 +37,7 @@ impl Readers {
         }
     }
 
-    /// Runs a read. Waits while all readers are busy. Cancel-safe: the read itself goes on to its end.
+    /// Runs a read. Waits while all readers are busy. Cancel-safe: the read itself runs to its end.
     ///
     /// # Errors
     /// Those of the read; [`StoreError::Closed`] if it panicked.
@@ -48,20 +48,20 @@ impl Readers {
         self.run((), read).await?
     }
 
-    /// Runs an account's question: one at a time of each account, in order, and by turns with those of the others.
-    /// Cancel-safe: one that has not begun is not read, one that has is read to its end.
+    /// Runs an account's query: one at a time for each account, in order, taking turns with other accounts.
+    /// Cancel-safe: a query that has not begun is dropped, one that has begun runs to its end.
     ///
     /// # Errors
-    /// Those of the question; `resource-constraint` if too many of the account wait; [`StoreError::Closed`] if it panicked.
+    /// Those of the query; `resource-constraint` if too many of the account wait; [`StoreError::Closed`] if it panicked.
     pub async fn question(&self, account: &BareJid, question: DueJob) -> Result<Found, ReadError> {
         let place = Lines::join(&self.lines, account)?;
         let first = place.line.clone().acquire_owned().await.map_err(|_| StoreError::Closed)?;
-        // First come, first served is fair here: no account has more than one in this line.
+        // First come, first served is fair here: no account has more than one query in this queue.
         let turn = self.questions.clone().acquire_owned().await.map_err(|_| StoreError::Closed)?;
         self.run((turn, first, place), question).await?
     }
 
-    /// Runs a read that holds something until its end.
+    /// Runs a read, and holds something until its end.
     async fn run<T: Send + 'static>(
         &self,
         held: impl Send + 'static,
@@ -77,17 +77,17 @@ impl Readers {
     }
 }
 
-/// A line of questions for each account that has any.
+/// A queue of queries for each account that has any.
 #[derive(Default)]
 struct Lines(Mutex<HashMap<BareJid, Line>>);
 
 struct Line {
     first: Arc<Semaphore>,
-    /// how many stand in it, the one that is read included
+    /// its length, including the running query
     length: usize,
 }
 
-/// A place in an account's line, until it is dropped.
+/// A place in an account's queue, until it is dropped.
 struct Place {
     lines: Arc<Lines>,
     account: BareJid,

@@ -1,4 +1,4 @@
-//! How a kernel is brought up: tables and modules first, then the writer, then the sessions that were there before.
+//! Starts a kernel: tables and modules first, then the restored sessions, then the writer and the periodic tasks.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Weak};
@@ -23,29 +23,29 @@ use crate::ending::Ending;
 use crate::readers::Readers;
 use crate::{Runtime, Waker, now};
 
-/// Maximum number of reads at once.
+/// Maximum number of simultaneous reads.
 const READERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4);
 
-/// Maximum number of these that answer questions of clients. The others are left for loading accounts.
+/// Maximum number of these for queries of clients. The others are left for loading accounts.
 const QUESTIONS: usize = 3;
 
-/// Maximum number of accounts read at once for stanzas that no connection waits for. The readers are shared with those for which one
-/// does; all take their turn.
+/// Maximum number of accounts loaded at once for stanzas that no connection waits for. They share the readers with loads for
+/// connections, in turn.
 const LOADS: usize = 4;
 
-/// With more batches than this in the queue no account is looked after: the disk has enough to do.
+/// With more batches than this in the queue the sweep pauses: the disk is busy.
 const SWEEP_YIELDS: usize = 64;
 
-/// How often what is due is done.
+/// Interval of periodic work.
 const TICK: Duration = Duration::from_secs(1);
 
-/// A store that was opened, with the thread that will write it.
+/// An open store.
 pub struct Backing {
     /// the store
     pub backend: Box<dyn Backend>,
 }
 
-/// What is started.
+/// What to start.
 pub struct Setup {
     /// the names that the modules of all hosts were set up with
     pub names: Arc<Names>,
@@ -53,10 +53,10 @@ pub struct Setup {
     pub hosts: Vec<Arc<Host>>,
 }
 
-/// Starts the kernel on a store. The writer's thread and the timers run until the queue is closed.
+/// Starts the kernel on a store. The writer thread and the timers run until the queue is closed.
 ///
 /// # Errors
-/// The store cannot be read, or a thread cannot be had.
+/// The store cannot be read, or a thread cannot be started.
 pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
     let (queue, mut writer) = Writer::new(backing.backend);
     setup.names.bind(|name| writer.map(name, Loading::WithOwner)).context("the store's tables")?;
@@ -81,7 +81,7 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
     let checkpoints_of = core.clone();
     writer.set_extra_writes(Box::new(move || checkpoints_of.checkpoints()));
     if restored > 0 {
-        tracing::info!(sessions = restored, "sessions are back and wait for their clients");
+        tracing::info!(sessions = restored, "sessions restored: they wait to be resumed");
     }
 
     let (tell, mut told) = mpsc::unbounded_channel();
@@ -89,32 +89,32 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
     let ending = Ending::default();
     let (running, weather) = (ending.of("the store's writer"), core.clone());
     let thread = std::thread::Builder::new().name("writer".into()).spawn(move || {
-        // Dropped when the thread ends, in whatever way.
+        // Dropped when the thread ends, for whatever reason.
         let _running = running;
         writer.run(
             || now().as_millis() * 1000,
             |done| {
-                // Commits that nobody hears of are of no use.
+                // Without a receiver commits are useless.
                 if tell.send(done).is_err() {
                     closing.close();
                 }
             },
             |error| {
                 if let Some(times) = weather.conditions.idle.met(now(), 1) {
-                    tracing::warn!(%error, times, "the background work of the store failed");
+                    tracing::warn!(%error, times, "background work of the store failed");
                 }
             },
         );
     })?;
     // Each commit wakes this task from the writer's thread; it wakes the connections, from a thread that runs them.
     let completing = core.clone();
-    let running = ending.of("the task that tells of commits");
+    let running = ending.of("the task that reports commits");
     let teller = tokio::spawn(async move {
         while let Some(done) = told.recv().await {
             let done: Vec<Done> = done;
             completing.complete(now(), done.into_iter().map(|d| (d.id, d.outcome)));
         }
-        // The writer has ended, and has told it.
+        // The writer has ended regularly.
         running.done();
     });
 
@@ -129,7 +129,7 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
         writer: parking_lot::Mutex::new(Some((thread, teller))),
     });
     let ticking = Arc::downgrade(&runtime);
-    let running = ending.of("the task that does what is due each second");
+    let running = ending.of("the task for periodic work");
     tokio::spawn(async move {
         let _running = running;
         let mut beats = tokio::time::interval(TICK / BEATS);
@@ -143,13 +143,13 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
     });
     if let Some(probe) = probe {
         let watching = Arc::downgrade(&runtime);
-        let running = ending.of("the task that watches the room on the disk");
+        let running = ending.of("the task that checks the free disk space");
         tokio::spawn(async move {
             let _running = running;
             watch_room(probe, watching).await;
         });
     }
-    let running = ending.of("the task that looks after accounts");
+    let running = ending.of("the task that sweeps accounts");
     let sweeping = Arc::downgrade(&runtime);
     tokio::spawn(async move {
         let _running = running;
@@ -166,8 +166,8 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
     Ok(runtime)
 }
 
-/// Looks after all accounts, again and again, as long as there is something to do. What sessions have written goes first: while more
-/// than a little of it waits, nothing is added. Ends when the runtime is gone.
+/// Runs the sweep in a loop. Writes of sessions have priority: while more than a few of them wait, the sweep pauses. Ends when the
+/// runtime is dropped.
 async fn sweep(runtime: Weak<Runtime>) {
     let mut pause = TICK;
     loop {
@@ -183,7 +183,7 @@ async fn sweep(runtime: Weak<Runtime>) {
             Ok(false) => TICK,
             Err(error) => {
                 if let Some(times) = runtime.core.conditions.sweeps.met(now(), 1) {
-                    tracing::error!(%error, times, "the periodic work on accounts failed");
+                    tracing::error!(%error, times, "the sweep of accounts failed");
                 }
                 TICK
             }
@@ -191,8 +191,8 @@ async fn sweep(runtime: Weak<Runtime>) {
     }
 }
 
-/// Reads accounts that stanzas wait for which go on by themselves: a few at a time, so that one that takes long holds up nobody
-/// else. Ends when the runtime is gone.
+/// Loads accounts for stanzas that no connection waits for: a few at a time, so that a slow one does not block the others. Ends when
+/// the runtime is dropped.
 async fn load_spilled(wake: Arc<Waker>, runtime: Weak<Runtime>) {
     let free = Arc::new(Semaphore::new(LOADS));
     loop {
@@ -203,7 +203,7 @@ async fn load_spilled(wake: Arc<Waker>, runtime: Weak<Runtime>) {
             let Some(cold) = runtime.core.spilled() else { break };
             tokio::spawn(async move {
                 let _permit = permit;
-                // The account is held while its stanzas go on: nobody lets go of it before.
+                // The account is held while its stanzas are processed, so that it is not evicted before.
                 match runtime.load(cold.account.clone()).await {
                     Ok(_account) => runtime.core.run(now(), cold),
                     Err(error) => {
@@ -218,7 +218,7 @@ async fn load_spilled(wake: Arc<Waker>, runtime: Weak<Runtime>) {
     }
 }
 
-/// Asks for the room on the disk, again and again. The disk may take its time: that holds up nothing else.
+/// Checks the free disk space at intervals. A slow disk does not block anything else.
 async fn watch_room(probe: Probe, runtime: Weak<Runtime>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -234,14 +234,14 @@ async fn watch_room(probe: Probe, runtime: Weak<Runtime>) {
                 told = false;
             }
             Ok(Err(error)) if !std::mem::replace(&mut told, true) => {
-                tracing::warn!(%error, "the free space of the disk is not known");
+                tracing::warn!(%error, "the free space of the disk cannot be determined");
             }
             _ => {}
         }
     }
 }
 
-/// The store's own secret, made when the store is new.
+/// The store's secret, created with the store.
 fn secret(queue: &Queue, writer: &mut Writer) -> Result<[u8; 32]> {
     let map = writer.map("server", Loading::Cold)?;
     let mut reader: Box<dyn Reader> = writer.reader()?;

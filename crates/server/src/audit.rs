@@ -1,31 +1,31 @@
-//! The trail that operators leave in the log: a line for each order that changes something or looks at what one account does, with who
-//! gave it. The words and the fields of these lines are part of the interface (docs/handbook/monitoring.md).
+//! The audit trail of operators in the log: a line for each order that changes something or looks at what one account does, with
+//! the user who sent it. The texts and the fields of these lines are part of the interface (docs/handbook/monitoring.md).
 
 use tokio::net::UnixStream;
 
 use crate::control::{Answer, Order};
 use crate::files;
 
-/// Who gives an order, as the system says.
+/// The sender of an order, from the socket's peer credentials.
 pub(crate) struct Caller {
     uid: Option<u32>,
     pid: Option<i32>,
 }
 
-/// What an order is about.
+/// The name of an order and its object.
 pub(crate) struct Subject {
     order: &'static str,
     on: String,
 }
 
 impl Caller {
-    /// At the other end of the socket.
+    /// The process at the other end of the socket.
     pub fn of(stream: &UnixStream) -> Caller {
         let peer = stream.peer_cred().ok();
         Caller { uid: peer.map(|peer| peer.uid()), pid: peer.and_then(|peer| peer.pid()) }
     }
 
-    /// Logs that the order was given, and what came of it; nothing for one that changes nothing.
+    /// Logs the order and its result; nothing for an order that changes nothing.
     pub fn gave(&self, subject: Option<Subject>, answer: Option<&Answer>) {
         let Some(Subject { order, on }) = subject else { return };
         let (uid, pid) = (self.uid, self.pid);
@@ -50,7 +50,7 @@ impl Caller {
 }
 
 impl Subject {
-    /// None of an order that only looks at the server as a whole.
+    /// `None` for an order that only looks at the server as a whole.
     pub fn of(order: &Order) -> Option<Subject> {
         let (order, on) = match order {
             Order::UserAdd { jid, .. } => ("user add", jid.clone()),

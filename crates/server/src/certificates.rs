@@ -1,7 +1,7 @@
-//! The certificates of the hosts: where they come from, what is wrong with them, and what a running server does about their ends.
+//! The certificates of the hosts: where they come from, what is wrong with them, and how a running server handles their expiry.
 //!
-//! One that no client would accept, because it has expired or is for another host, never replaces one that is served. At a start there
-//! is none to keep: it is served, and the log says so at `error`.
+//! A certificate that no client would accept, because it has expired or is for another host, never replaces one that is served. At a
+//! start there is none to keep: it is served, and an error is logged.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,22 +17,22 @@ use zeroize::Zeroizing;
 
 use crate::{Reload, files};
 
-/// What an operator has to do with a certificate that nobody has signed.
+/// What an operator has to do about a self-signed certificate.
 pub(crate) const TO_TRUST: &str = "clients must be told to trust it";
 
-/// Where the server keeps the certificates that it makes, in its data directory.
+/// The directory of the certificates that the server makes, in its data directory.
 const FOLDER: &str = "tls";
 
-/// What a key in PEM says of itself if it has a passphrase, in the old form as in the new.
+/// The word that marks a PEM key with a passphrase, in the old format and the new.
 const ENCRYPTED: &[u8] = b"ENCRYPTED";
 
-/// How often a running server looks at its certificates.
+/// How often a running server checks its certificates.
 const LOOK: Duration = Duration::from_secs(24 * 3600);
 
-/// How often it looks whether it is time to: the clock of a machine that was suspended has moved on.
+/// How often it checks whether that is due: the clock of a suspended machine may have jumped.
 const TICK: Duration = Duration::from_secs(600);
 
-/// The certificates: those of the configuration, else one of our own for each host, in `data`.
+/// The certificates: those of the configuration, else a self-signed one for each host, in `data`.
 ///
 /// # Errors
 /// The first that cannot be used.
@@ -41,13 +41,13 @@ pub(crate) fn load(config: &Config, data: &Path) -> Result<Vec<Certificate>> {
     config.hosts.iter().map(of_host).collect()
 }
 
-/// The certificate that the server makes for a host without one, or has made.
+/// The certificate that the server makes, or has made, for a host without one.
 fn made(host: &vorpal_config::Host, data: &Path) -> Result<Certificate> {
     let name = host.name.as_str();
     Certificate::self_signed(name, &data.join(FOLDER), now()).with_context(|| format!("the certificate of {name}"))
 }
 
-/// The certificate that the configuration has for a host; none if the server makes one.
+/// The configured certificate of a host; `None` if the server makes one.
 pub(crate) fn given(host: &vorpal_config::Host) -> Option<Result<Certificate>> {
     let files = host.certificate.as_ref()?;
     let name = host.name.as_str();
@@ -55,19 +55,19 @@ pub(crate) fn given(host: &vorpal_config::Host) -> Option<Result<Certificate>> {
     Some(loaded.with_context(|| format!("the certificate of {name}")))
 }
 
-/// What is wrong with the certificates of the configuration, without making any.
+/// The errors of the configured certificates, without making any.
 pub(crate) fn check(config: &Config) -> Vec<Error> {
     config.hosts.iter().filter_map(|host| given(host)?.err()).collect()
 }
 
-/// Certificates of the configuration that can be used and that no client would accept.
+/// Errors for configured certificates that can be loaded but that no client would accept.
 pub(crate) fn refused_by_clients(config: &Config) -> Vec<Error> {
     let given = config.hosts.iter().filter_map(|host| given(host)?.ok());
     given.flat_map(|certificate| fatal(&certificate, now())).collect()
 }
 
-/// The same of certificates that would replace those of `served`. One that is served already is no error: there is nothing better
-/// to keep.
+/// The same for certificates that would replace those of `served`. One that is already served is no error: there is nothing
+/// better to keep.
 pub(crate) fn refused(new: &[Certificate], served: &[Arc<Host>]) -> Vec<Error> {
     let is_served = |new: &&Certificate| {
         served.iter().map(|host| host.certificate()).any(|old| old.host() == new.host() && old.is_same(new))
@@ -80,7 +80,7 @@ fn fatal(certificate: &Certificate, now: Timestamp) -> Vec<Error> {
     fatal.map(|warning| anyhow!("{}: {warning}", certificate.file().display())).collect()
 }
 
-/// What replaces something else, or is new: "certificate of chat.example until 2027-02-27".
+/// The certificates that are new or replace another: "certificate of chat.example until 2027-02-27".
 pub(crate) fn changed(new: &[Certificate], served: &[Arc<Host>]) -> Vec<String> {
     let is_served = |new: &&Certificate| {
         let old = served.iter().map(|host| host.certificate());
@@ -90,7 +90,7 @@ pub(crate) fn changed(new: &[Certificate], served: &[Arc<Host>]) -> Vec<String> 
     changed.map(|new| format!("certificate of {} until {}", new.host(), day(new.not_after()))).collect()
 }
 
-/// Tells the log what there is to know of the certificates that are about to be served.
+/// Logs warnings about the certificates that are about to be served.
 pub(crate) fn log(certificates: &[Certificate], config: &Config) {
     for certificate in certificates {
         let host = certificate.host();
@@ -101,12 +101,12 @@ pub(crate) fn log(certificates: &[Certificate], config: &Config) {
         if config.hosts.iter().any(|one| one.name.as_str() == host && one.certificate.is_some()) {
             tracing::warn!(host, "the certificate is self-signed: {TO_TRUST}");
         } else {
-            tracing::info!(host, file = %certificate.file().display(), "a certificate of our own: {TO_TRUST}");
+            tracing::info!(host, file = %certificate.file().display(), "using a self-signed certificate made by the server: {TO_TRUST}");
         }
     }
 }
 
-/// A line for each warning: at `error` for one that no client passes over.
+/// Logs a line for each warning: at `error` if no client would accept the certificate.
 fn complain(certificate: &Certificate, now: Timestamp) {
     let (host, file) = (certificate.host(), certificate.file().display());
     for warning in certificate.warnings(now) {
@@ -118,7 +118,7 @@ fn complain(certificate: &Certificate, now: Timestamp) {
     }
 }
 
-/// Looks at the certificates once a day until the process ends: renews those of our own, and tells the log of the others' ends.
+/// Checks the certificates once a day until the process ends: renews the server's own, and logs warnings about others that expire.
 pub(crate) async fn watch(reload: Arc<Reload>) {
     let mut last = now();
     loop {
@@ -128,12 +128,12 @@ pub(crate) async fn watch(reload: Arc<Reload>) {
         }
         last = now();
         let reload = reload.clone();
-        // It reads and writes files.
+        // It blocks on files.
         let _ = tokio::task::spawn_blocking(move || reload.look_after_certificates(now())).await;
     }
 }
 
-/// Renews those of our own whose end is near, and tells the log of what is wrong with all that are served then.
+/// Renews the server's own certificates that are about to expire, and logs warnings about all that are served then.
 pub(crate) fn look_after(config: &Config, data: &Path, tls: &TlsHosts, now: Timestamp) {
     let mut renewed = Vec::new();
     for host in config.hosts.iter().filter(|host| host.certificate.is_none()) {
@@ -162,14 +162,14 @@ pub(crate) fn look_after(config: &Config, data: &Path, tls: &TlsHosts, now: Time
     tls.all().iter().for_each(|host| complain(host.certificate(), now));
 }
 
-/// How many seconds a certificate is still valid; less than nothing, if it has expired.
+/// Number of seconds that a certificate is still valid; negative if it has expired.
 pub(crate) fn seconds_left(certificate: &Certificate, now: Timestamp) -> i64 {
     let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     let end = certificate.not_after();
     if end >= now { seconds(end.since(now)) } else { -seconds(now.since(end)) - 1 }
 }
 
-/// What `vorpal cert list` tells of a certificate.
+/// The row of `vorpal cert list` for a certificate.
 pub(crate) fn row(certificate: &Certificate) -> Value {
     let now = now();
     let warnings = certificate.warnings(now);
@@ -185,7 +185,7 @@ pub(crate) fn row(certificate: &Certificate) -> Value {
     })
 }
 
-/// The same without a server, from the files: for a host without any, or with one that cannot be used, what the matter is.
+/// The same without a server, from the files. For a host without a certificate, or with one that cannot be used, an error.
 pub(crate) fn rows_of_files(config: &Config) -> Vec<Value> {
     let of_host = |host: &vorpal_config::Host| {
         let name = host.name.as_str();
@@ -205,8 +205,7 @@ fn day(at: Timestamp) -> String {
     at.to_string().split('T').next().unwrap_or_default().to_owned()
 }
 
-/// The error, or what is behind it: of a file that is refused who owns it, and of a key with a passphrase only the passphrase is
-/// wrong.
+/// A more specific error, if there is one: the owner of a file without access, or that the key has a passphrase.
 fn told(error: CertificateError, key: &Path) -> Error {
     if let CertificateError::Read(file, cause) = &error {
         return anyhow!("{error}: {}", files::told(cause, file));

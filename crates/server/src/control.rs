@@ -1,5 +1,5 @@
-//! Orders to a server: one line of JSON each way, over a socket that only its owner may open. The same orders run
-//! without a server, on its data, while none is running.
+//! Orders to a server: one line of JSON each way, over a socket that only its owner may open. While no server is running, the
+//! same orders run directly on its data.
 
 mod act;
 mod import;
@@ -30,13 +30,13 @@ use crate::gauges::Gauges;
 use crate::reload::{Applied, Reload};
 use crate::secret::{self, Password};
 
-/// The longest order or answer, in bytes.
+/// Maximum length of an order or answer, in bytes.
 const MAX_LINE: u64 = 64 * 1024 * 1024;
 
-/// How long the descriptor of the reserve is offered to a connection that was there a moment ago.
+/// How long the reserved descriptor is offered to a connection that was just reported.
 const SECOND_ACCEPT: Duration = Duration::from_millis(10);
 
-/// What can be ordered. Prints nothing: it may hold passwords and what is kept of them.
+/// An order. It has no `Debug` output: it may contain passwords and keys.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub enum Order {
@@ -47,9 +47,9 @@ pub enum Order {
         /// its password
         password: Password,
     },
-    /// Creates many accounts from what another server keeps of their passwords.
+    /// Creates many accounts from another server's SCRAM keys.
     UserImport {
-        /// an account each
+        /// the accounts
         users: Vec<Line>,
     },
     /// Sets another password.
@@ -71,7 +71,7 @@ pub enum Order {
     UserDisable {
         /// which
         jid: String,
-        /// whether it may log in no more
+        /// whether it is disabled
         disabled: bool,
     },
     /// All accounts of a host, or of all hosts.
@@ -79,20 +79,20 @@ pub enum Order {
         /// of which host
         host: Option<String>,
     },
-    /// One account: what is known of it.
+    /// Shows one account.
     UserShow {
         /// which
         jid: String,
     },
-    /// Reads the configuration again, and puts it in force.
+    /// Reads the configuration again and applies it.
     Reload,
     /// The certificates that are served.
     CertList,
-    /// How the server is.
+    /// The state of the server.
     Status,
     /// Everything that `vorpal top` shows.
     Top,
-    /// Follows an account: answered with what is decided about its stanzas, line by line, until who asks goes away.
+    /// Follows an account: answered with the decisions about its stanzas, line by line, until the caller disconnects.
     Trace {
         /// which
         jid: String,
@@ -110,25 +110,25 @@ pub enum Order {
     },
 }
 
-/// What an order came to.
+/// The result of an order.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// It is done and stored.
     Done,
-    /// The same, and there is something to be said about it.
+    /// The same, with notes for the operator.
     Noted(Vec<String>),
-    /// What was asked for: a list.
+    /// The requested list.
     Rows(Vec<serde_json::Value>),
-    /// What was asked for: one object.
+    /// The requested object.
     Object(serde_json::Value),
-    /// What came of an import.
+    /// The result of an import.
     Imported(Imported),
-    /// It could not be done, in the operator's words.
+    /// It failed; an error message for the operator.
     Error(String),
 }
 
-/// Nobody answers at a socket.
+/// No server answers at a socket.
 #[derive(Debug)]
 pub struct Unreached(pub std::io::Error);
 
@@ -144,29 +144,30 @@ impl std::error::Error for Unreached {
     }
 }
 
-/// An order is longer than a server reads. Nothing was sent.
+/// An order exceeds the maximum length. Nothing was sent.
 #[derive(Debug)]
 pub struct TooLong(pub usize);
 
 impl std::fmt::Display for TooLong {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (size, most) = (self.0 >> 20, MAX_LINE >> 20);
-        write!(f, "{size} MiB are too much for one command, which takes {most} MiB at most: split the file")
+        write!(f, "{size} MiB are too much for one command; the limit is {most} MiB: split the file")
     }
 }
 
 impl std::error::Error for TooLong {}
 
-/// Takes orders at a socket until the process ends.
+/// Accepts orders at a socket until the process ends.
 ///
 /// # Errors
-/// The socket cannot be made.
+/// The socket cannot be created.
 pub fn listen(path: &Path, runtime: Arc<Runtime>, reload: Arc<Reload>, gauges: Arc<Gauges>) -> Result<()> {
-    // The store's lock is ours: a socket that is there was left behind by a server that was killed. Anything else is not ours.
+    // This process holds the store's lock: an existing socket was left behind by a server that was killed. Any other file stays.
     if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
         let _ = std::fs::remove_file(path);
     }
-    let listener = UnixListener::bind(path).with_context(|| format!("the socket {} cannot be made", path.display()))?;
+    let listener =
+        UnixListener::bind(path).with_context(|| format!("the socket {} cannot be created", path.display()))?;
     crate::run::protect(path)?;
     let reserve = Arc::new(Mutex::new(Reserve::default()));
     reserve.lock().restore();
@@ -184,9 +185,9 @@ pub fn listen(path: &Path, runtime: Arc<Runtime>, reload: Arc<Reload>, gauges: A
             let (runtime, reload, gauges, reserve) = (runtime.clone(), reload.clone(), gauges.clone(), reserve.clone());
             tokio::spawn(async move {
                 if let Err(error) = answer(stream, &runtime, &reload, gauges).await {
-                    tracing::debug!(%error, "a connection to the control socket was cut short");
+                    tracing::debug!(%error, "a connection to the control socket broke off");
                 }
-                // It may have had the descriptor of the reserve.
+                // It may have used the reserved descriptor.
                 reserve.lock().restore();
             });
         }
@@ -194,8 +195,8 @@ pub fn listen(path: &Path, runtime: Arc<Runtime>, reload: Arc<Reload>, gauges: A
     Ok(())
 }
 
-/// The next connection. If there is no descriptor for it, it gets that of the reserve: a server whose clients have taken all of
-/// them still takes orders.
+/// The next connection. If no descriptor is left, it gets the reserved one: a server whose clients have taken all descriptors
+/// still accepts orders.
 async fn accept(listener: &UnixListener, reserve: &Mutex<Reserve>) -> std::io::Result<UnixStream> {
     let error = match listener.accept().await {
         Ok((stream, _)) => return Ok(stream),
@@ -206,7 +207,7 @@ async fn accept(listener: &UnixListener, reserve: &Mutex<Reserve>) -> std::io::R
     }
     match tokio::time::timeout(SECOND_ACCEPT, listener.accept()).await {
         Ok(accepted) => accepted.map(|(stream, _)| stream),
-        // Whoever asked has gone.
+        // The caller has disconnected.
         Err(_) => Err(error),
     }
 }
@@ -241,8 +242,8 @@ async fn answer(
     say(&mut write, &answer).await
 }
 
-/// The first line, or what there is without an end. It may hold a password, so nothing keeps a copy. Nothing is to come
-/// behind it.
+/// The first line, or everything up to the end of the stream. It may contain a password, so no copy is kept. Nothing may follow
+/// the line.
 async fn line(read: &mut (impl AsyncRead + Unpin)) -> Result<Zeroizing<Vec<u8>>> {
     let mut line = Zeroizing::new(Vec::new());
     let mut piece = Zeroizing::new([0; 4096]);
@@ -280,11 +281,12 @@ async fn top(gauges: Arc<Gauges>) -> Answer {
     let sample = tokio::task::spawn_blocking(move || serde_json::to_value(gauges.sample(true))).await;
     match sample {
         Ok(Ok(sample)) => Answer::Rows(vec![sample]),
-        _ => Answer::Error("the server could not look at itself: a bug".into()),
+        _ => Answer::Error("the server could not collect its figures: this is a bug".into()),
     }
 }
 
-/// Tells what is decided, a line of JSON each, until who asks goes away. What it does not read in time is lost and counted.
+/// Sends the decisions, one line of JSON each, until the caller disconnects. Lines that it does not read in time are dropped and
+/// counted.
 async fn trace(
     jid: &str,
     runtime: &Arc<Runtime>,
@@ -298,7 +300,7 @@ async fn trace(
             bail!("there is no account {jid}");
         }
         let trace = runtime.core.trace(jid, wake.clone());
-        trace.ok_or_else(|| anyhow!("{MAX_TRACERS} accounts are followed already"))
+        trace.ok_or_else(|| anyhow!("{MAX_TRACERS} accounts are already being followed"))
     };
     let trace = match following.await {
         Ok(trace) => trace,
@@ -333,10 +335,10 @@ async fn say(write: &mut (impl AsyncWrite + Unpin), what: &impl Serialize) -> Re
     Ok(())
 }
 
-/// Follows an account at the server behind a socket: each line is given to `line`, until the server ends.
+/// Follows an account at the server behind a socket: calls `line` with each line, until the server ends.
 ///
 /// # Errors
-/// [`Unreached`] if nobody answers there; or the account cannot be followed.
+/// [`Unreached`] if no server answers there; or the account cannot be followed.
 pub async fn follow(path: &Path, jid: &str, mut line: impl FnMut(&str) -> Result<()>) -> Result<()> {
     let mut stream = UnixStream::connect(path).await.map_err(Unreached)?;
     let (read, mut write) = stream.split();
@@ -352,10 +354,10 @@ pub async fn follow(path: &Path, jid: &str, mut line: impl FnMut(&str) -> Result
     Ok(())
 }
 
-/// Gives an order to the server behind a socket.
+/// Sends an order to the server behind a socket.
 ///
 /// # Errors
-/// [`TooLong`]; [`Unreached`] if nobody answers there. Otherwise it is not known whether the order was carried out.
+/// [`TooLong`]; [`Unreached`] if no server answers there. For any other error it is not known whether the order was carried out.
 pub async fn order(path: &Path, order: &Order) -> Result<Answer> {
     let mut line = secret::to_json(order)?;
     secret::extend(&mut line, b"\n");
@@ -371,7 +373,7 @@ pub async fn order(path: &Path, order: &Order) -> Result<Answer> {
     serde_json::from_str(&answer).context("the server's answer")
 }
 
-/// Carries an order out.
+/// Carries out an order.
 pub async fn execute(runtime: &Arc<Runtime>, order: Order) -> Answer {
     match act::carry_out(runtime, order).await {
         Ok(answer) => answer,

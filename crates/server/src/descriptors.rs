@@ -1,4 +1,4 @@
-//! File descriptors: as many as the system allows, a share for the server itself, and one that is kept for the control socket.
+//! File descriptors: as many as the system allows, some reserved for the server itself, and one for the control socket.
 
 use std::fs::File;
 use std::io::Error;
@@ -6,11 +6,11 @@ use std::io::Error;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors that connections of clients never take: the database and its readers, listeners, pages for monitoring, orders,
-/// certificates while they are read. Some 40 are in use on a busy server.
+/// Descriptors that client connections never take: for the database and its readers, listeners, monitoring, orders, and
+/// certificates while they are read. About 40 are in use on a busy server.
 pub(crate) const SPARE: usize = 64;
 
-/// Raises the soft limit to the hard one. The server waits by epoll, which knows no largest descriptor.
+/// Raises the soft limit to the hard limit. The server uses epoll, which has no maximum descriptor.
 pub(crate) fn raise() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {
@@ -21,28 +21,28 @@ pub(crate) fn raise() {
     }
 }
 
-/// How many descriptors the connections of clients may take.
+/// Number of descriptors that client connections may take.
 pub(crate) fn for_connections() -> usize {
     let limit = getrlimit(Resource::Nofile).current;
     limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX)).saturating_sub(SPARE).max(1)
 }
 
-/// Whether an error says that there is no descriptor left, for this process or for the system.
+/// Whether an error means that no descriptor is left, for this process or for the system.
 pub(crate) fn are_used_up(error: &Error) -> bool {
     [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// A descriptor that is held so that one more connection can be accepted when there is no other left.
+/// A reserved descriptor, so that one more connection can be accepted when no other descriptor is left.
 #[derive(Default)]
 pub(crate) struct Reserve(Option<File>);
 
 impl Reserve {
-    /// Gives the descriptor up, for the next accept. False if it is given up already.
+    /// Releases the descriptor for the next accept. False if it is already released.
     pub fn lend(&mut self) -> bool {
         self.0.take().is_some()
     }
 
-    /// Takes a descriptor again, if one is free.
+    /// Reserves a descriptor again, if one is free.
     pub fn restore(&mut self) {
         if self.0.is_none() {
             self.0 = File::open("/dev/null").ok();

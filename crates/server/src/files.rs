@@ -1,7 +1,7 @@
-//! The data directory: whether it may be used, who owns the files in it, and who may read them: the server's user alone.
+//! The data directory: whether it may be used, who owns the files in it, and who may read them: only the server's user.
 //!
-//! A directory in which other programs keep files is refused, and nothing in it is changed. Whatever is made has its mode from the
-//! beginning: the process runs with a umask of 077. What is there with a wider mode, a backup that was put back, say, is narrowed at
+//! A directory with files of other programs is refused, and nothing in it is changed. The process runs with a umask of 077, so new
+//! files have their final mode from the beginning. Files with a wider mode, for example from a restored backup, are corrected at
 //! the start.
 
 use std::fs::{DirBuilder, Metadata, Permissions};
@@ -13,48 +13,48 @@ use anyhow::{Context, Error, Result, anyhow, bail};
 use vorpal_store::lock::LOCK_FILE;
 use vorpal_store::sqlite::DATABASE_FILE;
 
-/// Where the server keeps the certificates that it makes.
+/// The directory of the certificates that the server makes.
 const TLS: &str = "tls";
 
-/// What SQLite appends to the name of the database.
+/// The suffixes that SQLite appends to the name of the database.
 const COMPANIONS: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 
-/// What a new file system has in it: a disk of its own for the data counts as empty.
+/// A directory that every new file system contains: a separate, new disk for the data counts as empty.
 const OF_FILE_SYSTEM: &str = "lost+found";
 
-/// The user that the handbook and `contrib/` make for the service.
+/// The user that the handbook and `contrib/` create for the service.
 const SERVICE: &str = "vorpal";
 
-/// The bits of a mode that let others than the owner do something.
+/// The mode bits for group and others.
 const OTHERS: u32 = 0o077;
 
-/// Files and directories made from now on are for this user only.
+/// Makes files and directories created from now on accessible to this user only.
 pub(crate) fn keep_private() {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(OTHERS));
 }
 
-/// Whether there is a database in the data directory, as far as this user may see.
+/// Whether there is a database in the data directory.
 ///
 /// # Errors
-/// It cannot be told: the user may not look into the directory, for example.
+/// It cannot be determined: for example, this user may not search the directory.
 pub(crate) fn has_database(data: &Path) -> io::Result<bool> {
     data.join(DATABASE_FILE).try_exists()
 }
 
-/// Makes the data directory, or checks that it may be used: it is empty or has been the server's before. Checks that the
-/// directory and the server's files in it belong to this user, and takes their rights from all others. Changes nothing before
-/// all of that is certain, and never anything that is not the server's.
+/// Creates the data directory, or checks that it may be used: it is empty or was used by the server before. Checks that the
+/// directory and the server's files in it belong to this user, and removes the permissions of all others. Changes nothing before
+/// all checks have passed, and never a file that is not the server's.
 ///
 /// # Errors
-/// It is not a directory, or one with files of other programs; or somebody else owns the directory or a file: its owner could
-/// not open what this process makes in there. Or it is not there, this is root, and the machine has a user for the service.
+/// It is not a directory, or contains files of other programs. Another user owns the directory or a file in it: that user could
+/// not open files that this process creates there. Or it does not exist, this is root, and the machine has a user for the service.
 pub(crate) fn claim(data: &Path) -> Result<()> {
     claim_as(data, rustix::process::geteuid().as_raw(), &users())
 }
 
 /// `users` is the machine's list of users.
 fn claim_as(data: &Path, user: u32, users: &str) -> Result<()> {
-    // The directory may be a link: the operator says where the data are.
+    // The directory may be a symbolic link: the operator chose it.
     let Some(directory) = found(data, std::fs::metadata(data))? else {
         let shown = data.display();
         if user == 0 && numbered(users, SERVICE).is_some_and(|number| number != 0) {
@@ -74,13 +74,13 @@ fn claim_as(data: &Path, user: u32, users: &str) -> Result<()> {
                 }
                 _ => String::new(),
             };
-            anyhow!("the data directory {shown} cannot be made: {}{advice}", told(&error, data))
+            anyhow!("the data directory {shown} cannot be created: {}{advice}", told(&error, data))
         });
     };
     let owner = directory.uid();
     let seen = match fit(data, &directory) {
         Ok(()) => true,
-        // The owner is the reason, and is told below.
+        // The owner is the reason, and is reported below.
         Err(error) if is_denied(&error) && owner != user => false,
         Err(error) => {
             return Err(match error.downcast_ref::<io::Error>() {
@@ -91,21 +91,21 @@ fn claim_as(data: &Path, user: u32, users: &str) -> Result<()> {
     };
     if owner != user {
         let (owner, name, data) = (name(owner), name(user), data.display());
-        // Root needs to own nothing of it; everybody else may be who the data are meant for, if they are the server's.
+        // Root does not need to own it; any other user may be the one the data are meant for, if they are the server's.
         let give = match user {
             0 => String::new(),
             _ if !seen => String::new(),
             _ => format!(", or give the directory to {name} as root, `chown -R {name} {data}`"),
         };
         bail!(
-            "the data directory {data} belongs to {owner}, and this command runs as {name}: {owner} could not open what {name} \
-             makes in it. Run the command as {owner}, `sudo -u {owner} vorpal …` or `runuser -u {owner} -- vorpal …`{give}"
+            "the data directory {data} belongs to {owner}, and this command runs as {name}: {owner} could not open files that \
+             {name} creates in it. Run the command as {owner}, `sudo -u {owner} vorpal …` or `runuser -u {owner} -- vorpal …`{give}"
         );
     }
     let mut wide = vec![(data.to_path_buf(), directory)];
     for path in files(data)? {
         let Some(file) = found(&path, std::fs::symlink_metadata(&path))? else { continue };
-        // What a link leads to is looked after by somebody else.
+        // The target of a symbolic link is not the server's to change.
         if file.is_symlink() {
             continue;
         }
@@ -118,10 +118,11 @@ fn claim_as(data: &Path, user: u32, users: &str) -> Result<()> {
     wide.iter().try_for_each(|(path, file)| narrow(path, file))
 }
 
-/// Checks that the data directory can be used, whoever owns it, and changes nothing. What this user may not see is not checked.
+/// Checks that the data directory can be used, whoever owns it, and changes nothing. Parts that this user may not read are not
+/// checked.
 ///
 /// # Errors
-/// It is not a directory, or one with files of other programs.
+/// It is not a directory, or contains files of other programs.
 pub(crate) fn check(data: &Path) -> Result<()> {
     let Some(directory) = found(data, std::fs::metadata(data))? else { return Ok(()) };
     fit(data, &directory).or_else(|error| if is_denied(&error) { Ok(()) } else { Err(error) })
@@ -129,11 +130,11 @@ pub(crate) fn check(data: &Path) -> Result<()> {
 
 fn fit(data: &Path, found: &Metadata) -> Result<()> {
     if !found.is_dir() {
-        bail!("{} is not a directory: give `data` a directory of its own", data.display());
+        bail!("{} is not a directory: set `data` to a separate directory", data.display());
     }
     if !has_place(data).with_context(|| format!("reading the data directory {}", data.display()))? {
         bail!(
-            "the directory {} holds files that are not Vorpal's: give `data` a directory of its own, empty or not there yet",
+            "the directory {} holds files that are not Vorpal's: set `data` to a separate directory, empty or not yet existing",
             data.display()
         );
     }
@@ -144,24 +145,24 @@ fn is_denied(error: &Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::PermissionDenied)
 }
 
-/// What the operator should know of a data directory that the next start corrects: others can look into it.
+/// A warning about a data directory that other users can read. The next start corrects it.
 pub(crate) fn exposed(data: &Path) -> Option<String> {
     let mode = std::fs::metadata(data).ok()?.permissions().mode() & 0o7777;
     (mode & OTHERS != 0).then(|| {
         format!(
-            "the data directory {} is open to other users (mode {mode:04o}): `chmod 700` it; the next start takes their \
-             rights away",
+            "the data directory {} is open to other users (mode {mode:04o}): `chmod 700` it; the next start removes \
+             their permissions",
             data.display()
         )
     })
 }
 
-/// An error with what there is to know of a file that was refused: who owns it, its mode, and who this is.
+/// An error about a file, with the file's owner, its mode, and the user of this process if access was denied.
 pub(crate) fn told(error: &io::Error, path: &Path) -> String {
     if error.kind() != ErrorKind::PermissionDenied {
         return error.to_string();
     }
-    // Below a directory that may not be searched nothing is seen: then that is what refuses.
+    // Below a directory without search permission nothing is visible: then that directory is the cause.
     let seen = path.ancestors().find_map(|path| Some((path, std::fs::metadata(path).ok()?)));
     let Some((path, found)) = seen else { return error.to_string() };
     let (owner, me) = (name(found.uid()), me());
@@ -169,7 +170,7 @@ pub(crate) fn told(error: &io::Error, path: &Path) -> String {
     format!("{error}: {} belongs to {owner}, with mode {mode:04o}, and this command runs as {me}", path.display())
 }
 
-/// Why this user may not use the files of a store, if that is so: the first file that is refused.
+/// Why this user may not use the files of a store, if so: the first file without access.
 pub(crate) fn refused(data: &Path) -> Option<String> {
     let files =
         [data.join(LOCK_FILE)].into_iter().chain(COMPANIONS.map(|end| data.join(format!("{DATABASE_FILE}{end}"))));
@@ -177,7 +178,7 @@ pub(crate) fn refused(data: &Path) -> Option<String> {
         let error = std::fs::File::options().read(true).write(true).open(&file).err()?;
         (error.kind() == ErrorKind::PermissionDenied).then(|| told(&error, &file))
     });
-    // A directory in which nothing can be made.
+    // A directory in which no file can be created.
     refused.or_else(|| {
         use rustix::fs::{Access, access};
         let error = access(data, Access::WRITE_OK | Access::EXEC_OK).err()?;
@@ -185,7 +186,7 @@ pub(crate) fn refused(data: &Path) -> Option<String> {
     })
 }
 
-/// Whether the server's files have a place in a directory: it has been the server's before, or has nothing in it.
+/// Whether a directory may hold the server's files: it was used by the server before, or is empty.
 fn has_place(data: &Path) -> io::Result<bool> {
     if has_database(data)? || data.join(LOCK_FILE).try_exists()? {
         return Ok(true);
@@ -226,7 +227,7 @@ fn found(path: &Path, metadata: io::Result<Metadata>) -> Result<Option<Metadata>
     }
 }
 
-/// Takes the rights of others away.
+/// Removes the permissions of other users.
 fn narrow(path: &Path, found: &Metadata) -> Result<()> {
     let mode = found.permissions().mode() & 0o7777;
     if mode & OTHERS == 0 {
@@ -234,17 +235,17 @@ fn narrow(path: &Path, found: &Metadata) -> Result<()> {
     }
     let private = mode & !OTHERS;
     std::fs::set_permissions(path, Permissions::from_mode(private))
-        .with_context(|| format!("{} is open to other users, and its mode cannot be changed", path.display()))?;
+        .with_context(|| format!("{} is accessible to other users, and its mode cannot be changed", path.display()))?;
     tracing::warn!(
         path = %path.display(),
         before = %format_args!("{mode:04o}"),
         now = %format_args!("{private:04o}"),
-        "a file of the server was open to other users; its mode is corrected"
+        "a file of the server was accessible to other users; its mode was corrected"
     );
     Ok(())
 }
 
-/// The name of a user, or its number if the machine's own list does not have it.
+/// The name of a user, or its number if `/etc/passwd` does not have it.
 pub(crate) fn name(user: u32) -> String {
     named(&users(), user).unwrap_or_else(|| user.to_string())
 }
@@ -254,7 +255,7 @@ pub(crate) fn me() -> String {
     name(rustix::process::geteuid().as_raw())
 }
 
-/// The machine's own list of users.
+/// The machine's list of users, `/etc/passwd`.
 fn users() -> String {
     std::fs::read_to_string("/etc/passwd").unwrap_or_default()
 }
@@ -371,7 +372,7 @@ mod tests {
         for user in [me(), me() + 1] {
             let error = claim_as(data, user, "").expect_err("it is in use").to_string();
             let told =
-                format!("{} holds files that are not Vorpal's: give `data` a directory of its own", data.display());
+                format!("{} holds files that are not Vorpal's: set `data` to a separate directory", data.display());
             assert!(error.contains(&told), "{error}");
         }
         assert_eq!([mode(data), mode(&data.join("tls"))], [0o755; 2]);
@@ -386,7 +387,7 @@ mod tests {
         std::fs::write(&file, "").expect("written");
         std::fs::set_permissions(&file, Permissions::from_mode(0o644)).expect("its mode");
         let error = claim_as(&file, me(), "").expect_err("it is a file").to_string();
-        assert!(error.contains("is not a directory: give `data` a directory of its own"), "{error}");
+        assert!(error.contains("is not a directory: set `data` to a separate directory"), "{error}");
         assert_eq!(mode(&file), 0o644);
     }
 

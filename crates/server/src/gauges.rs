@@ -1,4 +1,4 @@
-//! How the server is at one moment: what is not counted as it happens but looked up when somebody asks.
+//! The state of the server at one moment: values that are not counted as events happen but computed on request.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -20,13 +20,13 @@ use vorpal_store::sqlite::DATABASE_FILE;
 
 use crate::certificates::seconds_left;
 
-/// So long are the lists of the largest.
+/// Maximum length of the lists of the largest.
 const LIST: usize = 5;
 
-/// A commit that has been under way for so long is a disk that does not answer.
+/// A commit that has been running for this long means that the disk does not respond.
 const STUCK: Duration = Duration::from_secs(10);
 
-/// The server as one moment shows it: what `vorpal top` is made of.
+/// The state of the server at one moment: the data of `vorpal top`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Sample {
@@ -36,7 +36,7 @@ pub struct Sample {
     pub version: String,
     /// since it started
     pub uptime_seconds: u64,
-    /// all counts, by their names in the metrics, with the label's value behind a colon
+    /// all counts, by their names in the metrics, with the label's value after a colon
     pub counts: HashMap<String, u64>,
     /// with a connection
     pub attached: u64,
@@ -46,19 +46,19 @@ pub struct Sample {
     pub available: u64,
     /// that read the log
     pub reading: u64,
-    /// back after a restart, and not resumed yet
+    /// restored after a restart, and not resumed yet
     pub restored: u64,
     /// connections that have not logged in
     pub logging_in: u64,
-    /// connections that wait to come in, as too many log in
+    /// connections that wait to be accepted, because too many are logging in
     pub connections_waiting: u64,
-    /// logins that wait until they are looked at
+    /// logins that wait to be checked
     pub logins_waiting: u64,
-    /// logins that wait until they may have a new session
+    /// logins that wait for a new session
     pub binds_waiting: u64,
     /// stanzas that are not settled
     pub unsettled: u64,
-    /// what waits in sessions, in bytes
+    /// bytes that wait in sessions
     pub queued_bytes: u64,
     /// accounts in memory
     pub accounts_loaded: u64,
@@ -66,11 +66,11 @@ pub struct Sample {
     pub backlog_batches: u64,
     /// their bytes
     pub backlog_bytes: u64,
-    /// how long commits took, in microseconds: upper bounds, and how many, the last without a bound
+    /// duration of commits, in microseconds: upper bounds and counts; the last count has no bound
     pub commit_micros: Buckets,
-    /// how many batches went into a commit
+    /// number of batches in a commit
     pub commit_batches: Buckets,
-    /// how long reads took, in microseconds
+    /// duration of reads, in microseconds
     pub read_micros: Buckets,
     /// the resident memory of the process, in bytes
     pub memory_bytes: Option<u64>,
@@ -80,15 +80,15 @@ pub struct Sample {
     pub database_bytes: Option<u64>,
     /// its write-ahead log, in bytes
     pub wal_bytes: Option<u64>,
-    /// free on the disk of the data, in bytes
+    /// free space on the disk of the data directory, in bytes
     pub disk_free_bytes: Option<u64>,
     /// the size of that disk, in bytes
     pub disk_bytes: Option<u64>,
-    /// what is kept free, in bytes
+    /// the reserve, in bytes
     pub reserve_bytes: u64,
-    /// how many seconds the certificate of each host is still valid; less than nothing, if it has expired
+    /// number of seconds that the certificate of each host is still valid; negative if it has expired
     pub certificates: Vec<(String, i64)>,
-    /// why the store takes no new promises; none if it does
+    /// why the store accepts no new writes; `None` if it does
     pub trouble: Option<String>,
     /// the slowest commits of the last minute
     pub slow_commits: Vec<SlowCommit>,
@@ -98,7 +98,7 @@ pub struct Sample {
     pub queues: Vec<Named>,
     /// accounts with the most unsettled stanzas
     pub busiest_unsettled: Vec<Named>,
-    /// accounts that sent most since somebody asked last, in stanzas per second
+    /// accounts that sent most since the last sample, in stanzas per second
     pub busiest: Vec<Named>,
 }
 
@@ -108,37 +108,37 @@ pub struct Sample {
 pub struct Buckets {
     /// upper bounds
     pub bounds: Vec<u64>,
-    /// how many, not cumulative; one more than bounds
+    /// the counts, not cumulative; one more than bounds
     pub counts: Vec<u64>,
     /// the sum of all
     pub sum: u64,
 }
 
-/// A commit that took its time.
+/// A slow commit.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct SlowCommit {
     /// how long, in milliseconds
     pub ms: f64,
-    /// how many seconds ago it was over
+    /// how many seconds ago it ended
     pub seconds_ago: u64,
-    /// how many batches it had
+    /// number of batches
     pub batches: usize,
-    /// how many bytes
+    /// number of bytes
     pub bytes: usize,
 }
 
-/// A read that took its time.
+/// A slow read.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct SlowRead {
     /// how long, in milliseconds
     pub ms: f64,
-    /// how many seconds ago it was over
+    /// how many seconds ago it ended
     pub seconds_ago: u64,
-    /// of what
+    /// what was read
     pub what: String,
 }
 
-/// A number of somebody.
+/// A number with a name.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Named {
     /// whose
@@ -147,49 +147,49 @@ pub struct Named {
     pub value: f64,
 }
 
-/// Looks at a server.
+/// Collects the state of a server.
 pub struct Gauges {
     shared: Arc<Shared>,
     data: PathBuf,
-    /// where connections are accepted, with the keys of the configuration
+    /// the listeners, with the keys of the configuration
     listeners: Mutex<Vec<(&'static str, SocketAddr)>>,
-    /// how much each session had sent when somebody asked last
+    /// how much each session had sent at the last sample
     sent: Mutex<Option<(Instant, HashMap<SessionId, u64>)>>,
 }
 
 impl Gauges {
-    /// Of this server, with its data there.
+    /// For this server and its data directory.
     pub fn new(shared: Arc<Shared>, data: PathBuf) -> Gauges {
         Gauges { shared, data, listeners: Mutex::default(), sent: Mutex::default() }
     }
 
-    /// Connections are accepted at this address, for this key of `[listen]`.
+    /// Adds a listener: connections are accepted at this address, for this key of `[listen]`.
     pub fn listens(&self, key: &'static str, address: SocketAddr) {
         self.listeners.lock().push((key, address));
     }
 
-    /// Where connections are accepted.
+    /// The listeners.
     pub fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {
         self.listeners.lock().clone()
     }
 
-    /// The hosts with the certificates that new connections are shown, by name.
+    /// The hosts with the certificates for new connections, by name.
     pub fn certificates(&self) -> Vec<Arc<Host>> {
         self.shared.tls.all()
     }
 
-    /// The directory of the data.
+    /// The data directory.
     pub fn data(&self) -> &Path {
         &self.data
     }
 
-    /// What drives the server.
+    /// The driver of the server.
     pub fn runtime(&self) -> &Arc<Runtime> {
         &self.shared.runtime
     }
 
-    /// Looks. Takes every account's lock for a moment, one after the other: some ten milliseconds for 100,000 of them, so not
-    /// to be called where that holds up others. `names` adds the lists that name sessions and accounts.
+    /// Takes a sample. Locks every account briefly, one after the other: some ten milliseconds for 100,000 accounts, so it must
+    /// not be called where that blocks others. `names` adds the lists that name sessions and accounts.
     pub fn sample(&self, names: bool) -> Sample {
         let runtime = &self.shared.runtime;
         let core = &runtime.core;
@@ -241,7 +241,7 @@ impl Gauges {
         sample
     }
 
-    /// For how many seconds the certificate of each host is still valid.
+    /// Number of seconds until the certificate of each host expires.
     fn validity(&self) -> Vec<(String, i64)> {
         let hosts = self.shared.tls.all();
         let left = |certificate: &Certificate| (certificate.host().to_owned(), seconds_left(certificate, now()));
@@ -291,15 +291,15 @@ impl Gauges {
         sample.busiest = if since > 0.0 { traffic.list(since) } else { Vec::new() };
     }
 
-    /// Why the server cannot take what it would have to keep; none if it can.
+    /// Why the server cannot accept writes; `None` if it can.
     pub fn trouble(&self) -> Option<String> {
         let runtime = &self.shared.runtime;
         let pulse = runtime.queue.pulse();
         if runtime.queue.is_closed() {
-            return Some("the writer has ended: the server stops, or has to be started again".into());
+            return Some("the writer thread has ended: the server is stopping, or must be restarted".into());
         }
         if let Some(since) = pulse.committing_for().filter(|since| *since > STUCK) {
-            return Some(format!("the disk does not answer: a commit has been under way for {} s", since.as_secs()));
+            return Some(format!("the disk does not respond: a commit has been running for {} s", since.as_secs()));
         }
         if let Some(error) = pulse.failing() {
             let cause = match &error {
@@ -307,7 +307,7 @@ impl Gauges {
                 _ => String::new(),
             };
             let advice = match &error {
-                StoreError::Full => format!("; make room on the disk of {}", self.data.display()),
+                StoreError::Full => format!("; free some space on the disk of {}", self.data.display()),
                 _ => String::new(),
             };
             return Some(format!("the last commit failed: {error}{cause}{advice}"));
@@ -315,7 +315,7 @@ impl Gauges {
         let reserve = &runtime.core.reserve;
         let room = reserve.room().filter(|_| reserve.is_short())?;
         Some(format!(
-            "only {} MiB are free on the disk of the data, and {} MiB are reserved; make room on the disk of {}",
+            "only {} MiB are free on the disk of the data directory, and {} MiB are reserved; free some space on the disk of {}",
             room.free >> 20,
             reserve.least() >> 20,
             self.data.display()
@@ -327,7 +327,7 @@ fn millis(took: Duration) -> f64 {
     (took.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// The largest of what it is offered.
+/// Keeps the largest of the items offered.
 #[derive(Default)]
 struct Top(Vec<(u64, String)>);
 
@@ -356,7 +356,7 @@ impl From<Reading> for Buckets {
     }
 }
 
-/// The resident memory of this process, where `/proc` tells it.
+/// The resident memory of this process, if `/proc` has it.
 fn resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

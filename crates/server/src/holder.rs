@@ -1,13 +1,13 @@
-//! Who has a port: the process that listens there, where the system lets this user see it.
+//! The process that listens on a port, if the system lets this user see it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::files;
 
-/// The state of a socket that listens, in the system's list.
+/// The state of a listening socket in the system's list.
 const LISTENS: &str = "0A";
 
-/// A socket that listens, by the system's list.
+/// A listening socket from the system's list.
 #[derive(Debug, PartialEq, Eq)]
 struct Listener {
     address: SocketAddr,
@@ -15,8 +15,8 @@ struct Listener {
     inode: String,
 }
 
-/// Who keeps this process from an address, as the end of a sentence: "process 812 (prosody), of the user prosody, has it"; none if
-/// it cannot be seen.
+/// Which process prevents this one from using an address, as the end of a sentence: "process 812 (prosody), of the user prosody,
+/// has it"; `None` if it cannot be seen.
 pub(crate) fn of(address: SocketAddr) -> Option<String> {
     let lists =
         ["/proc/self/net/tcp", "/proc/self/net/tcp6"].map(|list| std::fs::read_to_string(list).unwrap_or_default());
@@ -25,20 +25,20 @@ pub(crate) fn of(address: SocketAddr) -> Option<String> {
     let user = files::name(listener.user);
     Some(match process(&listener.inode) {
         Some((pid, name)) => format!("process {pid} ({name}), of the user {user}, has it"),
-        // Of other users' processes only root sees the files.
+        // Only root sees the open files of other users' processes.
         None => format!("a process of the user {user} has it; `ss -ltnp`, as root, shows which"),
     })
 }
 
-/// Whether somebody who listens at `other` keeps others from `address`.
+/// Whether a socket that listens on `other` prevents listening on `address`.
 fn is_in_the_way(other: SocketAddr, address: SocketAddr) -> bool {
     let (a, b) = (other.ip().to_canonical(), address.ip().to_canonical());
-    // `[::]` may be for IPv4 as well.
+    // `[::]` may include IPv4.
     let wide = |ip: IpAddr, of: IpAddr| ip.is_unspecified() && (ip.is_ipv6() || of.is_ipv4());
     other.port() == address.port() && (a == b || wide(a, b) || wide(b, a))
 }
 
-/// The sockets that listen (proc_pid_net(5)).
+/// The listening sockets (proc_pid_net(5)).
 fn listeners(list: &str) -> impl Iterator<Item = Listener> {
     list.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -50,7 +50,7 @@ fn listeners(list: &str) -> impl Iterator<Item = Listener> {
     })
 }
 
-/// An address as the list has it: words of 32 bits as the processor stores them, then the port, all in hexadecimal digits.
+/// Parses an address of the list: 32-bit words in the processor's byte order, then the port, in hexadecimal digits.
 fn address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;

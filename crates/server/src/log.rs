@@ -17,15 +17,15 @@ pub(crate) fn begin(log: &Log) -> Level {
         LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).boxed(),
         LogFormat::Json => lines.json().boxed(),
     };
-    // A second start in one process (tests) keeps the first log.
+    // A second start in the same process (tests) keeps the first log.
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
     Level(handle)
 }
 
 impl Level {
-    /// From the next entry on.
+    /// Sets the level for all further entries.
     pub(crate) fn set(&self, level: LogLevel) {
-        // It fails only if another log was there first.
+        // It fails only if another log was installed first.
         let _ = self.0.reload(filter(level));
     }
 }

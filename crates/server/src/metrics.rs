@@ -1,4 +1,4 @@
-//! What monitoring reads: `/metrics` in the text format of Prometheus, and `/health`.
+//! Monitoring over HTTP: `/metrics` in the Prometheus text format, and `/health`.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use vorpal_core::counts::{FAMILIES, Sort};
 
 use crate::gauges::{Buckets, Gauges, Sample};
 
-/// The text format of Prometheus (version 0.0.4).
+/// The content type of the Prometheus text format (version 0.0.4).
 const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The two pages.
@@ -38,7 +38,7 @@ pub(crate) fn router(gauges: Arc<Gauges>) -> Router {
         )
 }
 
-/// Everything, in the order of the tables.
+/// All metrics, in the order of the tables.
 fn text(sample: &Sample) -> String {
     let mut out = String::with_capacity(16 * 1024);
     for family in FAMILIES {
@@ -67,44 +67,39 @@ fn text(sample: &Sample) -> String {
         (
             "vorpal_sessions_reading",
             "gauge",
-            "Sessions that read the log: what they missed, or could not take.",
+            "Sessions that read the log: stanzas that they missed, or that did not fit into their queue.",
             some(sample.reading),
         ),
         (
             "vorpal_sessions_restored",
             "gauge",
-            "Sessions from before the restart that nobody has resumed yet.",
+            "Sessions from before the restart that have not been resumed yet.",
             some(sample.restored),
         ),
         (
             "vorpal_sessions_queued_bytes",
             "gauge",
-            "What waits in sessions to be written or acknowledged.",
+            "Bytes in sessions that wait to be written or acknowledged.",
             some(sample.queued_bytes),
         ),
         (
             "vorpal_stanzas_unsettled",
             "gauge",
-            "Stanzas that were read and are not settled yet.",
+            "Stanzas that were read and are not settled (not yet safe to acknowledge).",
             some(sample.unsettled),
         ),
         ("vorpal_connections_logging_in", "gauge", "Connections that have not logged in yet.", some(sample.logging_in)),
         (
             "vorpal_connections_waiting",
             "gauge",
-            "Connections that wait to come in: too many have not logged in yet.",
+            "Connections that wait to be accepted, because too many have not logged in yet.",
             some(sample.connections_waiting),
         ),
-        (
-            "vorpal_logins_waiting",
-            "gauge",
-            "Logins that wait behind others until they are looked at.",
-            some(sample.logins_waiting),
-        ),
+        ("vorpal_logins_waiting", "gauge", "Logins that wait in the queue to be checked.", some(sample.logins_waiting)),
         (
             "vorpal_binds_waiting",
             "gauge",
-            "Logins that wait for a new session behind those that go back to theirs.",
+            "Logins that wait for a new session behind logins that may resume one.",
             some(sample.binds_waiting),
         ),
         ("vorpal_accounts_loaded", "gauge", "Accounts in memory.", some(sample.accounts_loaded)),
@@ -119,17 +114,17 @@ fn text(sample: &Sample) -> String {
         (
             "vorpal_store_takes_writes",
             "gauge",
-            "1 if the store takes what is new; 0 where /health says why not.",
+            "1 if the store accepts new writes; 0 if not: /health gives the reason.",
             some(takes),
         ),
         ("vorpal_store_database_bytes", "gauge", "The size of the database file.", sample.database_bytes),
         ("vorpal_store_wal_bytes", "gauge", "The size of the database's write-ahead log.", sample.wal_bytes),
-        ("vorpal_disk_free_bytes", "gauge", "Free space on the disk of the data.", sample.disk_free_bytes),
-        ("vorpal_disk_size_bytes", "gauge", "The size of the disk of the data.", sample.disk_bytes),
+        ("vorpal_disk_free_bytes", "gauge", "Free space on the disk of the data directory.", sample.disk_free_bytes),
+        ("vorpal_disk_size_bytes", "gauge", "The size of the disk of the data directory.", sample.disk_bytes),
         (
             "vorpal_disk_reserve_bytes",
             "gauge",
-            "storage.reserve: below so much free space new promises are refused.",
+            "storage.reserve: with less free space, stanzas that would have to be stored are refused.",
             some(sample.reserve_bytes),
         ),
         ("vorpal_uptime_seconds", "gauge", "How long the server has been up.", some(sample.uptime_seconds)),
@@ -142,12 +137,7 @@ fn text(sample: &Sample) -> String {
     }
     if !sample.certificates.is_empty() {
         let name = "vorpal_certificate_expires_seconds";
-        head(
-            &mut out,
-            name,
-            "gauge",
-            "For how long the certificate of a host is still valid; negative once it has expired.",
-        );
+        head(&mut out, name, "gauge", "Time until the certificate of a host expires; negative once it has expired.");
         for (host, seconds) in &sample.certificates {
             let _ = writeln!(out, "{name}{{host=\"{host}\"}} {seconds}");
         }
@@ -155,21 +145,15 @@ fn text(sample: &Sample) -> String {
     histogram(
         &mut out,
         "vorpal_store_commit_seconds",
-        "How long commits took, sync included.",
+        "Duration of commits, including the sync.",
         &sample.commit_micros,
         1e6,
     );
-    histogram(
-        &mut out,
-        "vorpal_store_commit_batches",
-        "How many batches went into a commit.",
-        &sample.commit_batches,
-        1.0,
-    );
+    histogram(&mut out, "vorpal_store_commit_batches", "Number of batches in a commit.", &sample.commit_batches, 1.0);
     histogram(
         &mut out,
         "vorpal_store_read_seconds",
-        "How long reads took, waiting for a reader included.",
+        "Duration of reads, including the wait for a reader.",
         &sample.read_micros,
         1e6,
     );
@@ -182,7 +166,7 @@ fn head(out: &mut String, name: &str, sort: &str, help: &str) {
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {sort}");
 }
 
-/// Bounds are divided by `unit`: microseconds are told as seconds.
+/// Bounds are divided by `unit`: microseconds are shown as seconds.
 fn histogram(out: &mut String, name: &str, help: &str, buckets: &Buckets, unit: f64) {
     head(out, name, "histogram", help);
     let mut below = 0;

@@ -1,7 +1,7 @@
-//! What the service manager is told: sd_notify(3), for units with `Type=notify`.
+//! Notifications to the service manager: sd_notify(3), for units with `Type=notify`.
 //!
-//! A datagram to the socket that `NOTIFY_SOCKET` names, with a line for each assignment. Without the variable nothing is sent; what
-//! cannot be sent is logged and changes nothing else.
+//! Each is a datagram to the socket that `NOTIFY_SOCKET` names, with one line for each assignment. Without the variable nothing is
+//! sent. If sending fails, that is logged and has no other effect.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// The largest text of a status, in bytes: one line in what `systemctl status` shows.
+/// Maximum length of a status text, in bytes: one line of `systemctl status`.
 const MAX_STATUS: usize = 512;
 
-/// Who tells the service manager of the server's states.
+/// Notifies the service manager of the server's states.
 #[derive(Default)]
 pub(crate) struct Notify(Option<(UnixDatagram, SocketAddr)>);
 
 impl Notify {
-    /// To the manager that started this process, if it wants to hear.
+    /// The notifier for the manager that started this process, if it asked for notifications.
     pub fn from_env() -> Notify {
         let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
             return Notify::default();
@@ -28,23 +28,23 @@ impl Notify {
         };
         match address.and_then(|address| Ok((UnixDatagram::unbound()?, address))) {
             Ok(to) => {
-                // A manager that does not read holds up nothing.
+                // A manager that does not read must not block the server.
                 let _ = to.0.set_nonblocking(true);
                 Notify(Some(to))
             }
             Err(error) => {
-                tracing::warn!(%error, socket = %name.display(), "the service manager cannot be told of states (NOTIFY_SOCKET)");
+                tracing::warn!(%error, socket = %name.display(), "the service manager cannot be notified (NOTIFY_SOCKET)");
                 Notify::default()
             }
         }
     }
 
-    /// The server serves, after its start or after a reload.
+    /// The server is ready, after its start or after a reload.
     pub fn ready(&self, status: &str) {
         self.send(&format!("READY=1\n{}", line(status)));
     }
 
-    /// A reload begins. [`Notify::ready`] follows, whatever comes of it.
+    /// A reload begins. [`Notify::ready`] must follow, whatever the result.
     pub fn reloading(&self) {
         let time = clock_gettime(ClockId::Monotonic);
         let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
@@ -52,12 +52,12 @@ impl Notify {
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={micros}\n{}", line("reading the configuration again")));
     }
 
-    /// The server stops.
+    /// The server is stopping.
     pub fn stopping(&self, status: &str) {
         self.send(&format!("STOPPING=1\n{}", line(status)));
     }
 
-    /// How often the manager has to hear that the server is alive; never, if it does not watch.
+    /// The interval of watchdog notifications; `None` if the manager has no watchdog for this process.
     pub fn watchdog(&self) -> Option<Duration> {
         self.0.as_ref()?;
         let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
@@ -66,7 +66,7 @@ impl Notify {
             return None;
         }
         let within = number("WATCHDOG_USEC").filter(|micros| *micros > 0)?;
-        // Twice would do. It is told of more often, as a busy machine may be late.
+        // Twice per period would be enough. It is sent more often, because a busy machine may be late.
         Some(Duration::from_micros(within) / 4)
     }
 
@@ -78,7 +78,7 @@ impl Notify {
     fn send(&self, text: &str) {
         let Some((socket, address)) = &self.0 else { return };
         if let Err(error) = socket.send_to_addr(text.as_bytes(), address) {
-            tracing::warn!(%error, "the service manager was not told of a state");
+            tracing::warn!(%error, "a notification to the service manager was not sent");
         }
     }
 }

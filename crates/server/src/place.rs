@@ -1,8 +1,8 @@
-//! Where the data are, for the operator who has to make room there: the directory and its file system.
+//! The data directory and its file system, for messages to an operator who has to free space there.
 
 use std::path::{Path, PathBuf};
 
-/// "/var/lib/vorpal, on /dev/sda2 (ext4) at /var"; the directory alone where the system does not say more.
+/// "/var/lib/vorpal, on /dev/sda2 (ext4) at /var"; the directory alone if the file system is not known.
 pub(crate) fn of(data: &Path) -> String {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let real = std::fs::canonicalize(data).unwrap_or_else(|_| data.to_path_buf());
@@ -12,7 +12,7 @@ pub(crate) fn of(data: &Path) -> String {
     }
 }
 
-/// The file system in which a path is, by the system's list (proc_pid_mountinfo(5)): its source, its kind, and where it is mounted.
+/// The file system of a path, from proc_pid_mountinfo(5): its source, its type, and its mount point.
 fn mounted(list: &str, path: &Path) -> Option<(String, String, PathBuf)> {
     let entry = |line: &str| {
         let (before, after) = line.split_once(" - ")?;
@@ -21,14 +21,14 @@ fn mounted(list: &str, path: &Path) -> Option<(String, String, PathBuf)> {
         let (kind, source) = (fields.next()?, fields.next()?);
         Some((unescaped(source), unescaped(kind), at))
     };
-    // Of two at one place the later one hides the other.
+    // Of two at one mount point, the later one hides the other.
     list.lines()
         .filter_map(entry)
         .filter(|(_, _, at)| path.starts_with(at))
         .max_by_key(|(_, _, at)| at.as_os_str().len())
 }
 
-/// Spaces and the like are written as three octal digits behind a backslash.
+/// Decodes spaces and similar characters, written as a backslash and three octal digits.
 fn unescaped(field: &str) -> String {
     let mut text = String::new();
     let mut rest = field;

@@ -1,4 +1,4 @@
-//! What a program is built of: its modules, and what they read of the configuration.
+//! A program: its modules and their configuration sections.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -11,40 +11,40 @@ use vorpal_core::server::core_names;
 
 use crate::files;
 
-/// The configuration of a server that is installed: used if nothing names another.
+/// The configuration file of an installed server: the default.
 pub(crate) const INSTALLED: &str = "/etc/vorpal/vorpal.toml";
 
-/// The modules of a program. A site with modules of its own makes one with more, and gives it to
+/// The modules of a program. A site with modules of its own builds one with more, and passes it to
 /// [`cli::run`](crate::cli::run).
 #[derive(Clone, Copy)]
 pub struct Program {
     /// the modules, in the order in which their handlers run within a phase
     pub modules: &'static [&'static Module],
-    /// the sections that they read; a module without one here has no keys of its own
+    /// the sections that they read; a module that is not listed here has no keys of its own
     pub sections: &'static [vorpal_config::Module],
 }
 
 impl Program {
-    /// The one that this repository makes.
+    /// The program of this repository.
     pub const VORPAL: Program = Program { modules: vorpal_modules::ALL, sections: vorpal_modules::SECTIONS };
 
-    /// The modules as the configuration knows them.
+    /// The modules, for the configuration.
     pub fn known(&self) -> Vec<vorpal_config::Module> {
         let section = |name| self.sections.iter().find(|section| section.name() == name).copied();
         let module = |m: &&Module| section(m.name).unwrap_or_else(|| vorpal_config::Module::plain(m.name));
         self.modules.iter().map(module).collect()
     }
 
-    /// The file of the configuration: the one that is given, else the one that VORPAL_CONFIG names, else
-    /// `/etc/vorpal/vorpal.toml`, if there is one. An empty variable stands for no file at all.
+    /// The configuration file: the given one, else the one that VORPAL_CONFIG names, else `/etc/vorpal/vorpal.toml` if it
+    /// exists. An empty variable means no file.
     pub fn file(given: Option<PathBuf>) -> Option<PathBuf> {
         file(given, std::env::var_os("VORPAL_CONFIG"), Path::new(INSTALLED))
     }
 
-    /// Reads the configuration: a file, else the one that VORPAL_CONFIG names, else none, under the environment.
+    /// Reads the configuration: a file, else the one that VORPAL_CONFIG names, else none; then the environment.
     ///
     /// # Errors
-    /// All mistakes at once; or the file cannot be read, with its owner if that is why.
+    /// All errors at once; or the file cannot be read, with its owner if that is the reason.
     pub fn read(&self, path: Option<&Path>) -> Result<Config, Errors> {
         if let Some(path) = path
             && let Err(error) = File::open(path)
@@ -56,10 +56,10 @@ impl Program {
         Config::load(path, std::env::vars_os().filter_map(text), &self.known())
     }
 
-    /// All modules set up with their defaults, for what is told of them without a server.
+    /// All modules, set up with their defaults: for commands that describe them without a server.
     ///
     /// # Errors
-    /// Two modules are at odds.
+    /// Two modules conflict.
     pub fn registry(&self) -> vorpal_core::module::Result<Registry> {
         Registry::build(self.modules.iter().copied(), core_names(), |_| None)
     }
@@ -69,7 +69,7 @@ fn file(given: Option<PathBuf>, named: Option<OsString>, installed: &Path) -> Op
     match (given, named) {
         (Some(given), _) => Some(given),
         (None, Some(named)) => (!named.is_empty()).then(|| named.into()),
-        // One that this user may not look for might be there: it is not passed over in silence.
+        // If this user may not check, the file might exist: it is not skipped silently.
         (None, None) => (!matches!(installed.try_exists(), Ok(false))).then(|| installed.to_path_buf()),
     }
 }

@@ -33,19 +33,19 @@ pub struct Reload {
     current: Mutex<Current>,
 }
 
-/// What a reload came to.
+/// The result of a reload.
 #[derive(Debug)]
 pub struct Applied {
     /// the keys that have another value
     pub changes: Vec<Change>,
-    /// the certificates that are others, or new: "certificate of chat.example until 2027-02-27"
+    /// the certificates that are new or were replaced: "certificate of chat.example until 2027-02-27"
     pub certificates: Vec<String>,
 }
 
 struct Current {
-    /// what is in force: where a key waits for a restart, its old value
+    /// the configuration in effect: for a key that needs a restart, its old value
     config: Config,
-    /// hosts that were there once, so that one that comes back is the one that its accounts know
+    /// hosts that were served before, so that a host that returns is the same one that its accounts refer to
     hosts: HashMap<BareJid, Arc<Host>>,
 }
 
@@ -68,15 +68,15 @@ impl Reload {
         self.path.as_deref()
     }
 
-    /// Reads the configuration again and puts it in force; says what changed, or everything that is wrong with it.
-    /// Logs the same. Cancel-safe: it goes on to its end.
+    /// Reads the configuration again and applies it. Returns what changed, or all errors, and logs the same. Cancel-safe: the
+    /// reload runs to its end.
     ///
     /// # Errors
-    /// The new configuration cannot be used, and everything is as before.
+    /// The new configuration cannot be used; the old one stays in effect.
     pub async fn apply(self: &Arc<Reload>) -> Result<Applied, Vec<String>> {
         let this = self.clone();
         let outcome = tokio::task::spawn_blocking(move || this.told_swap()).await;
-        let outcome = outcome.unwrap_or_else(|_| Err(vec!["the reload came to an end by itself: a bug".into()]));
+        let outcome = outcome.unwrap_or_else(|_| Err(vec!["the reload task did not finish: this is a bug".into()]));
         match &outcome {
             Err(errors) => {
                 errors.iter().for_each(|error| tracing::error!(%error, "the configuration cannot be used"));
@@ -98,13 +98,13 @@ impl Reload {
         outcome
     }
 
-    /// The hosts that are served, in words for the service manager.
+    /// The hosts that are served, as a status text for the service manager.
     pub(crate) fn status(&self) -> String {
         let hosts: Vec<_> = self.shared.runtime.core.hosts().iter().map(|host| host.domain().to_owned()).collect();
         format!("serving {}", hosts.join(", "))
     }
 
-    /// The service manager hears of the reload, and of its end whatever comes of it.
+    /// Notifies the service manager of the reload and of its end, whatever the result.
     fn told_swap(&self) -> Result<Applied, Vec<String>> {
         self.notify.reloading();
         let outcome = self.swap();
@@ -124,7 +124,7 @@ impl Reload {
         self.shared.tls.all().iter().map(|host| certificates::row(host.certificate())).collect()
     }
 
-    /// Renews the server's own certificates whose end is near, and tells the log of those that end. Blocks on files.
+    /// Renews the server's own certificates that are about to expire, and logs warnings about others. Blocks on files.
     pub(crate) fn look_after_certificates(&self, now: Timestamp) {
         let current = self.current.lock();
         certificates::look_after(&current.config, &self.data, &self.shared.tls, now);
@@ -137,7 +137,7 @@ impl Reload {
             .read(self.path.as_deref())
             .map_err(|errors| errors.iter().map(|e| e.to_string()).collect::<Vec<_>>())?;
         let core = &self.shared.runtime.core;
-        // Tried on a copy: a module that cannot be taken up leaves no trace.
+        // Tried on a copy: a module that cannot be set up leaves no trace.
         let trial = Arc::new(core.names.trial());
         let mut wrong = check(&new, self.program, &trial);
         wrong.extend(new_tables(&trial));
@@ -187,7 +187,7 @@ impl Reload {
         Ok(Applied { changes, certificates: new_certificates })
     }
 
-    /// Nobody is logged in to a host that is not served.
+    /// Ends all sessions of hosts that are no longer served.
     fn end_sessions(&self, host: &Host) {
         let core = &self.shared.runtime.core;
         for account in core.all_loaded().into_iter().filter(|account| account.jid.domain() == host.domain()) {
@@ -199,7 +199,7 @@ impl Reload {
     }
 }
 
-/// What is wrong with a configuration beside its text: certificates that cannot be used, and modules at odds. The names
+/// Errors of a configuration beyond its text: certificates that cannot be used, and conflicting modules. The names
 /// that its modules use are registered in `names`.
 pub(crate) fn check(config: &Config, program: Program, names: &Arc<Names>) -> Vec<Error> {
     let mut errors = certificates::check(config);
@@ -207,7 +207,7 @@ pub(crate) fn check(config: &Config, program: Program, names: &Arc<Names>) -> Ve
     errors
 }
 
-/// An error where the store has no table for a module: tables are made at a start.
+/// An error for each table of a module that the store does not have: tables are created at the start only.
 fn new_tables(names: &Names) -> impl Iterator<Item = Error> {
     names.unbound().into_iter().map(|table| anyhow!("a module that keeps `{table}` is new: it needs a restart"))
 }

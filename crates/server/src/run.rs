@@ -1,4 +1,4 @@
-//! The story of a start: configuration, lock, store, modules, sessions that were there before, listeners.
+//! The start: configuration, lock, store, modules, restored sessions, listeners.
 
 use std::fs::File;
 use std::io::Read;
@@ -31,16 +31,16 @@ use crate::reload::Reload;
 use crate::sockets::{Key, Sockets};
 use crate::{Program, certificates, control, descriptors, files, log, metrics, place, terms, warnings};
 
-/// How long a stopping server waits for what it has promised.
+/// How long a stopping server waits for promised writes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A server that is up, but for its listeners.
+/// A running server, without its listeners.
 pub struct Server {
-    /// the kernel and what drives it
+    /// the kernel and its driver
     pub runtime: Arc<Runtime>,
-    /// what it was started with
+    /// the configuration it was started with
     pub config: Config,
-    /// where its data are
+    /// its data directory
     pub data: PathBuf,
     /// the modules it was built with
     pub modules: &'static [&'static Module],
@@ -63,7 +63,7 @@ impl Server {
         Server::on(Box::new(backend), config, modules)
     }
 
-    /// Brings the kernel up on a store that is open.
+    /// Starts the kernel on an open store.
     ///
     /// # Errors
     /// In the operator's words.
@@ -82,8 +82,8 @@ impl Server {
         Ok(Server { runtime, config, data, modules })
     }
 
-    /// Waits until everything that was promised is written, and closes the store. Sessions that can be resumed are left as
-    /// they are, without an end of their streams; all others are told.
+    /// Waits until everything that was promised is written, and closes the store. Sessions that can be resumed are kept, and
+    /// their streams are not closed; all other streams are closed with `system-shutdown`.
     pub async fn close(self) {
         let core = &self.runtime.core;
         for lock in core.all_loaded() {
@@ -94,7 +94,7 @@ impl Server {
         }
         core.suspend(now());
         self.runtime.drained(PATIENCE).await;
-        // What was settled by that.
+        // Stanzas that were settled by that.
         core.tick(now());
         self.runtime.drained(PATIENCE).await;
         let end = tokio::time::Instant::now() + PATIENCE;
@@ -110,17 +110,19 @@ fn unopened(error: StoreError, path: &Path) -> Error {
     let (database, data) = (path.join(DATABASE_FILE), path.display());
     match &error {
         StoreError::Locked { pid, .. } => anyhow!(
-            "the store {data} is locked by pid {pid}: a server uses it already, or is still stopping. Stop that one and try \
-             again, or give this one a `data` directory of its own"
+            "the store {data} is locked by pid {pid}: a server is already using it, or is still stopping. Stop that one and \
+             try again, or set `data` to another directory for this one"
         ),
-        StoreError::Full => anyhow!("the store {data} cannot be opened: {error}; make room on the disk of {data}"),
+        StoreError::Full => {
+            anyhow!("the store {data} cannot be opened: {error}; free some space on the disk of {data}")
+        }
         StoreError::Broken { .. } if !has_header(&database) => anyhow!(
-            "{} is not a Vorpal database: put a backup of the whole directory back, or give `data` another directory",
+            "{} is not a Vorpal database: restore a backup of the whole directory, or set `data` to another directory",
             database.display()
         ),
         StoreError::Broken { source, .. } => {
             anyhow!(
-                "the database {} is damaged ({source}): put a backup of the whole directory back",
+                "the database {} is damaged ({source}): restore a backup of the whole directory",
                 database.display()
             )
         }
@@ -164,18 +166,17 @@ pub(crate) fn registries(
     if errors.is_empty() { Ok(built) } else { Err(errors) }
 }
 
-/// Serves until the process is told to stop. `path` is the file of the configuration, to be read again at a reload.
+/// Serves until the process is told to stop. `path` is the configuration file, which is read again at a reload.
 ///
 /// # Errors
-/// In the operator's words. Also when a part of the server has ended that the others need: what is left would take promises that it
-/// cannot keep.
+/// In the operator's words. Also when an essential part of the server has ended: the rest would make promises that it cannot keep.
 pub async fn serve(config: Config, path: Option<PathBuf>, program: Program) -> Result<()> {
     let began = Instant::now();
     let level = log::begin(&config.log);
     serve_with(|config| Server::open(config, program.modules), config, path, program, (began, level)).await
 }
 
-/// The same on a store that is open: for a program with a store of its own, and for tests with one that fails.
+/// The same on an open store: for a program with a store of its own, and for tests with a failing one.
 ///
 /// # Errors
 /// Those of [`serve`].
@@ -234,7 +235,7 @@ async fn serve_with(
         if address.ip().is_loopback() {
             tracing::info!(%address, "listening for monitoring");
         } else {
-            tracing::warn!(%address, "listening for monitoring: whoever reaches this address sees the server's numbers");
+            tracing::warn!(%address, "listening for monitoring: anybody who can reach this address sees the server's metrics");
         }
         listening.spawn(vorpal_net::http::listen(listener, metrics::router(gauges.clone())));
     }
@@ -266,11 +267,11 @@ async fn serve_with(
     };
     if let Some(what) = ended {
         tracing::error!(
-            "{what} has ended, by a mistake of the program: the log has a panic above, please report it. Nothing more can be \
-             promised, so the server ends, and has to be started again, as a service manager does by itself. What was \
+            "{what} has ended because of a bug: the log has a panic above, please report it. Nothing more can be \
+             acknowledged, so the server exits and must be started again; a service manager does that by itself. Everything \
              acknowledged is stored"
         );
-        notify.stopping(&format!("{what} has ended by a mistake of the program"));
+        notify.stopping(&format!("{what} has ended because of a bug"));
         let _ = std::fs::remove_file(&socket);
         bail!("{what} has ended");
     }
@@ -282,7 +283,7 @@ async fn serve_with(
     Ok(())
 }
 
-/// Tells the service manager, again and again, that tasks are run here.
+/// Notifies the service manager's watchdog at intervals that tasks are still being run.
 async fn tell_alive(notify: Arc<Notify>, interval: Duration) {
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -292,7 +293,7 @@ async fn tell_alive(notify: Arc<Notify>, interval: Duration) {
     }
 }
 
-/// Panics are caught where they can do no harm, and counted here.
+/// Counts panics. They are caught where they can do no harm.
 fn count_panics(runtime: &Runtime) {
     let counts = runtime.core.counts.clone();
     let before = std::panic::take_hook();
@@ -317,7 +318,7 @@ async fn stopped(reload: &Arc<Reload>) -> Result<()> {
     }
 }
 
-/// Only the owner of the data may give orders.
+/// Restricts a file to its owner: only the owner of the data may send orders.
 pub(crate) fn protect(path: &Path) -> Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(())

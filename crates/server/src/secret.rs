@@ -1,11 +1,11 @@
-//! Secrets in the memory of the process: passwords on their way, and what the system might write out of it.
+//! Secrets in the memory of the process: passwords in transit, and protection from core dumps and other processes.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
-/// A password on its way from an operator. It is wiped when dropped, and prints nothing.
+/// A password from an operator. It is wiped when dropped, and its `Debug` output does not show it.
 #[derive(Clone)]
 pub struct Password(Zeroizing<String>);
 
@@ -40,7 +40,7 @@ impl<'de> Deserialize<'de> for Password {
     }
 }
 
-/// Appends to a buffer with secrets. Where it has to grow, the old memory is wiped before it is let go of.
+/// Appends to a buffer with secrets. If it has to grow, the old memory is wiped before it is freed.
 pub(crate) fn extend(buffer: &mut Zeroizing<Vec<u8>>, more: &[u8]) {
     let needed = buffer.len() + more.len();
     if needed > buffer.capacity() {
@@ -51,7 +51,7 @@ pub(crate) fn extend(buffer: &mut Zeroizing<Vec<u8>>, more: &[u8]) {
     buffer.extend_from_slice(more);
 }
 
-/// The room for a line with a password, in bytes.
+/// Initial capacity for a line with a password, in bytes.
 const ROOM: usize = 8 * 1024;
 
 /// Writes JSON for a secret into a buffer that is wiped.
@@ -71,9 +71,8 @@ pub(crate) fn to_json(value: &impl Serialize) -> serde_json::Result<Zeroizing<Ve
     Ok(buffer.0)
 }
 
-/// Sees to it that the memory of the process is not written to a core dump, and that no other process of the same user can
-/// read it (ptrace, `/proc/PID/mem`). To be called before a secret is read. What the system refuses is logged, and no reason
-/// to stop.
+/// Prevents the memory of the process from being written to a core dump, or read by other processes of the same user (ptrace,
+/// `/proc/PID/mem`). Must be called before a secret is read. If the system refuses, that is logged and the server goes on.
 pub(crate) fn protect_memory() {
     use rustix::process::{Resource, Rlimit, setrlimit};
     if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
@@ -81,7 +80,7 @@ pub(crate) fn protect_memory() {
     }
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
-        tracing::warn!(%error, "the memory of the process can be read by others of this user");
+        tracing::warn!(%error, "the memory of the process can be read by other processes of this user");
     }
 }
 

@@ -1,7 +1,7 @@
-//! Where connections are accepted: sockets that the service manager hands over (systemd's socket activation), or our own.
+//! Listening sockets: passed by the service manager (systemd's socket activation), or opened by the server.
 //!
-//! A socket that is handed over stays open when the server is gone: who connects meanwhile waits in the system's queue, and is
-//! served by the next process.
+//! A socket that is passed stays open when the server has ended: clients that connect meanwhile wait in the system's queue, and
+//! the next process serves them.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -13,10 +13,10 @@ use vorpal_config::Config;
 
 use crate::holder;
 
-/// So many connections wait for us in the system's queue, if it allows: after a restart everybody comes at once.
+/// Maximum number of connections in the system's accept queue, if the system allows it: after a restart all clients connect at once.
 const BACKLOG: u32 = 4096;
 
-/// A listener's key in the configuration, and the name of a socket that is handed over for it.
+/// A listener's key in the configuration, and the name of a socket that is passed for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Key {
     C2s,
@@ -47,7 +47,7 @@ impl Key {
         }
     }
 
-    /// For what a socket is: what its name says, else the key that lists its address. A dash stands for the underscore.
+    /// The key of a socket: by its name, else the key that lists its address. A dash counts as an underscore.
     fn of(name: &str, address: SocketAddr, config: &Config) -> Option<Key> {
         let name = name.replace('-', "_");
         let named = Key::ALL.into_iter().find(|key| key.name() == name);
@@ -55,21 +55,21 @@ impl Key {
     }
 }
 
-/// Whether the one address is the other, or all addresses with its port.
+/// Whether `own` is the same address, or all addresses with the same port.
 pub(crate) fn covers(own: SocketAddr, address: SocketAddr) -> bool {
     let same_kind = own.is_ipv4() == address.is_ipv4();
     own.port() == address.port() && (own.ip() == address.ip() || own.ip().is_unspecified() && same_kind)
 }
 
-/// What was handed over and is not used yet.
+/// Sockets that were passed and are not used yet.
 #[derive(Default)]
 pub(crate) struct Sockets(Vec<(Key, TcpListener)>);
 
 impl Sockets {
-    /// Takes what was handed to this process. Must be called within the runtime, once.
+    /// Takes the sockets passed to this process. Must be called within the runtime, once.
     ///
     /// # Errors
-    /// A socket is none of TCP, or nothing says what it is for.
+    /// A socket is not a TCP socket, or its purpose is not known.
     pub fn take(config: &Config) -> Result<Sockets> {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut names = names.split(':');
@@ -83,20 +83,20 @@ impl Sockets {
             let address = listener.local_addr().with_context(told)?;
             let Some(key) = Key::of(name, address, config) else {
                 let known = Key::ALL.map(Key::name).join(", ");
-                bail!("{} at {address}: it is none of {known}, and no key of [listen] has its address", told());
+                bail!("{} at {address}: its name is none of {known}, and no key of [listen] has its address", told());
             };
             if key == Key::C2sPlain && !address.ip().is_loopback() {
-                bail!("{} at {address}: what is not encrypted is accepted at a loopback address only", told());
+                bail!("{} at {address}: unencrypted connections are accepted on loopback addresses only", told());
             }
             sockets.push((key, TcpListener::from_std(listener).with_context(told)?));
         }
         Ok(Sockets(sockets))
     }
 
-    /// The listeners of a key: those that were handed over for it, or else one for each of its addresses.
+    /// The listeners of a key: those that were passed for it, or else one for each of its addresses.
     ///
     /// # Errors
-    /// An address cannot be had.
+    /// An address cannot be listened on.
     pub fn listeners(&mut self, key: Key, config: &Config) -> Result<Vec<(SocketAddr, TcpListener)>> {
         let handed: Vec<_> = self.0.extract_if(.., |(of, _)| *of == key).collect();
         if handed.is_empty() {
@@ -107,7 +107,7 @@ impl Sockets {
     }
 }
 
-/// An address of IPv6 on a machine without it is passed over.
+/// Skips an IPv6 address on a machine without IPv6.
 fn listen(address: SocketAddr) -> Result<Option<TcpListener>> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
@@ -121,7 +121,7 @@ fn listen(address: SocketAddr) -> Result<Option<TcpListener>> {
     };
     socket.set_reuseaddr(true)?;
     if address.is_ipv6() {
-        // `[::]` is IPv6 alone, whatever the system's default (RFC 3493 §5.3): beside it stands `0.0.0.0` with the same port.
+        // `[::]` is IPv6 only, whatever the system's default (RFC 3493 §5.3): `0.0.0.0` may use the same port.
         rustix::net::sockopt::set_ipv6_v6only(&socket, true).context("IPV6_V6ONLY")?;
     }
     if let Err(error) = socket.bind(address) {
@@ -134,14 +134,14 @@ fn listen(address: SocketAddr) -> Result<Option<TcpListener>> {
     Ok(Some(socket.listen(BACKLOG).map_err(|error| unheard(address, &error))?))
 }
 
-/// Why nothing can be heard at an address, and what to do.
+/// Why an address cannot be listened on, and what to do.
 fn unheard(address: SocketAddr, error: &std::io::Error) -> Error {
     let advice = match error.kind() {
         ErrorKind::AddrInUse => match holder::of(address) {
             Some(holder) => format!("; {holder}"),
             None => "; `ss -ltnp`, as root, shows who has it".into(),
         },
-        ErrorKind::AddrNotAvailable => "; `ip address` shows those that this machine has".into(),
+        ErrorKind::AddrNotAvailable => "; `ip address` shows the addresses of this machine".into(),
         ErrorKind::PermissionDenied if address.port() < 1024 => {
             "; for a port below 1024 let the service manager open the socket, or grant CAP_NET_BIND_SERVICE".into()
         }

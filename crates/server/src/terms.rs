@@ -1,4 +1,4 @@
-//! What the configuration says to the sockets: limits, versions of TLS.
+//! Settings of the sockets from the configuration: limits, TLS versions.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -14,7 +14,7 @@ use vorpal_proto::sasl::{Hash, Iterations, Mechanism};
 
 use crate::descriptors;
 
-/// What holds for new connections.
+/// The settings for new connections.
 pub(crate) fn terms(config: &Config) -> Terms {
     let settings = |without_tls| Settings {
         max_attempts: config.limits.login_tries.get(),
@@ -35,7 +35,7 @@ pub(crate) fn terms(config: &Config) -> Terms {
     }
 }
 
-/// What clients may log in with, by host.
+/// SASL mechanisms, by host.
 fn mechanisms(config: &Config) -> HashMap<String, Vec<Mechanism>> {
     let known = |m: &vorpal_config::Mechanism| Mechanism::from_name(m.as_str());
     let of_host = |host: &vorpal_config::Host| {
@@ -44,7 +44,7 @@ fn mechanisms(config: &Config) -> HashMap<String, Vec<Mechanism>> {
     config.hosts.iter().map(of_host).collect()
 }
 
-/// Tells the hosts what to keep of passwords.
+/// Tells the hosts which keys of passwords to store.
 pub(crate) fn set_key_policies<'a>(config: &Config, hosts: impl IntoIterator<Item = &'a Arc<Host>>) {
     for host in hosts {
         if let Some(configured) = config.hosts.iter().find(|one| one.name.as_str() == host.domain()) {
@@ -53,8 +53,8 @@ pub(crate) fn set_key_policies<'a>(config: &Config, hosts: impl IntoIterator<Ite
     }
 }
 
-/// Keys are kept for what clients may log in with, and for stronger hashes that hosts offer otherwise: a host that offers
-/// less for a while, as after an import, gets the keys with which it can offer them again.
+/// Keys are stored for the mechanisms of the host, and for stronger hashes that `login.mechanisms` names: a host that offers
+/// fewer for a while, as after an import, collects the keys that it needs to offer them again.
 fn key_policy(config: &Config, host: &vorpal_config::Host) -> KeyPolicy {
     let hashes_of = |mechanisms: &[vorpal_config::Mechanism]| -> Vec<Hash> {
         Hash::ALL.into_iter().filter(|hash| mechanisms.iter().any(|m| m.as_str() == hash.scheme())).collect()
@@ -68,7 +68,7 @@ fn key_policy(config: &Config, host: &vorpal_config::Host) -> KeyPolicy {
     KeyPolicy { hashes, iterations: Iterations::new(config.login.iterations.get()).unwrap_or(Iterations::DEFAULT) }
 }
 
-/// How fast one account is read: bytes in a second, and at once.
+/// The traffic budget of one account: bytes per second, and burst.
 fn traffic(config: &Limits) -> (NonZeroU32, u32) {
     let millis = config.traffic.per().period().as_millis().max(1);
     let rate = config.traffic.amount().base().saturating_mul(1000) / millis;
@@ -77,7 +77,7 @@ fn traffic(config: &Limits) -> (NonZeroU32, u32) {
     (NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN), burst)
 }
 
-/// What one network may do.
+/// The limits of one network.
 pub(crate) fn gate(config: &Config) -> GateSettings {
     let rate = |rate: vorpal_config::Rate<u32>| {
         NonZeroU32::new(rate.amount()).map(|burst| Rate::each(burst, rate.per().period().as_duration()))
@@ -91,7 +91,7 @@ pub(crate) fn gate(config: &Config) -> GateSettings {
     let connections = config.limits.connections.get() as usize;
     let total = connections.max(config.limits.connections_total.get() as usize);
     let files = descriptors::for_connections();
-    // Those that wait to come in have descriptors as well.
+    // Connections in the waiting room have descriptors as well.
     let waiting = own.waiting.min(files / 8);
     let fit = (files - waiting).max(1);
     if fit < total {
@@ -108,7 +108,7 @@ pub(crate) fn gate(config: &Config) -> GateSettings {
         waiting,
         connections_per_network: connections,
         half_open: config.limits.logging_in_total.get() as usize,
-        // All that may come at once may be logging in at once: after a restart they do. In all there are no more than ever.
+        // As many as may connect at once may log in at once: after a restart they do. The total stays the same.
         half_open_per_network: own.half_open_per_network.max(config.limits.connection_rate.amount() as usize),
         new_connections: rate(config.limits.connection_rate),
         failed_logins: rate(config.limits.login_failures),
@@ -117,7 +117,7 @@ pub(crate) fn gate(config: &Config) -> GateSettings {
     }
 }
 
-/// What one account may have.
+/// The limits of one account.
 pub(crate) fn bounds(config: &Config) -> Bounds {
     let sessions = config.limits.sessions.get() as usize;
     let contacts = config.limits.roster_entries.get() as usize;
@@ -126,7 +126,7 @@ pub(crate) fn bounds(config: &Config) -> Bounds {
     Bounds { sessions, contacts, roster_bytes, offline_bytes, ..Bounds::default() }
 }
 
-/// The versions of TLS.
+/// The TLS versions.
 pub(crate) fn policy(config: &Config) -> Policy {
     let min = match config.tls.min_version {
         vorpal_config::TlsVersion::V12 => TlsVersion::Tls12,

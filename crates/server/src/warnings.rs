@@ -1,4 +1,4 @@
-//! What is allowed in a configuration and still is hardly what its operator wants: told by `vorpal config check`.
+//! Warnings of `vorpal config check`: settings that are valid but probably not intended.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use crate::{Program, certificates, files};
 /// The module that keeps the archive, and the key that bounds it.
 const ARCHIVE: (&str, &str) = ("mam", "max_bytes");
 
-/// What the operator should look at again, a line each.
+/// The warnings, one line each.
 pub(crate) fn of(config: &Config, program: Program) -> Vec<String> {
     let mut warnings = variables(config);
     warnings.extend(files::exposed(&config.data));
@@ -29,8 +29,8 @@ pub(crate) fn of(config: &Config, program: Program) -> Vec<String> {
     warnings
 }
 
-/// Variables of the environment that look like those of keys and are none: one that was probably meant as another is told by
-/// itself, all others in one line.
+/// Environment variables that look like those of keys but are not: one with a suggestion gets a line of its own, all others share
+/// one line.
 pub(crate) fn variables(config: &Config) -> Vec<String> {
     let mut others = Vec::new();
     let mut warnings = Vec::new();
@@ -53,7 +53,7 @@ pub(crate) fn variables(config: &Config) -> Vec<String> {
 fn of_certificates(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     for host in &config.hosts {
-        // What cannot be loaded is an error already.
+        // A certificate that cannot be loaded is already an error.
         let Some(Ok(certificate)) = certificates::given(host) else { continue };
         let warned = certificate.warnings(now()).into_iter().filter(|warning| !warning.is_fatal());
         warnings.extend(warned.map(|warning| warning.to_string()));
@@ -65,7 +65,7 @@ fn of_certificates(config: &Config) -> Vec<String> {
             ));
         }
     }
-    // Hosts that share a certificate share what is wrong with its files.
+    // Hosts that share a certificate share the warnings about its files.
     let mut told = std::collections::BTreeSet::new();
     warnings.retain(|warning| told.insert(warning.clone()));
     warnings
@@ -83,7 +83,7 @@ fn listeners(config: &Config) -> Vec<String> {
         };
         for (other_key, other) in all.iter().skip(at + 1).filter(same) {
             warnings.push(format!(
-                "listen.{} has {address} and listen.{} has {other}: only one of them can listen",
+                "listen.{} has {address} and listen.{} has {other}: only one of them can be opened",
                 key.name(),
                 other_key.name()
             ));
@@ -91,18 +91,18 @@ fn listeners(config: &Config) -> Vec<String> {
     }
     let listen = &config.listen;
     if listen.c2s_plain_proxy && listen.c2s_plain.is_empty() {
-        warnings.push("listen.c2s_plain_proxy has no effect: listen.c2s_plain names no address".into());
+        warnings.push("listen.c2s_plain_proxy has no effect: listen.c2s_plain is empty".into());
     }
     for (_, address) in all.iter().filter(|(key, address)| *key == Key::Metrics && !address.ip().is_loopback()) {
         warnings.push(format!(
-            "listen.metrics has {address}: whoever reaches it sees the server's numbers; keep to a loopback address, or let a \
-             firewall restrict it"
+            "listen.metrics has {address}: anybody who can reach it sees the server's metrics; use a loopback address, or \
+             restrict it with a firewall"
         ));
     }
     warnings
 }
 
-/// Messages that wait for a client are never dropped from its archive: a smaller archive than that is always full.
+/// Waiting messages are never deleted from the archive: an archive limit below `offline_bytes` could stay exceeded.
 fn archives(config: &Config, program: Program) -> Vec<String> {
     #[derive(Deserialize)]
     struct Archive {
@@ -119,7 +119,7 @@ fn archives(config: &Config, program: Program) -> Vec<String> {
         if offline.base() > most.base() {
             warnings.push(format!(
                 "limits.offline_bytes ({offline}) is more than modules.mam.max_bytes of {name} ({most}): messages that wait for a \
-                 client fill the archive, and none of them can be dropped from it"
+                 client fill the archive, and none of them can be deleted from it"
             ));
         }
     }
@@ -158,7 +158,7 @@ mod tests {
             "[listen]\nc2s = [\"127.0.0.1:5222\"]\nc2s_tls = [\"0.0.0.0:5222\"]",
             "listen.c2s has 127.0.0.1:5222 and listen.c2s_tls has",
         );
-        one("[listen]\nc2s = [\"127.0.0.1:1\", \"127.0.0.1:1\"]", "only one of them can listen");
+        one("[listen]\nc2s = [\"127.0.0.1:1\", \"127.0.0.1:1\"]", "only one of them can be opened");
         one("[listen]\nc2s_plain_proxy = true", "listen.c2s_plain_proxy has no effect");
         one("[listen]\nmetrics = [\"0.0.0.0:5281\"]", "listen.metrics has 0.0.0.0:5281");
         one(
@@ -171,7 +171,7 @@ mod tests {
         );
         one("[limits]\noffline_bytes = \"1 GiB\"", "of localhost (512 MiB)");
         assert_eq!(warned("[modules.mam]\nmax_bytes = \"16 MiB\"\nenabled = false"), Vec::<String>::new());
-        // Both may be had at once: `[::]` is IPv6 alone, and port 0 is any.
+        // Both are possible at once: `[::]` is IPv6 only, and port 0 is any free port.
         let both = "[listen]\nc2s = [\"0.0.0.0:1\", \"[::]:1\"]\nc2s_tls = [\"127.0.0.1:0\", \"127.0.0.1:0\"]";
         assert_eq!(warned(both), Vec::<String>::new());
     }

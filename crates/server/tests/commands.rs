@@ -115,9 +115,9 @@ fn an_import_names_each_line_that_fails_and_creates_all_others() {
             assert!(out.starts_with(&format!("imported {name}: {created} created, {failed} failed (")), "{out}");
             for (line, jid, error) in [
                 (3, "juliet@a.example", "the account exists already"),
-                (4, "nurse@a.example", "no credentials follow the address"),
+                (4, "nurse@a.example", "the address is not followed by credentials"),
                 (5, "tybalt@c.example", "c.example is not a host of this server; it serves a.example, b.example"),
-                (6, "romeo@a.example", "the address stands in line 1 already"),
+                (6, "romeo@a.example", "the address is already in line 1"),
                 (7, "paris@b.example", "the number of iterations has to be between 4096 and 10000000"),
                 (8, "friar@b.example", "expected SCRAM-SHA-1$ITERATIONS:SALT$STORED-KEY:SERVER-KEY"),
             ] {
@@ -242,7 +242,7 @@ fn the_names_that_other_servers_use_work_too() {
     let told = place.done(&["passwd", "juliet@a.example"], "another secret");
     assert!(told.starts_with("set the new password of juliet@a.example ("), "{told}");
     assert!(place.done(&["check"], "").starts_with("vorpal.toml: in order"));
-    assert!(place.done(&["reload"], "").starts_with("applied the configuration: nothing has changed ("));
+    assert!(place.done(&["reload"], "").starts_with("applied the configuration: no changes ("));
     let told = place.done(&["deluser", "--yes", "juliet@a.example"], "");
     assert!(told.starts_with("deleted the account juliet@a.example "), "{told}");
     let xep = place.done(&["xep", "198"], "");
@@ -265,7 +265,7 @@ fn a_password_that_is_easily_guessed_is_warned_of_and_an_empty_one_is_explained(
     }
     let told = place.refused(&["user", "add", "juliet@a.example"], "\n");
     assert!(
-        told.contains("the password is empty, and nothing was changed: type one, or give it on standard input"),
+        told.contains("the password is empty, and nothing was changed: type one, or pass it on standard input"),
         "{told}"
     );
     let told = place.refused(&["user", "passwd", "8@a.example"], "");

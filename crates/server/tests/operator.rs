@@ -104,8 +104,8 @@ fn a_directory_of_others_is_not_taken_over() {
     place.write("home/letter.txt", "dear");
     place.write("file", "text");
     for (data, told) in [
-        ("home", "holds files that are not Vorpal's: give `data` a directory of its own"),
-        ("file", "is not a directory: give `data` a directory of its own"),
+        ("home", "holds files that are not Vorpal's: set `data` to a separate directory"),
+        ("file", "is not a directory: set `data` to a separate directory"),
     ] {
         place.write("vorpal.toml", &format!("data = \"{data}\"\n"));
         for arguments in [
@@ -133,7 +133,7 @@ fn what_is_no_database_is_named_and_left_alone() {
     let text = "a letter, and much longer than the header of a database is\n".repeat(20);
     std::fs::write(place.path("data/vorpal.db"), &text).expect("written");
     let told = place.refused(&["user", "list"]);
-    assert!(told.contains("data/vorpal.db is not a Vorpal database: put a backup"), "{told}");
+    assert!(told.contains("data/vorpal.db is not a Vorpal database: restore a backup"), "{told}");
     assert_eq!(std::fs::read_to_string(place.path("data/vorpal.db")).expect("read"), text);
 }
 
@@ -200,7 +200,7 @@ fn a_file_in_the_place_of_the_control_socket_is_not_removed() {
     place.write("letter.txt", "dear");
     place.write("vorpal.toml", "[listen]\nadmin = \"letter.txt\"\nc2s = [\"127.0.0.1:0\"]\nc2s_tls = []\n");
     let told = place.refused(&["-c", "vorpal.toml", "serve"]);
-    assert!(told.contains("letter.txt cannot be made"), "{told}");
+    assert!(told.contains("letter.txt cannot be created"), "{told}");
     assert_eq!(std::fs::read_to_string(place.path("letter.txt")).expect("read"), "dear");
 }
 
@@ -221,7 +221,10 @@ fn a_certificate_is_the_operators_or_the_servers_and_what_is_wrong_with_it_is_to
     let place = Place::new();
     place.write("made.toml", &format!("data = \"made\"\n{LISTEN}"));
     let log = log_of_a_start(&place, "made.toml");
-    assert!(log.contains("a certificate of our own: clients must be told to trust it"), "{log}");
+    assert!(
+        log.contains("using a self-signed certificate made by the server: clients must be told to trust it"),
+        "{log}"
+    );
     for (from, to) in [("made/tls/localhost.crt", "chain.pem"), ("made/tls/localhost.key", "key.pem")] {
         place.write(to, &std::fs::read_to_string(place.path(from)).expect("read"));
     }

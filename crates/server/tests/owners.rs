@@ -80,7 +80,7 @@ fn a_file_that_is_refused_is_named_with_its_owner_and_who_this_is() {
     let told = refused(as_other(&place, &["user", "add", "a@localhost", "--password", "secret"]));
     allow(place.0.path(), 0o755);
     assert!(
-        told.contains("cannot be made: ") && told.contains(" belongs to ") && told.contains("Make it as root: "),
+        told.contains("cannot be created: ") && told.contains(" belongs to ") && told.contains("Make it as root: "),
         "{told}"
     );
     assert!(!place.path("data").exists());

@@ -38,10 +38,10 @@ fn config() -> String {
 }
 
 fn flow() -> String {
-    let mut text = format!("# Who takes part in what\n\n{GENERATED}\n\n");
+    let mut text = format!("# Which module handles what\n\n{GENERATED}\n\n");
     text.push_str(
-        "Every module there is, set up with its defaults; `vorpal flow HOST` shows those of a host. Within a row they run from\n\
-         left to right: by phase, then in the order of `modules::ALL`. An IQ has exactly one module that answers it.\n\n\
+        "All modules, set up with their defaults; `vorpal flow HOST` shows those of a host. Within a row they run from\n\
+         left to right: by phase, then in the order of `modules::ALL`. Each IQ is answered by exactly one module.\n\n\
          | Hook | Modules |\n|---|---|\n",
     );
     for (hook, modules) in Program::VORPAL.registry().expect("modules that get along").flow() {
@@ -55,8 +55,8 @@ fn modules() -> String {
     let sources = sources();
     let mut text = format!("# What the modules do\n\n{GENERATED}\n\n");
     text.push_str(
-        "In the order in which their handlers run within a phase. `vorpal config explain modules.NAME` prints the same with the keys of\n\
-         the module, and `[modules.NAME]` with `enabled = false` switches it off.\n",
+        "Modules in the order in which their handlers run within a phase. `vorpal config explain modules.NAME` prints the same with\n\
+         the keys of the module, and `enabled = false` in `[modules.NAME]` disables it.\n",
     );
     for module in Program::VORPAL.modules {
         let _ = writeln!(text, "\n## {}\n", module.name);
@@ -107,7 +107,7 @@ fn xeps() -> String {
     }
     let mut text = format!("# Which specification is where\n\n{GENERATED}\n\n");
     text.push_str(
-        "The version is that of the text that was read, where a module implements it. `vorpal xep 280` prints the same with the\n\
+        "The version is that of the XEP text that a module implements. `vorpal xep 280` prints the same with the\n\
          hooks. A file without a module is a part of the kernel or of what lies beneath.\n\n\
          | XEP | Version | File | Module | Stores | Config |\n|---|---|---|---|---|---|\n",
     );

@@ -141,7 +141,7 @@ fn an_account_is_followed_by_a_bounded_number_who_make_room_when_they_go() {
     };
     let mut all: Vec<_> = (0..8).map(|_| follow()).collect();
     assert!(all.iter().all(|(_, line)| line == "\"done\"\n"), "{all:?}");
-    assert!(follow().1.contains("8 accounts are followed already"));
+    assert!(follow().1.contains("8 accounts are already being followed"));
     all.pop();
     let end = Instant::now() + Duration::from_secs(20);
     while follow().1 != "\"done\"\n" {

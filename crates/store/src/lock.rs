@@ -1,4 +1,4 @@
-//! The lock file of a data directory: whoever opens a store holds it for as long as the store is open.
+//! The lock file of a data directory: the process that opens a store holds the lock for as long as the store is open.
 
 use crate::shape::{Result, StoreError};
 use std::fs::{File, OpenOptions, TryLockError};
@@ -6,10 +6,10 @@ use std::io::{Read, Seek, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-/// The file's name in the data directory. It stays there; what counts is the lock on it.
+/// The file's name in the data directory. The file is never removed; only the lock on it matters.
 pub const LOCK_FILE: &str = "vorpal.lock";
 
-/// The lock; let go of when dropped, or when the process ends in whatever way.
+/// The lock; released when dropped, or when the process ends for whatever reason.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
@@ -19,7 +19,7 @@ impl Lock {
     /// Takes the lock of a data directory, and leaves this process' id in it.
     ///
     /// # Errors
-    /// [`StoreError::Locked`] with the holder's process id if somebody has it; [`StoreError::Io`].
+    /// [`StoreError::Locked`] with the holder's process id if another process holds it; [`StoreError::Io`].
     pub fn take(directory: &Path) -> Result<Lock> {
         let io = |source| StoreError::Io { doing: "locking the data directory", source: Arc::new(source) };
         let mut options = OpenOptions::new();
@@ -44,7 +44,7 @@ impl Lock {
     }
 }
 
-/// The process id in the file, unless its holder has not come to write it yet.
+/// The process id in the file, unless its holder has not written it yet.
 fn holder(file: &mut File) -> Option<u32> {
     let mut text = String::new();
     file.take(32).read_to_string(&mut text).ok()?;

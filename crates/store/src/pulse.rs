@@ -1,24 +1,24 @@
-//! How the writer is: whether a commit is under way and since when, what the last one came to, which were the slowest.
+//! The state of the writer: whether a commit is running and since when, the result of the last one, and the slowest ones.
 
 use crate::shape::{Outcome, StoreError};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// So many of the slowest are remembered.
+/// Number of slowest ones remembered.
 const SLOWEST: usize = 8;
 
-/// For so long.
+/// How long they are remembered.
 const MEMORY: Duration = Duration::from_secs(60);
 
-/// The slowest of what happened in the last minute, a few of them.
+/// The few slowest operations of the last minute.
 #[derive(Debug)]
 pub struct Slowest<T>(Mutex<Vec<Slow<T>>>);
 
-/// Something that took its time.
+/// A slow operation.
 #[derive(Clone, Debug)]
 pub struct Slow<T> {
-    /// when it was over
+    /// when it ended
     pub at: Instant,
     /// how long it took
     pub took: Duration,
@@ -33,7 +33,7 @@ impl<T> Default for Slowest<T> {
 }
 
 impl<T: Clone> Slowest<T> {
-    /// Something is over. What it was is asked only if it is among the slowest.
+    /// Records a finished operation. `what` is called only if it is among the slowest.
     pub fn note(&self, at: Instant, took: Duration, what: impl FnOnce() -> T) {
         let mut all = self.lock();
         all.retain(|slow| at.saturating_duration_since(slow.at) < MEMORY);
@@ -84,13 +84,13 @@ impl Default for Pulse {
 }
 
 impl Pulse {
-    /// For how long the commit has been under way that is; none between commits.
+    /// How long the current commit has been running; `None` between commits.
     pub fn committing_for(&self) -> Option<Duration> {
         let since = self.busy.load(Ordering::Relaxed).checked_sub(1)?;
         Some(self.origin.elapsed().saturating_sub(Duration::from_micros(since)))
     }
 
-    /// Why the last commit came to nothing, if it did: none of its batches was written, and the store was the reason.
+    /// Why the last commit failed, if it did: none of its batches was written, because of the store.
     pub fn failing(&self) -> Option<StoreError> {
         self.failing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -108,7 +108,7 @@ impl Pulse {
         let took = now.saturating_duration_since(began);
         self.slowest.note(now, took, || (outcomes.len(), bytes));
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
-        // What is stale or refused says nothing of the disk.
+        // Stale and refused batches say nothing about the disk.
         let weather = outcomes.iter().find_map(|outcome| match outcome {
             Outcome::Failed(error) if !matches!(error, StoreError::Stale | StoreError::Bug(_)) => Some(error.clone()),
             _ => None,

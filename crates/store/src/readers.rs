@@ -1,11 +1,11 @@
-//! Readers for several threads: a fixed number of them, lent one at a time.
+//! A pool of readers for several threads.
 
 use crate::shape::{Reader, Result};
 use std::num::NonZeroUsize;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// A fixed number of readers. Whoever asks when all are lent waits, so it is asked by threads that may wait: as many as there
-/// are readers, and none of them does.
+/// A fixed number of readers. A caller blocks while all are in use, so it must be called on threads that may block; with at most as
+/// many callers as readers, none does.
 pub struct Readers {
     free: Mutex<Vec<Box<dyn Reader>>>,
     returned: Condvar,
@@ -22,7 +22,7 @@ impl Readers {
         Ok(Readers { free: Mutex::new(free), returned: Condvar::new() })
     }
 
-    /// Asks one of the readers. It comes back also if `question` panics.
+    /// Runs `question` with one of the readers. The reader is returned even if it panics.
     pub fn ask<T>(&self, question: impl FnOnce(&mut dyn Reader) -> T) -> T {
         let mut free = self.lock();
         let reader = loop {

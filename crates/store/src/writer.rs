@@ -1,12 +1,12 @@
-//! The writer: a queue in front of a backend, and the loop that commits what has arrived.
+//! The writer: a queue in front of a backend, and the loop that commits the batches in it.
 //!
-//! There is one writer for a store. It takes whatever batches have arrived, within two bounds, commits them at once, tells all
-//! results at once, and repeats; no timer gathers a group, the sync itself gathers the next one.
+//! Each store has one writer. It takes all batches that have arrived, within two limits, commits them together, reports all results
+//! together, and repeats. No timer collects a group: the next group collects during the sync.
 //!
-//! *Invariant:* the order of ids, of the queue and of the commits is one order, because ids are taken under the queue's lock.
+//! *Invariant:* ids, the queue and commits have the same order, because ids are taken under the queue's lock.
 //!
-//! *Invariant:* what was submitted after a batch that came to nothing, and shares an owner with it, comes to nothing too, until
-//! that owner is reported as reloaded ([`Queue::reloaded`]).
+//! *Invariant:* after a batch fails, later batches that share an owner with it fail too, until that owner is reported as reloaded
+//! ([`Queue::reloaded`]).
 
 use crate::pulse::Pulse;
 use crate::shape::{
@@ -23,31 +23,32 @@ use vorpal_core::counts::{Count, Counts};
 /// Microseconds since 1970.
 pub type Micros = u64;
 
-/// The most batches in a commit.
+/// Maximum number of batches in a commit.
 pub const MAX_GROUP_BATCHES: usize = 512;
 
-/// The most bytes in a commit, as [`Batch::weight`] counts them; a heavier batch is a group of its own.
+/// Maximum size of a commit in bytes, as [`Batch::weight`] counts them; a larger batch is committed alone.
 pub const MAX_GROUP_BYTES: usize = 4 << 20;
 
-/// With more batches than this in the queue what may be refused is refused; with half of it no more. See [`Queue::set_most`].
+/// With more batches than this in the queue, work that may be refused is refused, until the queue is down to half. See
+/// [`Queue::set_most`].
 pub const MAX_BACKLOG_BATCHES: usize = 64 * 1024;
 
 /// The same in bytes, as [`Batch::weight`] counts them.
 pub const MAX_BACKLOG_BYTES: usize = 64 << 20;
 
-/// How long nothing must arrive before work that can wait is done.
+/// How long the queue must be empty before background work is done.
 const QUIET: Duration = Duration::from_millis(250);
 
-/// How often a writer with nothing to do looks for rows that have expired, and for deleted content to erase.
+/// How often an idle writer looks for expired rows, and for deleted content to erase.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// How often a writer that is never without work does what can wait all the same.
+/// How often a writer that is never idle does background work nevertheless.
 const PATIENCE: Micros = 1_000_000;
 
-/// How soon a writer looks again whether a delayed commit may go (tests only).
+/// How often a writer checks whether a delayed commit may proceed (tests only).
 const STALL: Duration = Duration::from_millis(1);
 
-/// Where new numbers come from. Reached only under the queue's lock.
+/// The source of new numbers. Used only under the queue's lock.
 #[derive(Debug)]
 pub struct IdSource {
     now: Micros,
@@ -69,12 +70,12 @@ impl IdSource {
         self.next_owner - 1
     }
 
-    /// The number of the batch that is being made.
+    /// The number of the batch that is being built.
     pub fn batch(&self) -> BatchId {
         self.batch
     }
 
-    /// The time that was given at the submission.
+    /// The time given at the submission.
     pub fn now(&self) -> Micros {
         self.now
     }
@@ -121,16 +122,16 @@ struct State {
     bytes: usize,
     ids: IdSource,
     closed: bool,
-    /// how much may wait before the queue counts as full
+    /// the queue counts as full above this
     most: Backlog,
-    /// the writer waits for something to arrive: waking one that does not would be a system call for nothing
+    /// the writer is waiting for batches: waking it otherwise would be an unnecessary system call
     resting: bool,
 }
 
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// asked with each message: without the lock
+    /// read for each message, without the lock
     full: AtomicBool,
     arrived: Condvar,
     pulse: Pulse,
@@ -138,11 +139,11 @@ struct Shared {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A closure that panics while it makes a batch has at most used up some ids.
+        // A closure that panics while it builds a batch has at most used up some ids.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The queue has become longer or shorter.
+    /// The length of the queue has changed.
     fn measure(&self, state: &State) {
         let full = self.full.load(Ordering::Relaxed);
         let part = if full { 2 } else { 1 };
@@ -153,25 +154,25 @@ impl Shared {
     }
 }
 
-/// What waits to be written.
+/// The batches that wait to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Backlog {
-    /// How many batches.
+    /// Number of batches.
     pub batches: usize,
-    /// How many bytes, as [`Batch::weight`] counts them.
+    /// Number of bytes, as [`Batch::weight`] counts them.
     pub bytes: usize,
 }
 
-/// The way in. Clones are the same queue.
+/// The queue. Clones are the same queue.
 ///
-/// It takes whatever is submitted: what settles a promise must not fail for want of room. When it is full ([`Journal::is_full`])
-/// the core makes no new promises; what goes on has a bound for each session (unsettled stanzas, their bytes).
+/// It accepts every batch: one that settles a promise must not fail because the queue is full. When it is full ([`Journal::is_full`])
+/// the core makes no new promises; other batches are limited for each session (unsettled stanzas, their bytes).
 #[derive(Clone, Debug)]
 pub struct Queue(Arc<Shared>);
 
 impl Queue {
-    /// Submits what `build` makes, which takes its ids from the source it is given. `build` runs under the queue's lock: it must
-    /// be short and may not use the queue. Never waits for the disk. `id` and `now` of the batch are filled in here.
+    /// Submits the batch that `build` returns, with ids from the given source. `build` runs under the queue's lock: it must
+    /// be short and must not use the queue. Never waits for the disk. `id` and `now` of the batch are set here.
     ///
     /// # Errors
     /// [`StoreError::Closed`] if the writer has ended; `build` is not called then.
@@ -207,8 +208,8 @@ impl Queue {
         self.submit_with(now, |_| batch)
     }
 
-    /// The owner's state has been loaded again after one of its batches came to nothing: what is submitted from now on is built
-    /// on what is stored.
+    /// The owner's state was loaded again after one of its batches failed: batches submitted from now on are based on the stored
+    /// state.
     pub fn reloaded(&self, owner: Owner) {
         self.0.lock().items.push_back(Item::Reloaded(owner));
         self.0.arrived.notify_one();
@@ -219,30 +220,30 @@ impl Queue {
         self.0.lock().ids.last + 1
     }
 
-    /// What waits to be written, without the group that is being committed.
+    /// The waiting batches, without the group that is being committed.
     pub fn backlog(&self) -> Backlog {
         let state = self.0.lock();
         Backlog { batches: state.batches, bytes: state.bytes }
     }
 
-    /// With how much the queue counts as full, if not with [`MAX_BACKLOG_BATCHES`] and [`MAX_BACKLOG_BYTES`].
+    /// Sets the limits above which the queue counts as full, instead of [`MAX_BACKLOG_BATCHES`] and [`MAX_BACKLOG_BYTES`].
     pub fn set_most(&self, most: Backlog) {
         let mut state = self.0.lock();
         state.most = most;
         self.0.measure(&state);
     }
 
-    /// How the writer is.
+    /// The state of the writer.
     pub fn pulse(&self) -> &Pulse {
         &self.0.pulse
     }
 
-    /// Whether nothing more is taken: the writer ends, or has ended.
+    /// Whether the queue is closed: the writer is ending, or has ended.
     pub fn is_closed(&self) -> bool {
         self.0.lock().closed
     }
 
-    /// Nothing more is taken; the writer ends when it has written what is queued.
+    /// Closes the queue; the writer ends when it has written what is queued.
     pub fn close(&self) {
         self.0.lock().closed = true;
         self.0.arrived.notify_one();
@@ -252,15 +253,15 @@ impl Queue {
 /// The result of a batch.
 #[derive(Clone, Debug)]
 pub struct Done {
-    /// Which.
+    /// Its number.
     pub id: BatchId,
     /// Its owners.
     pub owners: SmallVec<[Owner; 2]>,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: Outcome,
 }
 
-/// What a step of the writer did.
+/// The result of a step of the writer.
 #[derive(Debug)]
 #[must_use]
 pub enum Step {
@@ -268,13 +269,13 @@ pub enum Step {
     Committed(Vec<Done>),
     /// Nothing was queued.
     Empty,
-    /// A test holds the commit back.
+    /// A test delays the commit.
     Stalled,
-    /// A test made the store crash: the process this stands for is dead, and nobody may be told anything.
+    /// A test made the store crash: the simulated process is dead, and no result may be reported.
     Crashed,
 }
 
-/// The one that writes. Whoever makes it lends it a thread ([`Writer::run`]) or calls [`Writer::step`] itself.
+/// The writer. Its creator gives it a thread ([`Writer::run`]) or calls [`Writer::step`] itself.
 pub struct Writer {
     queue: Queue,
     backend: Box<dyn Backend>,
@@ -286,14 +287,14 @@ pub struct Writer {
     extra: Option<ExtraWrites>,
 }
 
-/// Makes the writes that go with a group, whatever it is about.
+/// Returns additional writes for a group, whatever its content.
 pub type ExtraWrites = Box<dyn FnMut() -> Vec<Write> + Send>;
 
-/// The number of the batch of those. Nobody is told what became of it.
+/// The number of the batch of additional writes. Its outcome is not reported.
 const EXTRA: BatchId = BatchId(u64::MAX);
 
 impl Writer {
-    /// A writer for a store that nobody else writes to, and its queue.
+    /// A writer for a store that has no other writer, and its queue.
     pub fn new(backend: Box<dyn Backend>) -> (Queue, Writer) {
         let ids =
             IdSource { now: 0, last: backend.last_id(), next_owner: backend.next_owner(), batch: BatchId::default() };
@@ -312,18 +313,18 @@ impl Writer {
         )
     }
 
-    /// Asks this for writes from now on, for each group that is about to be committed. It must not wait for anything. Its writes
-    /// name no owner, and stand behind those of the group.
+    /// Sets a source of additional writes for each group that is about to be committed. It must not block. Its writes name no owner,
+    /// and come after those of the group.
     pub fn set_extra_writes(&mut self, extra: ExtraWrites) {
         self.extra = Some(extra);
     }
 
-    /// Counts there from now on.
+    /// Sets the counters to use.
     pub fn count_in(&mut self, counts: Arc<Counts>) {
         self.counts = counts;
     }
 
-    /// Who tells the room on the disk; see [`Backend::probe`].
+    /// A probe for the free disk space; see [`Backend::probe`].
     pub fn probe(&self) -> Option<Probe> {
         self.backend.probe()
     }
@@ -344,7 +345,7 @@ impl Writer {
         self.backend.reader()
     }
 
-    /// Commits what has arrived, within the bounds, once. Does not wait, except for the disk.
+    /// Makes one commit of the batches that have arrived, within the limits. Blocks only on the disk.
     pub fn step(&mut self) -> Step {
         if self.backend.stalled() {
             return Step::Stalled;
@@ -363,7 +364,7 @@ impl Writer {
         let mut outcomes = self.backend.apply(&self.group, &mut self.stale);
         self.group.truncate(own);
         if outcomes.len() > own {
-            // A crash is everybody's.
+            // A crash affects the whole group.
             let crashed = outcomes.drain(own..).any(|o| matches!(o, Outcome::Failed(StoreError::Crashed)));
             if crashed {
                 return Step::Crashed;
@@ -403,17 +404,17 @@ impl Writer {
         }
     }
 
-    /// Does a piece of the work that can wait; see [`Backend::idle`].
+    /// Does a piece of background work; see [`Backend::idle`].
     ///
     /// # Errors
-    /// Those of the backend; the work is tried again at the next call.
+    /// Those of the backend; the work is retried at the next call.
     pub fn idle(&mut self, now: Millis, busy: bool) -> Result<bool> {
         self.backend.idle(now, busy)
     }
 
     /// Writes until the queue is closed and empty, then closes the store. `told` is called once for each commit, on this
-    /// thread, and must not wait for anything the writer does. `clock` is the time, `weather` hears of work that could not be
-    /// done and will be tried again.
+    /// thread, and must not wait for the writer. `clock` returns the time; `weather` is called with errors of background work that
+    /// will be retried.
     pub fn run(
         mut self,
         clock: impl Fn() -> Micros,
@@ -445,7 +446,7 @@ impl Writer {
         }
     }
 
-    /// Waits for something to arrive, and does what can wait when it is quiet. Returns whether to go on.
+    /// Waits for batches, and does background work while idle. Returns whether to continue.
     fn rest(&mut self, clock: &impl Fn() -> Micros, weather: &mut impl FnMut(StoreError)) -> bool {
         let mut patience = QUIET;
         loop {
@@ -502,7 +503,7 @@ impl Writer {
 }
 
 impl Drop for Writer {
-    /// Whether it has ended as it should or by a panic: nothing more is taken.
+    /// However the writer ends, even by a panic, the queue is closed.
     fn drop(&mut self) {
         self.queue.0.lock().closed = true;
     }

@@ -1,4 +1,4 @@
-//! The other end of a connection: what a client keeps, over all of its streams.
+//! The client's end of a connection: its state, across all of its streams.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use vorpal_proto::parse::{Limits, StreamContext, parse_element, parse_open};
 
 use crate::link::Link;
 
-/// What a client hears from the server.
+/// An event that a client receives from the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
     /// A first-level element: a stanza, a nonza, features, a stream error.
@@ -21,7 +21,7 @@ pub enum Heard {
     Cut,
 }
 
-/// What a client knows of XEP-0198.
+/// A client's state of XEP-0198.
 #[derive(Clone, Debug, Default)]
 pub struct Smacks {
     /// stanzas are counted: `<enabled/>` was received
@@ -32,7 +32,7 @@ pub struct Smacks {
     pub received: u32,
     /// the server's last count of what it has handled
     pub acked: u32,
-    /// whether it does not answer when it is asked
+    /// whether it ignores requests for acknowledgement
     pub mute: bool,
 }
 
@@ -46,13 +46,13 @@ pub struct Client {
     pub resource: String,
     /// the connection it has now
     pub link: Option<Link>,
-    /// what it has heard and nobody has asked for yet
+    /// received events that were not consumed yet
     pub inbox: VecDeque<Heard>,
     /// its stream management
     pub smacks: Option<Smacks>,
-    /// whether what it is sent is lost on the way
+    /// whether everything sent to it is lost in transit
     pub deaf: bool,
-    /// read, and not yet a whole element
+    /// input that is not a complete element yet
     output: BytesMut,
     framer: Framer,
     context: StreamContext,
@@ -78,7 +78,7 @@ impl Client {
         }
     }
 
-    /// It has a new connection.
+    /// Attaches a new connection.
     pub fn attach(&mut self, link: Link) {
         self.link = Some(link);
         self.deaf = false;
@@ -87,7 +87,7 @@ impl Client {
         self.framer.reset();
     }
 
-    /// What it has read of an element that is not whole yet.
+    /// The part of an incomplete element that it has read.
     pub fn unread(&self) -> &[u8] {
         &self.output
     }
@@ -113,7 +113,7 @@ impl Client {
         ));
     }
 
-    /// Takes what the server has written. True if it wants to answer something.
+    /// Processes the server's output. True if it has something to answer.
     pub fn hear(&mut self, bytes: &[u8]) {
         if self.deaf {
             return;

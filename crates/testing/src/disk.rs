@@ -1,4 +1,4 @@
-//! The store of a world: in memory or on SQLite, behind a backend that can be told to refuse and to wait.
+//! The store of a world: in memory or on SQLite, behind a backend that can inject refusals and delays.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,47 +14,47 @@ use vorpal_proto::stanza::Stanza;
 use vorpal_store::memory::{Disk, Memory};
 use vorpal_store::sqlite::{Durability, Options, Sqlite};
 
-/// What a world stores its data in.
+/// The kind of store of a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
-    /// ordered maps; can fail at any commit
+    /// in memory, with ordered maps; can fail at any commit
     Memory,
-    /// a database in a folder that goes with the world
+    /// a database in a temporary directory of the world
     Sqlite,
 }
 
-/// What survives a crash of the world.
+/// The data that survives a crash of the world.
 #[derive(Debug)]
 pub enum Medium {
     /// see [`Disk`]
     Memory(Disk),
-    /// the folder of the database
+    /// the directory of the database
     Sqlite(TempDir),
 }
 
-/// What the disk is told to do wrong from now on.
+/// The injected faults of the disk.
 #[derive(Debug, Default)]
 pub struct Mood {
-    /// nothing is written: there is no room
+    /// the disk is full
     pub refuses: AtomicBool,
-    /// there is no room for the next batch alone
+    /// the disk is full for the next batch only
     pub refuses_one: AtomicBool,
-    /// nothing is written for the time being
+    /// writes are delayed for now
     pub waits: AtomicBool,
-    /// so many MiB are free; 0 for as many as there are
+    /// number of free MiB; 0 for the real number
     pub free_mib: AtomicU64,
-    /// what became of messages, by the ids that their senders gave them
+    /// the outcome of messages, by their senders' ids
     pub homes: Mutex<Homes>,
 }
 
-/// Which messages have ever been committed to a log, and which were to be and failed. Not kept if the mood is not told to.
+/// Which messages were ever committed to a log, and which failed. Recorded only if enabled.
 #[derive(Debug, Default)]
 pub struct Homes {
-    /// whether anything is kept
+    /// whether anything is recorded
     pub watched: bool,
-    /// in some log, maybe as an error that came back
+    /// in some log, maybe as a returned error
     pub committed: BTreeSet<String>,
-    /// in a batch that came to nothing
+    /// in a failed batch
     pub failed: BTreeSet<String>,
     /// a batch that broke a rule of the store
     pub broken: Option<String>,
@@ -63,12 +63,12 @@ pub struct Homes {
 }
 
 impl Homes {
-    /// An entry is known to be stored.
+    /// Records a stored entry.
     pub fn note_entry(&mut self, body: &[u8]) {
         self.committed.extend(id_in(body));
     }
 
-    /// A row is known to be stored.
+    /// Records a stored row.
     pub fn note_row(&mut self, row: &Row) {
         self.names.extend(name_in(row));
     }
@@ -118,7 +118,7 @@ impl Medium {
         }
     }
 
-    /// Opens it, as one process at a time can.
+    /// Opens it; only one process at a time can.
     pub fn open(&self, mood: Arc<Mood>) -> Box<dyn Backend> {
         let inner: Box<dyn Backend> = match self {
             Medium::Memory(disk) => Box::new(Memory::open(disk).expect("the disk is free")),
@@ -130,7 +130,7 @@ impl Medium {
         Box::new(Moody { inner, mood })
     }
 
-    /// The process that had it open dies, and the latest commits are forgotten, as far as the disk may.
+    /// The process that had it open dies, and the latest commits are lost, as many as the disk may lose.
     pub fn crash(&self, forget: usize) {
         if let Medium::Memory(disk) = self {
             disk.crash(forget);

@@ -1,13 +1,13 @@
 //! The whole server in one thread under virtual time, without sockets and without a reactor.
 //!
-//! - [`world`] drives the kernel, its writer and the machines of its connections
-//! - [`client`] is the other end of a connection: what a client keeps of its streams
-//! - [`link`] is a connection, with the network in it
-//! - [`scenario`] reads and plays transcripts (`tests/scenarios`)
-//! - [`pattern`] compares what was received with what a transcript expects
-//! - [`simulator`] plays at random, by a seed, and checks what always has to hold
+//! - [`world`] drives the kernel, its writer and the state machines of its connections
+//! - [`client`] is the other end of a connection: the client's state of its streams
+//! - [`link`] is a connection, including the network
+//! - [`scenario`] reads and runs transcripts (`tests/scenarios`)
+//! - [`pattern`] compares received stanzas with those that a transcript expects
+//! - [`simulator`] runs random worlds, determined by a seed, and checks invariants
 //!
-//! For tests only: what breaks panics, and says what.
+//! For tests only: failures panic with a message.
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 pub mod client;

@@ -1,9 +1,8 @@
-//! A connection, both ends of it and what is between them.
+//! A connection: both ends, and the network between them.
 //!
-//! The server's end does what the task of a real connection does (`net/c2s/task.rs`), one step at a time: it moves only when
-//! it is woken, when there is something to read or when what it wrote has gone; looking up an account and reading the log
-//! take as long as the world likes. Between the ends the network may hold bytes back in each direction, and takes no more
-//! than fits into its window.
+//! The server's end does what the task of a real connection does (`net/c2s/task.rs`), one step at a time: it runs only when it is
+//! woken, when there is input, or when its output has been written. The world decides how long looking up an account and reading the
+//! log take. The network may delay bytes in each direction, and accepts no more than fits into its window.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,10 +17,10 @@ use vorpal_net::c2s::{Connection, Need};
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::BareJid;
 
-/// About so much is taken from a session's queue before it is written.
+/// About how many bytes are taken from a session's queue before they are written.
 const WRITE: usize = 16 * 1024;
 
-/// Notes that there is something to do.
+/// Records wake-ups.
 #[derive(Debug, Default)]
 pub struct Bell(AtomicBool);
 
@@ -32,27 +31,27 @@ impl Wake for Bell {
 }
 
 impl Bell {
-    /// Whether it has rung since it was asked last.
+    /// Whether there was a wake-up since the last call.
     pub fn rang(&self) -> bool {
         self.0.swap(false, Ordering::AcqRel)
     }
 
-    /// Whether it has rung, without forgetting it.
+    /// Whether there was a wake-up, without clearing it.
     pub fn rings(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 }
 
-/// What the network does to the bytes of a connection.
+/// The network faults of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Weather {
     /// nothing reaches the server
     pub up_held: bool,
     /// nothing reaches the client
     pub down_held: bool,
-    /// so many bytes to the client are on the way at most; then the server's writes wait
+    /// maximum number of bytes in transit to the client; then the server's writes wait
     pub window: usize,
-    /// accounts and logs are read a step later than they are asked for
+    /// accounts and logs are read a step later than requested
     pub slow: bool,
 }
 
@@ -68,29 +67,29 @@ enum Doing {
     #[default]
     Waiting,
     Loading(BareJid),
-    /// the log is asked, and has not answered
+    /// the log is being read
     Asking(Fetch),
-    /// the log was read as it was then
+    /// the log was read, in its state at that time
     Reading(Fetch, Option<Vec<Entry>>),
 }
 
 /// See the module's text.
 pub struct Link {
-    /// the server's machine
+    /// the server's state machine
     pub connection: Connection,
     bell: Arc<Bell>,
     /// sent by the client, not yet read by the server
     pub up: BytesMut,
     /// written by the server, not yet read by the client
     pub down: Vec<u8>,
-    /// what the network does
+    /// the network faults
     pub weather: Weather,
-    /// read, and not yet taken by the machine
+    /// read, and not yet processed by the state machine
     input: BytesMut,
-    /// taken from the machine, and not yet written
+    /// taken from the state machine, and not yet written
     output: Vec<u8>,
     doing: Doing,
-    /// the machine may have something to say
+    /// the state machine may have output
     unsaid: bool,
     /// whether the server would read now
     reads: bool,
@@ -99,7 +98,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// A connection that was just accepted.
+    /// A newly accepted connection.
     pub fn new(connection: Connection, bell: Arc<Bell>) -> Link {
         Link {
             connection,
@@ -117,12 +116,12 @@ impl Link {
         }
     }
 
-    /// Whether the server has closed it: all that comes is on the way already.
+    /// Whether the server has closed it: all its output is already in transit.
     pub fn is_over(&self) -> bool {
         self.over && self.output.is_empty()
     }
 
-    /// Moves the server's end as far as it goes by itself. Whether it did anything.
+    /// Runs the server's end as far as it can. Returns whether it did anything.
     pub fn run(&mut self, now: Timestamp, core: &Core, reader: &mut dyn Reader) -> bool {
         if self.reads && !self.weather.up_held && !self.over && !self.up.is_empty() {
             self.input.extend_from_slice(&self.up.split());
@@ -131,7 +130,7 @@ impl Link {
         self.go(now, core, reader)
     }
 
-    /// As [`Link::run`], but only the first bytes of what is on the way reach the server.
+    /// As [`Link::run`], but only the first bytes in transit reach the server.
     pub fn run_with(&mut self, now: Timestamp, core: &Core, reader: &mut dyn Reader, bytes: usize) -> bool {
         if self.reads && !self.over {
             let some = self.up.split_to(bytes.min(self.up.len()));
@@ -153,8 +152,7 @@ impl Link {
         busy
     }
 
-    /// Whether somebody forgot to wake it: it sleeps, and would have something to do. Only to be asked when the world is at
-    /// rest.
+    /// Whether a wake-up is missing: it sleeps, and would have something to do. Only valid when the world is settled.
     pub fn overslept(&mut self, now: Timestamp, core: &Core, reader: &mut dyn Reader) -> bool {
         if self.over || self.ready || self.bell.rings() || !self.output.is_empty() {
             return false;
@@ -165,7 +163,7 @@ impl Link {
         !self.output.is_empty() || self.input.len() != unread || self.over || !matches!(self.doing, Doing::Waiting)
     }
 
-    /// One turn of the loop of the real task.
+    /// One iteration of the loop of the real task.
     fn turn(&mut self, now: Timestamp, core: &Core, reader: &mut dyn Reader) {
         let mut fed = false;
         let mut need = match std::mem::take(&mut self.doing) {
@@ -228,7 +226,7 @@ impl Link {
         self.connection.loaded(now, found).unwrap_or_else(|| self.connection.input(now, &mut self.input))
     }
 
-    /// Writes until there is nothing to say, or the socket takes no more. Whether anything was written.
+    /// Writes until there is no output left, or the socket accepts no more. Returns whether anything was written.
     fn say(&mut self, now: Timestamp) -> bool {
         let mut any = false;
         loop {
@@ -252,7 +250,7 @@ impl Link {
         }
     }
 
-    /// What is left is written, and the socket closed.
+    /// Writes the rest, and closes the socket.
     fn finish(&mut self, now: Timestamp) {
         while self.connection.output(&mut self.output, WRITE) {}
         self.over = true;
@@ -260,7 +258,7 @@ impl Link {
     }
 }
 
-/// What the log has there now.
+/// The entries of the log there now.
 pub(crate) fn read(reader: &mut dyn Reader, fetch: Fetch) -> Option<Vec<Entry>> {
     let query = LogQuery { after: fetch.from.saturating_sub(1), limit: fetch.limit, ..LogQuery::default() };
     reader.log_range(fetch.owner, query).ok()

@@ -1,8 +1,8 @@
-//! What a transcript expects, compared with what was received.
+//! Compares received stanzas with those that a transcript expects.
 //!
 //! Given attributes must match, others are free; `name='!'` is an attribute that must be absent. `'*'` is any value, `'*.3'`
-//! any that ends so, `'{id}'` is kept at its first use and must be the same from then on. Children and texts are exact and in order; the text `...` stands
-//! for any number of them. White space beside elements does not count.
+//! any value with that ending; `'{id}'` is captured at its first use and must be the same from then on. Children and texts must match
+//! exactly and in order; the text `...` stands for any number of them. White space next to elements is ignored.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ fn context() -> StreamContext {
     parse_open(HEADER.as_bytes(), &Limits::default()).expect("a header").1
 }
 
-/// Whether they fit; why not, if they do not. Captures are only kept if they do.
+/// Compares an element with a pattern. Captures are only kept if they match.
 ///
 /// # Errors
 /// Where the first difference is.

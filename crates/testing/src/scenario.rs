@@ -11,26 +11,26 @@
 //!   +5m
 //! ```
 //!
-//! `@x` and `'x'` stand for the one host. `>` sends the text as it is; `<` receives: see [`crate::pattern`]. What is indented
-//! deeper goes on with the line before. The order is strict within an actor and free between actors. A scene ends with no
-//! unread stanza anywhere. An account exists from the first mention of one of its actors on.
+//! `@x` and `'x'` stand for the single host. `>` sends the text as it is; `<` receives: see [`crate::pattern`]. A line with deeper
+//! indentation continues the line before. The order is strict within an actor and free between actors. A scene must end without
+//! unread stanzas. An account exists from the first mention of one of its actors.
 //!
-//! `archive` as the first line switches on the archive (XEP-0313), with its configuration behind a colon:
-//! `archive: keep = '30d'`. In other scenes there is none.
+//! `archive` as the first line enables the archive (XEP-0313), with its configuration after a colon:
+//! `archive: keep = '30d'`. Other scenes have no archive.
 //!
-//! An actor is brought to a state by `actor: state, option, …`. States: `connected` (nothing is sent), `opened` (a stream),
-//! `authenticated`, `bound`, `online` (bound and available). Options: `carbons`, `smacks` (what the server asks with `<r/>` is
-//! answered and not shown), `mute` (not answered), `roster`, `blocklist` (asked for), `inactive` (XEP-0352), `priority -1`.
-//! What that causes is not shown: answers, and presence of and to these actors; messages and requests are.
+//! `actor: state, option, …` brings an actor to a state. States: `connected` (nothing is sent), `opened` (a stream),
+//! `authenticated`, `bound`, `online` (bound and available). Options: `carbons`, `smacks` (the server's `<r/>` is answered and not
+//! shown), `mute` (not answered), `roster`, `blocklist` (requested), `inactive` (XEP-0352), `priority -1`.
+//! The consequences are not shown: answers, and presence from and to these actors; messages and requests are.
 //!
-//! What happens: `+1h5m3s`, `server restarts`, `server crashes`, `disk refuses writes`,
-//! `disk refuses one write` (the next batch alone), `disk waits`, `disk recovers`, `actor loses connection`,
+//! Events: `+1h5m3s`, `server restarts`, `server crashes`, `disk refuses writes`,
+//! `disk refuses one write` (only the next batch), `disk waits`, `disk recovers`, `actor loses connection`,
 //! `operator removes romeo`, `operator adds romeo`, `operator disables romeo`, `operator enables romeo`,
-//! `actor hears nothing` (what it is sent is lost on the way), `actor resumes`,
-//! `actor resumes at 3` (with the server's count). The token of the
-//! session of an actor is `{romeo/orchard}`. `actor < (closed)` is a socket closed without an end of the stream.
+//! `actor hears nothing` (everything sent to it is lost), `actor resumes`,
+//! `actor resumes at 3` (with the server's count). The token of an actor's
+//! session is `{romeo/orchard}`. `actor < (closed)` is a socket closed without an end of the stream.
 //!
-//! With `UPDATE=1` in the environment what was received is written into the file.
+//! With `UPDATE=1` in the environment, received stanzas are written into the file.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -46,7 +46,7 @@ use crate::disk::Store;
 use crate::pattern::{self, Captures};
 use crate::world::{ClientId, HOST, World};
 
-/// How scenes are played.
+/// How scenes are run.
 #[derive(Clone, Copy)]
 pub struct Stage {
     /// where the server stores
@@ -55,14 +55,14 @@ pub struct Stage {
     pub passthrough: bool,
     /// the modules of the host
     pub modules: &'static [&'static Module],
-    /// whether the received side is rewritten
+    /// whether the expected stanzas are rewritten
     pub update: bool,
 }
 
-/// A line, with those that go on with it.
+/// A line, with its continuation lines.
 #[derive(Clone, Debug)]
 struct Line {
-    /// where it begins, from 0
+    /// its line number, from 0
     at: usize,
     /// the line after it
     end: usize,
@@ -75,14 +75,14 @@ struct Scene {
     lines: Vec<Line>,
 }
 
-/// What is to be changed in the file: lines are replaced, before which something may be put.
+/// Changes to the file: replaced lines, with optional insertions before them.
 #[derive(Debug, Default)]
 struct Edits(Vec<(usize, usize, String)>);
 
-/// Plays all scenes of a file. Gives how many there are.
+/// Runs all scenes of a file. Returns their number.
 ///
 /// # Errors
-/// What went wrong, scene by scene.
+/// The failures, scene by scene.
 pub fn play_file(path: &Path, stage: Stage) -> Result<usize, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -353,7 +353,7 @@ impl Player {
         })
     }
 
-    /// What else there is to be received.
+    /// The remaining unread stanzas.
     fn elsewhere(&self, id: ClientId) -> String {
         let mut out = String::new();
         for (other, client) in self.world.clients.iter().enumerate() {
@@ -460,7 +460,7 @@ impl Player {
         Ok(())
     }
 
-    /// Nobody wants to see what every login causes.
+    /// Hides what every login causes.
     fn hide(&mut self, ids: &[ClientId], before: &[usize]) {
         let names: Vec<String> = ids.iter().map(|id| self.actors[*id].replacen('/', &format!("@{HOST}/"), 1)).collect();
         for (at, client) in self.world.clients.iter_mut().enumerate() {

@@ -1,5 +1,4 @@
-//! A server and its clients in one thread: [`World::settle`] goes on until nobody has anything to do, and the clock moves
-//! only when it is told to.
+//! A server and its clients in one thread: [`World::settle`] runs until nothing is left to do, and the clock moves only when told to.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,22 +30,22 @@ use crate::disk::{Medium, Mood, Store};
 use crate::link::{Bell, Link, read};
 use crate::random::Random;
 
-/// The first host, and the only one unless a world is given more.
+/// The first host, and the only one by default.
 pub const HOST: &str = "localhost";
 
-/// Everybody's password.
+/// The password of all accounts.
 pub const PASSWORD: &str = "wherefore";
 
-/// When the world begins: 2026-01-01T00:00:00Z.
+/// The start time of a world: 2026-01-01T00:00:00Z.
 pub const BEGINNING: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 
-/// What the disk keeps free, in bytes.
+/// The disk space reserve, in bytes.
 const RESERVE: u64 = 100 << 20;
 
-/// The rounds of keys that the server makes: the fewest there may be, as a scene waits for them.
+/// The number of iterations of derived keys: the minimum, because a scene waits for them.
 pub const ITERATIONS: Iterations = Iterations::MIN;
 
-/// So often everything is asked whether there is something to do, before the world is said to run in circles.
+/// Maximum number of rounds before [`World::settle`] reports an endless loop.
 const ROUNDS: usize = 10_000;
 
 /// A client, by its number.
@@ -57,13 +56,13 @@ struct Running {
     queue: Queue,
     writer: Writer,
     reader: Box<dyn Reader>,
-    /// rung when something is to be loaded that no session waits for
+    /// woken when an account is to be loaded that no session waits for
     loader: Arc<Bell>,
-    /// nobody listens to that
+    /// loading of such accounts is paused
     mute: bool,
 }
 
-/// Everybody's password, in the forms that are needed: made once, since that takes long.
+/// The password of all accounts, in the required forms: derived once, because that takes long.
 pub struct Secrets {
     credentials: Vec<Credentials>,
     keys: Keys,
@@ -81,9 +80,9 @@ impl Secrets {
     }
 }
 
-/// What a world is made of.
+/// The parts of a world.
 pub struct Setup {
-    /// chooses what is random in the server
+    /// the seed of the server's randomness
     pub seed: u64,
     /// where the server stores
     pub medium: Medium,
@@ -95,9 +94,9 @@ pub struct Setup {
     pub sections: Vec<(&'static str, Section)>,
     /// the hosts
     pub hosts: &'static [&'static str],
-    /// what an account may have
+    /// the limits of an account
     pub bounds: Bounds,
-    /// everybody's password
+    /// the password of all accounts
     pub secrets: Arc<Secrets>,
 }
 
@@ -105,12 +104,12 @@ pub struct Setup {
 pub struct World {
     /// the time of day
     pub now: Timestamp,
-    /// how long the world has been there
+    /// how long the world has existed
     steady: Duration,
-    /// what is random in the server, and in logging in
+    /// the randomness of the server, and of logins
     random: Arc<Mutex<Random>>,
     medium: Medium,
-    /// what the disk is told to do wrong
+    /// the faults of the disk
     pub mood: Arc<Mood>,
     settings: Arc<Settings>,
     modules: Vec<&'static Module>,
@@ -119,19 +118,19 @@ pub struct World {
     bounds: Bounds,
     secrets: Arc<Secrets>,
     running: Option<Running>,
-    /// the clients, for ever
+    /// all clients ever created
     pub clients: Vec<Client>,
-    /// connections whose client is gone without a word: the server does not know yet
+    /// connections whose client has vanished: the server does not know yet
     pub ghosts: Vec<Link>,
 }
 
 impl World {
-    /// A world with a server that just started on an empty store, and nobody in it.
+    /// A world with a server that just started on an empty store, without clients.
     pub fn new(seed: u64, store: Store, passthrough: bool, modules: &[&'static Module]) -> World {
         World::configured(seed, store, passthrough, modules, Vec::new())
     }
 
-    /// The same, of which some modules read a section of the configuration.
+    /// The same, with modules that read a section of the configuration.
     pub fn configured(
         seed: u64,
         store: Store,
@@ -144,7 +143,7 @@ impl World {
         World::with(Setup { seed, medium, passthrough, modules, sections, hosts: &[HOST], bounds, secrets })
     }
 
-    /// As [`World::new`], with everything chosen.
+    /// As [`World::new`], with all parts given.
     pub fn with(setup: Setup) -> World {
         let settings = Settings {
             max_attempts: 5,
@@ -227,12 +226,12 @@ impl World {
         &self.medium
     }
 
-    /// The process is killed, and a new one starts on what is stored. Everybody loses the connection.
+    /// Kills the process and starts a new one on the stored data. All clients lose their connections.
     pub fn crash(&mut self) {
         self.lose_power(0);
     }
 
-    /// As [`World::crash`], and the latest commits are forgotten as well, as far as the disk may.
+    /// As [`World::crash`], and the latest commits are lost as well, as many as the disk may lose.
     pub fn lose_power(&mut self, forget: usize) {
         self.medium.crash(forget);
         for client in &mut self.clients {
@@ -243,7 +242,7 @@ impl World {
         self.start();
     }
 
-    /// The server stops when everything is written, and starts again.
+    /// Stops the server when everything is written, and starts it again.
     pub fn restart(&mut self) {
         self.settle();
         self.core().suspend(self.now);
@@ -263,18 +262,18 @@ impl World {
         }
     }
 
-    /// Moves the clock, and nothing else.
+    /// Moves the clock only.
     pub fn advance(&mut self, time: Duration) {
         self.now = self.now.plus(time);
         self.steady += time;
     }
 
-    /// Somebody sets the clock.
+    /// Sets the time of day.
     pub fn set_clock(&mut self, now: Timestamp) {
         self.now = now;
     }
 
-    /// What is done about once a second.
+    /// The work of about one second.
     pub fn tick(&mut self) {
         let now = self.now;
         if let Some(running) = &mut self.running {
@@ -293,7 +292,7 @@ impl World {
         &self.running().queue
     }
 
-    /// Writes behind the kernel's back: it knows of it when it was started again.
+    /// Writes to the store directly: the kernel sees it after a restart.
     pub fn write(&mut self, mut make: impl FnMut(&mut dyn Ids) -> Vec<Write>) {
         let now = self.now.as_millis();
         let queue = &self.running().queue;
@@ -345,13 +344,13 @@ impl World {
         deleted
     }
 
-    /// Disables an account, or the other way. False if there is none, or it could not be stored.
+    /// Disables or enables an account. False if there is none, or it could not be stored.
     pub fn disable_account(&mut self, jid: &BareJid, disabled: bool) -> bool {
         let Some(lock) = self.load(jid) else { return false };
         self.stored(|core, now, done| core.disable_user(now, &lock, disabled, done))
     }
 
-    /// Whether a change is stored, once everything has settled.
+    /// Settles, and returns whether a change is stored.
     pub fn stored(&mut self, change: impl FnOnce(&Core, Timestamp, Box<dyn FnOnce(bool) + Send>)) -> bool {
         let done = Arc::new(AtomicBool::new(false));
         let told = done.clone();
@@ -360,7 +359,7 @@ impl World {
         done.load(Ordering::Acquire)
     }
 
-    /// An account, read if it has to be.
+    /// An account, loaded if necessary.
     pub fn load(&mut self, jid: &BareJid) -> Option<AccountRef> {
         let core = self.core().clone();
         let reader = self.running.as_mut()?.reader.as_mut();
@@ -372,13 +371,13 @@ impl World {
         self.client_at(account, self.hosts[0], resource)
     }
 
-    /// As [`World::client`], of any host.
+    /// As [`World::client`], on any host.
     pub fn client_at(&mut self, account: &str, host: &'static str, resource: &str) -> ClientId {
         self.clients.push(Client::new(account, host, resource));
         self.clients.len() - 1
     }
 
-    /// It connects, and nothing else.
+    /// Connects a client.
     pub fn connect(&mut self, id: ClientId) {
         self.cut(id);
         let bell = Arc::new(Bell::default());
@@ -386,7 +385,7 @@ impl World {
         self.clients[id].attach(Link::new(connection, bell));
     }
 
-    /// It connects and opens a stream; the features are heard.
+    /// Connects and opens a stream; the features have been received.
     pub fn open(&mut self, id: ClientId) {
         self.connect(id);
         let host = self.clients[id].host;
@@ -395,7 +394,7 @@ impl World {
         self.expect(id, ns::STREAM, "features");
     }
 
-    /// It connects and authenticates; the features of the new stream are heard.
+    /// Connects and authenticates; the features of the new stream have been received.
     pub fn authenticate(&mut self, id: ClientId) {
         self.open(id);
         let (mut sasl, auth) = self.sasl(id);
@@ -415,7 +414,7 @@ impl World {
         self.expect(id, ns::STREAM, "features");
     }
 
-    /// The beginning of an exchange for a client, and the first words of it.
+    /// Starts a SASL exchange of a client, and returns its first message.
     pub fn sasl(&self, id: ClientId) -> (SaslClient, String) {
         let mut random = [0; 24];
         self.random.lock().fill(&mut random);
@@ -427,7 +426,7 @@ impl World {
         (sasl, auth)
     }
 
-    /// It logs in and binds its resource, without stream management.
+    /// Logs in and binds the resource, without stream management.
     pub fn bind(&mut self, id: ClientId) {
         self.authenticate(id);
         self.clients[id].smacks = None;
@@ -440,7 +439,7 @@ impl World {
         assert_eq!(answer.get("type"), Some("result"), "binding failed: {answer:?}");
     }
 
-    /// It asks for stream management with resumption.
+    /// Enables stream management with resumption.
     pub fn enable(&mut self, id: ClientId) {
         self.clients[id].smacks = Some(Smacks::default());
         self.clients[id].send("<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
@@ -448,7 +447,7 @@ impl World {
         self.expect(id, ns::SM, "enabled");
     }
 
-    /// It comes back to its session. Gives the server's count, or `<failed/>` if there is none.
+    /// Resumes the session. Returns the server's count, or `<failed/>`.
     pub fn resume(&mut self, id: ClientId) -> Result<u32, Element> {
         self.authenticate(id);
         let smacks = self.clients[id].smacks.clone().expect("stream management was enabled");
@@ -469,7 +468,7 @@ impl World {
         }
     }
 
-    /// The connection breaks.
+    /// Breaks the connection.
     pub fn cut(&mut self, id: ClientId) {
         if let Some(mut link) = self.clients[id].link.take() {
             link.connection.gone(self.now);
@@ -482,7 +481,7 @@ impl World {
         format!("{}/{}", self.clients[id].account, self.clients[id].resource)
     }
 
-    /// The newest element it heard of this name, which must be there.
+    /// The newest element of this name that it received, which must exist.
     fn expect(&mut self, id: ClientId, ns: ns::Ns, name: &str) -> Element {
         let at = self.clients[id].inbox.iter().rposition(|h| matches!(h, Heard::Element(e) if e.is(ns, name)));
         match at.and_then(|at| self.clients[id].inbox.remove(at)) {
@@ -491,20 +490,20 @@ impl World {
         }
     }
 
-    /// Goes on until nobody has anything to do. A server that dies at a commit is started again.
+    /// Runs until nothing is left to do. A server that dies at a commit is started again.
     ///
     /// # Panics
-    /// If that never comes.
+    /// If that never happens.
     pub fn settle(&mut self) {
         while !self.settle_or_die() {
             self.crash();
         }
     }
 
-    /// As [`World::settle`]; false if the server died at a commit. Then [`World::crash`] is to be called.
+    /// As [`World::settle`]; false if the server died at a commit. Then [`World::crash`] must be called.
     ///
     /// # Panics
-    /// If that never comes.
+    /// If that never happens.
     pub fn settle_or_die(&mut self) -> bool {
         for _ in 0..ROUNDS {
             let mut busy = false;
@@ -526,7 +525,7 @@ impl World {
         panic!("the world runs in circles");
     }
 
-    /// One commit: whether there was one, or nothing if the server died at it.
+    /// Makes one commit. Returns whether there was one; `None` if the server died at it.
     pub fn write_or_die(&mut self) -> Option<bool> {
         let Some(running) = &mut self.running else { return Some(false) };
         match running.writer.step() {
@@ -539,14 +538,15 @@ impl World {
         }
     }
 
-    /// What a client's session wants to read of its log, and what stands there: for [`vorpal_net::c2s::Connection::fetched`].
+    /// The part of the log that a client's session wants to read, and the entries there: for
+    /// [`vorpal_net::c2s::Connection::fetched`].
     pub fn read_log(&mut self, id: ClientId) -> Option<(Fetch, Vec<Entry>)> {
         let fetch = self.clients[id].link.as_ref()?.connection.hungry(self.now)?;
         let reader = self.running.as_mut()?.reader.as_mut();
         Some((fetch, read(reader, fetch)?))
     }
 
-    /// Accounts that no session waits for are not read for the time being, or are again.
+    /// Pauses or resumes the loading of accounts that no session waits for.
     pub fn mute_loader(&mut self, mute: bool) {
         let running = self.running.as_mut().expect("the server runs");
         running.mute = mute;
@@ -570,7 +570,7 @@ impl World {
         any
     }
 
-    /// Moves what is on a client's connection, as far as the weather lets it. Whether anything happened.
+    /// Moves bytes on a client's connection, as far as the network faults allow. Returns whether anything happened.
     pub fn pump(&mut self, id: ClientId) -> bool {
         let now = self.now;
         let Some(running) = &mut self.running else { return false };
@@ -583,14 +583,14 @@ impl World {
         busy
     }
 
-    /// Only the first bytes of what a client has sent reach the server, whatever the weather.
+    /// Lets only the first bytes of a client's output reach the server, whatever the network faults.
     pub fn trickle(&mut self, id: ClientId, bytes: usize) {
         let Some(running) = &mut self.running else { return };
         let Some(link) = &mut self.clients[id].link else { return };
         link.run_with(self.now, &running.core, running.reader.as_mut(), bytes);
     }
 
-    /// The client reads up to so many bytes of what is on the way to it. Whether there were any.
+    /// The client reads up to this many of the bytes in transit to it. Returns whether there were any.
     pub fn hear(&mut self, id: ClientId, bytes: usize) -> bool {
         let client = &mut self.clients[id];
         let Some(link) = &mut client.link else { return false };
@@ -603,21 +603,21 @@ impl World {
         over || !some.is_empty()
     }
 
-    /// A client's connection goes without a word: the server learns of it when it is told by [`World::notice`].
+    /// A client vanishes: the server does not know until [`World::notice`].
     pub fn vanish(&mut self, id: ClientId) {
         if let Some(link) = self.clients[id].link.take() {
             self.ghosts.push(link);
         }
     }
 
-    /// Moves the server's end of a connection whose client is gone: what had been sent is read, what is written is lost.
+    /// Moves the server's end of a connection whose client has vanished: bytes sent before are read, bytes written are lost.
     pub fn haunt(&mut self, at: usize) -> bool {
         let Some(running) = &mut self.running else { return false };
         let Some(ghost) = self.ghosts.get_mut(at) else { return false };
         ghost.run(self.now, &running.core, running.reader.as_mut())
     }
 
-    /// The server notices that a client is gone.
+    /// The server notices that a client has vanished.
     pub fn notice(&mut self, at: usize) {
         if at < self.ghosts.len() {
             let mut ghost = self.ghosts.swap_remove(at);
@@ -625,7 +625,7 @@ impl World {
         }
     }
 
-    /// Whether a connection that sleeps would have something to do. Only to be asked when the world is at rest.
+    /// Whether a sleeping connection would have something to do. Only valid when the world is settled.
     pub fn overslept(&mut self) -> Option<ClientId> {
         let now = self.now;
         let Some(running) = &mut self.running else { return None };

@@ -96,7 +96,7 @@ fn no_two_keys_share_a_variable() {
 fn a_key_is_explained_with_all_there_is_to_know() {
     assert_eq!(
         explain("limits.login_time", MODULES).expect("a key"),
-        "limits.login_time\n  How long a connection may take until it is logged in, TLS included.\n  \
+        "limits.login_time\n  Timeout for logging in, including the TLS handshake.\n  \
          Value:        a period between \"1s\" and \"1h\"\n  Default:      \"30s\"\n  Example:      \"1m\"\n  \
          Variable:     VORPAL_LIMITS_LOGIN_TIME\n  Takes effect: with a reload\n"
     );
@@ -117,7 +117,7 @@ fn a_section_is_explained_key_by_key() {
     let text = explain("modules", MODULES).expect("the modules");
     assert_eq!(
         text,
-        "[modules]\n  ping                 on unless switched off\n  echo                 off unless switched on\n"
+        "[modules]\n  ping                 enabled by default\n  echo                 disabled by default\n"
     );
 }
 
@@ -145,7 +145,7 @@ fn a_key_that_is_not_there_is_told_with_the_nearest_one() {
 #[test]
 fn a_module_is_explained_with_the_key_that_all_have_and_its_own() {
     let ping = explain("modules.ping", MODULES).expect("a module without keys of its own");
-    assert!(ping.starts_with("[modules.ping]\nmodules.ping.enabled\n  Whether the module is there."), "{ping}");
+    assert!(ping.starts_with("[modules.ping]\nmodules.ping.enabled\n  Whether the module is enabled."), "{ping}");
     let echo = explain("modules.echo", MODULES).expect("a module with keys");
     let at = |text: &str| echo.find(text).unwrap_or_else(|| panic!("{text}: {echo}"));
     assert!(echo.starts_with("[modules.echo]\n") && at("modules.echo.enabled\n") < at("\nmodules.echo.times\n"));
@@ -159,7 +159,7 @@ fn the_overview_has_a_line_for_each_key() {
         assert_eq!(text.lines().filter(|line| line.starts_with(&path)).count(), 1, "{path}: {text}");
     }
     assert!(text.lines().all(|line| line.ends_with(')') && !line.contains("..")), "{text}");
-    assert!(text.contains("How long a connection may take until it is logged in, TLS included  (default: \"30s\")\n"));
+    assert!(text.contains("Timeout for logging in, including the TLS handshake  (default: \"30s\")\n"));
 }
 
 #[test]

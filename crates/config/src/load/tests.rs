@@ -334,10 +334,10 @@ fn a_secret_in_the_file_is_refused_and_not_repeated() {
 
 #[test]
 fn a_certificate_without_its_key_is_told() {
-    assert_eq!(wrong("[tls]\ncertificate = \"c\""), "v.toml:2:15: `tls.certificate` needs `key` beside it");
+    assert_eq!(wrong("[tls]\ncertificate = \"c\""), "v.toml:2:15: `tls.certificate` needs `key` as well");
     assert_eq!(
         wrong("[host.localhost]\nkey = \"c\""),
-        "v.toml:2:7: `host.\"localhost\".key` needs `certificate` beside it"
+        "v.toml:2:7: `host.\"localhost\".key` needs `certificate` as well"
     );
 }
 
@@ -397,7 +397,7 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
          v.toml:8:10: unknown module `pong`; did you mean `ping`?\n\
          v.toml:10:9: `modules.parrot.words` has to be between 1 and 100, not 0\n\
          v.toml:11:1: unknown key `modules.parrot.word`; did you mean `words`?\n\
-         v.toml:13:7: `host.\"a\".key` needs `certificate` beside it"
+         v.toml:13:7: `host.\"a\".key` needs `certificate` as well"
     );
 }
 

@@ -1,4 +1,4 @@
-//! What an operator says of archives.
+//! The configuration of archives.
 
 use serde::{Deserialize, Deserializer};
 use vorpal_config::{Bounded, Bytes, DAY, HOUR, MIB, Period, Setting, Shape, TIB, choice, section};
@@ -7,30 +7,30 @@ use vorpal_proto::archive;
 section! {
     /// The archive of each account's messages (XEP-0313).
     pub(crate) struct Config in "modules.mam" {
-        /// Whose messages are archived for users who have not chosen themselves: everybody's, nobody's, or those of the contacts in the roster.
+        /// Default for users without archive preferences of their own: messages with everybody, with nobody, or with contacts in the roster are archived.
         default: Rule = Rule::Always, example "roster";
-        /// How long messages stay in the archive; then they are deleted, within about an hour.
+        /// How long messages are kept in the archive. After that they are deleted within about an hour.
         keep: Keep = Keep::Forever, example "365d";
-        /// How many bytes the archive of one account may take. Each message counts for its sender and for its receiver with all
-        /// its bytes and about 200 more, though it is stored once. 512 MiB are about a million messages of text.
-        /// Somebody who sends 20 a day adds 4 MB in a year, so a disk of 100 GB has room for 10,000 of them for a year,
-        /// and for a hundred accounts that use up everything besides.
+        /// Maximum size of the archive of one account. Each message counts for its sender and for its receiver with all its
+        /// bytes and about 200 more, although it is stored only once. 512 MiB are about a million text messages. A user who
+        /// sends 20 messages a day adds 4 MB in a year, so a disk of 100 GB has room for 10,000 such users for a year, and for
+        /// a hundred accounts that use the whole maximum besides.
         max_bytes: Bounded<Bytes, MIB, TIB> = Bounded::clamp(Bytes::new(512 * MIB)), example "2 GiB";
-        /// What happens when an archive is full: the oldest messages go, or new ones are refused with the error `resource-constraint`.
+        /// What happens when an archive is full: the oldest messages are deleted, or new ones are refused with the error `resource-constraint`.
         full: Full = Full::DropOldest, example "refuse";
-        /// The most messages a client is given at once. It gets the rest by asking again.
+        /// Maximum number of messages in one page of results. A client gets the rest by asking for further pages.
         max_page: Bounded<u32, 1, 1_000> = Bounded::clamp(250), example 100;
     }
 }
 
 choice! {
-    /// Whose messages are archived.
+    /// Which messages are archived.
     pub(crate) enum Rule {
-        /// Everybody's.
+        /// Messages with everybody.
         Always = "always",
-        /// Nobody's.
+        /// No messages.
         Never = "never",
-        /// Those of the contacts in the roster.
+        /// Messages with contacts in the roster.
         Roster = "roster",
     }
 }
@@ -40,7 +40,7 @@ choice! {
     pub(crate) enum Full {
         /// The oldest messages are deleted, within seconds, until a sixteenth is free.
         DropOldest = "drop-oldest",
-        /// New messages are refused, those that the account sends as well.
+        /// New messages are refused, including those that the account sends.
         Refuse = "refuse",
     }
 }
@@ -55,7 +55,7 @@ impl From<Rule> for archive::Rule {
     }
 }
 
-/// How long something is kept.
+/// How long messages are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keep {
     Forever,

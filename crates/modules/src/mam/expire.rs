@@ -1,15 +1,15 @@
-//! What is older than the host keeps goes, and what an archive has too much (XEP-0313 §3.2): the oldest first, so that no gap
-//! comes to be, and nothing that nobody has had yet.
+//! Expiry: deletes messages that are older than the host keeps, or that exceed the size of an archive (XEP-0313 §3.2). The oldest go
+//! first, so that no gap appears; messages that no session has taken yet are kept.
 
 use std::time::Duration;
 
 use vorpal_core::store::{self, LogQuery, flags};
 use vorpal_core::sweep::SweepCx;
 
-/// So many entries of one account go at a time.
+/// Number of entries of one account deleted at a time.
 const BATCH: u32 = 512;
 
-/// One account's turn.
+/// Visits one account.
 pub(super) fn expire(cx: &mut SweepCx<'_>, keep: Duration) -> store::Result<()> {
     let before = cx.now.minus(keep).as_millis() * 1000;
     let before = before.min(cx.floor.saturating_add(1));
@@ -25,13 +25,13 @@ pub(super) fn expire(cx: &mut SweepCx<'_>, keep: Duration) -> store::Result<()> 
     Ok(())
 }
 
-/// Of an archive that is full so much goes: a sixteenth of what it may take, so that it is not full again at once.
+/// The fraction of the maximum that is freed when an archive is full: a sixteenth, so that it is not full again at once.
 const FREED: u64 = 16;
 
-/// Number of pieces of a full archive that go in a step: a step is not to hold up the writer.
+/// Number of pieces of a full archive deleted in a step, so that a step does not block the writer.
 const PIECES: usize = 1;
 
-/// One account's turn: the oldest of an archive that takes more than it may.
+/// Visits one account: deletes the oldest entries of an archive that exceeds its maximum.
 pub(super) fn shrink(cx: &mut SweepCx<'_>, most: u64) -> store::Result<()> {
     let taken = cx.archived_bytes()?;
     if taken <= most {
@@ -55,15 +55,15 @@ pub(super) fn shrink(cx: &mut SweepCx<'_>, most: u64) -> store::Result<()> {
         if piece == 0 {
             break;
         }
-        // What no archive keeps lies between them and counts.
+        // Entries that no archive keeps lie in between and count as well.
         cx.trim(after.saturating_add(1), BATCH);
         if piece < BATCH as usize {
             break;
         }
     }
-    tracing::debug!(account = cx.account.name, taken, freed, "the oldest of an archive go: it is full");
+    tracing::debug!(account = cx.account.name, taken, freed, "the archive is full: its oldest entries are deleted");
     if freed > 0 {
-        // When they have gone it is measured once more.
+        // After their deletion the archive is measured again.
         cx.again();
     }
     Ok(())

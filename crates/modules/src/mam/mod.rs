@@ -1,12 +1,12 @@
 //! XEP-0313: Message Archive Management; XEP-0441: its preferences; XEP-0059: its pages; XEP-0359: its ids; XEP-0334: hints.
 //!
-//! Keeps what a user sends and receives, and gives it back page by page to each of the user's clients, under the ids that
-//! were told when the messages came.
+//! Archives the messages that a user sends and receives, and returns them page by page to each of the user's clients, with the
+//! same ids that the messages had when they were delivered.
 //!
 //! Hooks:  message/Clean, message/Record, each account
 //! Stores: account state `mam_prefs`; its messages are the entries of the log that have the flag
 //! Config: `default`, `keep`, `max_bytes`, `full`, `max_page`
-//! Limits: 128 KiB and `max_page` messages in a page; 1,000 addresses in a list of preferences, 128 KiB in both; 8 questions at once;
+//! Limits: 128 KiB and `max_page` messages in a page; 1,000 addresses in a list of preferences, 128 KiB in both; 8 queries at once;
 //!         10,000 entries and 4 MiB read for a page with a full address
 //! Not:    archives of rooms (§3.3.2), messages of rooms in archives of users (§4.1.4), search (XEP-0431)
 
@@ -46,7 +46,7 @@ fn setup(m: &mut Setup<'_>) -> Result {
         most: config.max_bytes.get().base(),
         full: config.full,
     };
-    // §7, XEP-0059 §4, XEP-0359 §5: said by what has the archive, which is the account.
+    // §7, XEP-0059 §4, XEP-0359 §5: advertised by the owner of the archive, which is the account.
     for feature in [ns::MAM, ns::MAM_EXTENDED, ns::MAM_GROUPCHAT, ns::RSM, ns::STANZA_ID] {
         m.account_feature(feature);
     }
@@ -63,7 +63,7 @@ fn setup(m: &mut Setup<'_>) -> Result {
     m.iq_get_reading(At::OwnAccount, ns::MAM, "metadata", |cx, _| query::metadata(cx));
     let max_page = config.max_page.get();
     m.iq_set_reading(At::OwnAccount, ns::MAM, "query", move |cx, asked| query::ask(cx, asked, max_page));
-    // §8.1. Strangers are not even told that there is an account.
+    // §8.1. Strangers do not even learn whether the account exists.
     for name in ["query", "prefs", "metadata"] {
         m.iq_get(At::Contacts, ns::MAM, name, |_, _| forbidden());
         m.iq_set(At::Contacts, ns::MAM, name, |_, _| forbidden());
@@ -81,13 +81,13 @@ fn forbidden() -> Answer {
     Err(StanzaError::forbidden("this is not your archive"))
 }
 
-/// XEP-0359 §3: nobody but us says what the ids of our accounts are, neither to their peers nor to themselves.
+/// XEP-0359 §3: only this server assigns the ids of its accounts, for their peers and for themselves.
 fn strip_ids(cx: &mut MessageCx<'_>, msg: &mut Stanza) -> Flow {
     stanza_id::strip(msg, cx.account.jid.as_str());
     Flow::Next
 }
 
-/// By this part an archive may be larger than it may be, until the oldest messages have gone.
+/// The fraction by which an archive may exceed its maximum until the oldest messages are deleted.
 const SLACK: u64 = 4;
 
 #[derive(Clone, Copy)]
@@ -95,7 +95,7 @@ struct Recorder {
     prefs: Cell<Stored>,
     roster: Map<BareJid, RosterItem>,
     default: archive::Rule,
-    /// what the archive may take, in bytes
+    /// maximum size of the archive, in bytes
     most: u64,
     full: Full,
 }
@@ -103,7 +103,7 @@ struct Recorder {
 impl Recorder {
     fn record(&self, cx: &mut MessageCx<'_>, msg: &mut Stanza) -> Flow {
         let kept = match cx.plan {
-            // §6.1: what is refused, or goes nowhere, is in no archive.
+            // §6.1: messages that are refused, or not delivered, are not archived.
             Plan::Open | Plan::Bounce(_) | Plan::Ignore => Err("not delivered"),
             Plan::Deliver(_) | Plan::Keep => keep::judge(msg),
         };
@@ -115,11 +115,11 @@ impl Recorder {
         }
         let taken = cx.account.archived_bytes();
         if taken > self.most {
-            // Its size is measured anew, and what is too much goes.
+            // Its size is measured again, and the excess is deleted.
             cx.fx.look_after();
         }
         let most = match self.full {
-            // Beyond this it grows faster than the oldest go.
+            // Beyond this it grows faster than the oldest messages are deleted.
             Full::DropOldest => self.most + self.most / SLACK,
             Full::Refuse => self.most,
         };

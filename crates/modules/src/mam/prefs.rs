@@ -59,7 +59,7 @@ pub(super) fn change(cx: &mut IqCx<'_>, prefs: Cell<Stored>, given: &Element) ->
     // What is there already may shrink, and not grow.
     let most = cx.account()?.states.newest(prefs, &()).map_or(0, |Stored(stored)| size(stored)).max(MAX_BYTES);
     if size(&given) > most {
-        return Err(StanzaError::resource_constraint().with_text("the addresses in the lists are too long in all"));
+        return Err(StanzaError::resource_constraint().with_text("the addresses in the lists are too long in total"));
     }
     let applied = given.element();
     cx.update_cell(prefs, |_| Ok(Some(Stored(given))))?;

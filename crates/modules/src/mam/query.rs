@@ -17,31 +17,31 @@ use vorpal_proto::write::escape_attr;
 
 use crate::prelude::*;
 
-/// So many messages are counted where the number of all is asked for; of more than that it is not told.
+/// Maximum number of messages counted if the total is requested. A larger total is not reported.
 const MAX_COUNT: usize = 10_000;
 
-/// Maximum number of entries that are read for one page. Not all of them belong on it: the log knows bare addresses, and a
-/// query may name a full one.
+/// Maximum number of entries read for one page. Not all of them belong on it: the log's index has bare addresses, and a
+/// query may have a full one.
 const MAX_SEARCHED: usize = 10_000;
 
 /// Maximum size of these entries in bytes.
 const MAX_SEARCHED_BYTES: u64 = 4 << 20;
 
-/// So many entries are read from the log at a time. A page is full at [`MAX_FOUND`]: of large ones not many are read in vain.
+/// Number of entries read from the log at a time. A page is full at [`MAX_FOUND`], so not many large entries are read in vain.
 const PIECE: usize = 16;
 
-/// So many entries are read from the log at a time where their sizes have been read before.
+/// Number of entries read from the log at a time if their sizes have been read before.
 const SEARCHED_PIECE: usize = 64;
 
-/// Longest id of a query, in bytes. It is written into each of its results.
+/// Maximum length of a query's id, in bytes. It is written into each of its results.
 const MAX_QUERYID: usize = 255;
 
-/// Room for what stands around the stored stanza in a result, if there is no long id of a query.
+/// Size of a result without the stored stanza, if the query's id is not long.
 const AROUND: usize = 384;
 
 type Read<T> = std::result::Result<T, ReadError>;
 
-/// Whose archive it is, and who asks.
+/// The archive, and the requester.
 struct Archive {
     owner: Owner,
     ids: IdKey,
@@ -56,7 +56,7 @@ impl Archive {
         Ok(Archive { owner: account.owner, ids: account.ids(), own: account.jid.as_jid().clone(), asker })
     }
 
-    /// The message of this id, if it is in the archive; its stanza is not read. For one that is not: §4.1.3, §4.3.2.
+    /// The message with this id, if it is in the archive; its stanza is not read. If it is not there: §4.1.3, §4.3.2.
     fn find(&self, store: &mut Committed<'_>, id: &str) -> Read<EntrySize> {
         let id = self.ids.read(id).filter(|id| *id > 0 && *id < store.horizon).ok_or_else(StanzaError::not_found)?;
         let query = LogQuery { after: id - 1, before: id + 1, flags: flags::ARCHIVED, limit: 1, ..LogQuery::default() };
@@ -106,7 +106,7 @@ struct Search {
     max: usize,
 }
 
-/// Between which two entries a page lies, neither included.
+/// The two entries between which a page lies, both excluded.
 #[derive(Clone, Copy)]
 struct Span {
     after: EntryId,
@@ -116,17 +116,17 @@ struct Span {
 /// The messages of a page, oldest first.
 struct Hits {
     found: Vec<(EntryId, Stanza)>,
-    /// there may be more in the direction in which they were looked for
+    /// there may be more in the direction of the search
     more: bool,
-    /// the oldest and the newest entry that was read, whether it belongs on the page or not
+    /// the oldest and the newest entry read, whether they belong on the page or not
     read: Option<(EntryId, EntryId)>,
 }
 
-/// What comes behind a piece of a span.
+/// What follows a piece of a span.
 enum Behind {
     Nothing,
     Rest(Span),
-    /// something for which the budget does not suffice
+    /// more than the budget allows
     TooMuch,
 }
 
@@ -138,7 +138,7 @@ struct Budget {
 }
 
 impl Budget {
-    /// Takes an entry of this size from the budget; false if it is too much. The first one never is.
+    /// Charges an entry of this size to the budget; false if it exceeds it. The first one never does.
     fn take(&mut self, bytes: u64) -> bool {
         if self.begun && (self.entries == 0 || bytes > self.bytes) {
             return false;
@@ -164,7 +164,7 @@ impl Search {
             Place::First | Place::Last | Place::At(_) => {}
         }
         let Hits { found, more, read } = self.hits(store, span, backwards, chosen)?;
-        // Where it costs nothing: the page begins with the first message of all, or it is the whole.
+        // If that costs nothing: the page begins with the very first message, or is the complete result.
         let from_start = match self.query.page.place {
             Place::First | Place::At(_) => true,
             Place::Before(_) | Place::Last => !more,
@@ -173,8 +173,8 @@ impl Search {
         let whole = from_start && !more && !matches!(self.query.page.place, Place::Before(_));
         let ends = match (found.first(), found.last()) {
             (Some((first, _)), Some((last, _))) => Some((*first, *last)),
-            // A client goes on from the ends of a page (§4.3.2). A search that ended early may have found nothing: then they are
-            // the ends of what was searched.
+            // A client continues from the ends of a page (§4.3.2). A search that ended early may have found nothing: then they are
+            // the ends of the searched range.
             _ if more => Some(read.ok_or_else(|| busy("messages were deleted meanwhile; ask again"))?),
             _ => None,
         };
@@ -191,7 +191,7 @@ impl Search {
         Ok(Found { messages, reply: reply(Fin { complete: !more, page }.element()) })
     }
 
-    /// §4.1.2, §4.1.3: the filters that are places. Ids ascend with time: an entry's id is never below its time.
+    /// §4.1.2, §4.1.3: the filters by position. Ids ascend with time: an entry's id is never below its time.
     fn span(&self, store: &mut Committed<'_>) -> Read<Span> {
         let filter = &self.query.filter;
         let start = filter.start.map_or(0, |time| (time.as_millis() * 1000).saturating_sub(1));
@@ -206,7 +206,7 @@ impl Search {
         Ok(span)
     }
 
-    /// §4.1.3: which messages are asked for one by one, oldest first. All of them must be there, whatever else is asked.
+    /// §4.1.3: the messages requested by id, oldest first. All of them must exist, whatever the other filters.
     fn chosen(&self, store: &mut Committed<'_>) -> Read<Option<Vec<EntrySize>>> {
         let (ids, filter) = (&self.query.filter.ids, &self.query.filter);
         if ids.is_empty() {
@@ -225,19 +225,19 @@ impl Search {
         Ok(Some(chosen))
     }
 
-    /// Whether only the stanzas say which entries belong on the page.
+    /// Whether the stanzas have to be read to decide which entries belong on the page.
     fn needs_stanzas(&self) -> bool {
         self.query.filter.with.as_ref().is_some_and(Jid::is_full)
     }
 
-    /// What the log's index does not know of an entry.
+    /// The filters that the log's index cannot apply.
     fn fits(&self, entry: &Entry) -> bool {
         let filter = &self.query.filter;
         // The clock may have been set back: then ids run ahead of it.
         if filter.start.is_some_and(|start| entry.time < start.as_millis()) {
             return false;
         }
-        // §4.1.1: only an address without a resource stands for all of them.
+        // §4.1.1: only a bare address matches all resources.
         let Some(with) = filter.with.as_ref().filter(|with| with.is_full()) else { return true };
         let Some(stanza) = head(&entry.body) else { return false };
         let is = |jid: &Option<Jid>| jid.as_ref() == Some(with);
@@ -250,12 +250,12 @@ impl Search {
 
     fn log_query(&self, span: Span, newest_first: bool, limit: usize) -> LogQuery<'_> {
         let Span { after, before } = span;
-        // To oneself (§4.1.1): the log has both addresses of such a message as one.
+        // A message to oneself (§4.1.1): the log has one address for both sides.
         let peer = self.query.filter.with.as_ref().map(Jid::bare_str);
         LogQuery { after, before, peer, flags: flags::ARCHIVED, newest_first, limit }
     }
 
-    /// The first messages of a span from one of its ends, as many as the page may have.
+    /// The messages of a span from one of its ends, at most as many as the page may have.
     fn hits(
         &self,
         store: &mut Committed<'_>,
@@ -275,7 +275,7 @@ impl Search {
                 if page.more {
                     break;
                 }
-                // It may have gone since it was looked for.
+                // It may have been deleted since the lookup.
                 let entry = store.reader.log_get(self.archive.owner, id)?;
                 if entry.is_some_and(|entry| !page.read(&entry)) {
                     break;
@@ -285,7 +285,7 @@ impl Search {
         }
         let mut rest = span;
         loop {
-            // One more than the page takes tells whether there are more.
+            // One more than the page holds shows whether there are more.
             let room = self.max + 1 - page.found.len();
             let (entries, behind) = self.piece(store, rest, backwards, room, &mut budget)?;
             for entry in entries {
@@ -304,7 +304,7 @@ impl Search {
         }
     }
 
-    /// The next entries of a span, `room` at most, and what comes behind them.
+    /// The next entries of a span, at most `room`, and what follows them.
     fn piece(
         &self,
         store: &mut Committed<'_>,
@@ -337,7 +337,7 @@ impl Search {
             _ => Behind::Nothing,
         };
         let Some(last) = sizes[..affordable].last().map(|entry| entry.id) else { return Ok((Vec::new(), behind)) };
-        // Some may have gone since: no other is read in their place.
+        // Some may have been deleted since: no others are read instead.
         let sized = match backwards {
             true => Span { after: last - 1, ..span },
             false => Span { before: last + 1, ..span },
@@ -360,7 +360,7 @@ impl Search {
         Ok(Found { messages: Vec::new(), reply: reply(Fin { complete: count == Some(0), page }.element()) })
     }
 
-    /// How many fit of what only its stanza tells: nothing if the budget of a page does not reach to the end.
+    /// The number of matching entries if stanzas have to be read; `None` if the budget of a page does not suffice.
     fn count_read(&self, store: &mut Committed<'_>, span: Span, chosen: Option<&[EntrySize]>) -> Read<Option<usize>> {
         let mut budget = Budget { entries: MAX_SEARCHED, bytes: MAX_SEARCHED_BYTES, begun: false };
         let mut count = 0;
@@ -401,7 +401,7 @@ impl Search {
         raw.extend_from_slice(b"'><forwarded xmlns='urn:xmpp:forward:0'><delay xmlns='urn:xmpp:delay' stamp='");
         raw.extend_from_slice(Timestamp::from_millis(entry.time).to_string().as_bytes());
         raw.extend_from_slice(b"'/>");
-        // §3.2: of one that was deleted from the middle only this is left.
+        // §3.2: the remains of a message that was deleted from the middle.
         if let Some(rest) = entry.body.strip_prefix(b"<message") {
             raw.extend_from_slice(b"<message xmlns='jabber:client'");
             raw.extend_from_slice(rest);
@@ -413,18 +413,18 @@ impl Search {
     }
 }
 
-/// A page that is being filled.
+/// A page under construction.
 struct PageOf<'a> {
     search: &'a Search,
     bytes: usize,
     found: Vec<(EntryId, Stanza)>,
     more: bool,
-    /// the first and the last entry that was read
+    /// the first and the last entry read
     read: Option<(EntryId, EntryId)>,
 }
 
 impl PageOf<'_> {
-    /// Takes an entry that was read, if it belongs here. False if the page is full: it is one that the next page has.
+    /// Adds an entry, if it belongs here. False if the page is full: the entry belongs to the next page.
     fn read(&mut self, entry: &Entry) -> bool {
         if self.search.fits(entry) && !self.take(entry) {
             return false;
@@ -435,7 +435,7 @@ impl PageOf<'_> {
 
     /// False if the page is full.
     fn take(&mut self, entry: &Entry) -> bool {
-        // What will not fit is not built first.
+        // Checked before building, so that no result is built that does not fit.
         let full = self.found.len() >= self.search.max;
         if full || !self.found.is_empty() && self.bytes + entry.body.len() > MAX_FOUND {
             self.more = true;
@@ -461,7 +461,7 @@ impl PageOf<'_> {
     }
 }
 
-/// The stanza without what is in it: the addresses stand in its first tag.
+/// The stanza without its content: the addresses are in its first tag.
 fn head(body: &[u8]) -> Option<Stanza> {
     let mut quote = None;
     let end = body.iter().position(|byte| match (quote, byte) {
@@ -480,7 +480,7 @@ fn head(body: &[u8]) -> Option<Stanza> {
     Stanza::parse(&format!("{}/>", tag.strip_suffix('/').unwrap_or(tag))).ok()
 }
 
-/// Size of a result as it is written to the client; never less.
+/// Upper bound of the size of a result as it is written to the client.
 fn written_size(result: &Stanza) -> usize {
     // An apostrophe in an address becomes six bytes.
     let addresses = [&result.head.from, &result.head.to];

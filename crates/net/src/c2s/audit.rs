@@ -1,5 +1,5 @@
-//! The trail that clients leave in the log: a line for each login that succeeds, fails or is put off, and one for each connection that
-//! a limit turns away, in a form that programs such as fail2ban read. The words and the fields of these lines are part of the interface
+//! The log of logins and refused connections: a line for each login that succeeds, fails or is put off, and one for each connection
+//! that a limit refuses, in a format that programs such as fail2ban read. The texts and fields of these lines are part of the interface
 //! (docs/handbook/monitoring.md).
 
 use std::net::{IpAddr, SocketAddr};
@@ -15,10 +15,10 @@ use vorpal_proto::sasl::{Mechanism, SaslError};
 
 use crate::limits::{Line, Lines};
 
-/// How long lines are left out until it is said how many they were.
+/// How long lines are omitted before their number is logged.
 const SUMMARY: Duration = Duration::from_secs(60);
 
-/// Writes the lines. Clones are the same.
+/// Writes the lines. Clones share the state.
 #[derive(Clone)]
 pub struct Audit(Arc<Inner>);
 
@@ -26,11 +26,11 @@ struct Inner {
     began: Instant,
     /// logins that failed
     failed: Mutex<Lines>,
-    /// connections and logins that a limit turned away
+    /// connections and logins that a limit refused
     turned_away: Mutex<Lines>,
 }
 
-/// What is left out when it is too much, and counted.
+/// Which kind of line is omitted and counted.
 #[derive(Clone, Copy)]
 enum Lot {
     Failed,
@@ -64,7 +64,7 @@ impl Audit {
         }
     }
 
-    /// A connection was closed before it could say anything.
+    /// A connection was closed before anything was read.
     pub(super) fn refused(&self, peer: SocketAddr, reason: &str) {
         let (address, port) = (peer.ip().to_canonical(), peer.port());
         if self.may_say(Lot::TurnedAway, address) {
@@ -72,7 +72,7 @@ impl Audit {
         }
     }
 
-    /// Whether there may be a line about this address. If not it is counted, and told in a while.
+    /// Whether a line about this address may be written. If not, it is counted, and the count is logged later.
     fn may_say(&self, lot: Lot, address: IpAddr) -> bool {
         match self.lines(lot).lock().line(self.0.began.elapsed(), address) {
             Line::Write => return true,
@@ -90,7 +90,7 @@ impl Audit {
     }
 }
 
-/// Says in a while what was left out.
+/// Logs the number of omitted lines after a while.
 async fn summary(audit: Audit, lot: Lot) {
     sleep(SUMMARY).await;
     let left_out = audit.lines(lot).lock().left_out();
@@ -108,7 +108,7 @@ async fn summary(audit: Audit, lot: Lot) {
     }
 }
 
-/// What is known of an attempt to log in, until it is over.
+/// The data of a login attempt, until it has ended.
 #[derive(Default)]
 pub(super) struct Trail {
     to: Option<(Audit, SocketAddr)>,
@@ -122,12 +122,12 @@ pub(super) struct Trail {
 }
 
 impl Trail {
-    /// Of a connection from there, protected by that.
+    /// For a connection from this address, with this protection.
     pub fn new(audit: Audit, peer: SocketAddr, tls: Tls) -> Trail {
         Trail { to: Some((audit, peer)), tls: Some(tls), ..Trail::default() }
     }
 
-    /// What the session of this connection is to know of it.
+    /// The connection's data for its session.
     pub fn peer(&self) -> Peer {
         match &self.to {
             Some((_, peer)) => {
@@ -146,12 +146,12 @@ impl Trail {
         *self = Trail { to: self.to.take(), tls: self.tls, mechanism: Some(mechanism), ..Trail::default() };
     }
 
-    /// It is for this account. A name that can be none of an account, which may be anything, is told by its hash.
+    /// Sets the account. A name that cannot be an account's may contain anything, and is logged as a hash.
     pub fn names(&mut self, name: &str, jid: Option<&BareJid>) {
         self.account = Some(jid.map_or_else(|| hash(name), ToString::to_string));
     }
 
-    /// It will fail, or has failed, for this reason: the first that is known is the true one. It is never told to the peer.
+    /// Sets the reason of a failure: the first one set is kept. It is never sent to the peer.
     pub fn because(&mut self, reason: &'static str) {
         self.reason.get_or_insert(reason);
     }
@@ -165,7 +165,7 @@ impl Trail {
         (self.account, self.mechanism, self.reason) = (None, None, None);
     }
 
-    /// It was refused before it was for any account: no line for programs that count guesses.
+    /// It was refused before it named an account: no line for programs that count guesses.
     pub fn unheard(&mut self, reason: &'static str) {
         if let Some((_, peer)) = &self.to {
             let mechanism = self.mechanism.unwrap_or("-");
@@ -174,7 +174,7 @@ impl Trail {
         (self.account, self.mechanism, self.reason) = (None, None, None);
     }
 
-    /// It was not looked at, and may be tried again.
+    /// It was not checked, and may be retried.
     pub fn put_off(&self) {
         if let Some((audit, peer)) = &self.to {
             audit.put_off(*peer, self.account.as_deref().unwrap_or("-"), self.mechanism.unwrap_or("-"));

@@ -11,13 +11,13 @@ use vorpal_proto::stanza::{Stanza, StanzaFault};
 use super::connection::{Connection, Need, State};
 
 impl Connection {
-    /// What must be done before more is read.
+    /// What the connection needs before more is read.
     pub(super) fn unfinished(&mut self, now: Timestamp) -> Option<Need> {
         match &mut self.state {
             State::Login(_) => None,
             State::Closed => Some(Need::Close),
             State::Bound(bound) => {
-                // Also where another connection has the session: that one waits until this stanza is settled.
+                // Even if another connection has the session: it waits until this stanza is settled.
                 if let Some(later) = &bound.later {
                     return Some(Need::Load(later.account.clone()));
                 }
@@ -43,7 +43,7 @@ impl Connection {
                     if bound.session.stream().must_settle() {
                         return Some(Need::Wait);
                     }
-                    // RFC 6120 §4.4: what was said before the end is still sent.
+                    // RFC 6120 §4.4: output from before the end is still sent.
                     if let Some(host) = &self.host {
                         bound.session.pull(&host.registry(), bound.epoch, &mut self.out, usize::MAX);
                     }
@@ -92,7 +92,7 @@ impl Connection {
         Some(self.fail(now, StreamCondition::UnsupportedStanzaType.into()))
     }
 
-    /// RFC 6120 §4.4: the client closed its stream. Ours is closed when everything it sent is settled.
+    /// RFC 6120 §4.4: the client closed its stream. The server's is closed when everything it sent is settled.
     pub(super) fn client_closed(&mut self, now: Timestamp) -> Need {
         match &mut self.state {
             State::Bound(bound) => {
@@ -107,8 +107,8 @@ impl Connection {
         }
     }
 
-    /// Takes what is to be written, up to about `limit` bytes. True if there is more. At the end of the stream the
-    /// connection is closed when all is written: then [`Connection::input`] says so.
+    /// Takes output, up to about `limit` bytes. True if there is more. At the end of the stream the connection is closed when
+    /// everything is written; [`Connection::input`] reports that.
     pub fn output(&mut self, out: &mut Vec<u8>, limit: usize) -> bool {
         if !self.out.is_empty() {
             out.append(&mut self.out);
@@ -121,7 +121,7 @@ impl Connection {
             None => return false,
         };
         let pulled = match bound.resuming {
-            // Nothing is said before `<resumed/>`, unless there will be none.
+            // Nothing is sent before `<resumed/>`, unless there will be none.
             Some(_) => bound.session.end_of(bound.epoch).unwrap_or(Pulled::Empty),
             None => bound.session.pull(&registry, bound.epoch, out, limit),
         };
@@ -146,21 +146,21 @@ impl Connection {
         }
     }
 
-    /// RFC 6120 §4.9.3.3: another connection carries the session, which is no longer this one's to end.
+    /// RFC 6120 §4.9.3.3: another connection has the session, which this one must not end any more.
     fn replaced(&mut self) {
         let error = StreamError::from(StreamCondition::Conflict).with_text("replaced by a new connection");
         self.say_end(Some(&error));
         self.state = State::Closed;
     }
 
-    /// What [`Connection::output`] gave was written to the socket.
+    /// The output from [`Connection::output`] was written to the socket.
     pub fn written(&mut self) {
         if let State::Bound(bound) = &self.state {
             self.core.written(&bound.lock, &bound.session);
         }
     }
 
-    /// Whether everything is said and the socket may be closed.
+    /// Whether everything is written and the socket may be closed.
     pub fn is_over(&self) -> bool {
         matches!(self.state, State::Closed)
     }

@@ -1,4 +1,4 @@
-//! The machine of one client's connection.
+//! The state machine of one client connection.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,47 +26,47 @@ use super::audit::Trail;
 use super::login::{Login, wipe};
 use crate::limits::Class;
 
-/// What all connections of a listener share.
+/// Settings shared by all connections of a listener.
 pub struct Settings {
-    /// So many attempts to log in on one connection (RFC 6120 §6.4.5 wants at least two).
+    /// Maximum number of login attempts on one connection (RFC 6120 §6.4.5 requires at least two).
     pub max_attempts: u32,
-    /// How many bytes a connection may send until it is logged in, and again until it has a session: white space and stream
-    /// headers among them, TLS not.
+    /// Maximum number of bytes that a connection may send until it is logged in, and again until it has a session, including
+    /// white space and stream headers, excluding TLS overhead.
     pub max_before_login: usize,
-    /// The largest stanza after login, in bytes.
+    /// Maximum size of a stanza after login, in bytes.
     pub max_stanza: usize,
-    /// Whether a client may log in without TLS, and is not offered it: for a proxy on this machine that has ended TLS
-    /// already, and for tests.
+    /// Whether clients log in without TLS and are not offered it: for a proxy on this machine that terminates TLS, and for
+    /// tests.
     pub without_tls: bool,
     /// Whether PLAIN is offered there.
     pub plain_without_tls: bool,
-    /// What clients may log in with, by the domain of the host; SCRAM stands for its variant with channel binding, too. A
-    /// host that is not there offers all there is.
+    /// SASL mechanisms, by the domain of the host; each SCRAM entry includes its variant with channel binding. A host without an
+    /// entry offers all mechanisms.
     pub mechanisms: HashMap<String, Vec<Mechanism>>,
-    /// Whether a stanza in the plain grammar is passed on in its own bytes.
+    /// Whether a stanza in the plain grammar is passed through as the bytes received.
     pub passthrough: bool,
-    /// Bounds of what is parsed in a session. Before there is one, [`Limits::BEFORE_LOGIN`] hold.
+    /// Parser limits in a session. Before a session, [`Limits::BEFORE_LOGIN`] apply.
     pub limits: Limits,
 }
 
-/// What the connection needs before it can take more input.
+/// What the connection needs before it can process more input.
 #[derive(Debug)]
 pub enum Need {
     /// More bytes.
     Input,
-    /// What is in the output must be written, then TLS begins: tell [`Connection::secured`].
+    /// The output must be written, then TLS begins: call [`Connection::secured`].
     Tls,
-    /// Somebody tries to log in to this account: whether they may try now, tell [`Connection::admitted`].
+    /// The client tries to log in to this account: call [`Connection::admitted`] with whether it may try now.
     Admit(String),
-    /// The client wants a new session: whether it may have one now, tell [`Connection::may_bind`].
+    /// The client wants a new session: call [`Connection::may_bind`] with whether it may have one now.
     Bind,
-    /// This account must be looked up: tell [`Connection::loaded`].
+    /// This account must be loaded: call [`Connection::loaded`].
     Load(BareJid),
-    /// This must be run where time may be spent: tell [`Connection::derived`].
+    /// This must be run on a thread that may block: call [`Connection::derived`].
     Derive(Box<PasswordCheck>),
-    /// To be woken: too much is unsettled, or an answer is owed first. Then call [`Connection::input`] again.
+    /// A wake-up: too much is unsettled, or an answer is due first. Then call [`Connection::input`] again.
     Wait,
-    /// What is in the output must be written; then the connection is closed.
+    /// The output must be written; then the connection is closed.
     Close,
 }
 
@@ -84,9 +84,9 @@ pub(super) struct Bound {
     pub lock: AccountRef,
     pub session: Arc<Session>,
     pub epoch: u32,
-    /// boxed, as it is rarely there
+    /// boxed, because it rarely exists
     pub later: Option<Box<Later>>,
-    /// the client closed its stream; ours is closed when everything it sent is settled
+    /// the client closed its stream; the server's is closed when everything the client sent is settled
     pub closing: bool,
     /// `<resumed/>` waits until what the old connection read is settled
     pub resuming: Option<u32>,
@@ -104,19 +104,19 @@ pub struct Connection {
     framer: Framer,
     /// our stream header is out
     opened: bool,
-    /// nothing is taken until what is in `out` was written
+    /// no input is processed until `out` has been written
     choked: bool,
     pub(super) out: Vec<u8>,
 }
 
-/// With this many bytes of answers unwritten, nothing more is taken from the client: one answer more is the most that `out` ever
-/// holds. In a session answers wait in its queue, which has the same rule ([`Stream::must_pause`]).
+/// With this many bytes of answers unwritten, no more input is processed: `out` never exceeds it by more than one answer. In a
+/// session, answers wait in its queue, which has the same rule ([`Stream::must_pause`]).
 ///
 /// [`Stream::must_pause`]: vorpal_core::session::Stream::must_pause
 pub(super) const MAX_UNWRITTEN: usize = 16 * 1024;
 
 impl Connection {
-    /// A connection that was accepted. `secure`: TLS is done already.
+    /// An accepted connection. `secure`: TLS is already established.
     pub fn new(
         core: Arc<Core>,
         settings: Arc<Settings>,
@@ -141,19 +141,19 @@ impl Connection {
         }
     }
 
-    /// What becomes of its logins is told to the log, as that of a client there.
+    /// Sets the client's address and the audit log for its logins.
     pub(super) fn leave_trail(&mut self, trail: Trail) {
         if let State::Login(login) = &mut self.state {
             login.trail = trail;
         }
     }
 
-    /// Takes what was read. Stops at the first need; the rest stays in the buffer.
+    /// Processes input. Stops at the first need; the rest stays in the buffer.
     pub fn input(&mut self, now: Timestamp, buf: &mut BytesMut) -> Need {
         self.input_while(now, buf, || true).unwrap_or(Need::Input)
     }
 
-    /// As [`Connection::input`], and asks after each element whether to go on at once. None if not: there may be more in the buffer.
+    /// As [`Connection::input`], but asks after each element whether to continue. `None` if not: the buffer may contain more.
     pub fn input_while(
         &mut self,
         now: Timestamp,
@@ -178,7 +178,7 @@ impl Connection {
             };
             if let State::Login(login) = &mut self.state {
                 login.sent = login.sent.saturating_add(before.saturating_sub(buf.len()));
-                // What comes behind a whole frame may be for the session that this one makes.
+                // Bytes after a complete frame may be for the session that this frame creates.
                 let unfinished = if frame.is_none() { buf.len() } else { 0 };
                 if login.sent.saturating_add(unfinished) > self.settings.max_before_login {
                     let error = StreamError::from(StreamCondition::PolicyViolation);
@@ -190,7 +190,7 @@ impl Connection {
             match frame {
                 None => return Some(Need::Input),
                 Some(frame) => {
-                    // Whoever is not logged in may be sending a password.
+                    // Before login, the bytes may contain a password.
                     let secret = match &frame {
                         Frame::Element(bytes) if !self.is_authenticated() => Some(bytes.clone()),
                         _ => None,
@@ -210,7 +210,7 @@ impl Connection {
         }
     }
 
-    /// The bytes of large answers that the client has asked for since this was asked last: see [`Stream::take_answered`].
+    /// Bytes of large answers to the client's requests since the last call: see [`Stream::take_answered`].
     ///
     /// [`Stream::take_answered`]: vorpal_core::session::Stream::take_answered
     pub(super) fn take_answered(&self) -> usize {
@@ -220,19 +220,19 @@ impl Connection {
         }
     }
 
-    /// What was in the output is the driver's to write, and it takes no more before that is done.
+    /// The driver now has to write the output; no more input is processed before that is done.
     pub(super) fn relieved(&mut self) {
         if std::mem::take(&mut self.choked) {
             self.wake.wake();
         }
     }
 
-    /// Whether nothing of a frame is in the buffer: it may be given back.
+    /// Whether the buffer contains no part of a frame, so that it may be freed.
     pub fn is_idle(&self) -> bool {
         self.framer.is_idle()
     }
 
-    /// RFC 6120 §4.9.3.14: of what is too large the limit is told.
+    /// RFC 6120 §4.9.3.14: the error for a frame that is too large contains the limit.
     fn framing_error(&self, error: XmlError) -> StreamError {
         if error != XmlError::TooLong {
             return xml_error(error);
@@ -269,7 +269,7 @@ impl Connection {
             self.host = Some(host.clone());
         }
         self.say_header(&header);
-        // §4.7.5: nothing below 1.0 knows features, TLS and SASL.
+        // §4.7.5: versions below 1.0 do not support features, TLS and SASL.
         if header.version.is_none_or(|(major, _)| major < 1) {
             return Some(self.fail(now, StreamCondition::UnsupportedVersion.into()));
         }
@@ -280,7 +280,7 @@ impl Connection {
         None
     }
 
-    /// §4.7.2: the host the client wants; the only one there is, if it does not say. After login it cannot change.
+    /// §4.7.2: the host in the stream header; the only host if there is none in it. It cannot change after login.
     fn host_of(&self, header: &StreamHeader) -> Option<Arc<Host>> {
         let named = match &header.to {
             Some(to) => Jid::parse(to).ok().filter(Jid::is_domain).and_then(|to| self.core.host(to.domain())),
@@ -311,7 +311,7 @@ impl Connection {
                 self.out.push(b'\'');
             }
         }
-        // §4.7.4: we speak English wherever we use words.
+        // §4.7.4: texts of the server are in English.
         self.out.extend_from_slice(b" xml:lang='en'>");
     }
 
@@ -321,7 +321,7 @@ impl Connection {
         self.opened = false;
     }
 
-    /// TLS is done. What was in the buffer before must be gone: it was not protected (RFC 6120 §5.4.3.3).
+    /// TLS is established. The buffer must be discarded before: its content was not protected (RFC 6120 §5.4.3.3).
     pub fn secured(&mut self, bindings: ChannelBindings) {
         self.secure = true;
         self.restart();
@@ -333,13 +333,13 @@ impl Connection {
         self.state = State::Login(login);
     }
 
-    /// The account that was needed was looked up, or could not be: the store failed.
+    /// The needed account was looked up, or the store failed.
     pub fn loaded(&mut self, now: Timestamp, found: Result<(), ()>) -> Option<Need> {
         match &mut self.state {
             State::Login(_) => self.login_loaded(now, found),
             State::Bound(bound) => {
                 let later = bound.later.take()?;
-                // An account that cannot be read now is for this stanza as one that is not there.
+                // For this stanza, an account that cannot be read now counts as missing.
                 if found.is_err() {
                     self.core.give_up(now, &bound.lock, &bound.session, *later);
                     return None;
@@ -356,8 +356,8 @@ impl Connection {
         self.login_derived(now, verdict)
     }
 
-    /// Tells the session what it has not been told yet, as far as it has room, and gives what it wants to read of its
-    /// account's log. Tell [`Connection::fetched`].
+    /// Sends the session's untold items, as far as its queue has room, and returns what the session wants to read from its
+    /// account's log. Call [`Connection::fetched`] with it.
     pub fn hungry(&self, now: Timestamp) -> Option<Fetch> {
         match &self.state {
             State::Bound(bound) if bound.resuming.is_none() => {
@@ -368,7 +368,7 @@ impl Connection {
         }
     }
 
-    /// What was read of the log, or nothing if it could not be.
+    /// The part of the log that was read; `None` if reading failed.
     pub fn fetched(&mut self, fetch: Fetch, entries: Option<&[Entry]>) {
         let State::Bound(bound) = &self.state else { return };
         match entries {
@@ -377,7 +377,7 @@ impl Connection {
         }
     }
 
-    /// A question of the session for which the store is to be read now. Tell [`Core::answered`].
+    /// A query of the session that is to be run on the store now. Pass the result to [`Core::answered`].
     pub fn inquiry(&self) -> Option<Inquiry> {
         match &self.state {
             State::Bound(bound) => self.core.inquiry(&bound.lock, &bound.session),
@@ -385,7 +385,7 @@ impl Connection {
         }
     }
 
-    /// Whether a session is bound: before that the deadline for logging in holds.
+    /// Whether a session is bound. Before that the login deadline applies.
     pub fn is_bound(&self) -> bool {
         matches!(self.state, State::Bound(_))
     }
@@ -412,7 +412,7 @@ impl Connection {
         }
     }
 
-    /// Whether it is proven who the client is.
+    /// Whether the client is authenticated.
     pub fn is_authenticated(&self) -> bool {
         match &self.state {
             State::Login(login) => login.account.is_some(),
@@ -420,23 +420,23 @@ impl Connection {
         }
     }
 
-    /// Of somebody who wants to be admitted: whether the account may have a session to go back to, and whether to try costs
-    /// time, as the account has to be read or a password derived.
+    /// For a client that waits for admission: whether the account may have a resumable session, and whether the attempt costs
+    /// time, because the account has to be read or a password derived.
     pub fn prospect(&self) -> (Class, bool) {
         self.login_prospect()
     }
 
-    /// Too many try to log in at the same time. The client may try again, and this attempt does not count.
+    /// Too many clients are logging in. The client may try again, and this attempt does not count.
     pub fn put_off(&mut self) -> Option<Need> {
         self.login_put_off()
     }
 
-    /// The new session may be made, or too many want one.
+    /// The new session may be created, or too many clients wait for one.
     pub fn may_bind(&mut self, now: Timestamp, may: bool) -> Option<Need> {
         self.bind(now, may)
     }
 
-    /// Whether the attempt to log in may go on.
+    /// Whether the login attempt may continue.
     pub fn admitted(&mut self, now: Timestamp, may: bool) -> Option<Need> {
         self.login_admitted(now, may)
     }
@@ -455,7 +455,7 @@ impl Connection {
         if let Some(error) = error {
             tracing::debug!(%error, "stream closed with an error");
             if !self.opened {
-                // §4.9.1.2: an error before the header is said inside a stream all the same.
+                // §4.9.1.2: an error before the header is sent inside a stream, too.
                 self.say_header(&StreamHeader::default());
             }
             self.out.extend_from_slice(error.to_xml().as_bytes());
@@ -469,15 +469,15 @@ impl Connection {
         element.write(&mut self.out, ns::CLIENT.as_str());
     }
 
-    /// There is a session: a stanza may be larger than what comes before one.
+    /// A session exists: stanzas may be larger than elements before it.
     pub(super) fn widen(&mut self) {
         self.framer.set_limit(self.settings.max_stanza);
     }
 
-    /// The socket is gone, however that came.
+    /// The socket is closed, for whatever reason.
     pub fn gone(&mut self, now: Timestamp) {
         if let State::Bound(bound) = std::mem::replace(&mut self.state, State::Closed) {
-            // Whoever resumes waits for what was read, and nobody will go on with this.
+            // A resumption waits for everything that was read, and this stanza will not be processed any further.
             if let Some(later) = bound.later {
                 self.core.take_back(&bound.session, *later);
             }
@@ -491,7 +491,7 @@ fn xml_error(error: XmlError) -> StreamError {
     StreamError::from(condition).with_text(error.to_string())
 }
 
-/// What an authzid names (RFC 6120 §6.3.8): compared as addresses.
+/// The address in an authzid (RFC 6120 §6.3.8), compared as an address.
 pub(super) fn names_account(authzid: &str, account: &str) -> bool {
     BareJid::parse(authzid).is_ok_and(|authzid| authzid.as_str() == account)
 }

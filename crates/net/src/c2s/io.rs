@@ -21,7 +21,7 @@ pub(super) enum Io {
 }
 
 impl Io {
-    /// What protects it.
+    /// The protection of the connection.
     pub(super) fn encryption(&self) -> Tls {
         match self {
             Io::Tls(io) => io.encryption(),
@@ -29,7 +29,7 @@ impl Io {
         }
     }
 
-    /// Reads once. Appends what the client says to `input`, and gives how many bytes of the socket that took; 0 is the end.
+    /// Reads once. Appends the client's data to `input`, and returns the number of bytes read from the socket; 0 is the end.
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -48,7 +48,7 @@ impl Io {
         }
     }
 
-    /// Reads once, and drops what it read: for after [`Io::poll_shutdown`]. Gives how many bytes that were; 0 is the end.
+    /// Reads once and discards the data: for use after [`Io::poll_shutdown`]. Returns the number of bytes; 0 is the end.
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<std::io::Result<usize>> {
         match self {
             Io::Plain(io) => {
@@ -61,7 +61,7 @@ impl Io {
         }
     }
 
-    /// Gives how much was taken; it is not written before [`Io::poll_flush`] says so.
+    /// Returns how many bytes were accepted; they are written only when [`Io::poll_flush`] is ready.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         match self {
             Io::Plain(io) => Pin::new(io).poll_write(cx, bytes),
@@ -70,7 +70,7 @@ impl Io {
         }
     }
 
-    /// Writes what TLS still has.
+    /// Writes pending output of TLS.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         match self {
             Io::Plain(_) | Io::Gone => Poll::Ready(Ok(())),
@@ -78,7 +78,7 @@ impl Io {
         }
     }
 
-    /// How much of what was taken is not written.
+    /// Number of accepted bytes that are not written yet.
     pub(super) fn unsent(&self) -> usize {
         match self {
             Io::Plain(_) | Io::Gone => 0,

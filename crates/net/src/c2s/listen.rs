@@ -1,7 +1,7 @@
-//! The listeners of clients.
+//! The listeners for clients.
 //!
-//! A listener never waits for one network: a connection that cannot come in yet waits in the hall, and one whose proxy has not said
-//! whose it is in a task of its own.
+//! A listener never waits for one network: a connection that cannot be admitted yet waits in the waiting room, and one whose proxy
+//! has not sent its header yet waits in a separate task.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -22,44 +22,44 @@ use crate::accept::Setbacks;
 use crate::limits::{Admitted, ConnectionId, Entered, Line, Lines, Refusal, WaitId};
 use crate::proxy::{self, Header};
 
-/// How often it is looked whether somebody who waits may come in, while anybody waits.
+/// How often waiting connections are checked for admission.
 const AGAIN: Duration = Duration::from_millis(5);
 
-/// How long a proxy may take to say whose connection it is.
+/// Timeout for the PROXY protocol header.
 const PROXY_TIME: Duration = Duration::from_secs(5);
 
-/// How many connections may be there whose proxy has not said where they come from, for each listener. Each is a socket and a task of
-/// about 3 KiB; beyond it the next ones wait to be accepted, for no longer than `PROXY_TIME`.
+/// Maximum number of connections, for each listener, whose proxy has not sent its header yet. Each takes a socket and a task of about
+/// 3 KiB; further connections wait to be accepted, for no longer than `PROXY_TIME`.
 const MAX_UNNAMED: usize = 256;
 
-/// How a connection begins that comes to a listener.
+/// How connections to a listener begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entrance {
-    /// Without TLS, which must be turned on (RFC 6120 §5). Who begins with TLS all the same is served as on
+    /// Without TLS, which must be started (RFC 6120 §5). A client that begins with TLS is served as on
     /// [`Entrance::DirectTls`]: the certificates are the same.
     Starttls,
     /// With TLS from the first byte (XEP-0368).
     DirectTls,
-    /// Without TLS, and so it stays: a proxy on this machine has ended it.
+    /// Without TLS: a proxy on this machine terminates it.
     Plain,
 }
 
-/// Connections that have not logged in, whichever listener they came to. Clones are the same.
+/// Connections of all listeners that have not logged in. Clones share them.
 #[derive(Clone, Default)]
 pub struct Hall(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    /// The tasks of those that came in: one may be closed for another. Nothing yet, for one that is being started.
+    /// The tasks of admitted connections: one may be closed for another. `None` for a task that is being started.
     tasks: Mutex<HashMap<ConnectionId, Option<AbortHandle>>>,
-    /// Those that wait to come in. Locked before the gate.
+    /// The waiting connections. Locked before the gate.
     waiting: Mutex<Waiting>,
 }
 
 #[derive(Default)]
 struct Waiting {
     callers: HashMap<WaitId, Caller>,
-    /// Somebody looks after them.
+    /// A task is serving them.
     looked_after: bool,
 }
 
@@ -70,7 +70,7 @@ struct Caller {
     entrance: Entrance,
 }
 
-/// The place of a connection among those that have not logged in, until it is dropped.
+/// The registration of a connection that has not logged in, until it is dropped.
 pub(super) struct Place {
     hall: Hall,
     id: ConnectionId,
@@ -111,14 +111,14 @@ pub async fn listen(shared: Arc<Shared>, listener: TcpListener, entrance: Entran
     }
 }
 
-/// Connections to a listener of a proxy that do not begin with its header: as many as there are, if the proxy is told wrongly.
+/// Connections to a proxy listener that do not begin with a header: possibly all, if the proxy is misconfigured.
 struct Headless {
     began: Instant,
     lines: Mutex<Lines>,
 }
 
 impl Headless {
-    /// A line in the log, unless there were many: then the next one says how many were left out.
+    /// Logs a line, unless there were many: then the next line has the number of omitted ones.
     fn met(&self, proxy: SocketAddr, error: &proxy::Malformed) {
         let mut lines = self.lines.lock();
         if lines.line(self.began.elapsed(), proxy.ip()) != Line::Write {
@@ -130,14 +130,14 @@ impl Headless {
     }
 }
 
-/// Learns of the proxy where the client came from. Nothing if it does not say; the log has a line of that now and then.
+/// Reads the client's address from the proxy's header. `None` without a header, which is logged at a limited rate.
 async fn named(mut caller: Caller, headless: &Headless) -> Option<Caller> {
     let proxy = caller.peer;
     let read = async {
         let mut bytes = [0; proxy::MAX_HEADER];
         let (mut have, mut wanted) = (0, 1);
         loop {
-            // No byte more than belongs to the header: what follows is the client's.
+            // Reads no byte beyond the header: what follows belongs to the client.
             let room = bytes.get_mut(have..wanted)?;
             let more = caller.socket.read(room).await.ok().filter(|more| *more > 0)?;
             have += more;
@@ -156,7 +156,8 @@ async fn named(mut caller: Caller, headless: &Headless) -> Option<Caller> {
     Some(caller)
 }
 
-/// Lets a connection in, has it wait, or closes it. Takes time only where too many wait, each from another network.
+/// Admits a connection, puts it into the waiting room, or closes it. Waits only if the room is full of connections from different
+/// networks.
 async fn admit(shared: &Arc<Shared>, caller: Caller) {
     let (caller, refusal) = loop {
         let mut waiting = shared.hall.0.waiting.lock();
@@ -183,7 +184,7 @@ async fn admit(shared: &Arc<Shared>, caller: Caller) {
     refused(shared, &caller, refusal);
 }
 
-/// Lets in those that wait, as soon as they may, until nobody waits.
+/// Admits waiting connections as soon as allowed, until none waits.
 async fn look_after(shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(AGAIN).await;
@@ -216,7 +217,7 @@ fn refused(shared: &Shared, caller: &Caller, refusal: Refusal) {
     shared.audit.refused(caller.peer, &refusal.to_string());
 }
 
-/// Serves a connection in a task of its own, and closes the one that has to make room.
+/// Serves a connection in a separate task, and closes the one that it replaces.
 fn come_in(shared: &Arc<Shared>, caller: Caller, entered: Entered) {
     let hall = &shared.hall;
     if let Some(dropped) = entered.dropped {
@@ -232,11 +233,11 @@ fn come_in(shared: &Arc<Shared>, caller: Caller, entered: Entered) {
     hall.0.tasks.lock().insert(id, None);
     let span = tracing::debug_span!("c2s", conn = id.number(), %peer);
     let serving = serve(shared.clone(), socket, peer, entrance, entered.guard, place);
-    // Not locked: where the runtime ends, the task is dropped at once, and its place with it.
+    // Not locked: if the runtime is shutting down, the task is dropped at once, together with its registration.
     let task = tokio::spawn(serving.instrument(span)).abort_handle();
     match hall.0.tasks.lock().get_mut(&id) {
         Some(listed) => *listed = Some(task),
-        // It is over already, or has to make room already.
+        // It has already ended, or has already been replaced.
         None => task.abort(),
     }
 }

@@ -29,14 +29,14 @@ use crate::limits::Class;
 use super::audit::Trail;
 use super::connection::{Bound, Connection, Need, State, names_account, nonce};
 
-/// A connection that is on its way to a session.
+/// A connection before it has a session.
 pub(super) struct Login {
     bindings: ChannelBindings,
     exchange: Option<Exchange>,
     query: Option<(Query, Option<BareJid>)>,
-    /// the password of the attempt that failed was right: it was no guess
+    /// the password of the failed attempt was correct: it was not a guess
     proven: bool,
-    /// what was refused: wrong passwords, and what is asked for at the wrong time
+    /// number of refused requests: wrong passwords, and requests at the wrong time
     attempts: u32,
     /// bytes that the client has sent since the connection began, or since it logged in
     pub sent: usize,
@@ -44,12 +44,12 @@ pub(super) struct Login {
     order: u64,
     /// the IQ that binds a resource, until a session may be made
     binding: Option<Box<Stanza>>,
-    /// an account that nobody holds may be let go of: this one not before its client has proven itself
+    /// keeps the account loaded until authentication has finished
     held: Option<AccountRef>,
     /// whether the login was revoked since the password was looked up: see [`Core::revocations`]
     revocations: u32,
     pub account: Option<AccountRef>,
-    /// what the log is told of attempts
+    /// logs attempts
     pub trail: Trail,
 }
 
@@ -89,8 +89,8 @@ impl Deref for Wiped {
     }
 }
 
-/// Overwrites a frame that may hold a password. `rest` is what came behind it in the same memory; it gets memory of its
-/// own, and so the frame is nobody else's.
+/// Overwrites a frame that may contain a password. `rest` follows it in the same allocation; it is moved to a separate one, so that
+/// nothing else refers to the frame.
 pub(super) fn wipe(frame: Bytes, rest: &mut BytesMut) -> bool {
     *rest = BytesMut::from(&rest[..]);
     let Ok(mut frame) = frame.try_into_mut() else { return false };
@@ -98,7 +98,7 @@ pub(super) fn wipe(frame: Bytes, rest: &mut BytesMut) -> bool {
     true
 }
 
-/// XEP-0440 §3: the types of channel binding to announce, if a mechanism that is offered can be bound.
+/// XEP-0440 §3: the types of channel binding to announce, if an offered mechanism supports it.
 fn announced(login: &Login, offered: &[Mechanism]) -> Option<Vec<&'static str>> {
     offered.iter().any(|m| m.is_plus()).then(|| login.bindings.types().collect())
 }
@@ -108,7 +108,7 @@ fn revoked() -> StreamError {
 }
 
 impl Connection {
-    /// What may be logged in with, strongest first.
+    /// The offered mechanisms, strongest first.
     fn mechanisms(&self, login: &Login) -> Vec<Mechanism> {
         let configured = self.host.as_ref().and_then(|host| self.settings.mechanisms.get(host.domain()));
         let fits = |m: &Mechanism| match m {
@@ -154,7 +154,7 @@ impl Connection {
         self.out.extend_from_slice(b"</stream:features>");
     }
 
-    /// Whether nothing goes on before TLS does.
+    /// Whether TLS must be started first.
     fn wants_tls(&self) -> bool {
         !self.secure && !self.settings.without_tls
     }
@@ -180,7 +180,7 @@ impl Connection {
             (id, "abort") if id == ns::SASL.id() && may_log_in => self.refuse(now, SaslError::Aborted),
             (id, "auth") if id == ns::SASL.id() && !logged_in => self.refuse(now, SaslError::EncryptionRequired),
             (id, "resume") if id == ns::SM.id() && logged_in => self.resume(now, &element),
-            // XEP-0198 §3, §5: not before a resource is bound, or before login. What else it knows says nothing here.
+            // XEP-0198 §3, §5: not before a resource is bound, or before login. Its other elements are ignored here.
             (id, "enable" | "resume") if id == ns::SM.id() => {
                 self.say(&el("failed", ns::SM).child(el("unexpected-request", ns::STANZA_ERROR)));
                 self.count_try(now)
@@ -235,8 +235,8 @@ impl Connection {
             Step::NeedCredentials(query) => self.look_up(query),
             Step::NeedDerivation(check) => Some(Need::Derive(Box::new(check))),
             Step::Success(authenticated) => self.authenticated(now, &authenticated),
-            // The attempt counts as one in neither way: old clients make one with each mechanism, and then another one without
-            // channel binding. `max_before_login` bounds them.
+            // The attempt counts neither as failed nor as successful: old clients make one with each mechanism, and then another
+            // without channel binding. `max_before_login` bounds them.
             Step::Failure(Refusal::DOWNGRADE) => {
                 if let State::Login(login) = &mut self.state {
                     login.trail.unheard(Refusal::DOWNGRADE.reason);
@@ -270,12 +270,12 @@ impl Connection {
         let account = jid.as_ref().and_then(|jid| self.core.loaded(jid.as_str()));
         let returns = account.as_ref().is_some_and(|account| self.core.may_return(account));
         let reads = jid.as_ref().is_some_and(|jid| self.core.is_cold(jid));
-        // Any hash will do: the client is about to give its password.
+        // Any hash will do: the client is about to send its password.
         let derives = query.hash.is_none();
         (if returns { Class::Returning } else { Class::New }, reads || derives)
     }
 
-    /// Whether an attempt has just failed that proved to know the password, as that to a disabled account.
+    /// Whether the last attempt failed although it proved knowledge of the password, as for a disabled account.
     pub(super) fn take_proven(&mut self) -> bool {
         match &mut self.state {
             State::Login(login) => std::mem::take(&mut login.proven),
@@ -321,7 +321,7 @@ impl Connection {
         let address = jid.map_or_else(|| query.username.clone(), |jid| jid.to_string());
         let credentials = self.core.credentials(self.host.as_ref()?, account.as_ref(), &address, query.hash);
         let step = match login.exchange.as_mut()?.account(Account { address, credentials }) {
-            // Here the password is seen, for once: what is missing can be made of it.
+            // The password is known only here: missing keys can be derived from it.
             Step::NeedDerivation(check) => {
                 let (wanted, policy) = account.map(|account| self.core.keys_to_make(&account)).unwrap_or_default();
                 let salted = wanted.into_iter().map(|hash| {
@@ -349,13 +349,13 @@ impl Connection {
         self.step(now, step)
     }
 
-    /// The session's identity comes from here and nowhere else.
+    /// The identity of the session is set here and nowhere else.
     fn authenticated(&mut self, now: Timestamp, authenticated: &Authenticated) -> Option<Need> {
         let State::Login(login) = &mut self.state else { return None };
         let Some(account) = self.core.loaded(authenticated.account()) else {
             return self.refuse(now, SaslError::TemporaryAuthFailure);
         };
-        // What was proven may be the password of an account that was deleted, or one that counts no more.
+        // The proven password may be that of a deleted account, or may have been replaced.
         let same = login.held.as_ref().is_some_and(|held| Arc::ptr_eq(held, &account));
         if !same || self.core.revocations(&account) != login.revocations {
             login.trail.because("the login was revoked while it was under way");
@@ -393,12 +393,12 @@ impl Connection {
         self.count_try(now)
     }
 
-    /// Something was refused; it ends the stream if that was too often.
+    /// A request was refused. Too many refusals end the stream.
     fn count_try(&mut self, now: Timestamp) -> Option<Need> {
         let State::Login(login) = &mut self.state else { return None };
         login.attempts += 1;
         let attempts = login.attempts;
-        // RFC 6120 §6.4.5: an end to guessing.
+        // RFC 6120 §6.4.5: limits guessing.
         (attempts >= self.settings.max_attempts).then(|| {
             let error = StreamCondition::PolicyViolation;
             self.fail(now, StreamError::from(error).with_text("too many failed attempts"))
@@ -420,7 +420,7 @@ impl Connection {
         Some(Need::Bind)
     }
 
-    /// §7.6, or the error of an IQ that may be sent again (§7.7.2.1).
+    /// §7.6, or an error after which the client may retry (§7.7.2.1).
     pub(super) fn bind(&mut self, now: Timestamp, may: bool) -> Option<Need> {
         let State::Login(login) = &mut self.state else { return None };
         let stanza = *login.binding.take()?;

@@ -1,7 +1,7 @@
 //! Clients (RFC 6120): one connection from its first byte to its last.
 //!
-//! [`Connection`] is a machine without a socket: bytes in, bytes out, and a word on what it needs. The task around it, and
-//! the simulator, do the rest.
+//! [`Connection`] is a state machine without a socket: bytes in, bytes out, and what it needs next. The task around it, or the
+//! simulator, does the rest.
 
 mod audit;
 mod bound;

@@ -1,7 +1,7 @@
-//! Many logins at once: the queues of `limits/turns.rs` for tasks that wait in them.
+//! Login storms: the queues of `limits/turns.rs`, for tasks that wait in them.
 //!
-//! A connection that waits here is not to blame for it: its deadline for logging in is put off by as long, and it is not dropped
-//! for another that comes.
+//! A connection that waits here is not at fault: its login deadline is extended by the waiting time, and it is not dropped in favour
+//! of another.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,38 +13,39 @@ use vorpal_runtime::Runtime;
 
 use crate::limits::{Arrivals, Asked, Class, Turns, UnderWay};
 
-/// How often those that want new sessions are looked at while any wait.
+/// How often waiting new sessions are checked.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// What depends on the machine.
+/// Limits that depend on the machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
-    /// Logins at once in what costs time: reading an account, of which four run at once, and deriving a password, which takes a
-    /// core for milliseconds. Four for each core keep both at work, and who goes first is not far behind the others.
+    /// Number of simultaneous logins in the expensive steps: reading an account, for which there are five readers, and deriving a
+    /// password, which takes a core for milliseconds. Four for each core keep both busy, and a client with priority does not wait
+    /// long.
     pub places: usize,
-    /// Logins that may wait for that. A core derives 250 passwords a second at worst (10,000 rounds of SHA-512), so the last
-    /// one waits for eight seconds, of half a minute that clients have patience for.
+    /// Maximum number of logins that wait for that. A core derives 250 passwords a second at worst (10,000 rounds of SHA-512), so
+    /// the last one waits for eight seconds; clients time out after about half a minute.
     pub waiting: usize,
-    /// New sessions that may wait. They are logged in and cost no more than any other connection.
+    /// Maximum number of waiting new sessions. They are logged in and cost no more than any other connection.
     pub binding: usize,
-    /// Logins under way, by whomever, at which nobody is put behind others: a core has done with them in some ten milliseconds.
+    /// Number of logins under way up to which none has to wait for others: a core finishes them in some ten milliseconds.
     pub calm: usize,
-    /// New sessions let in at each look. A core brings up no more than that.
+    /// Number of new sessions admitted at each check. A core cannot start more.
     pub piece: usize,
 }
 
 impl Scale {
-    /// For so many cores.
+    /// The limits for a number of cores.
     pub fn of(cores: usize) -> Scale {
         let cores = cores.max(1);
         Scale { places: 4 * cores, waiting: 2_000 * cores, binding: 8_000 * cores, calm: 16 * cores, piece: 16 * cores }
     }
 }
 
-/// What waits, for monitoring.
+/// Queue lengths, for monitoring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
-    /// logins that wait to be looked at
+    /// logins that wait to be checked
     pub logins: usize,
     /// logins that wait for a new session
     pub sessions: usize,
@@ -54,14 +55,14 @@ pub struct Waiting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Busy;
 
-/// The queues. Clones are the same.
+/// The queues. Clones share them.
 #[derive(Clone)]
 pub struct Rush(Arc<Inner>);
 
 struct Inner {
     began: Instant,
     scale: Scale,
-    /// Whether the store has more to do than it does at once.
+    /// Whether the store is behind: more batches wait than one commit takes.
     behind: Box<dyn Fn() -> bool + Send + Sync>,
     state: Mutex<State>,
 }
@@ -69,11 +70,11 @@ struct Inner {
 struct State {
     turns: Turns<oneshot::Sender<Turn>>,
     arrivals: Arrivals<oneshot::Sender<()>>,
-    /// Somebody looks after those that wait for new sessions.
+    /// A task is serving the waiting new sessions.
     looking: bool,
 }
 
-/// A place among those that cost time, until it is dropped.
+/// A slot for the expensive steps, released when dropped.
 pub struct Turn(Option<Arc<Inner>>);
 
 /// A login that is counted until it is dropped.
@@ -83,7 +84,7 @@ pub struct Login {
 }
 
 impl Rush {
-    /// Nobody is there.
+    /// Empty queues.
     pub fn new(scale: Scale, behind: impl Fn() -> bool + Send + Sync + 'static) -> Rush {
         let state = State {
             turns: Turns::new(scale.places, scale.waiting),
@@ -93,21 +94,21 @@ impl Rush {
         Rush(Arc::new(Inner { began: Instant::now(), scale, behind: Box::new(behind), state: Mutex::new(state) }))
     }
 
-    /// In front of this kernel, on this machine.
+    /// The queues for this kernel, on this machine.
     pub fn before(runtime: &Arc<Runtime>) -> Rush {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         let runtime = Arc::downgrade(runtime);
         Rush::new(Scale::of(cores), move || runtime.upgrade().is_some_and(|runtime| runtime.is_behind()))
     }
 
-    /// What waits now.
+    /// The current queue lengths.
     pub fn waiting(&self) -> Waiting {
         let mut state = self.0.state.lock();
         state.clean();
         Waiting { logins: state.turns.waiting(), sessions: state.arrivals.waiting() }
     }
 
-    /// A turn, once it has come. Cancel-safe: who gives up has no turn and takes none away.
+    /// Waits for a turn. Cancel-safe: a caller that gives up holds no turn and uses none.
     ///
     /// # Errors
     /// Too many wait.
@@ -116,7 +117,7 @@ impl Rush {
             let mut state = self.0.state.lock();
             let (sender, waits) = oneshot::channel();
             let asked = match state.turns.ask(self.0.began.elapsed(), class, sender) {
-                // Perhaps some have gone.
+                // Some waiters may have gone.
                 Asked::Full => {
                     state.clean();
                     let (sender, again) = oneshot::channel();
@@ -133,7 +134,7 @@ impl Rush {
         waits.await.map_err(|_| Busy)
     }
 
-    /// It is known who logs in.
+    /// The account of a login is known.
     pub fn login(&self, class: Class) -> Login {
         let under_way = self.0.state.lock().arrivals.begin(self.0.began.elapsed(), class);
         Login { of: self.0.clone(), under_way: Some(under_way) }
@@ -165,7 +166,7 @@ impl Rush {
     }
 }
 
-/// Lets in who waits for a new session, until nobody does.
+/// Admits waiting new sessions, until none waits.
 async fn look(of: Arc<Inner>) {
     loop {
         tokio::time::sleep(LOOK).await;
@@ -184,7 +185,7 @@ async fn look(of: Arc<Inner>) {
             released
         };
         for waiting in released {
-            // One that has gone meanwhile wants no session.
+            // A waiter that has gone needs no session.
             let _ = waiting.send(());
         }
     }
@@ -205,7 +206,7 @@ impl Drop for Turn {
             let Some(next) = next else { return };
             match next.send(Turn(Some(of))) {
                 Ok(()) => return,
-                // It has gone: the next one.
+                // It has gone: continue with the next one.
                 Err(mut turn) => match turn.0.take() {
                     Some(back) => of = back,
                     None => return,
@@ -282,7 +283,7 @@ mod tests {
         assert_eq!(rush.waiting(), Waiting::default());
     }
 
-    /// What a future says at once, if anything.
+    /// The result of a future that is ready at once, if it is.
     async fn futures_poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
         std::future::poll_fn(|cx| {
             std::task::Poll::Ready(match std::pin::Pin::new(&mut *future).poll(cx) {

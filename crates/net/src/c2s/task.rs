@@ -1,8 +1,8 @@
-//! The task around one client's connection: the socket, TLS, and what the machine needs.
+//! The task of one client connection: the socket, TLS, and whatever the state machine needs.
 //!
-//! A task that waits holds no buffer: bytes are read into one that belongs to the worker, and copied only when there are
-//! any; what is to be said is collected in another, and copied only if the socket does not take it. Everything a connection waits
-//! for is polled in one place, so that a client that does not read is still noticed when its session is taken over.
+//! An idle task holds no buffer: bytes are read into one that belongs to the worker, and copied only if there are any; output is
+//! collected in another, and copied only if the socket does not accept it. Everything that a connection waits for is polled in one
+//! place, so a client that does not read still notices when its session is taken over.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -34,66 +34,66 @@ use super::{Connection, Entrance, Hall, Need, Rush, Settings};
 use crate::limits::{Gate, Guard, Meter, Throttle, Traffic};
 use crate::tls::{Entry, TlsHosts};
 
-/// So much is read at once: a record of TLS, whole.
+/// Size of a read: a whole TLS record.
 const READ: usize = 17 * 1024;
 
-/// After so long with what one client sent it is the turn of others. A few bytes may be much work: presence goes to all
-/// contacts.
+/// Time after which a task that processes one client's input yields to others. A few bytes may cause much work: presence goes to
+/// all contacts.
 const TURN: Duration = Duration::from_micros(500);
 
-/// One byte of this many of a large answer counts as one that the client has sent.
+/// One byte in this many of a large answer is charged to the traffic budget, as if the client had sent it.
 const ANSWER_PART: usize = 16;
 
-/// About so much is taken from a session's queue before it is written.
+/// About how many bytes are taken from a session's queue before they are written.
 const WRITE: usize = 16 * 1024;
 
-/// How long the end of a connection may take: writing what is left, and waiting until the client closes as well.
+/// Timeout for closing a connection: writing the rest, and waiting until the client closes as well.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How many bytes are read and dropped after the end of our stream, before the socket is closed in the midst of them.
+/// Maximum number of bytes that are read and discarded after the end of the stream, before the socket is closed.
 const MAX_DISCARDED: usize = 4 * 1024 * 1024;
 
 thread_local! {
-    /// Scratch of a worker, never kept across a wait: what is read.
+    /// Scratch buffer of a worker, never kept across an await: input.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into());
-    /// The same for what is written.
+    /// The same for output.
     static SAYING: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(2 * WRITE));
 }
 
-/// What all connections of the server share.
+/// State shared by all connections of the server.
 pub struct Shared {
     /// the kernel
     pub runtime: Arc<Runtime>,
-    /// what holds for connections that come from now on
+    /// the settings for new connections
     pub terms: RwLock<Terms>,
     /// certificates
     pub tls: Arc<TlsHosts>,
-    /// what one network may do
+    /// the limits of one network
     pub gate: Gate,
-    /// connections that have not logged in, and those that wait to come in, of all listeners
+    /// connections of all listeners that have not logged in, or wait to be accepted
     pub hall: Hall,
-    /// what the log is told of logins
+    /// the log of logins
     pub audit: Audit,
-    /// who goes first when many log in at once
+    /// the queues for login storms
     pub rush: Rush,
-    /// what the clients of one account may send
+    /// the traffic budgets of accounts
     pub traffic: Traffic,
-    /// where the clock of the limits began
+    /// the start of the clock of the limits
     pub began: Instant,
 }
 
-/// What a connection is accepted on. Those that are there keep what they came with.
+/// The settings under which a connection is accepted. Existing connections keep theirs.
 #[derive(Clone)]
 pub struct Terms {
-    /// bounds of streams
+    /// limits of streams
     pub settings: Arc<Settings>,
-    /// the same where a proxy has ended TLS
+    /// the same behind a proxy that terminates TLS
     pub settings_plain: Arc<Settings>,
-    /// from accept to bind, all in all
+    /// timeout from accept to bind
     pub time_to_log_in: Duration,
-    /// how many bytes of one account's clients are read in a second, and at once; of somebody who is not logged in, as many
+    /// traffic budget of one account's clients in bytes: per second, and burst; the same for a connection that is not logged in
     pub traffic: (NonZeroU32, u32),
-    /// how long a client may take nothing of what is written to it
+    /// write timeout: how long a client may accept no data
     pub write_timeout: Duration,
 }
 
@@ -130,7 +130,7 @@ impl Bell {
 enum Event {
     Woken,
     Read,
-    /// everything is said and written, and the stream is at its end
+    /// everything is written, and the stream has ended
     Over,
     /// the socket is gone
     Closed,
@@ -144,11 +144,11 @@ enum Next {
     Closed,
 }
 
-/// What a connection in a session has to wait for now and then.
+/// What a connection in a session occasionally has to wait for.
 enum Rare {
     /// an account
     Load(BareJid),
-    /// a part of the log; and whether more may be read of the client
+    /// a part of the log; and whether more may be read from the client
     Fetch(Fetch, bool),
     /// the end
     Finish,
@@ -165,22 +165,22 @@ struct Task {
     connection: Connection,
     bell: Arc<Bell>,
     input: BytesMut,
-    /// the connection may have something to say
+    /// the connection may have output
     unsaid: bool,
-    /// what the socket did not take yet
+    /// output that the socket has not accepted yet
     unwritten: BytesMut,
-    /// all of it was written, and TLS has it still
+    /// all output was written to TLS, which has not flushed it yet
     unflushed: bool,
     guard: Guard,
     /// the account's, once the client is logged in
     throttle: Meter,
-    /// nothing is read until then: too much came
+    /// nothing is read until then: the traffic budget is used up
     resting: Option<Pin<Box<Sleep>>>,
-    /// in a session: an event is waited for; whether it may be that something is read
+    /// in a session: waits for an event; whether that may be input
     waits: Option<bool>,
-    /// it has had its turn, and has more to do
+    /// its turn is over, and it has more to do
     yields: bool,
-    /// the socket takes nothing
+    /// the socket accepts no data
     stuck: Option<Box<Stuck>>,
     write_timeout: Duration,
     _here: Here,
@@ -188,16 +188,16 @@ struct Task {
 
 /// A client that does not read.
 struct Stuck {
-    /// how much was left to be written when it took something last
+    /// how much was left to be written when it last accepted data
     left: usize,
-    /// until when it has to take more
+    /// the time by which it has to accept more
     until: Pin<Box<Sleep>>,
 }
 
 /// Serves one connection until it ends. `place` is dropped when it is logged in, or ends before.
 ///
-/// What is given is boxed at once with the state of the login, and what is rarely awaited is boxed when it is: what a future holds it
-/// holds for as long as it is there, and most connections wait in a session.
+/// The arguments and the login state are boxed at once, and rarely awaited futures are boxed when they are created, so that the future of
+/// an idle connection in a session stays small (tested below).
 pub fn serve(
     shared: Arc<Shared>,
     socket: TcpStream,
@@ -206,10 +206,10 @@ pub fn serve(
     guard: Guard,
     place: Place,
 ) -> impl Future<Output = ()> + Send {
-    // Nagle would cost 40 ms wherever an answer takes two writes.
+    // Nagle's algorithm would delay every answer that takes two writes by 40 ms.
     let _ = socket.set_nodelay(true);
     if let Err(error) = super::vanished::notice(&socket, shared.terms.read().write_timeout) {
-        tracing::debug!(%peer, %error, "keepalive cannot be set: it is noticed late if the client vanishes");
+        tracing::debug!(%peer, %error, "TCP keepalive cannot be set: a vanished client is noticed late");
     }
     let here = Here::come(shared.runtime.core.counts.clone(), entrance);
     let login = Box::pin(log_in(shared.clone(), socket, peer, entrance, (guard, here), place));
@@ -229,7 +229,7 @@ pub fn serve(
     }
 }
 
-/// Counts a connection as long as it is there.
+/// Counts a connection until it is dropped.
 struct Here(Arc<Counts>, Count);
 
 impl Here {
@@ -311,7 +311,7 @@ async fn log_in(
                     let began = tokio::time::Instant::now();
                     let (class, costs) = task.connection.prospect();
                     let admitted = trying.admit(&shared, &mut task.guard, peer, &name, class, costs).await;
-                    // What it waited for the server does not count.
+                    // The time that it waited for the server does not count.
                     deadline += began.elapsed();
                     trying.serve(deadline).await;
                     let next = match admitted {
@@ -345,14 +345,14 @@ async fn log_in(
                 }
                 Need::Tls => {
                     tokio::time::timeout_at(deadline, task.say_all()).await.ok()?;
-                    // RFC 6120 §5.4.3.3: what came before TLS is not to be trusted.
+                    // RFC 6120 §5.4.3.3: input from before TLS must not be trusted.
                     task.input = BytesMut::new();
                     let bindings = tokio::time::timeout_at(deadline, task.handshake(&shared, peer, Entry::Starttls))
                         .await
                         .ok()??;
                     task.connection.secured(bindings);
                     task.connection.leave_trail(Trail::new(shared.audit.clone(), peer, task.io.encryption()));
-                    // It may have come with the end of the handshake.
+                    // Input may have arrived with the end of the handshake.
                     need = Some(task.go_on(None));
                 }
                 Need::Close => {
@@ -361,10 +361,10 @@ async fn log_in(
                 }
             }
         }
-        // From here on it is the client's time that passes.
+        // From here on the login deadline runs.
         trying.turn = None;
         if task.connection.is_authenticated() && trying.succeeded() {
-            // It is no stranger any more, however long it takes until it has a session.
+            // It is authenticated, however long it takes until it has a session.
             if !task.guard.logged_in() {
                 return None;
             }
@@ -392,8 +392,8 @@ async fn log_in(
     }
 }
 
-/// Whether a client begins with a ClientHello, as to a port for direct TLS (XEP-0368): a stream never begins with this byte.
-/// Takes nothing of what it reads. Cancel-safe.
+/// Whether a client begins with a ClientHello, as on a port for direct TLS (XEP-0368): a stream never begins with this byte.
+/// Only peeks at the input. Cancel-safe.
 async fn begins_with_tls(socket: &TcpStream) -> std::io::Result<bool> {
     /// RFC 8446 §5.1: the type of a record with a message of the handshake.
     const HANDSHAKE: u8 = 22;
@@ -408,7 +408,7 @@ fn log_store_error(shared: &Shared, error: vorpal_core::store::StoreError) {
 }
 
 impl Drop for Task {
-    /// However the task ends, also by a panic: the session learns that its connection is gone.
+    /// However the task ends, even by a panic, the session is notified that its connection is gone.
     fn drop(&mut self) {
         self.connection.gone(now());
     }
@@ -430,13 +430,13 @@ impl Task {
         Some(bindings)
     }
 
-    /// What the connection needs next. What the client sent ahead of an answer is in the buffer already: no event will
+    /// What the connection needs next. Input that the client sent ahead of an answer is already in the buffer: no event will
     /// announce it.
     fn go_on(&mut self, next: Option<Need>) -> Need {
         next.unwrap_or_else(|| self.connection.input(now(), &mut self.input))
     }
 
-    /// In a session, until something else is needed than an event.
+    /// Runs a session until it needs something other than an event.
     fn poll_session(&mut self, cx: &mut Context<'_>, shared: &Arc<Shared>) -> Poll<Next> {
         loop {
             let reads = match self.waits {
@@ -465,7 +465,7 @@ impl Task {
         }
     }
 
-    /// Takes what was read, until its turn is over. Gives whether more may be read.
+    /// Processes input, until its turn is over. Returns whether more may be read.
     fn take_input(&mut self, shared: &Arc<Shared>) -> Result<bool, Next> {
         let began = Instant::now();
         let need = self.connection.input_while(now(), &mut self.input, || began.elapsed() < TURN);
@@ -483,14 +483,14 @@ impl Task {
             }
             Need::Wait => false,
             Need::Load(jid) => return Err(Rare::Load(jid).into()),
-            // Nothing else is needed in a session.
+            // A session needs nothing else.
             Need::Close | Need::Tls | Need::Admit(_) | Need::Bind | Need::Derive(_) => return Err(Rare::Finish.into()),
         })
     }
 
-    /// Does what can be done without waiting. Gives whether more may be read.
+    /// Does everything that needs no waiting. Returns whether more may be read.
     fn prepare(&mut self, shared: &Arc<Shared>) -> Result<bool, Next> {
-        // While it rests nothing is taken from it, and what there is for it goes on.
+        // While its input is paused, nothing is read from it, but output continues.
         let reads = match self.resting {
             Some(_) => true,
             None => self.take_input(shared)?,
@@ -502,7 +502,7 @@ impl Task {
         Ok(reads)
     }
 
-    /// Has the questions answered that are due. Then there may be something to say.
+    /// Runs the queries that are due. After that there may be output.
     fn ask(&mut self, shared: &Arc<Shared>) {
         while let Some(inquiry) = self.connection.inquiry() {
             shared.runtime.inquire(inquiry);
@@ -510,7 +510,7 @@ impl Task {
         self.unsaid = true;
     }
 
-    /// Does what takes time. False at the end.
+    /// Does what has to be awaited. False at the end.
     async fn go_through(&mut self, shared: &Arc<Shared>, rare: Rare) -> bool {
         match rare {
             Rare::Load(jid) => {
@@ -532,7 +532,7 @@ impl Task {
         true
     }
 
-    /// Says what there is to say and waits for the next thing to happen, until then; `reads`: also for what the client says.
+    /// Writes the output and waits for the next event, or until the given time; with `reads`, also for input of the client.
     /// Cancel-safe.
     async fn event(&mut self, shared: &Shared, deadline: tokio::time::Instant, reads: bool) -> Event {
         self.unsaid = true;
@@ -549,7 +549,7 @@ impl Task {
             }
             Poll::Ready(Err(_)) => return Poll::Ready(Event::Closed),
             Poll::Pending if self.poll_stuck(cx).is_ready() => {
-                tracing::debug!("the client does not read what is written to it");
+                tracing::debug!("write timeout: the client does not read");
                 return Poll::Ready(Event::Closed);
             }
             Poll::Pending => false,
@@ -557,7 +557,7 @@ impl Task {
         if self.bell.poll(cx).is_ready() {
             return Poll::Ready(Event::Woken);
         }
-        // Before there is a session nothing is taken from a client that does not read; in one, its queue decides.
+        // Before a session, nothing is read from a client that does not read; in a session, its queue decides.
         if !reads || !said && (self.connection.is_over() || !self.connection.is_bound()) {
             return Poll::Pending;
         }
@@ -576,7 +576,7 @@ impl Task {
         Poll::Ready(Event::Read)
     }
 
-    /// Takes this from the traffic budget. If that is used up nothing more is taken from the client for a while.
+    /// Charges bytes to the traffic budget. If that is used up, nothing more is read from the client for a while.
     fn charge(&mut self, began: Instant, bytes: usize) {
         if bytes == 0 {
             return;
@@ -587,13 +587,13 @@ impl Task {
         }
     }
 
-    /// Reads once, and gives how many bytes of the socket that took.
+    /// Reads once. Returns the number of bytes read from the socket.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
         let before = self.input.len();
         let is_bound = self.connection.is_bound();
         let read = SCRATCH.with_borrow_mut(|scratch| {
             let read = self.io.poll_read(cx, scratch, &mut self.input);
-            // It may be a password, and nobody knows when this worker reads again.
+            // It may be a password, and the worker may not overwrite the buffer soon.
             if !is_bound && read.is_ready() {
                 scratch.zeroize();
             }
@@ -604,7 +604,7 @@ impl Task {
         read
     }
 
-    /// Ready when the socket has taken nothing for too long.
+    /// Ready when the write timeout has passed without the socket accepting data.
     fn poll_stuck(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let left = self.unwritten.len() + self.io.unsent();
         match &mut self.stuck {
@@ -618,7 +618,7 @@ impl Task {
         }
     }
 
-    /// Writes until there is nothing to say, or the socket takes no more.
+    /// Writes until there is no output left, or the socket accepts no more.
     fn poll_say(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         while self.unsaid || self.unflushed || !self.unwritten.is_empty() {
             ready!(self.poll_rest(cx))?;
@@ -633,7 +633,7 @@ impl Task {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes bytes; what the socket does not take is kept.
+    /// Writes bytes; the rest that the socket does not accept is kept.
     fn write(&mut self, cx: &mut Context<'_>, mut bytes: &[u8]) -> std::io::Result<()> {
         while !bytes.is_empty() {
             match self.io.poll_write(cx, bytes)? {
@@ -652,7 +652,7 @@ impl Task {
         Ok(())
     }
 
-    /// Writes what was kept.
+    /// Writes the bytes that were kept.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         while !self.unwritten.is_empty() {
             match ready!(self.io.poll_write(cx, &self.unwritten))? {
@@ -678,8 +678,8 @@ impl Task {
         let _ = poll_fn(|cx| self.poll_say(cx)).await;
     }
 
-    /// Writes what is left, closes, and reads on until the client closes as well, within bounds. A socket that is closed
-    /// with something unread is reset, and then the client may never see why its stream ended (RFC 6120 §4.4).
+    /// Writes the rest, closes, and continues reading until the client closes as well, within limits. A socket that is closed
+    /// with unread input is reset, and then the client may never see why its stream ended (RFC 6120 §4.4).
     async fn finish(&mut self) {
         let rest = async {
             self.say_all().await;
@@ -699,7 +699,7 @@ impl Task {
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
         SCRATCH.with_borrow_mut(|scratch| {
             let read = self.io.poll_discard(cx, scratch);
-            // Without TLS it may be a password.
+            // Without TLS the bytes may contain a password.
             if read.is_ready() {
                 scratch.zeroize();
             }

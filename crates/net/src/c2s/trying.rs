@@ -1,4 +1,4 @@
-//! An attempt to log in, as far as others are concerned: whether it may be made now, or waits, or is refused.
+//! Admission of a login attempt: whether it may be made now, has to wait, or is refused.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,23 +11,23 @@ use super::rush::{Busy, Login, Turn};
 use super::task::Shared;
 use crate::limits::{Class, Guard, LONGEST, Trial, Try};
 
-/// How soon somebody looks again whether others of the network have done with their attempts.
+/// How often a waiting attempt checks whether other attempts of the network have ended.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// What an attempt holds.
+/// The guards of an attempt.
 #[derive(Default)]
 pub(super) struct Trying {
     /// it counts as failed until it succeeds
     trial: Option<Trial>,
     /// it is under way
     pub login: Option<Login>,
-    /// it may do what costs time
+    /// it may do the expensive steps
     pub turn: Option<Turn>,
-    /// it has to wait for so long, as many have failed at this account
+    /// its delay, because many attempts have failed at this account
     delay: Duration,
 }
 
-/// What becomes of it.
+/// The decision about an attempt.
 pub(super) enum Admitted {
     /// It may be made.
     Yes,
@@ -35,13 +35,13 @@ pub(super) enum Admitted {
     Refused,
     /// Too many try at the same time.
     Busy,
-    /// The connection had to go for another one.
+    /// The connection was dropped for another one.
     Dropped,
 }
 
 impl Trying {
-    /// Waits until a password may be looked at. An attempt counts from its turn on: those that wait for us are not many that
-    /// failed. Nor are those that are under way beside it: behind one address there may be a whole school.
+    /// Waits until a password may be checked. An attempt counts from its turn on: attempts queued by the server, or running in
+    /// parallel, do not count as failures, because a whole school may share one address.
     pub async fn admit(
         &mut self,
         shared: &Shared,
@@ -64,7 +64,7 @@ impl Trying {
                 match turn {
                     Ok(turn) => {
                         self.turn = Some(turn);
-                        // From here on it is known how long it takes.
+                        // From here on the remaining time is known.
                         self.login = Some(shared.rush.login(class));
                     }
                     Err(Busy) => {
@@ -96,7 +96,7 @@ impl Trying {
         }
     }
 
-    /// Waits for the sake of the account, within the time there is to log in. Others do not wait for that.
+    /// Waits for the account's delay, within the login timeout. Other attempts do not wait for that.
     pub async fn serve(&mut self, deadline: Instant) {
         if !self.delay.is_zero() {
             self.turn = None;
@@ -104,7 +104,7 @@ impl Trying {
         }
     }
 
-    /// The verdict on a password: without work if it was wrong before, against the same keys. Then it is no new guess.
+    /// The verdict on a password. A password that was wrong before, against the same keys, is not derived again and is not a new guess.
     pub async fn derive(&mut self, shared: &Shared, check: PasswordCheck) -> Option<Verdict> {
         let mark = shared.runtime.core.mark(&check);
         if self.trial.as_ref().is_some_and(|trial| trial.was_wrong(&mark)) {
@@ -125,7 +125,7 @@ impl Trying {
         }
     }
 
-    /// The password was right. False if nothing had been tried since.
+    /// The password was correct. False if nothing was attempted since.
     pub fn succeeded(&mut self) -> bool {
         self.trial.take().map(Trial::succeeded).is_some()
     }

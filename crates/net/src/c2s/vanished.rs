@@ -1,25 +1,24 @@
-//! What the system is asked to watch for: peers that are gone without a word.
+//! Detection of vanished peers by the operating system.
 
 use std::time::Duration;
 
 use rustix::net::sockopt;
 use tokio::net::TcpStream;
 
-/// After this time of silence the system asks whether the peer is still there (RFC 9293 §3.8.4). A phone is woken by the
-/// question, so it is not asked often.
+/// Idle time after which the system sends a keepalive probe (RFC 9293 §3.8.4). A probe wakes a phone, so it is not sent often.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15 * 60);
 
-/// If there is no answer it asks again after this time.
+/// Interval of further probes without an answer.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// After this many questions without an answer the connection is closed.
+/// Number of unanswered probes after which the connection is closed.
 const KEEPALIVE_PROBES: u32 = 5;
 
-/// Has the system close a connection whose peer does not answer to keepalives, or has not acknowledged what was sent to it for
-/// `write_timeout` (RFC 5482), which includes a peer with a window of zero.
+/// Makes the system close a connection whose peer does not answer keepalive probes, or has not acknowledged sent data for
+/// `write_timeout` (RFC 5482), including a peer with a zero window.
 ///
 /// # Errors
-/// Those of the system. The connection works all the same.
+/// Those of the system. The connection works nevertheless.
 pub(super) fn notice(socket: &TcpStream, write_timeout: Duration) -> std::io::Result<()> {
     let millis = u32::try_from(write_timeout.as_millis()).unwrap_or(u32::MAX);
     sockopt::set_socket_keepalive(socket, true)?;

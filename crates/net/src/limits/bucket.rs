@@ -1,8 +1,8 @@
-//! Counting events against a rate, in eight bytes each and with bounded memory.
+//! Rate limits, in eight bytes each and with bounded memory.
 //!
-//! A bucket is kept as the moment at which it will be full again (the generic cell rate algorithm): with a burst of B and a period
-//! of T per event, an event is admitted if that moment lies at most (B − 1)·T ahead, and moves it by T. Integers only,
-//! nothing has to be refilled, and a bucket that is full says nothing and can be forgotten.
+//! A bucket is stored as the time at which it will be full again (the generic cell rate algorithm): with a burst of B and a period
+//! of T per event, an event is admitted if that time is at most (B − 1)·T ahead, and moves it by T. It uses integers only,
+//! nothing has to be refilled, and a full bucket carries no information and can be dropped.
 
 use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
@@ -16,24 +16,24 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// `burst` events at once, and `per_minute` in the long run.
+    /// A burst of `burst` events, and a sustained rate of `per_minute`.
     pub const fn per_minute(burst: NonZeroU32, per_minute: NonZeroU32) -> Rate {
         Rate { burst: burst.get() as u64, period: (60_000_000_000u64).div_ceil(per_minute.get() as u64) }
     }
 
-    /// `burst` events at once, and as many in each `period` in the long run.
+    /// A burst of `burst` events, and a sustained rate of as many in each `period`.
     pub fn each(burst: NonZeroU32, period: Duration) -> Rate {
         let (burst, period) = (u64::from(burst.get()), u64::try_from(period.as_nanos()).unwrap_or(u64::MAX));
         Rate { burst, period: period.div_ceil(burst) }
     }
 
-    /// So many times as much.
+    /// The rate multiplied by a factor.
     pub(super) fn times(self, factor: usize) -> Rate {
         let factor = u64::try_from(factor).unwrap_or(u64::MAX).max(1);
         Rate { burst: self.burst.saturating_mul(factor), period: self.period.div_ceil(factor) }
     }
 
-    /// How far ahead a bucket may be full again so that one more event fits, in nanoseconds.
+    /// How far in the future the time of being full may be for one more event to fit, in nanoseconds.
     fn room(self) -> u64 {
         (self.burst - 1).saturating_mul(self.period)
     }
@@ -44,7 +44,7 @@ impl Rate {
 pub(super) struct Bucket(u64);
 
 impl Bucket {
-    /// Takes one event out, or says how long to wait until there is one.
+    /// Takes one event out, or returns how long to wait until there is one.
     pub(super) fn take(&mut self, now: Duration, rate: Rate) -> Result<(), Duration> {
         match self.wait(now, rate) {
             Duration::ZERO => {
@@ -55,8 +55,8 @@ impl Bucket {
         }
     }
 
-    /// Takes one event out even if there is none, but goes no deeper into debt than `most`. The answer is how long
-    /// the event ought to wait.
+    /// Takes one event out even if there is none, but goes no deeper into debt than `most`. Returns how long the event should
+    /// wait.
     pub(super) fn borrow(&mut self, now: Duration, rate: Rate, most: Duration) -> Duration {
         let wait = self.wait(now, rate).min(most);
         let deepest = nanos(now).saturating_add(rate.room()).saturating_add(nanos(most)).saturating_add(rate.period);
@@ -64,7 +64,7 @@ impl Bucket {
         wait
     }
 
-    /// Puts back what an event took that turned out not to count.
+    /// Puts back an event that turned out not to count.
     pub(super) fn put_back(&mut self, rate: Rate) {
         self.0 = self.0.saturating_sub(rate.period);
     }
@@ -75,11 +75,11 @@ impl Bucket {
     }
 }
 
-/// Buckets by key, at most `bound` of them: those untouched for longest are forgotten first.
+/// Buckets by key, at most `bound` of them: the least recently used are evicted first.
 ///
-/// Two generations: what is touched moves to the young one, and when that is full the old one is forgotten as a whole. So a
-/// bucket survives at least half the bound of other keys, at the cost of one move, and no flood of keys can grow the
-/// map. Forgetting forgives; whoever owns enough addresses to force it could have used those addresses instead.
+/// Two generations: a bucket that is used moves to the young one, and when that is full the old one is dropped as a whole. So a
+/// bucket survives at least half the bound of other keys, at the cost of one move, and no flood of keys can grow the map.
+/// Eviction resets a counter; an attacker with enough addresses to force it could have used those addresses instead.
 #[derive(Debug)]
 pub(super) struct Buckets<K, V = Bucket> {
     young: BTreeMap<K, V>,
@@ -92,7 +92,7 @@ impl<K: Ord + Copy, V: Copy + Default> Buckets<K, V> {
         Buckets { young: BTreeMap::new(), old: BTreeMap::new(), generation: (bound / 2).max(1) }
     }
 
-    /// The most buckets ever held.
+    /// Maximum number of buckets.
     #[cfg(test)]
     pub(super) fn bound(&self) -> usize {
         self.generation * 2
@@ -102,17 +102,17 @@ impl<K: Ord + Copy, V: Copy + Default> Buckets<K, V> {
         self.young.len() + self.old.len()
     }
 
-    /// What is known of a key, without touching it.
+    /// The bucket of a key, without marking it as used.
     pub(super) fn peek(&self, key: K) -> V {
         self.young.get(&key).or_else(|| self.old.get(&key)).copied().unwrap_or_default()
     }
 
-    /// Whether anything is known of a key.
+    /// Whether there is a bucket for a key.
     pub(super) fn contains(&self, key: K) -> bool {
         self.young.contains_key(&key) || self.old.contains_key(&key)
     }
 
-    /// The bucket of a key, made if there is none.
+    /// The bucket of a key, created if there is none.
     pub(super) fn touch(&mut self, key: K) -> &mut V {
         if !self.young.contains_key(&key) && self.young.len() >= self.generation {
             let old = std::mem::take(&mut self.young);
@@ -125,16 +125,16 @@ impl<K: Ord + Copy, V: Copy + Default> Buckets<K, V> {
         self.young.entry(key).or_insert_with(|| kept.unwrap_or_default())
     }
 
-    /// As if the key had never been seen.
+    /// Removes the bucket of a key.
     pub(super) fn forget(&mut self, key: K) {
         self.young.remove(&key);
         self.old.remove(&key);
     }
 }
 
-/// What a bucket is kept for, as part of a wider one: the network of a pair, and those around it.
+/// A key with wider keys around it: the network of a pair, and the networks around that.
 pub(super) trait Wider: Ord + Copy {
-    /// The key and the wider ones around it, each with how many times as much it may have; three at most.
+    /// The key and the wider ones around it, each with the factor of its rate; three at most.
     fn wider(self) -> impl Iterator<Item = (Self, usize)>;
 }
 
@@ -144,17 +144,17 @@ impl Wider for Network {
     }
 }
 
-/// Buckets of networks, of /56s and of /48s, in maps of their own: a flood of small networks does not make the wide ones forgotten.
+/// Buckets of networks, of /56s and of /48s, in separate maps: a flood of small networks does not evict the wide ones.
 #[derive(Debug)]
 pub(super) struct Levels<K>([Buckets<K>; 3]);
 
 impl<K: Wider> Levels<K> {
-    /// At most so many of the first, and so many of each other.
+    /// Empty, with a maximum for the first map, and one for each of the others.
     pub(super) fn new(bound: usize, wide: usize) -> Levels<K> {
         Levels([Buckets::new(bound), Buckets::new(wide), Buckets::new(wide)])
     }
 
-    /// Takes an event out of the key's bucket and of those around it, or out of none: then `false`.
+    /// Takes an event out of the key's bucket and of those around it, or out of none and returns `false`.
     pub(super) fn take(&mut self, now: Duration, key: K, rate: Rate) -> bool {
         let free = self.wait(now, key, rate).is_zero();
         if free {
@@ -176,14 +176,14 @@ impl<K: Wider> Levels<K> {
         levels.map(move |(buckets, (key, size))| (key, buckets.peek(key).wait(now, rate.times(size))))
     }
 
-    /// Puts back what an event took that turned out not to count.
+    /// Puts back an event that turned out not to count.
     pub(super) fn put_back(&mut self, key: K, rate: Rate) {
         for (buckets, (key, size)) in self.0.iter_mut().zip(key.wider()) {
             buckets.touch(key).put_back(rate.times(size));
         }
     }
 
-    /// As if the key had never been seen; those around it only get back one event.
+    /// Removes the key's bucket; the wider ones only get back one event.
     pub(super) fn forget(&mut self, key: K, rate: Rate) {
         for (buckets, (key, size)) in self.0.iter_mut().zip(key.wider()) {
             if size == 1 {
@@ -199,7 +199,7 @@ impl<K: Wider> Levels<K> {
     }
 }
 
-/// 584 years fit; a clock beyond them stands still.
+/// Nanoseconds saturate after 584 years.
 pub(super) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! The limits as connections share them: behind a lock, with guards that give back what they hold.
+//! The limits shared by all connections: behind a lock, with guards that release what they hold.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use super::{
     Admission, Attempt, ConnectionId, Limits, Logins, Mark, Network, Pending, Refusal, Settings, Ticket, WaitId,
 };
 
-/// The door of a server: clones share one set of limits. The lock is held for a few comparisons, never while waiting.
+/// Admission control of a server: clones share one set of limits. The lock is held for a few comparisons, never across an await.
 #[derive(Clone, Debug)]
 pub struct Gate(Arc<Mutex<Both>>);
 
@@ -19,7 +19,7 @@ pub struct Gate(Arc<Mutex<Both>>);
 struct Both {
     limits: Limits,
     logins: Logins,
-    /// Attempts under way by network, and by the wider ones around it: not more than three for each connection.
+    /// Attempts under way by network, and by the wider ones around it: at most three for each connection.
     trying: BTreeMap<Network, usize>,
 }
 
@@ -27,15 +27,15 @@ struct Both {
 #[derive(Debug)]
 #[must_use]
 pub enum Try {
-    /// After this time.
+    /// After this delay.
     After(Duration, Trial),
-    /// Others of the network are trying, and if they succeed it may; or too many are trying at this account.
+    /// Other clients of the network are trying, and it may if they succeed; or too many are trying at this account.
     Later,
     /// The peer should hear that the failure is temporary, whatever its password.
     Refused,
 }
 
-/// An attempt that is under way until it is dropped, and counts as failed unless it succeeds.
+/// An attempt, under way until it is dropped. It counts as failed unless it succeeds.
 #[derive(Debug)]
 pub struct Trial {
     gate: Gate,
@@ -43,24 +43,24 @@ pub struct Trial {
     pending: Option<Pending>,
 }
 
-/// Whether a connection may come in; see [`Admission`].
+/// Whether a connection is admitted; see [`Admission`].
 #[derive(Debug)]
 #[must_use]
 pub enum Admitted {
     /// It may.
     In(Entered),
-    /// It waits until [`Gate::let_in`] has its number. The other one waits no longer, and has to be closed.
+    /// It waits until [`Gate::let_in`] returns its number. The other one was removed from the waiting room and must be closed.
     Waits(WaitId, Option<WaitId>),
     /// It has to ask again in a moment.
     Later,
 }
 
-/// A connection that was let in.
+/// An admitted connection.
 #[derive(Debug)]
 pub struct Entered {
-    /// Held as long as the connection is there.
+    /// Held as long as the connection exists.
     pub guard: Guard,
-    /// A connection that has to be closed because this one came: it never logged in.
+    /// A connection that must be closed for this one: it never logged in.
     pub dropped: Option<ConnectionId>,
 }
 
@@ -68,14 +68,14 @@ pub struct Entered {
 #[derive(Debug)]
 pub struct Guard {
     gate: Gate,
-    /// There until the guard is dropped.
+    /// Present until the guard is dropped.
     ticket: Option<Ticket>,
     id: ConnectionId,
     network: Network,
 }
 
 impl Gate {
-    /// Nobody is there and nobody has failed.
+    /// Without connections and failures.
     pub fn new(settings: Settings) -> Gate {
         Gate(Arc::new(Mutex::new(Both {
             limits: Limits::new(settings),
@@ -84,7 +84,7 @@ impl Gate {
         })))
     }
 
-    /// Takes over new settings; see [`Limits::set`].
+    /// Applies new settings; see [`Limits::set`].
     pub fn set(&self, settings: Settings) {
         let mut both = self.lock();
         both.limits.set(settings);
@@ -94,7 +94,7 @@ impl Gate {
     /// A connection arrives; see [`Limits::admit`].
     ///
     /// # Errors
-    /// It has to be closed.
+    /// It must be closed.
     pub fn admit(&self, now: Duration, address: IpAddr) -> Result<Admitted, Refusal> {
         let (ticket, dropped) = match self.lock().limits.admit(now, address) {
             Admission::Accepted(ticket) => (ticket, None),
@@ -106,13 +106,13 @@ impl Gate {
         Ok(Admitted::In(self.entered(ticket, dropped)))
     }
 
-    /// The next of those that wait, if it may come in now; see [`Limits::let_in`].
+    /// The next waiting connection, if it is admitted now; see [`Limits::let_in`].
     pub fn let_in(&self, now: Duration) -> Option<(WaitId, Entered)> {
         let (id, ticket, dropped) = self.lock().limits.let_in(now)?;
         Some((id, self.entered(ticket, dropped)))
     }
 
-    /// Those that have waited for too long: they have to be closed.
+    /// Connections that have waited too long: they must be closed.
     pub fn tired(&self, now: Duration) -> Vec<WaitId> {
         self.lock().limits.tired(now)
     }
@@ -122,7 +122,7 @@ impl Gate {
         Entered { guard: Guard { gate: self.clone(), ticket: Some(ticket), id, network }, dropped }
     }
 
-    /// Asks before a password is looked at; see [`Logins::attempt`].
+    /// Must be called before a password is checked; see [`Logins::attempt`].
     pub fn attempt(&self, now: Duration, address: IpAddr, account: &str) -> Try {
         let (mut both, network) = (self.lock(), Network::from(address));
         match both.logins.attempt(now, address, account) {
@@ -149,18 +149,18 @@ impl Gate {
         self.lock().logins.refuses(now, address, account)
     }
 
-    /// Connections that wait to be let in.
+    /// Number of connections in the waiting room.
     pub fn waiting(&self) -> usize {
         self.lock().limits.waiting()
     }
 
-    /// Connections that are there, and those of them that have not logged in.
+    /// Number of connections, and of those that have not logged in.
     pub fn connections(&self) -> (usize, usize) {
         let both = self.lock();
         (both.limits.connections(), both.limits.half_open())
     }
 
-    /// Every change is whole before anything could panic, so a poisoned lock says nothing about the numbers.
+    /// Every change is complete before anything could panic, so the numbers are valid even if the lock is poisoned.
     fn lock(&self) -> MutexGuard<'_, Both> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -186,7 +186,7 @@ impl Trial {
         }
     }
 
-    /// The password was right; see [`Logins::succeeded`].
+    /// The password was correct; see [`Logins::succeeded`].
     pub fn succeeded(mut self) {
         if let Some(pending) = self.pending.take() {
             self.gate.lock().logins.succeeded(pending);
@@ -222,7 +222,7 @@ impl Guard {
         self.network
     }
 
-    /// The connection has logged in. `false`: it had been dropped before and has to be closed.
+    /// The connection has logged in. `false`: it was dropped before and must be closed.
     #[must_use]
     pub fn logged_in(&mut self) -> bool {
         self.ticket.as_mut().is_some_and(|ticket| self.gate.lock().limits.logged_in(ticket))

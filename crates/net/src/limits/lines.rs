@@ -1,4 +1,4 @@
-//! How many lines a failed login may leave in the log: enough for whoever bans addresses, too few to fill a disk.
+//! Rate limit for log lines about failed logins: enough for programs that ban addresses, too few to fill a disk.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,25 +8,25 @@ use std::time::Duration;
 use super::bucket::{Bucket, Buckets};
 use super::{Network, Rate};
 
-/// Lines for one network: ten at once, and ten a minute.
+/// Lines for one network: a burst of ten, and ten a minute.
 const OF_NETWORK: (u32, u32) = (10, 10);
-/// Lines in all: a thousand at once, and ten a second.
+/// Lines in total: a burst of a thousand, and ten a second.
 const IN_ALL: (u32, u32) = (1_000, 600);
-/// How many networks are remembered for their lines, with about 50 bytes each.
+/// Maximum number of networks whose lines are counted, with about 50 bytes each.
 const MAX_NETWORKS: usize = 8_192;
-/// Of how many networks it is known how many lines were left out; the others are counted together.
+/// Maximum number of networks whose omitted lines are counted separately; the others are counted together.
 const MAX_COUNTED: usize = 256;
 
-/// What becomes of a line.
+/// The decision about a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line {
     /// It is written.
     Write,
-    /// It is counted; `true`: it is the first since [`Lines::left_out`] was asked.
+    /// It is omitted and counted; `true`: it is the first since the last call of [`Lines::left_out`].
     Count(bool),
 }
 
-/// What was not written.
+/// Numbers of omitted lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeftOut {
     /// by network
@@ -35,7 +35,7 @@ pub struct LeftOut {
     pub others: u64,
 }
 
-/// Lines by network, and in all.
+/// Lines by network, and in total.
 #[derive(Debug)]
 pub struct Lines {
     networks: Buckets<Network>,
@@ -50,7 +50,7 @@ impl Default for Lines {
 }
 
 impl Lines {
-    /// Something happened at this address that is worth a line.
+    /// An event at this address that should be logged.
     pub fn line(&mut self, now: Duration, address: IpAddr) -> Line {
         let network = Network::from(address);
         let (here, all) = (rate(OF_NETWORK), rate(IN_ALL));
@@ -67,7 +67,7 @@ impl Lines {
         Line::Count(first)
     }
 
-    /// What was not written since this was asked.
+    /// The numbers of omitted lines since the last call.
     pub fn left_out(&mut self) -> LeftOut {
         std::mem::take(&mut self.left_out)
     }

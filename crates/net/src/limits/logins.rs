@@ -1,4 +1,4 @@
-//! Guessing passwords: how often, and without locking out the owner.
+//! Limits for guessing passwords, without locking out the owner of the account.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -9,34 +9,33 @@ use sha2::{Digest, Sha256};
 use super::bucket::{Buckets, Levels, Wider};
 use super::{Network, Settings};
 
-/// How many networks are remembered for their failed logins, with about 50 bytes each: addresses of IPv4 and /64s.
+/// Maximum number of networks (IPv4 addresses and /64s) whose failed logins are remembered, with about 50 bytes each.
 const MAX_NETWORKS: usize = 32_768;
 /// The same for /56s, and for /48s.
 const MAX_WIDE_NETWORKS: usize = 8_192;
-/// How many pairs of a network and an account, with about 70 bytes each.
+/// Maximum number of pairs of a network and an account, with about 70 bytes each.
 const MAX_PAIRS: usize = 65_536;
-/// How many pairs of a /56 and an account, and of a /48 and an account.
+/// Maximum number of pairs of a /56 and an account, and of a /48 and an account.
 const MAX_WIDE_PAIRS: usize = 16_384;
-/// How many accounts, with about 60 bytes each.
+/// Maximum number of accounts, with about 60 bytes each.
 const MAX_ACCOUNTS: usize = 32_768;
-/// How many pairs of a network and an account are remembered because somebody logged in, with about 70 bytes each.
+/// Maximum number of pairs of a network and an account that are remembered for a successful login, with about 70 bytes each.
 const MAX_KNOWN: usize = 65_536;
 
-/// How many pairs of a network and an account are remembered for the wrong passwords that were tried, with about 150 bytes
-/// each.
+/// Maximum number of pairs of a network and an account whose wrong passwords are remembered, with about 150 bytes each.
 const MAX_GUESSED: usize = 16_384;
-/// How many wrong passwords of each.
+/// Number of wrong passwords remembered for each pair.
 const GUESSES: usize = 4;
 
-/// How many attempts to log in to one account may be under way at once, from networks that never logged in to it.
+/// Maximum number of simultaneous login attempts at one account from networks that never logged in to it.
 const MAX_UNDER_WAY: usize = 16;
-/// So long an attempt counts as under way: whoever asks for a challenge and says no more does not keep the owner out.
+/// How long an attempt counts as under way: a client that requests a challenge and then stays silent must not lock out the owner.
 const UNDER_WAY: Duration = Duration::from_secs(10);
 
-/// 128 bits of the hash of a name: names are as long as the peer likes, and what is unknown counts like what exists.
+/// 128 bits of the hash of a name: names may be long, and unknown names are counted like existing ones.
 type AccountKey = [u8; 16];
 
-/// What a wrong password is remembered by: see [`vorpal_proto::sasl::PasswordCheck::mark`].
+/// The fingerprint of a wrong password: see [`vorpal_proto::sasl::PasswordCheck::mark`].
 pub type Mark = [u8; 16];
 
 /// The last wrong passwords, the newest first.
@@ -53,15 +52,15 @@ impl Wider for Pair {
 
 /// Failed logins by network, by network and account, and by account.
 ///
-/// The first two refuse. An account as such is never refused, or anybody could lock out its owner: there an attempt is only
-/// delayed, by no more than [`Settings::longest_delay`], and waits while many others are under way. Neither is done to networks from
-/// which somebody has logged in to the account before.
+/// The first two counters refuse attempts. The counter of an account never does, or anybody could lock out its owner: it only delays
+/// attempts, by no more than [`Settings::longest_delay`], and lets them wait while many others are under way. It does neither for
+/// networks with an earlier login to the account.
 ///
-/// The same wrong password again is no new guess and does not count: a device with an old password shall not lock others of
-/// its network out. This is known of PLAIN only. A proof of SCRAM says nothing that two attempts with one wrong password
-/// have in common: each is made with another nonce, and can be undone only by who has the keys of that password.
+/// The same wrong password again is not a new guess and does not count: a device with an old password must not lock out others in
+/// its network. This works for PLAIN only. SCRAM proofs of two attempts with the same wrong password have nothing in common: each is
+/// made with another nonce, and only somebody with the keys of that password could undo it.
 ///
-/// The first does not count attempts that come from this machine: they are those of a proxy or a tunnel, and thus of everybody.
+/// The first counter ignores attempts from this machine: they come through a proxy or a tunnel, and thus from anybody.
 #[derive(Debug)]
 pub struct Logins {
     networks: Levels<Network>,
@@ -70,18 +69,18 @@ pub struct Logins {
     known: Buckets<Pair>,
     guesses: Buckets<Pair, Guesses>,
     last: u64,
-    /// Attempts by account, the oldest first: no account without one, no more than [`MAX_UNDER_WAY`] of each.
+    /// Attempts by account, the oldest first; at most [`MAX_UNDER_WAY`] of each, and no account without any.
     under_way: BTreeMap<AccountKey, VecDeque<(u64, Duration)>>,
     settings: Settings,
 }
 
-/// Whether a password may be tried. To be given back to [`Logins::succeeded`] or [`Logins::failed`].
+/// Whether a password may be tried. Must be returned to [`Logins::succeeded`] or [`Logins::failed`].
 #[derive(Debug)]
 #[must_use]
 pub enum Attempt {
-    /// After this time; it counts as failed until it is said to have succeeded.
+    /// After this delay; it counts as failed until it is reported to have succeeded.
     After(Duration, Pending),
-    /// Not before others at the same account have come to an end.
+    /// Not before other attempts at the same account have ended.
     Busy,
     /// Not before this time. The peer should hear that the failure is temporary, whatever its password.
     Refused(Duration),
@@ -99,7 +98,7 @@ pub struct Pending {
 }
 
 impl Logins {
-    /// Nobody has failed.
+    /// Without failures.
     pub fn new(settings: Settings) -> Logins {
         Logins {
             networks: Levels::new(MAX_NETWORKS, MAX_WIDE_NETWORKS),
@@ -113,19 +112,19 @@ impl Logins {
         }
     }
 
-    /// Takes over new settings.
+    /// Applies new settings.
     pub fn set(&mut self, settings: Settings) {
         self.settings = settings;
     }
 
-    /// Asks before a password is looked at. `account` is the bare address after enforcement, so that all spellings of a name
-    /// are one; whether there is such an account must not matter.
+    /// Must be called before a password is checked. `account` is the bare address after enforcement, so that all spellings of a
+    /// name are one; whether the account exists must not matter.
     pub fn attempt(&mut self, now: Duration, address: IpAddr, account: &str) -> Attempt {
         let pair = (Network::from(address), key(account));
         let counts = !is_of_everybody(address);
         let Settings { failed_logins, failed_logins_to_account, failed_logins_anywhere, longest_delay, .. } =
             self.settings;
-        // First look at all, then take from all: what is refused must cost nothing.
+        // First check all counters, then charge all: a refused attempt must not be charged.
         let wait = self.wait(now, address, pair);
         if wait > Duration::ZERO {
             return Attempt::Refused(wait);
@@ -152,7 +151,7 @@ impl Logins {
         Attempt::After(delay, Pending { network: pair.0, account: pair.1, counts, number })
     }
 
-    /// Whether as many attempts at the account are under way as may be.
+    /// Whether the maximum number of attempts at the account is under way.
     fn is_busy(&mut self, now: Duration, account: AccountKey) -> bool {
         let Some(attempts) = self.under_way.get_mut(&account) else { return false };
         while attempts.front().is_some_and(|(_, since)| now.saturating_sub(*since) >= UNDER_WAY) {
@@ -161,20 +160,20 @@ impl Logins {
         attempts.len() >= MAX_UNDER_WAY
     }
 
-    /// Whether it is by this account that an attempt of this network would be refused now.
+    /// Whether this account's counter would refuse an attempt from this network now.
     pub fn refuses_account(&self, now: Duration, address: IpAddr, account: &str) -> bool {
         let pair = (Network::from(address), key(account));
         self.settings.failed_logins_to_account.is_some_and(|rate| !self.pairs.wait(now, pair, rate).is_zero())
     }
 
-    /// The networks by which an attempt of this address would be refused now: its own, and those around it.
+    /// The networks whose counters would refuse an attempt from this address now: its own, and those around it.
     pub fn refusing(&self, now: Duration, address: IpAddr) -> impl Iterator<Item = Network> {
         let rate = self.settings.failed_logins.filter(|_| !is_of_everybody(address));
         let waits = rate.map(|rate| self.networks.waits(now, address.into(), rate));
         waits.into_iter().flatten().filter(|(_, wait)| !wait.is_zero()).map(|(network, _)| network)
     }
 
-    /// Whether an attempt would be refused now. Costs nothing: for whoever has to wait before he may try.
+    /// Whether an attempt would be refused now. Charges nothing: for clients that wait before an attempt.
     pub fn refuses(&self, now: Duration, address: IpAddr, account: &str) -> bool {
         self.wait(now, address, (Network::from(address), key(account))) > Duration::ZERO
     }
@@ -188,7 +187,7 @@ impl Logins {
         waits.into_iter().flatten().max().unwrap_or_default()
     }
 
-    /// The password was right: the attempt does not count, and what the network failed at this account before is forgiven.
+    /// The password was correct: the attempt does not count, and the network's earlier failures at this account are forgotten.
     pub fn succeeded(&mut self, attempt: Pending) {
         let pair = (attempt.network, attempt.account);
         self.put_back(&attempt);
@@ -199,8 +198,8 @@ impl Logins {
         self.failed(attempt);
     }
 
-    /// The attempt failed and was no guess: the password was wrong before, or is right and nobody is let in by it. It does
-    /// not count.
+    /// The attempt failed and was not a guess: the same wrong password was tried before, or the password is correct and the account
+    /// disabled. It does not count.
     pub fn no_guess(&mut self, attempt: Pending) {
         self.put_back(&attempt);
         if let Some(rate) = self.settings.failed_logins_to_account {
@@ -218,7 +217,7 @@ impl Logins {
         }
     }
 
-    /// Whether this password is one of the last that were wrong, tried from the same network at the same account.
+    /// Whether this is one of the last wrong passwords tried from the same network at the same account.
     pub fn was_wrong(&self, attempt: &Pending, password: &Mark) -> bool {
         self.guesses.peek((attempt.network, attempt.account)).contains(&Some(*password))
     }
@@ -239,7 +238,7 @@ impl Logins {
         }
     }
 
-    /// Entries held in memory: at most `MAX_NETWORKS`, `MAX_PAIRS`, twice `MAX_WIDE_NETWORKS` and `MAX_WIDE_PAIRS`, `MAX_ACCOUNTS`,
+    /// Number of entries in memory: at most `MAX_NETWORKS`, `MAX_PAIRS`, twice `MAX_WIDE_NETWORKS` and `MAX_WIDE_PAIRS`, `MAX_ACCOUNTS`,
     /// `MAX_KNOWN`, `MAX_GUESSED`, and one for each attempt under way.
     pub fn entries(&self) -> usize {
         let guesses = self.known.len() + self.guesses.len();
@@ -247,7 +246,7 @@ impl Logins {
     }
 }
 
-/// An address of this machine stands for whomever a proxy or a tunnel lets through.
+/// An address of this machine is that of a proxy or a tunnel, behind which anybody may be.
 fn is_of_everybody(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }

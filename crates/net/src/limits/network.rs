@@ -1,4 +1,4 @@
-//! Who is counted together.
+//! Networks: the addresses that are counted together.
 
 use std::fmt;
 use std::iter::once;
@@ -9,19 +9,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub enum Network {
     /// A single address, whether it came as IPv4 or as IPv4 mapped into IPv6.
     V4(u32),
-    /// A /64: what a home or a phone has.
+    /// A /64: the network of a home or a phone.
     V6(u64),
-    /// A /56, by its first 56 bits: what some homes and the customers of some hosters have.
+    /// A /56, by its first 56 bits: the network of some homes and of some hosting customers.
     Wide56(u64),
-    /// A /48, by its first 48 bits: what an office or the user of a tunnel has.
+    /// A /48, by its first 48 bits: the network of an office or a tunnel user.
     Wide48(u64),
 }
 
-/// How many times as much as a /64 a /48 may have. All sizes divide it.
+/// How many times as much as a /64 a /48 may use. All sizes divide it.
 const LARGEST: usize = 16;
 
 impl Network {
-    /// The network, and the wider ones around it, each with how many times as much as a single network it may have.
+    /// The network, and the wider ones around it, each with the factor of what it may use.
     pub fn levels(self) -> impl Iterator<Item = (Network, usize)> {
         let wider = match self {
             Network::V6(bits) => [Some((Network::Wide56(bits >> 8), 4)), Some((Network::Wide48(bits >> 16), LARGEST))],
@@ -31,7 +31,7 @@ impl Network {
     }
 }
 
-/// A number of things of a network of this size, to be compared with those of others: of a /48 a sixteenth counts.
+/// A count scaled by the size of its network, for comparison with others: for a /48 a sixteenth counts.
 pub(super) fn score(count: usize, size: usize) -> usize {
     count.saturating_mul(LARGEST) / size
 }

@@ -1,7 +1,7 @@
-//! Where connections wait when too many log in: bounded, and fair to networks.
+//! The waiting room for connections when too many are logging in: bounded, and fair to networks.
 //!
-//! Whoever waits is let in after those of networks that have less under way, not after everybody who came before: a flood waits behind
-//! others, not before them. When the room is full, the network that has most in it gives up a place.
+//! Connections of networks with fewer logins under way are admitted first, not those that arrived first: a flood waits after others,
+//! not before them. When the room is full, the network with the most waiting connections loses one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,35 +13,35 @@ use super::turns::LONGEST;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WaitId(u64);
 
-/// Whether there is a place.
+/// Whether the room has a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// There is.
+    /// It has.
     Free,
-    /// That of this one, which waits no longer.
+    /// It takes the place of this connection, which must be closed.
     Of(WaitId),
-    /// There is not, and others of the network wait.
+    /// It has none, and others of the network wait.
     Crowded,
-    /// There is not, and everybody there is from another network.
+    /// It has none, and all waiting connections are from other networks.
     Full,
 }
 
-/// Those who wait. Choosing one looks at all networks that wait: some ten microseconds if each is from another.
+/// The waiting connections. Choosing one examines all waiting networks: some ten microseconds if each connection is from another one.
 #[derive(Debug, Default)]
 pub struct Room {
     last: u64,
-    /// Where from, and since when.
+    /// The network, and the time of arrival.
     waiting: BTreeMap<WaitId, (Network, Duration)>,
-    /// Those of each network.
+    /// The waiting connections of each network.
     queues: BTreeMap<Network, Queue>,
-    /// How many wait of each network and of the wider ones around it.
+    /// Number of waiting connections of each network and of the wider ones around it.
     counts: BTreeMap<Network, usize>,
 }
 
-/// Those of one network.
+/// The waiting connections of one network.
 #[derive(Debug, Default)]
 struct Queue {
-    /// somebody had logged in from there before, when the newest came
+    /// whether there had been a successful login from there when the newest arrived
     known: bool,
     ids: BTreeSet<WaitId>,
 }
@@ -55,7 +55,7 @@ impl Room {
         self.waiting.len()
     }
 
-    /// Whether one more of this network may wait, among so many.
+    /// Whether one more connection of this network may wait, with a total limit.
     pub(super) fn place(&self, network: Network, known: bool, bound: usize) -> Place {
         if self.waiting.len() < bound {
             return Place::Free;
@@ -88,7 +88,7 @@ impl Room {
         id
     }
 
-    /// False if it was not there.
+    /// False if it was not waiting.
     pub(super) fn leave(&mut self, id: WaitId) -> bool {
         let Some((network, _)) = self.waiting.remove(&id) else { return false };
         if let Some(queue) = self.queues.get_mut(&network) {
@@ -108,8 +108,8 @@ impl Room {
         true
     }
 
-    /// Who goes first: the one whose network is least crowded; of equals the one whose network is known, and then the one that
-    /// came first.
+    /// The next connection to admit: the one whose network is least crowded; of equals, one whose network has logged in before, and
+    /// then the one that arrived first.
     pub(super) fn next(&self, crowd: impl Fn(Network) -> usize) -> Option<(WaitId, Network)> {
         let ranks = self
             .queues
@@ -118,7 +118,7 @@ impl Room {
         ranks.min().map(|(_, _, id, network)| (id, network))
     }
 
-    /// Lets go of those that have waited too long.
+    /// Removes connections that have waited too long.
     pub(super) fn tired(&mut self, now: Duration) -> Vec<WaitId> {
         let old = self.waiting.iter().take_while(|(_, (_, since))| now.saturating_sub(*since) >= LONGEST);
         let old: Vec<WaitId> = old.map(|(id, _)| *id).collect();

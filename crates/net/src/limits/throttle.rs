@@ -1,4 +1,4 @@
-//! How fast a stream is read.
+//! Rate limit for reading a stream.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -6,8 +6,8 @@ use super::bucket::nanos;
 
 /// Bytes per second of one reader, with a burst.
 ///
-/// The reader tells what it has read and waits as long as it is told before it hands the bytes on: then what is handed on never
-/// exceeds the burst and the rate times the time that passed.
+/// The reader reports what it has read and waits for the returned time before it passes the bytes on. The bytes passed on then never
+/// exceed the burst plus the rate times the elapsed time.
 #[derive(Clone, Copy, Debug)]
 pub struct Throttle {
     rate: u64,
@@ -18,26 +18,26 @@ pub struct Throttle {
 }
 
 impl Throttle {
-    /// `burst` bytes at once, and `per_second` in the long run.
+    /// A burst of `burst` bytes, and a sustained rate of `per_second`.
     pub fn new(per_second: NonZeroU32, burst: u32) -> Throttle {
         let rate = u64::from(per_second.get());
-        // Rounded down, as the cost of bytes is rounded up: in doubt too little passes.
+        // Rounded down, while the cost of bytes is rounded up: rather too few bytes pass than too many.
         Throttle { rate, burst: u64::from(burst) * SECOND / rate, paid: 0 }
     }
 
-    /// Other numbers from here on. What was taken is paid as it was agreed.
+    /// Applies new numbers. Bytes already taken are paid at the old rate.
     pub fn set(&mut self, per_second: NonZeroU32, burst: u32) {
         *self = Throttle { paid: self.paid, ..Throttle::new(per_second, burst) };
     }
 
-    /// Whether less than the whole burst is there.
+    /// Whether less than the whole burst is available.
     pub fn owes(&self, now: Duration) -> bool {
         self.paid > nanos(now)
     }
 
-    /// Counts `bytes` that were read at `now`; they may be handed on, and more be read, after the answer has passed.
+    /// Counts `bytes` that were read at `now`. They may be passed on, and more be read, after the returned time.
     ///
-    /// A single read larger than the burst is not refused, it waits for longer.
+    /// A single read larger than the burst is not refused but waits longer.
     pub fn take(&mut self, now: Duration, bytes: usize) -> Duration {
         let cost = (bytes as u128 * u128::from(SECOND)).div_ceil(u128::from(self.rate));
         let cost = u64::try_from(cost).unwrap_or(u64::MAX);

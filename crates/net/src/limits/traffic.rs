@@ -1,4 +1,4 @@
-//! What the clients of one account may send together.
+//! The traffic budget of the clients of one account.
 //!
 //! The budget belongs to the account and not to the connection: neither a second connection nor a new one brings a new burst.
 
@@ -11,10 +11,10 @@ use super::Throttle;
 /// The budget of one account, for its connections.
 pub type Meter = Arc<Mutex<Throttle>>;
 
-/// The budgets of all accounts that have a connection, or have used up theirs and are gone.
+/// The budgets of all accounts that have a connection, or that disconnected before their budget was full again.
 ///
-/// Limits: one entry of about 150 bytes for each account that is connected, and for each that left less than the time ago in which
-/// its burst comes back; twice as many until the next sweep, and never fewer than 1,024 before one.
+/// Limits: one entry of about 150 bytes for each connected account, and for each that disconnected so recently that its burst is not
+/// restored; twice as many until the next sweep, which does not run below 1,024 entries.
 #[derive(Default)]
 pub struct Traffic(Mutex<Meters>);
 
@@ -28,7 +28,7 @@ struct Meters {
 const FEW: usize = 1_024;
 
 impl Traffic {
-    /// The budget of an account: `per_second` bytes in the long run and `burst` at once. One that is known keeps what it owes.
+    /// The budget of an account: a sustained rate of `per_second` bytes and a burst of `burst`. An existing one keeps its debt.
     pub fn of(&self, now: Duration, account: &str, per_second: NonZeroU32, burst: u32) -> Meter {
         let mut known = self.0.lock();
         if let Some(meter) = known.meters.get(account) {
@@ -44,7 +44,7 @@ impl Traffic {
         meter
     }
 
-    /// How many budgets are kept.
+    /// Number of budgets.
     pub fn entries(&self) -> usize {
         self.0.lock().meters.len()
     }

@@ -1,40 +1,39 @@
-//! Who goes first when many log in at once: after a restart, or when a network comes back.
+//! Priorities when many clients log in at once: after a restart, or when a network comes back.
 //!
-//! Two queues, both pure: the clock is an argument, the time since any fixed moment, never going back.
+//! Two queues, both pure: the clock is an argument, the time since any fixed moment, which never goes back.
 //!
-//! * [`Turns`] is for what costs a login time on this machine: an account that has to be read, a password that has to be
-//!   derived. So many at once as the machine does at once; the others wait, and whoever may have a session to go back to waits
-//!   in front.
-//! * [`Arrivals`] is for new sessions. Each asks for its roster, is announced to all contacts, reads what it missed; while those
-//!   come back who have a session already, which costs next to nothing, new ones wait.
+//! * [`Turns`] is for the parts of a login that take time on this machine: reading an account, deriving a password. It admits as
+//!   many at once as the machine can do at once; the others wait, those that may have a resumable session first.
+//! * [`Arrivals`] is for new sessions. Each requests its roster, is announced to all contacts, and reads what it missed. New sessions
+//!   wait while clients resume existing ones, which costs next to nothing.
 //!
-//! Limits: as many wait as [`Turns`] and [`Arrivals`] are told, and nobody for longer than [`LONGEST`]; those under way are as many as
-//! there are connections.
+//! Limits: as many wait as [`Turns`] and [`Arrivals`] allow, none for longer than [`LONGEST`]; there are at most as many logins under
+//! way as connections.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-/// So long somebody waits behind others at most; then comes his turn. Clients are patient for half a minute.
+/// Maximum time that a login waits for others; then it gets its turn. Clients time out after about half a minute.
 pub const LONGEST: Duration = Duration::from_secs(10);
 
-/// So long new sessions wait for one client that may have a session to go back to. What takes longer is a slow client, or one that
-/// begins anew.
+/// Maximum time that new sessions wait for one client that may resume a session. A client that takes longer is slow, or begins a new
+/// session.
 pub const RETURNING: Duration = Duration::from_secs(5);
 
-/// Who asks for a turn.
+/// The priority class of a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// Its account has a session that can be resumed.
     Returning,
-    /// Anybody else.
+    /// All others.
     New,
 }
 
-/// The answer to who asks. `T` is what waits: it is handed out again when it may go on.
+/// The answer to a request. `T` is the waiter: it is returned when it may continue.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Asked<T> {
-    /// Nobody else is in the way.
+    /// It may continue at once.
     Go(T),
     /// It waits now.
     Waits,
@@ -48,7 +47,7 @@ struct Waiting<T> {
     who: T,
 }
 
-/// A bounded queue of two classes in front of so many places.
+/// A bounded queue of two classes in front of a fixed number of slots.
 #[derive(Debug)]
 pub struct Turns<T> {
     places: usize,
@@ -59,12 +58,12 @@ pub struct Turns<T> {
 }
 
 impl<T> Turns<T> {
-    /// Nobody is there. `bound` is how many may wait.
+    /// An empty queue. `bound` is the maximum number that may wait.
     pub fn new(places: usize, bound: usize) -> Turns<T> {
         Turns { places: places.max(1), bound, taken: 0, returning: VecDeque::new(), new: VecDeque::new() }
     }
 
-    /// Takes a place if there is one, or waits for it.
+    /// Takes a slot if one is free, or waits for one.
     pub fn ask(&mut self, now: Duration, class: Class, who: T) -> Asked<T> {
         if self.taken < self.places {
             self.taken += 1;
@@ -81,7 +80,7 @@ impl<T> Turns<T> {
         Asked::Waits
     }
 
-    /// A place is given up. Whoever comes next has it then.
+    /// A slot is released. The next waiter gets it.
     pub fn done(&mut self, now: Duration) -> Option<T> {
         let overdue = self.new.front().is_some_and(|first| now.saturating_sub(first.since) >= LONGEST);
         let next = if overdue { self.new.pop_front() } else { None };
@@ -92,50 +91,50 @@ impl<T> Turns<T> {
         next.map(|next| next.who)
     }
 
-    /// Whether anybody waits that may go back to a session.
+    /// Whether a login that may resume a session is waiting.
     pub fn expects(&self) -> bool {
         !self.returning.is_empty()
     }
 
-    /// Forgets those that have gone.
+    /// Removes waiters that have gone.
     pub fn keep(&mut self, is_here: impl Fn(&T) -> bool) {
         self.returning.retain(|waiting| is_here(&waiting.who));
         self.new.retain(|waiting| is_here(&waiting.who));
     }
 
-    /// How many wait.
+    /// Number of waiters.
     pub fn waiting(&self) -> usize {
         self.returning.len() + self.new.len()
     }
 }
 
-/// A login that is under way. To be given back to [`Arrivals::end`].
+/// A login that is under way. It must be returned to [`Arrivals::end`].
 #[derive(Debug)]
 #[must_use = "the login is counted until it is given back"]
 pub struct UnderWay {
     returning: Option<(Duration, u64)>,
 }
 
-/// New sessions, while others come back to theirs.
+/// The queue of new sessions, which wait while others are resumed.
 #[derive(Debug)]
 pub struct Arrivals<T> {
-    /// Fewer than this under way are nothing to order.
+    /// With fewer logins under way than this, none is ordered.
     calm: usize,
     bound: usize,
     under_way: usize,
     last: u64,
-    /// Logins under way that may go back to a session, by the time at which they began.
+    /// Logins under way that may resume a session, by their start time.
     returning: BTreeSet<(Duration, u64)>,
     waiting: VecDeque<Waiting<T>>,
 }
 
 impl<T> Arrivals<T> {
-    /// Nobody is there. `bound` is how many may wait.
+    /// An empty queue. `bound` is the maximum number that may wait.
     pub fn new(calm: usize, bound: usize) -> Arrivals<T> {
         Arrivals { calm, bound, under_way: 0, last: 0, returning: BTreeSet::new(), waiting: VecDeque::new() }
     }
 
-    /// It is known who logs in.
+    /// The account of a login is known.
     pub fn begin(&mut self, now: Duration, class: Class) -> UnderWay {
         self.under_way += 1;
         self.last += 1;
@@ -144,7 +143,7 @@ impl<T> Arrivals<T> {
         UnderWay { returning }
     }
 
-    /// It has a session, has gone, or tries another way.
+    /// The login has a session, has gone, or tries another way.
     pub fn end(&mut self, login: UnderWay) {
         self.under_way = self.under_way.saturating_sub(1);
         self.settles(login.returning);
@@ -156,8 +155,8 @@ impl<T> Arrivals<T> {
         }
     }
 
-    /// Somebody wants a new session. `behind`: others go first all the same, or the store has more to do than it does at once. Who
-    /// asks for a new one goes back to none.
+    /// A login requests a new session. `behind`: others go first in any case, or the store is behind. A login that requests a new
+    /// session will not resume one.
     pub fn ask(&mut self, now: Duration, login: &mut UnderWay, behind: bool, who: T) -> Asked<T> {
         self.settles(login.returning.take());
         if self.under_way <= self.calm || (self.waiting.is_empty() && self.is_open(now, behind)) {
@@ -170,7 +169,7 @@ impl<T> Arrivals<T> {
         Asked::Waits
     }
 
-    /// Whoever may go on now, `most` at once; those that have waited for long in any case.
+    /// The waiters that may continue now, at most `most` at once; those that have waited too long in any case.
     pub fn release(&mut self, now: Duration, behind: bool, most: usize) -> Vec<T> {
         let open = if self.is_open(now, behind) { most } else { 0 };
         let overdue = self.waiting.iter().take_while(|w| now.saturating_sub(w.since) >= LONGEST).take(most).count();
@@ -178,22 +177,22 @@ impl<T> Arrivals<T> {
         self.waiting.drain(..count).map(|waiting| waiting.who).collect()
     }
 
-    /// Whether nobody is expected that goes first.
+    /// Whether no login with priority is expected.
     fn is_open(&self, now: Duration, behind: bool) -> bool {
         !behind && self.returning.last().is_none_or(|(since, _)| now.saturating_sub(*since) >= RETURNING)
     }
 
-    /// Forgets those that have gone.
+    /// Removes waiters that have gone.
     pub fn keep(&mut self, is_here: impl Fn(&T) -> bool) {
         self.waiting.retain(|waiting| is_here(&waiting.who));
     }
 
-    /// How many wait.
+    /// Number of waiters.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// How many log in.
+    /// Number of logins under way.
     pub fn under_way(&self) -> usize {
         self.under_way
     }

@@ -1,4 +1,4 @@
-//! What a SASL exchange can be bound to without a secret of the connection: RFC 5929 §4 (`tls-server-end-point`).
+//! Channel binding without a secret of the connection: RFC 5929 §4 (`tls-server-end-point`).
 
 use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
 use x509_parser::{
@@ -13,9 +13,8 @@ use x509_parser::{
     x509::AlgorithmIdentifier,
 };
 
-/// RFC 5929 §4.1: the hash of a certificate in DER, octet for octet as it is sent. `None` where the RFC leaves it
-/// undefined (Ed25519 and others without a hash of their own, RSA-PSS with two different hashes), where the hash is none
-/// of SHA-2, and for what is no certificate.
+/// RFC 5929 §4.1: the hash of a certificate in DER, exactly as it is sent. `None` if the RFC leaves it undefined (Ed25519 and others
+/// without a hash of their own, RSA-PSS with two different hashes), if the hash is not SHA-2, or if the input is not a certificate.
 pub fn server_end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     let (rest, parsed) = X509Certificate::from_der(certificate).ok()?;
     if !rest.is_empty() {
@@ -37,7 +36,7 @@ enum Hash {
     Sha512,
 }
 
-/// The hash to use for a signature algorithm: its own, and SHA-256 in place of MD5 and SHA-1.
+/// The hash to use for a signature algorithm: its own, or SHA-256 instead of MD5 and SHA-1.
 fn hash_of(algorithm: &AlgorithmIdentifier) -> Option<Hash> {
     if algorithm.algorithm == OID_PKCS1_RSASSAPSS {
         return hash_of_pss(algorithm);
@@ -60,12 +59,12 @@ fn hash_of(algorithm: &AlgorithmIdentifier) -> Option<Hash> {
     table.into_iter().find(|(oid, _)| *oid == algorithm.algorithm).map(|(_, hash)| hash)
 }
 
-/// ecdsa-with-SHA1 (RFC 3279 §2.2.3), which the library does not name.
+/// ecdsa-with-SHA1 (RFC 3279 §2.2.3), for which the library has no constant.
 const ECDSA_WITH_SHA1: Oid<'static> = oid!(1.2.840.10045.4.1);
 /// id-dsa-with-sha256 (RFC 5758 §3.1).
 const DSA_WITH_SHA256: Oid<'static> = oid!(2.16.840.1.101.3.4.3.2);
 
-/// RFC 4055 §3.1: the hash is a parameter, and another one is used to mask; they have to be the same.
+/// RFC 4055 §3.1: the hash is a parameter, and so is the hash of the mask function; both must be the same.
 fn hash_of_pss(algorithm: &AlgorithmIdentifier) -> Option<Hash> {
     let parameters = RsaSsaPssParams::try_from(algorithm.parameters.as_ref()?).ok()?;
     let hash = parameters.hash_algorithm_oid();

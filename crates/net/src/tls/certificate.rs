@@ -1,4 +1,4 @@
-//! A host's certificate and key, as files hold them, and what an operator has to know of them.
+//! A host's certificate and key, loaded from files, and warnings about them.
 
 use std::{
     fmt,
@@ -29,12 +29,12 @@ use super::{
     names::{self, Names},
 };
 
-/// The largest file read; a chain with its key has a few kilobytes.
+/// Maximum size of a file; a chain with its key has a few kilobytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
-/// The most certificates in a chain: clients refuse far shorter ones.
+/// Maximum number of certificates in a chain: clients refuse far shorter ones.
 const MAX_CHAIN: usize = 16;
-/// How long before its end a certificate is warned of, or in the last third of its life if that is shorter. Those of Let's Encrypt
-/// are renewed 30 days before, short-lived ones in the middle of their six days.
+/// How long before expiry a warning is given, or in the last third of the certificate's lifetime if that is shorter. Let's Encrypt
+/// certificates are renewed 30 days before expiry, short-lived ones in the middle of their six days.
 const SOON: Duration = Duration::from_secs(21 * 86_400);
 
 /// A certificate with its chain and its key, checked to belong together.
@@ -52,7 +52,7 @@ pub struct Certificate {
     /// The hash of the certificate: sessions are resumed only under the same one.
     pub(super) fingerprint: [u8; 32],
     pub(super) server_end_point: Option<Vec<u8>>,
-    /// The warnings that time does not change.
+    /// The warnings that do not depend on time.
     lasting: Vec<Warning>,
 }
 
@@ -60,7 +60,7 @@ pub struct Certificate {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CertificateError {
-    /// The name of the host is none.
+    /// The host name is invalid.
     #[error("“{0}” is not the name of a host")]
     BadHost(String),
     /// A file cannot be read.
@@ -69,7 +69,7 @@ pub enum CertificateError {
     /// A file cannot be written.
     #[error("cannot write {}", .0.display())]
     Write(PathBuf, #[source] io::Error),
-    /// A file is larger than anything sensible.
+    /// A file is too large.
     #[error("{} is larger than 1 MiB and surely not what was meant", .0.display())]
     TooLarge(PathBuf),
     /// A file is damaged.
@@ -78,10 +78,10 @@ pub enum CertificateError {
     /// No certificate.
     #[error("there is no certificate in {}", .0.display())]
     NoCertificate(PathBuf),
-    /// More certificates than a chain has.
+    /// Too many certificates for a chain.
     #[error("there are more than 16 certificates in {}; a chain is needed, not a list of authorities", .0.display())]
     ChainTooLong(PathBuf),
-    /// A certificate that cannot be understood. Counted from 1.
+    /// A certificate that cannot be parsed. Counted from 1.
     #[error("certificate {number} in {} is damaged: {reason}", .file.display())]
     BadCertificate {
         /// Where it is.
@@ -118,12 +118,12 @@ pub enum CertificateError {
         /// Which certificate it is, counted from 1.
         number: usize,
     },
-    /// A certificate could not be made.
+    /// A certificate could not be created.
     #[error("cannot make a certificate for {0}: {1}")]
     Make(String, String),
 }
 
-/// What an operator should know of a certificate. It can be used all the same: whether to trust it is for the clients to say.
+/// A warning about a certificate. The server can use it anyway: clients decide whether to trust it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Warning {
@@ -135,13 +135,13 @@ pub enum Warning {
         /// What the certificate is for.
         names: String,
     },
-    /// Its time is over.
+    /// It has expired.
     #[error("the certificate of {0} has expired on {1}: clients will refuse it")]
     Expired(String, Timestamp),
-    /// Its time is nearly over.
+    /// It is about to expire.
     #[error("the certificate of {0} expires on {1}")]
     ExpiresSoon(String, Timestamp),
-    /// Its time has not come.
+    /// It is not valid yet.
     #[error("the certificate of {0} is not valid before {1}: is the clock right?")]
     NotYetValid(String, Timestamp),
     /// A certificate of the chain has not issued the one before it. Counted from 1.
@@ -152,19 +152,19 @@ pub enum Warning {
         /// The certificate whose issuer is missing.
         number: usize,
     },
-    /// Every user of the machine can take the key.
+    /// Every user of the machine can read the key.
     #[error("the key in {} can be read by every user of this machine", .0.display())]
     KeyForAll(PathBuf),
-    /// The members of a group can take the key, though the server does not need the group to read it.
+    /// The members of a group can read the key, although the server does not need the group to read it.
     #[error("the key in {} can be read by its group, which the server does not need: `chmod 600` it", .0.display())]
     KeyForGroup(PathBuf),
-    /// Logins cannot be bound to it.
+    /// Channel binding is not possible with it.
     #[error("the certificate of {0} is signed in a way for which tls-server-end-point is not defined")]
     NoEndPoint(String),
 }
 
 impl Warning {
-    /// Whether no client that checks certificates will have it: a certificate that replaces one that is good must not be so.
+    /// Whether every client that checks certificates will reject it: such a certificate must not replace a good one.
     pub fn is_fatal(&self) -> bool {
         matches!(self, Warning::NotCovered { .. } | Warning::Expired(..))
     }
@@ -174,7 +174,7 @@ impl Certificate {
     /// Reads the certificate of a host with its chain, and its key, from PEM files, which may be one and the same. The host's
     /// certificate comes first.
     ///
-    /// Errors are what makes it impossible to use; everything else is in [`Certificate::warnings`].
+    /// Errors mean that it cannot be used; everything else is in [`Certificate::warnings`].
     pub fn load(host: &str, chain: &Path, key: &Path) -> Result<Certificate, CertificateError> {
         let (host, ascii) = names::host(host).ok_or_else(|| CertificateError::BadHost(host.to_owned()))?;
         let certificates = read_chain(chain)?;
@@ -227,7 +227,7 @@ impl Certificate {
         &self.host
     }
 
-    /// The host as TLS names it: A-labels in lower case.
+    /// The host name in TLS: A-labels in lower case.
     pub fn ascii(&self) -> &str {
         &self.ascii
     }
@@ -237,27 +237,27 @@ impl Certificate {
         &self.file
     }
 
-    /// The names that it is for.
+    /// The names in the certificate.
     pub fn names(&self) -> Vec<String> {
         self.names.all()
     }
 
-    /// Who issued it: the common name, else the whole name.
+    /// The issuer: the common name, else the whole name.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
 
-    /// Whether both are one certificate, byte for byte.
+    /// Whether both are the same certificate, byte for byte.
     pub fn is_same(&self, other: &Certificate) -> bool {
         self.fingerprint == other.fingerprint
     }
 
-    /// The first moment at which it is valid, in whole seconds.
+    /// The start of its validity, in whole seconds.
     pub fn not_before(&self) -> Timestamp {
         self.not_before
     }
 
-    /// The last moment at which it is valid, in whole seconds.
+    /// The end of its validity, in whole seconds.
     pub fn not_after(&self) -> Timestamp {
         self.not_after
     }
@@ -277,7 +277,7 @@ impl Certificate {
         self.key.cert.first().map(AsRef::as_ref).unwrap_or_default()
     }
 
-    /// What the operator should know, at load and every day.
+    /// The current warnings, for the start, reloads and the daily check.
     pub fn warnings(&self, now: Timestamp) -> Vec<Warning> {
         let mut warnings = self.lasting.clone();
         if now > self.not_after {
@@ -292,10 +292,10 @@ impl Certificate {
     }
 }
 
-/// Who else can take a key that this user has read.
+/// Which other users can read a key file that this process has read.
 ///
-/// A key of somebody else is read by its group, as it is meant where `root` owns all keys and a group shares them (`ssl-cert` in Debian).
-/// A key of one's own, or any key if one is root, can be read without the group.
+/// A key of another owner is read through its group, which is intended where `root` owns all keys and a group shares them (`ssl-cert`
+/// in Debian). The process's own key, or any key if the process is root, can be read without the group.
 pub(super) fn exposed(key: &Path, found: &Metadata, user: u32) -> Option<Warning> {
     let mode = found.permissions().mode();
     if mode & 0o006 != 0 {
@@ -305,12 +305,12 @@ pub(super) fn exposed(key: &Path, found: &Metadata, user: u32) -> Option<Warning
     (mode & 0o060 != 0 && !needs_group).then(|| Warning::KeyForGroup(key.to_owned()))
 }
 
-/// The whole of a file that is not unreasonably large, and what the system says of it. Wiped when dropped.
+/// The content of a file of at most the maximum size, and its metadata. Wiped when dropped.
 pub(super) fn read(file: &Path) -> Result<(Zeroizing<Vec<u8>>, Metadata), CertificateError> {
     let failed = |error| CertificateError::Read(file.to_owned(), error);
     let opened = File::open(file).map_err(failed)?;
     let found = opened.metadata().map_err(failed)?;
-    // Reserved at once: a buffer that grows leaves copies of a key behind.
+    // Allocated at once: a buffer that grows leaves copies of a key in memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(64 * 1024));
     opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
@@ -330,7 +330,7 @@ fn read_chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateEr
     }
 }
 
-/// The key in a file, and what the system says of the file.
+/// The key in a file, and the file's metadata.
 pub(super) fn read_key(file: &Path) -> Result<(PrivateKeyDer<'static>, Metadata), CertificateError> {
     let (text, found) = read(file)?;
     match PrivateKeyDer::from_pem_slice(&text) {
@@ -340,7 +340,7 @@ pub(super) fn read_key(file: &Path) -> Result<(PrivateKeyDer<'static>, Metadata)
     }
 }
 
-/// Puts key and chain together, and says which mistake was made if they do not fit.
+/// Combines key and chain, and reports the exact error if they do not match.
 fn pair(
     certificates: &[CertificateDer<'static>],
     private: PrivateKeyDer<'static>,
@@ -353,7 +353,7 @@ fn pair(
     let certified = CertifiedKey::new(certificates.to_vec(), private);
     match certified.keys_match() {
         Ok(()) => Ok(certified),
-        // A signer that does not show its public key would be trusted blindly; those of aws-lc-rs all show it.
+        // A signer without a public key would have to be trusted blindly; all those of aws-lc-rs have one.
         Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch | InconsistentKeys::Unknown)) => {
             let fits = |der: &CertificateDer<'static>| {
                 CertifiedKey::new(vec![der.clone()], certified.key.clone()).keys_match().is_ok()
@@ -394,7 +394,7 @@ fn names_of(certificate: &X509Certificate) -> Result<Names, String> {
     Ok(names)
 }
 
-/// The common name of who issued a certificate, or all that is said of them.
+/// The common name of a certificate's issuer, or its whole name.
 fn issuer(certificate: &X509Certificate) -> String {
     let common = certificate.issuer().iter_common_name().find_map(|name| name.as_str().ok());
     common.map_or_else(|| certificate.issuer().to_string(), str::to_owned)
@@ -404,7 +404,7 @@ fn timestamp(time: ASN1Time) -> Timestamp {
     Timestamp::from_millis(u64::try_from(time.timestamp()).unwrap_or(0).saturating_mul(1000))
 }
 
-/// What is wrong with a PEM file, without quoting it: it may be the one with the key.
+/// Describes an error in a PEM file without quoting the file: it may contain the key.
 struct PemFault<'a>(&'a pem::Error);
 
 impl fmt::Display for PemFault<'_> {

@@ -1,8 +1,8 @@
 //! RFC 9266 (`tls-exporter`) for a connection of rustls' unbuffered API, which cannot export keying material itself.
 //!
-//! rustls tells the secret that exports are made of to a key log. Each handshake gets a log of its own, which keeps that one
-//! secret, and goes with the handshake. The value is computed by rustls' own functions: RFC 8446 §7.5 for TLS 1.3, RFC 5705 §4 for
-//! TLS 1.2.
+//! rustls passes the secret that exports are derived from to a key log. Each handshake gets its own log, which keeps only that
+//! secret, and is dropped with the handshake. The value is computed by rustls' own functions: RFC 8446 §7.5 for TLS 1.3, RFC 5705 §4
+//! for TLS 1.2.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 /// RFC 9266 §5.2.
 const LABEL: &[u8] = b"EXPORTER-Channel-Binding";
 
-/// What NSS' format of key logs calls the exporter secret of TLS 1.3, and the master secret of TLS 1.2.
+/// The labels in NSS' key log format of the exporter secret of TLS 1.3, and of the master secret of TLS 1.2.
 const EXPORTER_SECRET: &str = "EXPORTER_SECRET";
 const MASTER_SECRET: &str = "CLIENT_RANDOM";
 
@@ -45,8 +45,8 @@ impl KeyLog for Secrets {
 }
 
 impl Secrets {
-    /// RFC 9266 §2: 32 bytes for the label and an empty context, of a handshake that is done. The server's random number is
-    /// needed under TLS 1.2 alone.
+    /// RFC 9266 §2: 32 bytes for the label and an empty context, of a completed handshake. The server's random number is needed for
+    /// TLS 1.2 only.
     pub(super) fn export(&self, suite: SupportedCipherSuite, server_random: Option<[u8; 32]>) -> Option<[u8; 32]> {
         let heard = self.0.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         let mut value = [0; 32];
@@ -65,7 +65,7 @@ impl Secrets {
                 expand(&*expander, b"exporter", nothing.as_ref(), &mut value)?;
             }
             SupportedCipherSuite::Tls12(suite) => {
-                // An empty context and none at all are different values (RFC 5705 §4); RFC 9266 §2 asks for the empty one.
+                // An empty context and no context give different values (RFC 5705 §4); RFC 9266 §2 requires the empty one.
                 let no_context = 0u16.to_be_bytes();
                 let seed = [heard.client_random.as_slice(), &server_random?, &no_context].concat();
                 suite.prf_provider.for_secret(&mut value, &heard.secret, LABEL, &seed);

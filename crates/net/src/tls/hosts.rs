@@ -18,13 +18,13 @@ use rustls::{
 /// XEP-0368 §7: the ALPN of direct TLS for clients.
 pub const ALPN_CLIENT: &[u8] = b"xmpp-client";
 
-/// Sessions remembered for resumption, all hosts together: it saves a phone the certificates, not us the work, and memory for
-/// everybody would cost 0.6 KB each.
+/// Number of sessions remembered for resumption, for all hosts together: resumption saves a phone the certificates, but the server no
+/// work, and remembering all sessions would cost 0.6 KB each.
 const SESSIONS: usize = 256;
-/// A client has one connection and comes back with one ticket.
+/// A client has one connection and needs one ticket to resume.
 const TICKETS: usize = 1;
 
-/// The oldest version of TLS that is spoken. There is nothing older than 1.2 here (RFC 7590 §3, RFC 8996).
+/// The oldest TLS version that is accepted. Versions older than 1.2 are not supported (RFC 7590 §3, RFC 8996).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsVersion {
     /// RFC 5246, with the extended master secret (RFC 7627) only.
@@ -34,20 +34,20 @@ pub enum TlsVersion {
     Tls13,
 }
 
-/// What the operator decides for all hosts.
+/// TLS settings for all hosts.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Policy {
     /// The oldest version.
     pub min: TlsVersion,
 }
 
-/// How a connection came to TLS.
+/// How a connection started TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// By STARTTLS: whatever the client says of ALPN is passed over.
+    /// With STARTTLS: the client's ALPN is ignored.
     Starttls,
-    /// At once (XEP-0368): a client that speaks of ALPN has to want [`ALPN_CLIENT`], so that what was meant for another protocol
-    /// on the same port is not taken for XMPP; one that does not is welcome.
+    /// From the first byte (XEP-0368): a client that sends ALPN must offer [`ALPN_CLIENT`], so that a connection for another protocol
+    /// on the same port is not taken for XMPP. A client without ALPN is accepted.
     Direct,
 }
 
@@ -61,33 +61,33 @@ pub enum TlsError {
     /// Two certificates for one host.
     #[error("there are two certificates for {0}")]
     Twice(String),
-    /// The TLS library refuses what we ask for.
+    /// The TLS library refuses the configuration.
     #[error("the TLS library refuses the settings")]
     Library(#[from] rustls::Error),
 }
 
-/// A host with its certificate, as connections hold it until their handshake is done.
+/// A host with its certificate. Connections hold it until their handshake is done.
 pub struct Host {
     certificate: Certificate,
     starttls: Arc<ServerConfig>,
     direct: Arc<ServerConfig>,
 }
 
-/// The hosts of a server, to be exchanged all at once.
+/// The hosts of a server, replaceable as a whole.
 pub struct TlsHosts {
     provider: Arc<CryptoProvider>,
     sessions: Arc<ServerSessionMemoryCache>,
     current: RwLock<Arc<Hosts>>,
 }
 
-/// One set of hosts, never changed.
+/// One immutable set of hosts.
 struct Hosts {
     default: Arc<Host>,
     /// In the order in which they were given.
     all: Vec<Arc<Host>>,
     /// By the name of the host, as addresses and as TLS write it.
     hosts: HashMap<String, Arc<Host>>,
-    /// By the names in the certificates, and by what follows the asterisk there.
+    /// By the names in the certificates, and by the part after the asterisk of wildcards.
     exact: HashMap<String, Arc<Host>>,
     wildcards: HashMap<String, Arc<Host>>,
 }
@@ -101,25 +101,25 @@ impl TlsHosts {
         Ok(TlsHosts { provider, sessions, current: RwLock::new(Arc::new(hosts)) })
     }
 
-    /// Serves these certificates instead, from the next ClientHello on. Connections that are there go on, handshakes under way
-    /// end with the certificate they began with. After an error everything is as before.
+    /// Serves these certificates instead, from the next ClientHello on. Existing connections stay, and handshakes under way end with
+    /// the certificate they began with. After an error nothing has changed.
     pub fn reload(&self, certificates: Vec<Certificate>, policy: Policy) -> Result<(), TlsError> {
         let hosts = Arc::new(Hosts::new(certificates, policy, &self.provider, &self.sessions)?);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = hosts;
         Ok(())
     }
 
-    /// Serves these certificates in place of those that the same hosts had, and goes on with all others.
+    /// Serves these certificates instead of those of the same hosts, and keeps all others.
     ///
     /// # Errors
-    /// The TLS library refuses one of them. Everything is as before.
+    /// The TLS library refuses one of them. Nothing has changed then.
     pub fn renew(&self, certificates: Vec<Certificate>, policy: Policy) -> Result<(), TlsError> {
         let new: Result<Vec<Arc<Host>>, TlsError> = certificates
             .into_iter()
             .map(|certificate| Ok(Arc::new(Host::new(certificate, policy, &self.provider, &self.sessions)?)))
             .collect();
         let new = new?;
-        // Nothing that is exchanged meanwhile is lost.
+        // A concurrent replacement is not lost.
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let renewed = |host: &Arc<Host>| {
             new.iter().find(|new| new.certificate.host() == host.certificate.host()).unwrap_or(host).clone()
@@ -135,10 +135,10 @@ impl TlsHosts {
     }
 
     /// The host for a connection: the one that SNI names; else the one the stream was addressed to (`to`, after enforcement); else one whose certificate
-    /// is good for the SNI; else the default.
+    /// matches the SNI; else the default.
     ///
-    /// An unknown SNI is no reason to refuse: clients that follow an SRV record may send the name of its target, and one that gets
-    /// a certificate can tell its user what is wrong with it, where an alert would only look like a server that is down.
+    /// An unknown SNI is not refused: clients that follow an SRV record may send the name of its target, and a client that gets a
+    /// certificate can tell its user what is wrong with it, while an alert would look like a server that is down.
     pub fn select(&self, sni: Option<&str>, to: Option<&str>) -> Arc<Host> {
         let hosts = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
         let sni = sni.map(str::to_ascii_lowercase);
@@ -202,12 +202,12 @@ impl Host {
         Ok(Host { certificate, starttls: Arc::new(starttls), direct: Arc::new(direct) })
     }
 
-    /// The certificate that connections with this host's configuration show.
+    /// The certificate of connections with this host's configuration.
     pub fn certificate(&self) -> &Certificate {
         &self.certificate
     }
 
-    /// What to make a connection of.
+    /// The TLS configuration.
     pub fn config(&self, entry: Entry) -> Arc<ServerConfig> {
         match entry {
             Entry::Starttls => self.starttls.clone(),
@@ -215,7 +215,7 @@ impl Host {
         }
     }
 
-    /// RFC 5929 §4: what its certificate can be named by, if that is defined for it.
+    /// RFC 5929 §4: the `tls-server-end-point` of its certificate, if that is defined for it.
     pub fn server_end_point(&self) -> Option<Vec<u8>> {
         self.certificate.server_end_point.clone()
     }
@@ -223,8 +223,8 @@ impl Host {
 
 /// A configuration that shows one certificate: TLS 1.2 and 1.3, no client certificates, no early data.
 ///
-/// TLS 1.2 is refused without the extended master secret, as `tls-exporter` would not be unique (RFC 9266 §4.2) and rustls
-/// cannot say afterwards whether there was one. All TLS libraries since about 2016 have it.
+/// TLS 1.2 is refused without the extended master secret, because `tls-exporter` would not be unique (RFC 9266 §4.2) and rustls
+/// does not report afterwards whether it was used. All TLS libraries since about 2016 support it.
 fn server_config(
     certificate: &Certificate,
     min: TlsVersion,
@@ -246,9 +246,9 @@ fn server_config(
     Ok(config)
 }
 
-/// The sessions of one certificate within a cache that all share.
+/// The sessions of one certificate, within a shared cache.
 ///
-/// Invariant: a session is resumed only under the certificate it began with, since in a resumed session none is sent and a client
+/// Invariant: a session is resumed only with the certificate it began with, because a resumed session does not send one and a client
 /// computes `tls-server-end-point` from the one it remembers.
 #[derive(Debug)]
 struct Sessions {

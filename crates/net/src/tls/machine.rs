@@ -1,5 +1,5 @@
-//! The server's side of one TLS connection, without a socket: over rustls' unbuffered API, which keeps nothing of what was read or
-//! is to be written. What is not whole yet is kept here, and nothing as long as there is nothing.
+//! The server's side of one TLS connection, without a socket: over rustls' unbuffered API, which buffers neither input nor output.
+//! Only incomplete input is kept here; otherwise nothing is allocated.
 
 use std::sync::Arc;
 
@@ -14,13 +14,13 @@ use vorpal_core::session::{Cipher, Tls};
 
 use super::exporter::{Secrets, server_random};
 
-/// The most that is kept of what is not whole: a record of TLS 1.2 with its header (RFC 5246 §6.2.3), which is larger than one of
-/// TLS 1.3. What a client says in a handshake is far shorter.
+/// Maximum size of incomplete input: a TLS 1.2 record with its header (RFC 5246 §6.2.3), which is larger than one of TLS 1.3.
+/// Handshake messages of a client are far shorter.
 const MAX_UNREAD: usize = 5 + (1 << 14) + 2048;
-/// How much longer a record is than what is in it, at most.
+/// Maximum overhead of a record over its content.
 const OVERHEAD: usize = 64;
 
-/// What a client says first, as far as it was read: it names the host, and so the configuration.
+/// The ClientHello, as far as it was read: it names the host, and thus selects the configuration.
 #[derive(Default)]
 pub(super) struct Hello {
     acceptor: Acceptor,
@@ -28,11 +28,11 @@ pub(super) struct Hello {
 }
 
 impl Hello {
-    /// Takes bytes that were read. When the message is whole, gives the name in it (RFC 6066 §3) and all bytes so far, for
+    /// Takes input. When the message is complete, returns the name in it (RFC 6066 §3) and all bytes so far, for
     /// [`Machine::feed`].
     ///
     /// # Errors
-    /// It is no such message: what to say to that is in `out`.
+    /// It is not a ClientHello: the alert to send is in `out`.
     pub(super) fn feed(
         &mut self,
         bytes: &[u8],
@@ -66,11 +66,11 @@ impl Hello {
 /// A connection. See the module's text.
 pub(super) struct Machine {
     connection: UnbufferedServerConnection,
-    /// what was read and is not whole: a record, or a message of a handshake. rustls works in these bytes, so they stay as they are
+    /// incomplete input: a record, or a handshake message. rustls works in these bytes, so they are not changed
     unread: BytesMut,
-    /// until the exporter was asked for
+    /// until the exporter value was requested
     handshake: Option<Box<Handshake>>,
-    /// the peer has said that it will say no more
+    /// the peer has sent close_notify
     ended: bool,
 }
 
@@ -80,7 +80,7 @@ struct Handshake {
 }
 
 impl Machine {
-    /// A connection that has read nothing.
+    /// A new connection.
     pub(super) fn new(config: &ServerConfig) -> Result<Machine, Error> {
         let secrets = Arc::new(Secrets::default());
         let mut config = config.clone();
@@ -90,7 +90,7 @@ impl Machine {
         Ok(Machine { connection, unread: BytesMut::new(), handshake, ended: false })
     }
 
-    /// The version and the cipher that were agreed on.
+    /// The negotiated version and cipher.
     pub(super) fn encryption(&self) -> Tls {
         use rustls::CipherSuite as Suite;
         let cipher = match self.connection.negotiated_cipher_suite().map(|suite| suite.suite()) {
@@ -117,11 +117,11 @@ impl Machine {
         }
     }
 
-    /// Takes bytes that were read, and works in them. What the client says goes to `plain`, what TLS itself has to say to `out`,
-    /// also after an error.
+    /// Takes input and decrypts it in place. The client's data is appended to `plain`, records of TLS itself to `out`, even after an
+    /// error.
     ///
     /// # Errors
-    /// What ends the connection. Must not be called again.
+    /// Errors that end the connection. Must not be called again after one.
     pub(super) fn feed(&mut self, bytes: &mut [u8], plain: &mut BytesMut, out: &mut BytesMut) -> Result<(), Error> {
         if self.unread.is_empty() {
             let used = self.process(bytes, plain, out)?;
@@ -138,7 +138,7 @@ impl Machine {
         if self.unread.len() > MAX_UNREAD { Err(too_large()) } else { Ok(()) }
     }
 
-    /// Gives how many of the bytes are done with.
+    /// Returns how many of the bytes are processed.
     fn process(&mut self, bytes: &mut [u8], plain: &mut BytesMut, out: &mut BytesMut) -> Result<usize, Error> {
         let mut used = 0;
         while !self.ended {
@@ -162,7 +162,7 @@ impl Machine {
                     }
                     false
                 }
-                // It is in `out`, and in order.
+                // It is already in `out`, in the right order.
                 Ok(ConnectionState::TransmitTlsData(data)) => {
                     data.done();
                     false
@@ -174,7 +174,7 @@ impl Machine {
                 Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_) | ConnectionState::Closed) => {
                     true
                 }
-                // Early data, which no configuration of ours allows, or what a later rustls may have.
+                // Early data, which our configurations never allow, or a state of a later rustls version.
                 Ok(_) => return Err(Error::General("an unknown state".into())),
                 Err(error) => {
                     self.say_why(rest, out);
@@ -186,11 +186,11 @@ impl Machine {
                 break;
             }
         }
-        // What comes after the end is nobody's.
+        // Bytes after the end are discarded.
         Ok(if self.ended { bytes.len() } else { used })
     }
 
-    /// The alert that an error left. Only what is ready is asked for: the bytes must not be looked at again.
+    /// The alert of an error. Only data that is ready is requested: the input must not be processed again.
     fn say_why(&mut self, bytes: &mut [u8], out: &mut BytesMut) {
         while self.connection.wants_write() {
             let Ok(ConnectionState::EncodeTlsData(data)) = self.connection.process_tls_records(bytes).state else {
@@ -202,7 +202,7 @@ impl Machine {
         }
     }
 
-    /// Encrypts, after whatever TLS itself has to say first.
+    /// Encrypts, after pending records of TLS itself.
     ///
     /// # Errors
     /// The handshake is not done, this side was closed, or the keys are used up.
@@ -212,7 +212,7 @@ impl Machine {
         self.seal(out, room, |traffic, room| traffic.encrypt(plain, room))
     }
 
-    /// Says that nothing more will be said (RFC 8446 §6.1).
+    /// Sends close_notify (RFC 8446 §6.1).
     pub(super) fn close(&mut self, out: &mut BytesMut) -> Result<(), Error> {
         self.seal(out, OVERHEAD, |traffic, room| traffic.queue_close_notify(room))
     }
@@ -224,7 +224,7 @@ impl Machine {
         mut write: impl FnMut(&mut WriteTraffic<'_>, &mut [u8]) -> Result<usize, EncryptError>,
     ) -> Result<(), Error> {
         loop {
-            // Nothing new is there to be read: what is not whole is passed because rustls works in it.
+            // There is no new input: the incomplete input is passed because rustls works in it.
             let UnbufferedStatus { discard, state } = self.connection.process_tls_records(&mut self.unread);
             let done = match state? {
                 ConnectionState::WriteTraffic(mut traffic) => {
@@ -258,7 +258,7 @@ impl Machine {
         }
     }
 
-    /// RFC 9266: what the secret exports for channel binding. Only once, and not before the handshake is done.
+    /// RFC 9266: the exporter value for channel binding. Available once, after the handshake.
     pub(super) fn take_exporter(&mut self) -> Option<[u8; 32]> {
         if self.is_handshaking() {
             return None;
@@ -272,18 +272,18 @@ impl Machine {
         self.connection.is_handshaking()
     }
 
-    /// Whether the client has said that it will say no more.
+    /// Whether the client has sent close_notify.
     pub(super) fn has_ended(&self) -> bool {
         self.ended
     }
 
-    /// What rustls knows of the connection.
+    /// rustls' state of the connection.
     #[cfg(test)]
     pub(super) fn state(&self) -> &rustls::CommonState {
         &self.connection
     }
 
-    /// How many bytes are kept.
+    /// Number of bytes that are kept.
     #[cfg(test)]
     pub(super) fn kept(&self) -> usize {
         self.unread.capacity()
@@ -296,7 +296,7 @@ fn too_large() -> Error {
 
 type WriteTraffic<'c> = rustls::unbuffered::WriteTraffic<'c, rustls::server::ServerConnectionData>;
 
-/// Appends what TLS has to say. Gives where it begins.
+/// Appends records of TLS itself. Returns where they begin.
 fn encode(
     mut data: EncodeTlsData<'_, rustls::server::ServerConnectionData>,
     out: &mut BytesMut,

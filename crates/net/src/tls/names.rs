@@ -1,11 +1,11 @@
-//! The names in certificates, and whether they mean a host (RFC 6125 §6.4, RFC 9525 §6.3).
+//! The names in certificates, and whether they match a host (RFC 6125 §6.4, RFC 9525 §6.3).
 
 use std::net::IpAddr;
 
 use vorpal_proto::jid::enforce_domain;
 
 /// A host as addresses write it, and as DNS and certificates do: in A-labels (RFC 5890). Both in lower case and without the
-/// last dot. `None` if it is no host name; what is one can be the name of a file.
+/// last dot. `None` if it is not a host name. A host name can be used as a file name.
 pub(super) fn host(host: &str) -> Option<(String, String)> {
     let host = enforce_domain(host).ok()?;
     let ascii = ascii(&host)?;
@@ -29,19 +29,19 @@ fn ascii(host: &str) -> Option<String> {
     (ascii.len() <= 253 && ascii.split('.').all(legal)).then_some(ascii)
 }
 
-/// The names a certificate is for, from its subject alternative names only: what a subject says is free text.
+/// The names a certificate is for, from its subject alternative names only: the subject is free text.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {
     /// Whole names, in lower case.
     pub(super) exact: Vec<String>,
-    /// What follows the `*.` of a wildcard, in lower case.
+    /// The parts after the `*.` of wildcards, in lower case.
     pub(super) wildcards: Vec<String>,
     pub(super) addresses: Vec<IpAddr>,
 }
 
 impl Names {
-    /// Adds a dNSName. A wildcard counts only as the whole of the first label and with two labels after it; anything else
-    /// with an asterisk means nobody.
+    /// Adds a dNSName. A wildcard is valid only as the whole first label with two labels after it; any other name with an asterisk
+    /// matches nothing.
     pub(super) fn add(&mut self, name: &str) {
         let name = name.to_ascii_lowercase();
         match name.strip_prefix("*.") {
@@ -60,7 +60,7 @@ impl Names {
         }
     }
 
-    /// Whether a host, as [`ascii`] writes it, is meant.
+    /// Whether a host, in the form of [`ascii`], matches.
     pub(super) fn cover(&self, host: &str) -> bool {
         if let Ok(address) = host.parse::<IpAddr>() {
             return self.addresses.contains(&address);
@@ -69,7 +69,7 @@ impl Names {
             || parent(host).is_some_and(|parent| self.wildcards.iter().any(|name| name == parent))
     }
 
-    /// All of them, as a certificate has them.
+    /// All names, as in the certificate.
     pub(super) fn all(&self) -> Vec<String> {
         let names = self.exact.iter().cloned();
         let wildcards = self.wildcards.iter().map(|parent| format!("*.{parent}"));
@@ -84,7 +84,7 @@ impl Names {
     }
 }
 
-/// What follows the first label: the only part of a name for which a wildcard may stand.
+/// The part after the first label, which a wildcard cannot replace.
 pub(super) fn parent(host: &str) -> Option<&str> {
     host.split_once('.').filter(|(first, _)| !first.is_empty()).map(|(_, parent)| parent)
 }

@@ -1,4 +1,4 @@
-//! A certificate for local use, made when there is none.
+//! A self-signed certificate, created if a host has none.
 
 use std::{
     ffi::OsString,
@@ -25,16 +25,16 @@ use super::{
 const DAY: Duration = Duration::from_secs(86_400);
 /// Apple's systems refuse TLS certificates that are valid for more than 825 days.
 const VALID: Duration = DAY.saturating_mul(824);
-/// Renewed at a start within this time of its end, so that it does not expire under a running server.
+/// Renewed when it expires within this time, so that it does not expire while the server is running.
 const RENEW: Duration = DAY.saturating_mul(90);
 
 impl Certificate {
-    /// The certificate of a host in `<folder>/<host>.crt` and `.key`; a self-signed one on P-256 is made if there is none,
-    /// if its end is near, or if it lacks the name.
+    /// The certificate of a host in `<folder>/<host>.crt` and `.key`. A self-signed one on P-256 is created if there is none,
+    /// if it is about to expire, or if it lacks the name.
     ///
-    /// The key is kept when the certificate is renewed, so who has pinned it need not be asked again, and no crash can
-    /// leave a certificate without its key. What is there and was not made here (it is not self-signed, or cannot be read) is
-    /// never written over. The folder is made with mode 0700, the key with 0600. Blocks on files, and syncs them.
+    /// The key is kept when the certificate is renewed, so that users who have pinned it need not confirm it again, and no crash can
+    /// leave a certificate without its key. A file that was not created here (it is not self-signed, or cannot be read) is never
+    /// overwritten. The folder is created with mode 0700, the key with 0600. Blocks on files, and syncs them.
     pub fn self_signed(host: &str, folder: &Path, now: Timestamp) -> Result<Certificate, CertificateError> {
         let (_, ascii) = names::host(host).ok_or_else(|| CertificateError::BadHost(host.to_owned()))?;
         let chain = folder.join(format!("{ascii}.crt"));
@@ -54,7 +54,7 @@ impl Certificate {
 }
 
 impl Certificate {
-    /// The certificate in the place of those that [`Certificate::self_signed`] makes; none if there is none. Makes nothing.
+    /// The existing certificate at the path that [`Certificate::self_signed`] uses; `None` if there is none. Creates nothing.
     pub fn made(host: &str, folder: &Path) -> Option<Result<Certificate, CertificateError>> {
         let (_, ascii) = names::host(host)?;
         let chain = folder.join(format!("{ascii}.crt"));
@@ -91,10 +91,10 @@ fn make(host: &str, pair: &KeyPair, now: Timestamp) -> Result<rcgen::Certificate
         params.subject_alt_names.push(SanType::IpAddress(Ipv6Addr::LOCALHOST.into()));
     }
     let epoch = date_time_ymd(1970, 1, 1);
-    // A day of grace for clocks that are behind ours.
+    // One day of tolerance for clocks that are behind.
     params.not_before = epoch + Duration::from_millis(now.minus(DAY).as_millis());
     params.not_after = epoch + Duration::from_millis(now.plus(VALID).as_millis());
-    // Not derived from the key, which stays: NSS refuses two certificates of one issuer with one number.
+    // Not derived from the key, which stays the same: NSS refuses two certificates of one issuer with the same number.
     params.serial_number = Some(SerialNumber::from_slice(&now.as_millis().to_be_bytes()));
     params.distinguished_name = name;
     params.is_ca = IsCa::ExplicitNoCa;
@@ -103,7 +103,7 @@ fn make(host: &str, pair: &KeyPair, now: Timestamp) -> Result<rcgen::Certificate
     params.self_signed(pair)
 }
 
-/// Writes a file whole or not at all, durably.
+/// Writes a file atomically and durably.
 fn write(file: &Path, bytes: &[u8], mode: u32) -> Result<(), CertificateError> {
     let mut name = OsString::from(file);
     name.push(".new");
@@ -111,7 +111,7 @@ fn write(file: &Path, bytes: &[u8], mode: u32) -> Result<(), CertificateError> {
 }
 
 fn write_as(file: &Path, temporary: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    // One left behind by a crash, or by somebody else, may have another mode, and somebody may have it open.
+    // A file left by a crash, or by somebody else, may have another mode, and another process may have it open.
     match remove_file(temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

@@ -1,7 +1,7 @@
 //! A TLS connection over a socket.
 //!
-//! While nothing happens it holds no buffer: bytes are read into one that the caller lends, encrypted in one of the worker's, and
-//! kept only if they are not whole or the socket does not take them.
+//! While idle it holds no buffer: bytes are read into one that the caller lends, encrypted in one of the worker, and kept only if
+//! they are incomplete or the socket does not accept them.
 
 use std::{
     cell::RefCell,
@@ -22,11 +22,11 @@ use super::{
     machine::{Hello, Machine},
 };
 
-/// So much is encrypted at once: two records.
+/// Maximum number of bytes encrypted at once: two records.
 const CHUNK: usize = 2 << 14;
 
 thread_local! {
-    /// Scratch of a worker, never kept across a wait: what was encrypted.
+    /// Scratch buffer of a worker, never kept across an await: encrypted output.
     static SEALED: RefCell<BytesMut> = RefCell::new(BytesMut::with_capacity(CHUNK + 1024));
 }
 
@@ -34,16 +34,16 @@ thread_local! {
 pub struct Stream<S> {
     socket: S,
     tls: Machine,
-    /// what the socket did not take
+    /// output that the socket did not accept
     unsent: BytesMut,
-    /// our end was said
+    /// close_notify was sent
     closing: bool,
     failed: bool,
 }
 
 impl TlsHosts {
-    /// Answers a client that begins TLS: with the certificate of the host that it names, or of `to`. What it has said within TLS
-    /// already is in `plain`: no event will announce it.
+    /// Does the handshake of a client that begins TLS, with the certificate of the host that it names, or of `to`. Data that it has
+    /// already sent within TLS is in `plain`: no event will announce it.
     ///
     /// Not cancel-safe: a handshake that is dropped is lost, with its connection.
     pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
@@ -91,16 +91,16 @@ impl TlsHosts {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
-    /// The version and the cipher that were agreed on.
+    /// The negotiated version and cipher.
     pub fn encryption(&self) -> Tls {
         self.tls.encryption()
     }
 
-    /// Reads once. Appends what the client says to `plain`, which may be nothing, and gives how many bytes of the socket that
-    /// took: with padding and empty records they may be many times more. 0 is the end. `scratch` is what bytes are read into.
+    /// Reads once. Appends the client's data, possibly none, to `plain`, and returns the number of bytes read from the socket: with
+    /// padding and empty records they may be many times more. 0 is the end. `scratch` is the read buffer.
     ///
     /// # Errors
-    /// Those of the socket, those of TLS, and an end of the socket without one of TLS, which anybody may have caused.
+    /// Those of the socket, those of TLS, and an end of the socket without close_notify, which anybody on the path may cause.
     pub fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -121,31 +121,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
         }
         let before = plain.len();
         let fed = self.tls.feed(buf.filled_mut(), plain, &mut self.unsent);
-        // An answer of TLS itself does not wait until there is something to say. What is left is written before that.
+        // Records of TLS itself do not wait for other output. Pending output is written first.
         if !self.unsent.is_empty() {
             let _ = self.poll_flush(cx)?;
         }
         if let Err(error) = fed {
             self.failed = true;
-            // What was said before is heard first.
+            // Data from before is delivered first.
             return Poll::Ready(if plain.len() > before { Ok(read) } else { Err(bad(error)) });
         }
         Poll::Ready(Ok(read))
     }
 
-    /// Reads once, and drops what it read without looking at it: for after [`Stream::poll_shutdown`]. 0 is the end.
+    /// Reads once and discards the data without processing it: for use after [`Stream::poll_shutdown`]. 0 is the end.
     pub fn poll_discard(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buf = ReadBuf::new(scratch);
         ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buf))?;
         Poll::Ready(Ok(buf.filled().len()))
     }
 
-    /// How many encrypted bytes the socket did not take.
+    /// Number of encrypted bytes that the socket did not accept.
     pub fn unsent(&self) -> usize {
         self.unsent.len()
     }
 
-    /// Encrypts and writes, and gives how much was taken. It is not all written before [`Stream::poll_flush`] says so.
+    /// Encrypts and writes. Returns how many bytes were accepted; they are all written only when [`Stream::poll_flush`] is ready.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_flush(cx))?;
         let bytes = bytes.get(..CHUNK).unwrap_or(bytes);
@@ -167,7 +167,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
         })
     }
 
-    /// Writes what the socket did not take.
+    /// Writes the output that the socket did not accept.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         poll_unsent(&mut self.socket, &mut self.unsent, cx)
     }

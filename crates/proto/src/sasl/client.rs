@@ -1,6 +1,6 @@
-//! The other side: a small SASL client for PLAIN and SCRAM, for the tests of the server and for the load program.
+//! A small SASL client for PLAIN and SCRAM, for the tests of the server and for the load program.
 //!
-//! It checks the server as RFC 5802 §5 demands, so it may serve between servers or in tools as well.
+//! It verifies the server as RFC 5802 §5 requires, so it can be used between servers or in tools as well.
 
 use std::fmt;
 
@@ -22,21 +22,21 @@ pub enum ClientError {
     /// `-PLUS` without a binding, a binding without `-PLUS`, PLAIN with keys: the caller contradicts itself.
     #[error("mechanism, secret and channel binding do not fit")]
     Setup,
-    /// The server said something the mechanism does not allow; says what.
+    /// The server sent something that the mechanism does not allow.
     #[error("the server broke the mechanism: {0}")]
     Server(&'static str),
-    /// RFC 5802 §5: the server could not show that it knows our keys. To be treated as a failed authentication.
+    /// RFC 5802 §5: the server could not prove that it has the client's keys. Must be treated as a failed authentication.
     #[error("the server has not authenticated itself")]
     Unproven,
 }
 
-/// What the client says of channel binding (RFC 5802 §6).
+/// The client's channel-binding flag (RFC 5802 §6).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Binding {
-    /// `n`: it knows of none.
+    /// `n`: it does not support channel binding.
     #[default]
     Unsupported,
-    /// `y`: it would, but the server offered none.
+    /// `y`: it supports channel binding, but the server offered none.
     NotOffered,
     /// `p`: with a `-PLUS` mechanism.
     Use {
@@ -47,7 +47,7 @@ pub enum Binding {
     },
 }
 
-/// What a SCRAM client needs of a password. May be kept, and be computed ahead (RFC 5802 §5.1, on `i`).
+/// The keys that a SCRAM client derives from a password. They may be cached and computed in advance (RFC 5802 §5.1, on `i`).
 #[derive(Clone)]
 pub struct Keys {
     hash: Hash,
@@ -82,7 +82,7 @@ impl fmt::Debug for Keys {
 pub enum Secret {
     /// The password.
     Password(String),
-    /// Keys derived before, for the salt and iterations the account has. Spares a load program the derivations.
+    /// Keys derived before, for the account's salt and iterations. Saves a load program the derivations.
     Keys(Keys),
 }
 
@@ -109,7 +109,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Begins. The nonce must be fresh; PLAIN does not use it.
+    /// Begins an exchange. The nonce must be fresh; PLAIN does not use it.
     pub fn new(mechanism: Mechanism, username: &str, secret: Secret, nonce: Nonce) -> Client {
         Client {
             mechanism,
@@ -123,14 +123,14 @@ impl Client {
         }
     }
 
-    /// Asks for an authorization identity, a bare JID.
+    /// Requests an authorization identity, a bare JID.
     #[must_use]
     pub fn with_authzid(mut self, authzid: &str) -> Client {
         self.authzid = Some(authzid.to_owned());
         self
     }
 
-    /// Says something else of channel binding than `n`.
+    /// Sets a channel-binding flag other than `n`.
     #[must_use]
     pub fn with_binding(mut self, binding: Binding) -> Client {
         self.binding = binding;
@@ -164,7 +164,7 @@ impl Client {
     /// The answer to the server-first-message of SCRAM. Expensive with [`Secret::Password`]: milliseconds.
     ///
     /// # Errors
-    /// [`ClientError::Server`] if the message breaks RFC 5802 §5 and §7, or asks for rounds outside of [`Iterations`].
+    /// [`ClientError::Server`] if the message violates RFC 5802 §5 and §7, or has a number of iterations outside of [`Iterations`].
     pub fn respond(&mut self, challenge: &[u8]) -> Result<Vec<u8>, ClientError> {
         let (Mechanism::Scram { hash, .. }, false) = (self.mechanism, self.bare.is_empty()) else {
             return Err(ClientError::Server("challenge out of turn"));
@@ -187,7 +187,7 @@ impl Client {
         Ok(format!("{without_proof},p={}", STANDARD.encode(proof.bytes())).into_bytes())
     }
 
-    /// Takes the data of `<success/>` and checks that the server knows our keys.
+    /// Takes the data of `<success/>` and checks that the server has the client's keys.
     ///
     /// # Errors
     /// [`ClientError::Unproven`]; the session must not be used then.

@@ -1,4 +1,4 @@
-//! What is stored for an account instead of its password (RFC 5802 §3), and how it is written down (RFC 5803 §2).
+//! The keys stored for an account instead of its password (RFC 5802 §3), and their text form (RFC 5803 §2).
 
 use std::fmt;
 
@@ -10,30 +10,29 @@ use super::crypto::{self, Key};
 use super::prep::{self, PrepError};
 use super::{Hash, MAX_INPUT_BYTES};
 
-/// How many bytes of salt a new password gets.
+/// Length of the salt of a new password, in bytes.
 pub const SALT_BYTES: usize = 16;
 
-/// The longest salt taken from elsewhere, in bytes.
+/// Maximum length of an imported salt, in bytes.
 pub const MAX_SALT_BYTES: usize = 128;
 
-/// The longest text form of [`Credentials`], in bytes.
+/// Maximum length of the text form of [`Credentials`], in bytes.
 pub const MAX_TEXT_BYTES: usize = 512;
 
-/// The rounds of PBKDF2: what one guess of a password costs.
+/// The number of PBKDF2 iterations: the cost of one password guess.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Iterations(u32);
 
 impl Iterations {
-    /// The fewest: RFC 5802 §5.1 and RFC 7677 §4.
+    /// The minimum: RFC 5802 §5.1 and RFC 7677 §4.
     pub const MIN: Iterations = Iterations(4_096);
-    /// The default for new passwords: 6 ms with SHA-1 or SHA-256, 20 ms with SHA-512 on the machine of reference, paid by
+    /// The default for new passwords: 6 ms with SHA-1 or SHA-256, 20 ms with SHA-512 on the reference machine, spent by
     /// the client at each login with SCRAM and by the server at each login with PLAIN.
     pub const DEFAULT: Iterations = Iterations(50_000);
-    /// The most for new passwords. The client pays for each login: with more, phones take seconds, and clients that bound
-    /// what a server may ask of them refuse it.
+    /// The maximum for new passwords. The client spends the time at each login: with more, phones take seconds, and clients that
+    /// limit the number refuse it.
     pub const MAX_NEW: Iterations = Iterations(1_000_000);
-    /// The most that is accepted of what another server made: seconds of CPU, so a typing error in an import cannot stop
-    /// the server.
+    /// The maximum for imported keys: seconds of CPU, so a typing error in an import cannot stop the server.
     pub const MAX: Iterations = Iterations(10_000_000);
 
     /// `None` outside of [`MIN`](Iterations::MIN)..=[`MAX`](Iterations::MAX).
@@ -47,12 +46,12 @@ impl Iterations {
     }
 }
 
-/// What a salt looks like, as far as its bytes tell who made it.
+/// The form of a salt, as far as its bytes reveal which software made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SaltForm {
-    /// So many random bytes.
+    /// This many random bytes.
     Bytes(u8),
-    /// So many hexadecimal digits as text.
+    /// This many hexadecimal digits as text.
     Hex(u8),
     /// A random UUID as text (Prosody).
     Uuid,
@@ -86,7 +85,7 @@ impl SaltForm {
         }
     }
 
-    /// A salt of this form, of bytes that are random.
+    /// A salt of this form, made from random bytes.
     fn make(self, random: impl Iterator<Item = u8>) -> Vec<u8> {
         let digit = |byte: u8| b"0123456789abcdef".get(usize::from(byte % 16)).copied().unwrap_or_default();
         let make = |(at, byte): (usize, u8)| match self {
@@ -101,17 +100,17 @@ impl SaltForm {
     }
 }
 
-/// What anybody is shown of an account's credentials in a challenge, whether or not they know the password.
+/// The part of an account's credentials that a challenge reveals to anybody, whether or not they know the password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Shown {
-    /// The rounds.
+    /// The number of iterations.
     pub iterations: Iterations,
     /// The form of the salt.
     pub salt: SaltForm,
 }
 
 impl Shown {
-    /// That of new keys with these rounds.
+    /// That of new keys with this number of iterations.
     pub fn new(iterations: Iterations) -> Shown {
         Shown { iterations, salt: SaltForm::Bytes(u8::try_from(SALT_BYTES).unwrap_or_default()) }
     }
@@ -126,7 +125,7 @@ impl Shown {
         }
     }
 
-    /// What [`Shown::to_text`] wrote.
+    /// Parses the output of [`Shown::to_text`].
     pub fn from_text(text: &str) -> Option<Shown> {
         let (count, form) = text.split_once(':')?;
         let salt = match form.split_at_checked(1)? {
@@ -139,8 +138,8 @@ impl Shown {
     }
 }
 
-/// A number that is the same whenever it is asked for and that nobody can compute without the secret: by it is chosen what
-/// an account that does not exist looks like.
+/// A number that is always the same for a name and cannot be computed without the secret: it determines what a missing account looks
+/// like.
 pub fn lot(secret: &[u8; 32], account: &str, what: &str) -> u64 {
     let mac = crypto::hmac(Hash::Sha256, secret, &[b"lot\0", what.as_bytes(), b"\0", account.as_bytes()]);
     mac.bytes().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
@@ -166,7 +165,7 @@ pub enum CredentialsError {
 
 /// The keys of one account for one hash: enough to check a password, not enough to log in with.
 ///
-/// Secret all the same (guesses can be tried on it): prints nothing, has no `==`, is wiped when dropped.
+/// Secret nevertheless (guesses can be tried against it): it has no `Debug` output and no `==`, and is wiped when dropped.
 #[derive(Clone)]
 pub struct Credentials {
     hash: Hash,
@@ -174,16 +173,16 @@ pub struct Credentials {
     iterations: Iterations,
     stored_key: Key,
     server_key: Key,
-    /// Made by [`Credentials::fake`]: no proof is ever right, whatever the arithmetic says.
+    /// Made by [`Credentials::fake`]: no proof is ever accepted, whatever the computation says.
     fake: bool,
-    /// Made by [`Credentials::barred`]: whoever has the right proof is told that the account is disabled.
+    /// Made by [`Credentials::barred`]: a client with a correct proof learns that the account is disabled.
     barred: bool,
 }
 
 impl Credentials {
     /// Derives them from a new password.
     ///
-    /// Expensive: milliseconds of CPU, see [`Iterations`]. Never to be called on the reactor. The salt is to be random,
+    /// Expensive: milliseconds of CPU, see [`Iterations`]. Must not be called on the reactor. The salt must be random,
     /// of [`SALT_BYTES`], and different for each account, hash and password.
     ///
     /// # Errors
@@ -219,12 +218,12 @@ impl Credentials {
         }
     }
 
-    /// What to answer with for an account that does not exist, or has nothing stored for this hash.
+    /// Fake credentials for a missing account, or one without keys for this hash. They look real and never match.
     ///
-    /// The exchange goes on as with a wrong password: the same messages, the same work, the same failure at the end,
-    /// and the same salt whenever the name is tried again. `account` must be the normalised bare JID, or else `BOB` and
-    /// `bob` would differ here and not for an account that exists. `shown` should be what an account of the host may have;
-    /// with another one the salt is another, as after a new password. Cheap: no derivation is done.
+    /// The exchange continues as with a wrong password: the same messages, the same work, the same failure at the end,
+    /// and the same salt whenever the name is tried again. `account` must be the normalised bare JID, otherwise `BOB` and
+    /// `bob` would differ here but not for an existing account. `shown` should be one that an account of the host may have;
+    /// with a different one the salt is different, as after a new password. Cheap: no derivation is done.
     pub fn fake(secret: &[u8; 32], account: &str, hash: Hash, shown: Shown) -> Credentials {
         let mac = |what: &[u8], more: &[u8]| {
             let parts = [what, hash.scheme().as_bytes(), b"\0", account.as_bytes(), more];
@@ -246,8 +245,8 @@ impl Credentials {
         }
     }
 
-    /// The same to look at, of an account that is disabled: who proves to know the password fails with
-    /// [`SaslError::AccountDisabled`](super::SaslError::AccountDisabled), anybody else as ever.
+    /// The same credentials for a disabled account: a client that proves knowledge of the password fails with
+    /// [`SaslError::AccountDisabled`](super::SaslError::AccountDisabled), all others as usual.
     #[must_use]
     pub fn barred(self) -> Credentials {
         Credentials { barred: true, ..self }
@@ -258,12 +257,12 @@ impl Credentials {
         self.stored_key.bytes()
     }
 
-    /// Whether nobody is let in by them, even with the right proof.
+    /// Whether they let no client in, even with a correct proof.
     pub(super) const fn is_barred(&self) -> bool {
         self.barred
     }
 
-    /// What a challenge shows of them.
+    /// The part that a challenge reveals.
     pub fn shown(&self) -> Shown {
         Shown { iterations: self.iterations, salt: SaltForm::of(&self.salt) }
     }
@@ -271,22 +270,22 @@ impl Credentials {
     /// Whether this is the password.
     ///
     /// Expensive, like [`Credentials::derive`], and equally so for [`fake`](Credentials::fake) ones; the comparison
-    /// takes the same time whatever differs. A password that cannot be prepared is wrong at once.
+    /// takes constant time. A password that cannot be prepared is wrong at once.
     pub fn matches(&self, password: &str) -> bool {
         password.len() <= MAX_INPUT_BYTES
             && prep::query(password).is_ok_and(|password| self.is_proven_by(&password))
             && !self.barred
     }
 
-    /// As [`Credentials::matches`], for a password that went through SASLprep, and also for a barred account.
+    /// As [`Credentials::matches`], for a password after SASLprep, and also for a barred account.
     pub(super) fn is_proven_by(&self, password: &str) -> bool {
         let theirs = Credentials::from_prepared(self.hash, password, &self.salt, self.iterations);
         let same = self.stored_key.same(theirs.stored_key.bytes()) & self.server_key.same(theirs.server_key.bytes());
         (same & self.real()).into()
     }
 
-    /// RFC 5802 §3: whether the proof was made with the client key, also that of a barred account, and the signature that
-    /// shows we have the server key.
+    /// RFC 5802 §3: whether the proof was made with the client key, even that of a barred account, and the signature that
+    /// proves possession of the server key.
     pub(super) fn check_proof(&self, auth_message: &[&[u8]], proof: &[u8]) -> Option<Key> {
         let signature = crypto::hmac(self.hash, self.stored_key.bytes(), auth_message);
         let client_key = signature.xor(proof);
@@ -310,7 +309,7 @@ impl Credentials {
         &self.salt
     }
 
-    /// The rounds, which the client is shown.
+    /// The number of iterations, which the client is shown.
     pub const fn iterations(&self) -> Iterations {
         self.iterations
     }

@@ -1,8 +1,8 @@
-//! SASL: how a client proves who it is (RFC 4422, RFC 6120 §6).
+//! SASL: authentication of clients (RFC 4422, RFC 6120 §6).
 //!
-//! An [`Exchange`] is one attempt with one mechanism: bytes in, a [`Step`] out. It does nothing by itself. Where it needs
-//! what is stored, it says [`Step::NeedCredentials`] and goes on with [`Exchange::account`]; where it needs a key
-//! derivation, [`Step::NeedDerivation`] and [`Exchange::verdict`], so that the milliseconds are spent elsewhere.
+//! An [`Exchange`] is one attempt with one mechanism: bytes in, a [`Step`] out. It does no I/O. If it needs stored credentials, it
+//! returns [`Step::NeedCredentials`] and continues with [`Exchange::account`]; if it needs a key derivation,
+//! [`Step::NeedDerivation`] and [`Exchange::verdict`], so that the CPU time is spent elsewhere.
 //!
 //! ```text
 //!              receive          account            receive
@@ -11,16 +11,16 @@
 //!                                                  verdict
 //! ```
 //!
-//! *Invariant:* who somebody is comes from [`Authenticated`] only; one is made only in [`Exchange`]'s `conclude`, which
+//! *Invariant:* a client's identity comes from [`Authenticated`] only; one is created only in [`Exchange`]'s `conclude`, which
 //! is also the one place where an authzid is compared, for every mechanism.
 //!
-//! *Invariant:* an account that does not exist cannot be told from a wrong password, by message or by work: the caller
+//! *Invariant:* a missing account cannot be distinguished from a wrong password, neither by messages nor by work: the caller
 //! answers [`Step::NeedCredentials`] with [`Credentials::fake`].
 //!
-//! What the stream around it has to do: offer mechanisms only under TLS; count attempts (at most 5 per connection);
-//! answer `<abort/>`; drop the exchange when another `<auth/>` comes (RFC 6120 §6.4.2); limit derivations that run at once;
-//! drop the exchange and say `temporary-auth-failure` when the store does not answer; say `account-disabled` or
-//! `credentials-expired` only in place of a success.
+//! The stream around it has to: offer mechanisms only under TLS; count attempts (at most 5 per connection); answer `<abort/>`; drop
+//! the exchange when another `<auth/>` arrives (RFC 6120 §6.4.2); limit simultaneous derivations; drop the exchange and send
+//! `temporary-auth-failure` if the store does not answer; send `account-disabled` or `credentials-expired` only instead of a
+//! success.
 //!
 //! Limits: [`MAX_INPUT_BYTES`] per message, [`MAX_USERNAME_BYTES`], [`MAX_AUTHZID_BYTES`], [`Iterations`].
 
@@ -52,40 +52,40 @@ pub use nonce::Nonce;
 pub use payload::{decode_payload, encode_payload};
 pub use plain::{PasswordCheck, Renewal, Verdict};
 
-/// The longest message of a client, in bytes after base64.
+/// Maximum length of a client's message, in bytes after base64 decoding.
 pub const MAX_INPUT_BYTES: usize = 4096;
 
-/// The longest username, in bytes: that of a localpart (RFC 7622 §3.3.1).
+/// Maximum length of a username, in bytes: that of a localpart (RFC 7622 §3.3.1).
 pub const MAX_USERNAME_BYTES: usize = 1023;
 
-/// The longest authzid, in bytes: that of a bare JID.
+/// Maximum length of an authzid, in bytes: that of a bare JID.
 pub const MAX_AUTHZID_BYTES: usize = 2047;
 
-/// What an exchange has to know of its connection.
+/// Properties of the connection that an exchange needs.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What this connection can be bound to.
+    /// The channel bindings of this connection.
     pub bindings: ChannelBindings,
     /// Whether the features of this stream offered any `-PLUS` mechanism. Decides what a client's `y` means (RFC 5802 §6).
     pub plus_offered: bool,
     /// Whether an authzid, as the client wrote it, names this account (its bare JID as given with [`Account`]).
     ///
-    /// To be done by parsing the authzid as a bare JID and comparing; what does not parse names nobody.
+    /// Must parse the authzid as a bare JID and compare; an authzid that does not parse names no account.
     pub names_account: fn(authzid: &str, account: &str) -> bool,
-    /// XEP-0474: what was offered, to be signed. `None`: not in use.
+    /// XEP-0474: the offered lists, to be signed. `None`: not in use.
     pub offered: Option<Offered>,
 }
 
-/// What is known of the account somebody wants to log in to.
+/// The account that a client wants to log in to.
 #[derive(Clone, Debug)]
 pub struct Account {
-    /// Its bare JID, normalised. If the exchange succeeds, this is who the client is.
+    /// Its bare JID, normalised. If the exchange succeeds, this is the client's identity.
     pub address: String,
-    /// The credentials for the hash that was asked for, or [`Credentials::fake`] ones.
+    /// The credentials for the requested hash, or [`Credentials::fake`] ones.
     pub credentials: Credentials,
 }
 
-/// What an exchange wants next.
+/// What an exchange needs next.
 #[derive(Debug)]
 #[must_use]
 pub enum Step {
@@ -93,15 +93,15 @@ pub enum Step {
     Challenge(Vec<u8>),
     /// Look these up, then call [`Exchange::account`], for an unknown name as well.
     NeedCredentials(Query),
-    /// Run this where CPU time may be spent, then call [`Exchange::verdict`].
+    /// Run this on a thread for CPU-intensive work, then call [`Exchange::verdict`].
     NeedDerivation(PasswordCheck),
-    /// The client is who it says.
+    /// The client is authenticated.
     Success(Authenticated),
-    /// It is not, or not properly. The exchange is over.
+    /// Authentication failed. The exchange has ended.
     Failure(Refusal),
 }
 
-/// Whose credentials are wanted.
+/// The requested credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
     /// The simple user name (RFC 6120 §6.3.7) after SASLprep; to become a localpart. If it cannot, use fake credentials.
@@ -110,7 +110,7 @@ pub struct Query {
     pub hash: Option<Hash>,
 }
 
-/// A client that has proven who it is. Made by a successful [`Exchange`] and nothing else.
+/// An authenticated client. Created only by a successful [`Exchange`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct Authenticated {
     account: String,
@@ -125,7 +125,7 @@ impl Authenticated {
         &self.account
     }
 
-    /// How.
+    /// The mechanism.
     pub const fn mechanism(&self) -> Mechanism {
         self.mechanism
     }
@@ -135,13 +135,13 @@ impl Authenticated {
         self.binding
     }
 
-    /// The additional data for `<success/>`; by it the client authenticates us.
+    /// The additional data for `<success/>`, by which the client authenticates the server.
     pub fn data(&self) -> Option<&[u8]> {
         self.data.as_deref()
     }
 }
 
-/// What a mechanism found out; not yet a success.
+/// The result of a mechanism; not yet a success.
 struct Proven {
     account: String,
     authzid: Option<String>,
@@ -149,9 +149,9 @@ struct Proven {
     data: Option<Vec<u8>>,
 }
 
-/// Where an exchange stands.
+/// The state of an exchange.
 enum State {
-    /// Nothing has come.
+    /// Nothing was received.
     Start,
     /// An empty challenge was sent for the initial response.
     Prompted,
@@ -173,7 +173,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Begins. The caller has checked that the mechanism was offered on this stream (else `invalid-mechanism`).
+    /// Begins an exchange. The caller has checked that the mechanism was offered on this stream (else `invalid-mechanism`).
     pub fn new(mechanism: Mechanism, settings: Settings, nonce: Nonce) -> Exchange {
         Exchange { mechanism, settings, nonce, state: State::Start }
     }
@@ -188,7 +188,7 @@ impl Exchange {
     /// Cheap: a few hashes at most.
     pub fn receive(&mut self, data: Option<&[u8]>) -> Step {
         let step = match mem::replace(&mut self.state, State::Over) {
-            // RFC 4422 §5.1: both mechanisms begin with the client.
+            // RFC 4422 §5.1: in both mechanisms the client sends first.
             State::Start if data.is_none() => {
                 self.state = State::Prompted;
                 Ok(Step::Challenge(Vec::new()))
@@ -257,9 +257,9 @@ impl Exchange {
         Ok(Step::NeedCredentials(Query { username, hash: self.mechanism.hash() }))
     }
 
-    /// RFC 6120 §6.3.8: the one place where an authzid is compared and where a success is made.
+    /// RFC 6120 §6.3.8: the one place where an authzid is compared and where a success is created.
     ///
-    /// After the proof, so that it tells nothing to somebody without one.
+    /// Called after the proof, so that it reveals nothing to a client without one.
     fn conclude(&self, proven: Proven) -> Result<Step, Refusal> {
         let Proven { account, authzid, binding, data } = proven;
         if authzid.is_some_and(|authzid| !(self.settings.names_account)(&authzid, &account)) {

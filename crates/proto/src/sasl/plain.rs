@@ -30,7 +30,7 @@ impl Message {
         if username.len() > MAX_USERNAME_BYTES || authzid.len() > MAX_AUTHZID_BYTES {
             return Err(Refusal::malformed("username or authzid too long"));
         }
-        // §2: a failed preparation is a failed verification. It tells nothing of any account.
+        // §2: a failed preparation is a failed verification. It reveals nothing about any account.
         let username = prep::query(username).map_err(|_| Refusal::unauthorized("username fails SASLprep"))?;
         let password = prep::query(password).map_err(|_| Refusal::unauthorized("password fails SASLprep"))?;
         Ok(Message {
@@ -41,7 +41,7 @@ impl Message {
     }
 }
 
-/// A password and what it is to be checked against. To be [run](PasswordCheck::run) where time may be spent.
+/// A password and the credentials to check it against. Must be [run](PasswordCheck::run) on a thread that may block.
 pub struct PasswordCheck {
     pub(super) account: Account,
     pub(super) password: Zeroizing<String>,
@@ -51,7 +51,7 @@ pub struct PasswordCheck {
 }
 
 impl PasswordCheck {
-    /// The same, and if the password is right, credentials for these hashes, with a random salt for each: see
+    /// The same; if the password is correct, also derives credentials for these hashes, with a random salt for each: see
     /// [`Verdict::take_renewal`].
     #[must_use]
     pub fn making(mut self, wanted: Vec<(Hash, [u8; SALT_BYTES])>, iterations: Iterations) -> PasswordCheck {
@@ -59,8 +59,8 @@ impl PasswordCheck {
         self
     }
 
-    /// A number for this password and what it would be checked against, made with the secret. Of the same password, after
-    /// SASLprep, it is the same until the account gets other keys. Cheap: one HMAC.
+    /// A fingerprint of this password and the credentials it would be checked against, made with the secret. For the same password,
+    /// after SASLprep, it stays the same until the account gets other keys. Cheap: one HMAC.
     pub fn mark(&self, secret: &[u8; 32]) -> [u8; 16] {
         let credentials = &self.account.credentials;
         let checked = [credentials.hash().scheme().as_bytes(), b"\0", self.account.address.as_bytes(), b"\0"];
@@ -70,16 +70,15 @@ impl PasswordCheck {
         mac.bytes().first_chunk().copied().unwrap_or_default()
     }
 
-    /// The verdict on a password that was wrong before and is checked against the same keys: see
-    /// [`mark`](PasswordCheck::mark).
+    /// The verdict on a password that was wrong before against the same keys: see [`mark`](PasswordCheck::mark).
     pub fn refused(self) -> Verdict {
         Verdict { account: self.account.address, found: Found::WrongAgain, renewal: None, ticket: self.ticket }
     }
 
-    /// Does the derivation: milliseconds of CPU (see [`Iterations`]), not for the reactor.
+    /// Does the derivation: milliseconds of CPU (see [`Iterations`]), so it must not run on the reactor.
     ///
-    /// Takes as long for a wrong password and a fake account as for the right one, but for what
-    /// [`PasswordCheck::making`] makes for an account, once, when its password is right.
+    /// Takes as long for a wrong password and a fake account as for the correct one, except for the keys that
+    /// [`PasswordCheck::making`] adds for an account, once, when its password is correct.
     pub fn run(self) -> Verdict {
         let found = match self.account.credentials.is_proven_by(&self.password) {
             false => Found::Wrong,
@@ -87,7 +86,7 @@ impl PasswordCheck {
             true => Found::Right,
         };
         let derive = |(hash, salt): &(Hash, [u8; SALT_BYTES])| {
-            // One that may not be stored (RFC 5802 §2.2) goes on with what it has.
+            // If the password may not be stored (RFC 5802 §2.2), the account keeps the keys that it has.
             Credentials::derive(*hash, &self.password, salt, self.iterations).ok()
         };
         let renewal = (found == Found::Right).then(|| Renewal {
@@ -104,27 +103,27 @@ impl std::fmt::Debug for PasswordCheck {
     }
 }
 
-/// What a [`PasswordCheck`] made of the right password.
+/// The keys that a [`PasswordCheck`] derived from the correct password.
 #[derive(Debug)]
 pub struct Renewal {
-    /// What the password was checked against.
+    /// The hash of the credentials that the password was checked against.
     pub checked: Credentials,
-    /// What was asked for with [`PasswordCheck::making`], as far as the password may be stored.
+    /// The credentials requested with [`PasswordCheck::making`], if the password may be stored.
     pub made: Vec<Credentials>,
 }
 
-/// What a password is.
+/// The result for a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
     Right,
-    /// right, and nobody is let in by it
+    /// correct, and the account is disabled
     Barred,
     Wrong,
-    /// wrong, and it was before
+    /// wrong, as it was before
     WrongAgain,
 }
 
-/// What a [`PasswordCheck`] found. Made by nothing else.
+/// The result of a [`PasswordCheck`], created by nothing else.
 #[derive(Debug)]
 pub struct Verdict {
     account: String,
@@ -134,17 +133,17 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Whether the password is the account's, also of one that is disabled.
+    /// Whether the password is correct, also for a disabled account.
     pub fn is_proven(&self) -> bool {
         matches!(self.found, Found::Right | Found::Barred)
     }
 
-    /// What was made of the right password beside the check. To be stored once the exchange has succeeded.
+    /// The keys derived from the correct password. They should be stored once the exchange has succeeded.
     pub fn take_renewal(&mut self) -> Option<Renewal> {
         self.renewal.take()
     }
 
-    /// What was proven, if this is the answer to the question with this ticket.
+    /// The result, if this is the answer for this ticket.
     pub(super) fn conclude(self, ticket: &Nonce, authzid: Option<String>) -> Result<Proven, Refusal> {
         if self.ticket != *ticket {
             return Err(Refusal::unauthorized("verdict of another exchange"));

@@ -10,17 +10,17 @@ use crate::control::{self, Answer, Order, Unreached};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Lists the certificates that the running server shows, a line for each host; without a server, those in the files.
+    /// Lists the certificates that the running server uses, one line for each host; without a server, those in the files.
     List,
 }
 
-/// Tells of every host for which names its certificate is, who issued it, how long it is valid, and what is wrong with it.
+/// Shows, for every host, the names in its certificate, the issuer, the expiry date, and warnings.
 pub(super) async fn list(target: &Target, json: bool) -> Result<()> {
     let rows = match control::order(&target.socket(), &Order::CertList).await {
         Ok(Answer::Rows(rows)) => rows,
         Ok(Answer::Error(error)) => anyhow::bail!("{error}"),
         Ok(_) => Vec::new(),
-        // Nobody serves: what a server would find.
+        // No server is running: shows what a server would load.
         Err(error) => match error.downcast_ref::<Unreached>() {
             Some(Unreached(cause)) if cause.kind() != std::io::ErrorKind::PermissionDenied => {
                 certificates::rows_of_files(&target.config)

@@ -1,6 +1,6 @@
 //! `vorpal config`: checks, explains and applies the configuration.
 //!
-//! What it says of modules stands in `docs/modules.md`, which is made from the sources and built into the program.
+//! The texts about modules come from `docs/modules.md`, which is generated from the sources and built into the program.
 
 use std::path::Path;
 
@@ -11,21 +11,21 @@ use vorpal_core::server::core_names;
 
 use crate::{Program, certificates, files, reload, warnings};
 
-/// The page of all modules, kept true by a test.
+/// The page of all modules, kept up to date by a test.
 const PAGE: &str = include_str!("../../../../docs/modules.md");
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Checks the configuration and its certificates. Prints errors, and warnings about what is allowed but probably not meant.
+    /// Checks the configuration and its certificates. Prints errors, and warnings about valid but probably unintended settings.
     Check,
     /// Explains a key, a section or a module. Without an argument, lists all keys with one line each.
     Explain {
-        /// Its path: limits.login_time, limits, modules.mam; `modules` lists the modules.
+        /// A path, for example limits.login_time, limits or modules.mam; `modules` lists the modules.
         key: Option<String>,
     },
-    /// Prints a configuration file of all keys with their defaults and descriptions.
+    /// Prints a configuration file with all keys, their defaults and descriptions.
     Default,
-    /// Makes the running server read its configuration again. All of it takes effect, or nothing.
+    /// Makes the running server read its configuration again. Either all changes take effect, or none.
     Apply,
 }
 
@@ -48,7 +48,7 @@ pub(super) fn run(command: Command, path: Option<&Path>, program: Program, json:
     }
 }
 
-/// What there is to know of a key, a section or a module.
+/// The description of a key, a section or a module.
 fn explain(key: &str, program: Program) -> Result<String> {
     let text = vorpal_config::explain(key, &program.known())?;
     let about = key.strip_prefix("modules.").and_then(about);
@@ -58,7 +58,7 @@ fn explain(key: &str, program: Program) -> Result<String> {
     })
 }
 
-/// What a module of ours does: its part of the page, indented.
+/// The description of a module: its part of the page, indented.
 fn about(module: &str) -> Option<String> {
     let title = format!("\n## {module}\n\n");
     let (_, part) = PAGE.split_once(&title)?;

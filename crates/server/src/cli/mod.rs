@@ -23,15 +23,15 @@ mod trace;
 mod user;
 mod xep;
 
-/// How long reads that are under way may take when a server has ended.
+/// How long running reads may take after the server has ended.
 const LAST_READS: Duration = Duration::from_secs(2);
 
 /// An XMPP server that keeps its word: acknowledged means durable.
 #[derive(Parser)]
 #[command(name = "vorpal", version)]
 struct Cli {
-    /// The configuration file. Without this option it is the file that VORPAL_CONFIG names, else /etc/vorpal/vorpal.toml if that
-    /// exists. Without any file, localhost is served with the defaults, and the data are in ./data.
+    /// The configuration file. Default: the file that VORPAL_CONFIG names, else /etc/vorpal/vorpal.toml if it exists. Without any
+    /// file, the server serves localhost with the defaults, and the data directory is ./data.
     #[arg(long, short, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Prints JSON instead of text.
@@ -52,14 +52,14 @@ enum Command {
     },
     /// Shows the state of the server: accounts, sessions, listeners, certificates, disk.
     Status,
-    /// Shows what the server does, refreshed each second until interrupted. With --json, one line for each second.
+    /// Shows the activity of the server, refreshed each second until interrupted. With --json, one line for each second.
     Top {
         /// Shows one second and exits.
         #[arg(long)]
         once: bool,
     },
-    /// Follows the stanzas of one account until interrupted: what is decided about each, and why. Shows addresses and ids, never
-    /// the text of messages.
+    /// Follows the stanzas of one account until interrupted: the decisions about each, and the reasons. Shows addresses and ids,
+    /// never message texts.
     Trace {
         /// The address of the account: name@host.
         jid: String,
@@ -74,14 +74,14 @@ enum Command {
         #[command(subcommand)]
         command: config::Command,
     },
-    /// The certificates of the hosts.
+    /// Shows the certificates of the hosts.
     Cert {
         #[command(subcommand)]
         command: cert::Command,
     },
     /// Shows which modules handle what, in the order in which they run.
     Flow {
-        /// As configured for this host. Without one, all modules are shown.
+        /// Shows the modules as configured for this host. Without a host, shows all modules with their defaults.
         host: Option<String>,
     },
     /// Shows where an extension is implemented, and what it handles.
@@ -92,7 +92,7 @@ enum Command {
     },
 }
 
-/// Names that operators know from other servers. They are not in the help.
+/// Command names that operators know from other servers. They are not shown in the help.
 #[derive(Subcommand)]
 enum Alias {
     /// Creates an account: `user add`.
@@ -148,7 +148,7 @@ impl Alias {
     }
 }
 
-/// A command by its own name, or by another.
+/// A command by its own name, or by an alias.
 #[derive(Subcommand)]
 enum Named {
     #[command(flatten)]
@@ -171,7 +171,7 @@ enum Session {
     },
 }
 
-/// Runs the command that the process was given, with the modules of this program.
+/// Runs the command of the process's arguments, with the modules of this program.
 pub fn main() -> ExitCode {
     run(Program::VORPAL)
 }
@@ -208,7 +208,7 @@ fn execute(cli: Cli, program: Program) -> Result<()> {
         Command::Serve => {
             let (runtime, config) = (runtime()?, target()?.config);
             let served = runtime.block_on(crate::run::serve(config, path.clone(), program));
-            // A read that hangs on the disk does not keep a server that has ended.
+            // A read that hangs on the disk must not keep the process alive.
             runtime.shutdown_timeout(LAST_READS);
             served
         }

@@ -1,4 +1,4 @@
-//! Orders: where they go, to a running server or to the data of one that does not run.
+//! Where orders go: to a running server, or to the data of a stopped one.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
@@ -12,27 +12,27 @@ use crate::program::INSTALLED;
 use crate::run::Server;
 use crate::{Program, files};
 
-/// The server that a command is about, as its configuration says.
+/// The server that a command addresses, according to its configuration.
 pub(super) struct Target {
     pub config: Config,
-    /// the file of the configuration, if there is one
+    /// the configuration file, if there is one
     file: Option<PathBuf>,
     program: Program,
 }
 
-/// Who carried an order out.
+/// Who carried out an order.
 pub(super) enum By {
-    /// The server that takes orders at this socket.
+    /// The server at this socket.
     Server(PathBuf),
     /// This command itself, on the data in this directory.
     Command(PathBuf),
 }
 
 impl Target {
-    /// Reads the configuration: that of the file, if there is one.
+    /// Reads the configuration, from the file if there is one.
     ///
     /// # Errors
-    /// All that is wrong with it.
+    /// All errors in it.
     pub fn read(program: Program, file: Option<PathBuf>) -> Result<Target> {
         let config = program.read(file.as_deref()).map_err(|errors| anyhow!("{errors}"))?;
         Ok(Target { config, file, program })
@@ -46,8 +46,9 @@ impl Target {
         self.config.data.to_path_buf()
     }
 
-    /// To the running server by its socket; to the data of a stopped one by its lock. Only orders that create accounts create data,
-    /// and only where the data are named: `./data` would be in whatever directory the command runs in.
+    /// Sends an order to the running server, through its socket. If none is running, carries it out on the data, under the store's
+    /// lock. Only orders that create accounts create a data directory, and only where it is named: `./data` would be in whatever
+    /// directory the command runs in.
     pub async fn give(self, order: Order) -> Result<(Answer, By)> {
         let (socket, data) = (self.socket(), self.data());
         match control::order(&socket, &order).await {
@@ -62,7 +63,7 @@ impl Target {
             },
         }
         let creates = matches!(order, Order::UserAdd { .. } | Order::UserImport { .. }) && self.is_named();
-        // What cannot be told is told when the data are opened, with the reason.
+        // If this cannot be determined, opening the data fails with the reason.
         if !creates && matches!(files::has_database(&data), Ok(false)) {
             bail!("{}", self.no_data());
         }
@@ -72,7 +73,7 @@ impl Target {
         Ok((answer, By::Command(data)))
     }
 
-    /// To the running server alone.
+    /// Sends an order to the running server only.
     pub async fn give_running(&self, order: Order) -> Result<(Answer, By)> {
         let socket = self.socket();
         match control::order(&socket, &order).await {
@@ -88,7 +89,7 @@ impl Target {
         let socket = socket.display();
         if cause.kind() == ErrorKind::PermissionDenied {
             let refused = files::told(cause, &self.socket());
-            // What may not be looked at may not be there.
+            // If access is denied, the socket may or may not exist.
             let there = match std::fs::symlink_metadata(self.socket()) {
                 Ok(_) => format!("a server is there, at {socket}, but {} may not talk to it", files::me()),
                 Err(_) => format!("a server may be there, at {socket}, but {} may not look for it", files::me()),
@@ -103,11 +104,11 @@ impl Target {
         }
         match &self.file {
             None => anyhow!(
-                "no server answers at {socket} ({cause}), and no configuration was given (-c): name that of the server, \
+                "no server answers at {socket} ({cause}), and no configuration was given (-c): give that of the server, \
                  `vorpal -c FILE …`, or start one, `vorpal serve`"
             ),
             Some(file) => anyhow!(
-                "no server answers at {socket} ({cause}), the socket in the configuration {}: start it, or name the \
+                "no server answers at {socket} ({cause}), the socket in the configuration {}: start it, or give the \
                  configuration that it was started with (-c)",
                 file.display()
             ),
@@ -136,11 +137,11 @@ impl Target {
             ),
             None => format!(
                 "no configuration was given (-c), and no data at {data}; VORPAL_CONFIG names no file and {} does not exist. \
-                 Name the configuration of the server, `vorpal -c FILE …`, or start a server with its data here, `vorpal serve`",
+                 Give the configuration of the server, `vorpal -c FILE …`, or start a server with its data here, `vorpal serve`",
                 INSTALLED
             ),
             Some(file) => format!(
-                "no data at {data}, the directory in the configuration {}; name the configuration of the server (-c), or \
+                "no data at {data}, the directory in the configuration {}; give the configuration of the server (-c), or \
                  create the first account, `vorpal user add NAME@HOST`",
                 file.display()
             ),
@@ -148,7 +149,7 @@ impl Target {
     }
 }
 
-/// Who owns what is nearest to this path, as far as this user may look.
+/// The owner of the nearest existing parent of this path that this user can see.
 fn owner(path: &Path) -> Option<String> {
     let nearest = path.ancestors().find_map(|path| std::fs::metadata(path).ok())?;
     Some(files::name(nearest.uid()))

@@ -1,4 +1,4 @@
-//! What commands say of what was done, or was asked for.
+//! The output of commands: what was done, or the requested data.
 
 use std::path::{Path, PathBuf};
 
@@ -9,14 +9,14 @@ use super::orders::By;
 use super::text::{counted, grouped, moment, printable, size, span, table};
 use crate::control::{Answer, Imported, Order};
 
-/// What an order was about: it decides what is said of the answer.
+/// How to present the answer to an order.
 pub(super) struct Told {
-    /// what was done; none for an order that only asks
+    /// what was done; `None` for an order that only reads
     pub did: Option<String>,
     form: Form,
 }
 
-/// How an answer is written for people.
+/// The text form of an answer.
 enum Form {
     Status,
     User,
@@ -26,7 +26,7 @@ enum Form {
 }
 
 impl Told {
-    /// Of this order.
+    /// The presentation for this order.
     pub fn of(order: &Order) -> Told {
         let form = match order {
             Order::Status | Order::Top | Order::Trace { .. } => Form::Status,
@@ -52,7 +52,7 @@ fn did(order: &Order) -> Option<String> {
         Order::SessionKick { jid } if jid.contains('/') => format!("ended the session {jid}"),
         Order::SessionKick { jid } => format!("ended all sessions of {jid}"),
         Order::Reload => "applied the configuration".into(),
-        // What it did stands in the answer.
+        // The answer contains what it did.
         Order::UserImport { .. } => return None,
         Order::UserList { .. }
         | Order::UserShow { .. }
@@ -64,11 +64,11 @@ fn did(order: &Order) -> Option<String> {
     })
 }
 
-/// What changed with a configuration.
+/// A summary of the changes of a configuration.
 fn changes(rows: &[Value]) -> String {
     let waiting = rows.iter().filter(|row| row["needs_restart"] == true).count();
     match (rows.len(), waiting) {
-        (0, _) => "nothing has changed".into(),
+        (0, _) => "no changes".into(),
         (all, 0) => counted(all, "change"),
         (all, waiting) => format!("{}, of which {} effect with the next start", counted(all, "change"), takes(waiting)),
     }
@@ -78,7 +78,7 @@ fn takes(number: usize) -> String {
     format!("{} {}", grouped(number), if number == 1 { "takes" } else { "take" })
 }
 
-/// Who carried an order out, as an object of JSON names it, and as a sentence does.
+/// Who carried out an order: as the key and value of a JSON object, and as text.
 fn place(by: &By) -> (&'static str, &PathBuf, String) {
     match by {
         By::Server(socket) => ("server", socket, format!("by the server at {}", socket.display())),
@@ -86,10 +86,10 @@ fn place(by: &By) -> (&'static str, &PathBuf, String) {
     }
 }
 
-/// Says what came of an order.
+/// Prints the result of an order.
 ///
 /// # Errors
-/// It was refused.
+/// The order was refused.
 pub(super) fn show((answer, by): (Answer, By), told: Told, json: bool) -> Result<()> {
     let (key, at, place) = place(&by);
     let Told { mut did, form } = told;
@@ -105,7 +105,7 @@ pub(super) fn show((answer, by): (Answer, By), told: Told, json: bool) -> Result
     };
     let say = || did.iter().for_each(|did| println!("{did} ({place})"));
     match answer {
-        // What is a list of its own does not gain from it.
+        // A multi-line error stands alone.
         Answer::Error(error) if error.contains('\n') => bail!("{error}"),
         Answer::Error(error) => bail!("{error} ({place})"),
         Answer::Done if json => println!("{}", object(None)),
@@ -113,7 +113,7 @@ pub(super) fn show((answer, by): (Answer, By), told: Told, json: bool) -> Result
         Answer::Rows(rows) if json && did.is_some() => println!("{}", object(Some(("changes", json!(rows))))),
         Answer::Rows(rows) if json => println!("{}", serde_json::to_string_pretty(&rows)?),
         Answer::Object(object) if json => println!("{}", serde_json::to_string_pretty(&object)?),
-        Answer::Imported(_) => bail!("the server's answer is one to an import: a bug"),
+        Answer::Imported(_) => bail!("unexpected answer of an import: this is a bug"),
         Answer::Done => say(),
         Answer::Noted(notes) => {
             say();
@@ -138,7 +138,7 @@ pub(super) fn show((answer, by): (Answer, By), told: Told, json: bool) -> Result
     Ok(())
 }
 
-/// Says what came of an import from this file, and what to set so that everybody who was imported can log in.
+/// Prints the result of an import from this file, and what to configure so that all imported accounts can log in.
 ///
 /// # Errors
 /// The order was refused, or a line failed.
@@ -152,7 +152,7 @@ pub(super) fn imported(
     let imported = match answer {
         Answer::Imported(imported) => imported,
         Answer::Error(error) => bail!("{error} ({place})"),
-        _ => bail!("the server's answer is none to an import: a bug"),
+        _ => bail!("the answer is not that of an import: this is a bug"),
     };
     let advice = advice(&imported);
     let Imported { created, failed, problems } = imported;
@@ -198,7 +198,7 @@ fn change(row: &Value) -> String {
     format!("{}{restart}", text(row, "change"))
 }
 
-/// What a session does, in one word.
+/// The state of a session, in one word.
 fn state(row: &Value) -> &str {
     if row["connected"] == true { text(row, "show") } else { "detached" }
 }
@@ -226,7 +226,7 @@ fn sessions(rows: &[Value]) -> String {
     table(&["SESSION", "ADDRESS", "SINCE", "CLIENT", "TLS", "MECHANISM", "STATE"], &rows)
 }
 
-/// Lines of a name and what there is to say of it; the name stands once.
+/// Lines with a name and its values; the name is printed once.
 fn lines(facts: &[(&str, Vec<String>)]) -> String {
     let mut told = String::new();
     for (name, values) in facts {

@@ -1,4 +1,4 @@
-//! How commands write for people: numbers, sizes, periods, tables, and nothing that a terminal would obey.
+//! Text output of commands: numbers, sizes, periods, tables, without control characters.
 
 use std::fmt::Write;
 
@@ -15,7 +15,7 @@ pub(super) fn grouped(number: usize) -> String {
     text
 }
 
-/// A number of things: 1 account, 2 accounts.
+/// A number with a noun: 1 account, 2 accounts.
 pub(super) fn counted(number: usize, one: &str) -> String {
     format!("{} {one}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
@@ -30,7 +30,7 @@ pub(super) fn size(bytes: Option<u64>) -> String {
     }
 }
 
-/// Rounded to one digit behind the point.
+/// Rounded to one digit after the point.
 pub(super) fn tenth(number: f64) -> f64 {
     (number * 10.0).round() / 10.0
 }
@@ -45,7 +45,7 @@ pub(super) fn span(seconds: u64) -> String {
     }
 }
 
-/// A moment without parts of a second, as one word.
+/// A time without fractions of a second, as one word.
 pub(super) fn moment(text: &str) -> String {
     match text.split_once('.') {
         Some((seconds, _)) => format!("{seconds}Z"),
@@ -53,12 +53,12 @@ pub(super) fn moment(text: &str) -> String {
     }
 }
 
-/// What does not print, such as the control characters of a terminal, as JSON escapes it: clients choose many of the words that
+/// Escapes what is not printable, such as terminal control characters, as JSON does: clients choose many of the texts that
 /// commands show.
 pub(super) fn printable(line: &str) -> String {
     let mut text = String::with_capacity(line.len());
     for c in line.chars() {
-        // All of ASCII that does not print is escaped in JSON already, but for DEL.
+        // JSON already escapes all non-printable ASCII except DEL.
         if c.is_ascii_graphic() || c == ' ' || !c.is_control() && c.escape_debug().len() == 1 {
             text.push(c);
         } else {
@@ -71,8 +71,8 @@ pub(super) fn printable(line: &str) -> String {
     text
 }
 
-/// A table with a header: columns as wide as what is in them, two spaces apart, and no spaces at the ends of lines. A cell that is empty
-/// shows as `-`, so that columns can be counted.
+/// A table with a header: columns as wide as their content, two spaces apart, and no trailing spaces. An empty cell shows as `-`, so
+/// that columns can be counted.
 pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let cell = |text: &str| if text.is_empty() { "-".to_owned() } else { printable(text) };
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|text| cell(text)).collect()).collect();

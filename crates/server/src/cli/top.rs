@@ -1,4 +1,4 @@
-//! `vorpal top`: what the server does, second by second.
+//! `vorpal top`: the activity of the server, second by second.
 
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -24,7 +24,7 @@ pub(super) async fn run(target: &Target, once: bool, json: bool) -> Result<()> {
         let view = View::between(&before, &after);
         match (json, screen) {
             (true, _) => println!("{}", serde_json::to_string(&view)?),
-            // To the corner, then what is there is written over, and the rest of it taken away.
+            // Moves to the top left corner, overwrites what is there, and erases the rest.
             (_, true) => print!("\x1b[H{}\x1b[J", frame(&view, Terminal::now()).replace('\n', "\x1b[K\n")),
             _ => print!("{}", frame(&view, Terminal::now())),
         }
@@ -42,11 +42,11 @@ async fn sample(target: &Target) -> Result<Sample> {
             serde_json::from_value(rows.remove(0)).context("the server's answer")
         }
         Answer::Error(error) => bail!("{error}"),
-        _ => bail!("the server answered something else"),
+        _ => bail!("unexpected answer from the server"),
     }
 }
 
-/// A second of a server.
+/// One second of a server.
 #[derive(Debug, Default, Serialize)]
 struct View {
     at: u64,
@@ -164,20 +164,20 @@ impl View {
     }
 }
 
-/// What came between two moments.
+/// The difference of two samples.
 fn since(before: &Buckets, after: &Buckets) -> Buckets {
     let old = before.counts.iter().copied().chain(std::iter::repeat(0));
     let counts = after.counts.iter().zip(old).map(|(new, old)| new.saturating_sub(old)).collect();
     Buckets { bounds: after.bounds.clone(), counts, sum: after.sum.saturating_sub(before.sum) }
 }
 
-/// Below what so large a part lies, as if numbers lay evenly within a bucket; none without any.
+/// A quantile, assuming that values are evenly distributed within a bucket; `None` if there are no values.
 fn quantile(buckets: &Buckets, part: f64) -> Option<f64> {
     let all: u64 = buckets.counts.iter().sum();
     let wanted = all as f64 * part;
     let (mut below, mut low) = (0.0, 0.0);
     for (at, count) in buckets.counts.iter().enumerate().filter(|_| all > 0) {
-        // What is above all bounds is told as the last of them.
+        // A value above all bounds is shown as the last bound.
         let high = buckets.bounds.get(at).map_or(low, |bound| *bound as f64);
         let count = *count as f64;
         if count > 0.0 && below + count >= wanted {
@@ -188,7 +188,7 @@ fn quantile(buckets: &Buckets, part: f64) -> Option<f64> {
     None
 }
 
-/// A screen of fewer lines than the terminal has, each shorter than it is wide.
+/// A screen with fewer lines than the terminal, each shorter than its width.
 fn frame(view: &View, terminal: Terminal) -> String {
     let facts: [(&str, Vec<String>); 7] = [
         (
@@ -289,7 +289,7 @@ fn frame(view: &View, terminal: Terminal) -> String {
         ("most stanzas", busiest.collect()),
         ("most unsettled", unsettled.collect()),
     ];
-    // What room there is goes to the lists by turns, the first ones first.
+    // The remaining lines are given to the lists in turn, the first lists first.
     let mut room = terminal.lines.saturating_sub(1).saturating_sub(lines.len() + lists.len());
     let mut shown = [0; 5];
     for turn in 1..=LIST {
@@ -311,7 +311,7 @@ fn frame(view: &View, terminal: Terminal) -> String {
     text
 }
 
-/// A name and its parts, in as many lines as they need; the parts of a line are aligned with those above.
+/// A name and its parts, on as many lines as needed; the parts are aligned with those above.
 fn wrapped(name: &str, parts: &[String], width: usize) -> Vec<String> {
     const INDENT: usize = 10;
     let mut lines: Vec<String> = Vec::new();
@@ -328,7 +328,7 @@ fn wrapped(name: &str, parts: &[String], width: usize) -> Vec<String> {
     lines
 }
 
-/// The size of what is written to.
+/// The size of the terminal.
 #[derive(Clone, Copy, Debug)]
 struct Terminal {
     lines: usize,
@@ -336,10 +336,10 @@ struct Terminal {
 }
 
 impl Terminal {
-    /// What is assumed of one that does not say, and of a file.
+    /// The default, for a file or a terminal of unknown size.
     const USUAL: Terminal = Terminal { lines: 24, columns: 80 };
 
-    /// That of the terminal, if it is one.
+    /// The size of the terminal, if standard output is one.
     fn now() -> Terminal {
         match rustix::termios::tcgetwinsize(std::io::stdout()) {
             Ok(size) if size.ws_row > 0 && size.ws_col > 0 => {
@@ -350,7 +350,7 @@ impl Terminal {
     }
 }
 
-/// Rounded to two digits behind the point.
+/// Rounded to two digits after the point.
 fn hundredth(number: f64) -> f64 {
     (number * 100.0).round() / 100.0
 }

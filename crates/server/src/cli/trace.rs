@@ -1,4 +1,4 @@
-//! `vorpal trace`: one account's stanzas on their way, decision by decision.
+//! `vorpal trace`: follows one account's stanzas, decision by decision.
 
 use anyhow::Result;
 use serde_json::Value;
@@ -24,7 +24,7 @@ pub(super) async fn run(target: &Target, jid: &str, json: bool) -> Result<()> {
     followed.await.map_err(|error| if error.is::<control::Unreached>() { target.unanswered(error) } else { error })
 }
 
-/// A step in one line: the time, what, the stanza, then what was decided and where.
+/// A step on one line: the time, the step, the stanza, then the decision and where it was made.
 fn told(step: &Value) -> String {
     let text = |name: &str| step[name].as_str();
     let time = Timestamp::from_millis(step["at"].as_u64().unwrap_or(0)).to_string();

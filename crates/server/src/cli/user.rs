@@ -17,7 +17,7 @@ use crate::secret::Password;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Creates an account. The password is asked for, or read from standard input.
+    /// Creates an account. Prompts for the password, or reads it from standard input.
     Add {
         /// Its address: name@host.
         jid: String,
@@ -25,18 +25,18 @@ pub(super) enum Command {
         #[arg(long)]
         password: Option<String>,
     },
-    /// Creates accounts from a file. Each line has an address, then one or several keys as RFC 5803 writes them:
-    /// `SCRAM-SHA-1$ITERATIONS:SALT$STORED-KEY:SERVER-KEY`, with salt and keys in base64. Names each line that fails,
-    /// creates all other accounts, and says which mechanisms to offer until they have keys for more.
+    /// Creates accounts from a file. Each line has an address, then one or more keys in the format of RFC 5803:
+    /// `SCRAM-SHA-1$ITERATIONS:SALT$STORED-KEY:SERVER-KEY`, with salt and keys in base64. Reports each line that fails,
+    /// creates all other accounts, and says which mechanisms to offer until the accounts have keys for more.
     Import {
         /// The file; `-` reads standard input.
         file: PathBuf,
     },
-    /// Sets a new password. The account's sessions go on unless --end-sessions is given.
+    /// Sets a new password. The account's sessions stay connected unless --end-sessions is given.
     Passwd {
         /// Its address: name@host.
         jid: String,
-        /// Ends all sessions of the account, and lets none of them be resumed: for a password that somebody else knows.
+        /// Ends all sessions of the account, so that none of them can be resumed: for a password that somebody else knows.
         #[arg(long)]
         end_sessions: bool,
         /// The password; other users of this machine can see it while the command runs.
@@ -61,7 +61,7 @@ pub(super) enum Command {
         #[arg(long)]
         yes: bool,
     },
-    /// Disables an account: nobody can log in, and its sessions end. What is stored stays.
+    /// Disables an account: nobody can log in, and its sessions end. Its stored data is kept.
     Disable {
         /// Its address: name@host.
         jid: String,
@@ -100,7 +100,7 @@ pub(super) fn shown(file: &Path) -> String {
     if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() }
 }
 
-/// The accounts in a file, with the numbers of their lines. Empty lines are passed over.
+/// The accounts in a file, with their line numbers. Empty lines are skipped.
 fn lines(file: &Path) -> Result<Vec<Line>> {
     let told = || format!("{} cannot be read", shown(file));
     let text = if file == Path::new("-") {
@@ -121,8 +121,8 @@ fn lines(file: &Path) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// What to set so that accounts can log in that are imported with keys of fewer hashes than their host offers: clients
-/// pick the strongest that is offered, and never try another.
+/// Advice for accounts that were imported with keys for fewer hashes than their host offers. They could not log in: clients pick
+/// the strongest mechanism that is offered, and never try another.
 pub(super) fn advice(config: &Config, users: &[Line], imported: &Imported) -> Vec<String> {
     let errors = imported.problems.iter().filter(|problem| problem.error.is_some());
     let failed: BTreeSet<usize> = errors.map(|problem| problem.line).collect();
@@ -165,7 +165,7 @@ fn secret(given: Option<String>) -> Result<Password> {
         return Ok(password.into());
     }
     if !std::io::stdin().is_terminal() {
-        // With room for any password: a buffer that grows leaves copies behind.
+        // Large enough for any password: a buffer that grows leaves copies in memory.
         let mut text = Zeroizing::new(String::with_capacity(2 * MAX_INPUT_BYTES));
         std::io::stdin().take(2 * MAX_INPUT_BYTES as u64).read_to_string(&mut text).context("reading the password")?;
         return Ok(text.trim_end_matches(['\r', '\n']).to_owned().into());

@@ -1,13 +1,13 @@
 //! `vorpal xep`: where an extension is implemented.
 //!
-//! What it knows of files stands in `docs/xeps.md`, which is made from the sources and built into the program.
+//! The files come from `docs/xeps.md`, which is generated from the sources and built into the program.
 
 use anyhow::{Result, bail};
 use serde_json::json;
 
 use crate::Program;
 
-/// The page, kept true by a test.
+/// The page, kept up to date by a test.
 const PAGE: &str = include_str!("../../../../docs/xeps.md");
 
 /// One line of its table.
@@ -23,7 +23,7 @@ struct Row<'a> {
 /// The number of an extension, with or without `XEP-` before it.
 ///
 /// # Errors
-/// It is none.
+/// It is not a number.
 pub(super) fn number(text: &str) -> Result<u16, String> {
     let upper = text.trim().to_ascii_uppercase();
     let digits = upper.strip_prefix("XEP").map_or(upper.as_str(), |rest| rest.trim_start_matches(['-', ' ']));
@@ -32,7 +32,7 @@ pub(super) fn number(text: &str) -> Result<u16, String> {
 
 pub(super) fn run(number: u16, program: Program, json: bool) -> Result<()> {
     let rows: Vec<Row<'_>> = PAGE.lines().filter_map(row).filter(|row| row.number == number).collect();
-    // A module of another program's is in no page of ours.
+    // Modules of another program are not in this page.
     let others: Vec<_> = program
         .modules
         .iter()

@@ -1,4 +1,4 @@
-//! How orders are carried out, by the running server or by the command itself.
+//! Carries out orders, in the running server or in the command itself.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use vorpal_runtime::{Runtime, now};
 use super::{Answer, Order, import, lists};
 use crate::secret::Password;
 
-/// Passwords of fewer characters are warned about.
+/// A warning is given for passwords with fewer characters.
 const SHORT_PASSWORD: usize = 8;
 
 pub(super) async fn carry_out(runtime: &Arc<Runtime>, order: Order) -> Result<Answer> {
@@ -42,8 +42,8 @@ pub(super) async fn carry_out(runtime: &Arc<Runtime>, order: Order) -> Result<An
             let (jid, left) = (&lock.jid, lock.lock().sessions.len());
             if left > 0 {
                 notes.push(format!(
-                    "sessions of {jid} that go on: {left}; `vorpal session kick {jid}` ends them, and so does a new password \
-                     with --end-sessions"
+                    "sessions of {jid} that stay connected: {left}; `vorpal session kick {jid}` ends them, and so does a new \
+                     password with --end-sessions"
                 ));
             }
         }
@@ -63,7 +63,7 @@ pub(super) async fn carry_out(runtime: &Arc<Runtime>, order: Order) -> Result<An
         Order::CertList => bail!("only a running server shows certificates"),
         Order::SessionKick { jid } => {
             let full = Jid::parse(&jid).with_context(|| format!("{jid} is not an address"))?;
-            // Of a host that is not served, or of an account that does not exist, the answer says so.
+            // If the host is not served or the account does not exist, the answer says so.
             let lock = account(runtime, full.bare_str()).await?;
             let ended = match full.resource() {
                 Some(resource) => usize::from(core.kick(now(), &lock, resource, "ended by the operator")),
@@ -82,7 +82,7 @@ pub(super) async fn carry_out(runtime: &Arc<Runtime>, order: Order) -> Result<An
     Ok(if notes.is_empty() { Answer::Done } else { Answer::Noted(notes) })
 }
 
-/// Removes an account, and before that what its contacts hold of it. Where it stops, the account is left disabled.
+/// Removes an account, after its subscriptions at its contacts. If this fails midway, the account is left disabled.
 async fn remove(runtime: &Arc<Runtime>, lock: &AccountRef) -> Result<()> {
     let core = &runtime.core;
     stored(|done| core.begin_removal(now(), lock, done)).await?;
@@ -99,7 +99,7 @@ async fn remove(runtime: &Arc<Runtime>, lock: &AccountRef) -> Result<()> {
     Ok(())
 }
 
-/// What an operator should know of a name that was created.
+/// A note for the operator about the name of a new account.
 pub(super) fn mixed_scripts(user: &NewUser) -> Option<String> {
     let scripts = user.mixed_scripts()?.join(" and ");
     let jid = user.jid();
@@ -108,7 +108,7 @@ pub(super) fn mixed_scripts(user: &NewUser) -> Option<String> {
     ))
 }
 
-/// What an operator should know of a password that can be guessed.
+/// A note for the operator about a weak password.
 fn short(password: &Password) -> Option<String> {
     let length = password.as_str().chars().count();
     (length < SHORT_PASSWORD).then(|| {
@@ -117,25 +117,27 @@ fn short(password: &Password) -> Option<String> {
     })
 }
 
-/// Nothing is created below the reserve.
+/// Fails if free space is below the reserve: then no account is created.
 pub(super) fn has_room(runtime: &Runtime) -> Result<()> {
     if runtime.core.reserve.is_short() {
-        bail!("the disk is nearly full: there is less room than storage.reserve; make room on the disk of the data");
+        bail!(
+            "the disk is nearly full: the free space is below storage.reserve; free some space on the disk of the data directory"
+        );
     }
     Ok(())
 }
 
-/// An address of one of our hosts that an account can have.
+/// Parses the address of an account on one of the hosts.
 pub(super) fn address(runtime: &Runtime, jid: &str) -> Result<BareJid> {
     let jid = BareJid::parse(jid).with_context(|| format!("{jid} is not the address of an account (NAME@HOST)"))?;
     if jid.local().is_none() {
-        bail!("{jid} has no name in front of the @: the address of an account is NAME@HOST");
+        bail!("{jid} has no name before the @: the address of an account is NAME@HOST");
     }
     served(runtime, jid.domain())?;
     Ok(jid)
 }
 
-/// Fails for a host that is not served, and names those that are.
+/// Fails for a host that is not served, and lists those that are.
 pub(super) fn served(runtime: &Runtime, host: &str) -> Result<()> {
     if runtime.core.host(host).is_none() {
         let mut hosts: Vec<String> = runtime.core.hosts().iter().map(|host| host.domain().to_owned()).collect();
@@ -154,7 +156,7 @@ pub(super) fn key_policy(runtime: &Runtime, jid: &BareJid) -> Arc<KeyPolicy> {
     runtime.core.host(jid.domain()).map(|host| host.key_policy()).unwrap_or_default()
 }
 
-/// What is stored of a password: enough to check it by any mechanism that its host offers, and not to know it.
+/// The keys that are stored for a password: enough to check it with any mechanism that its host offers, but not the password.
 async fn derive(password: Password, policy: Arc<KeyPolicy>) -> Result<Vec<Credentials>> {
     tokio::task::spawn_blocking(move || {
         policy
@@ -170,16 +172,16 @@ async fn derive(password: Password, policy: Arc<KeyPolicy>) -> Result<Vec<Creden
     .await?
 }
 
-/// Why no account can have this password, in the operator's words.
+/// Why a password is not accepted, as an error message for the operator.
 fn unusable(error: CredentialsError) -> anyhow::Error {
     match error {
         CredentialsError::Password(PrepError::Empty) => anyhow!(
-            "the password is empty, and nothing was changed: type one, or give it on standard input, \
+            "the password is empty, and nothing was changed: type one, or pass it on standard input, \
              `printf '%s' \"$PASSWORD\" | vorpal user …`"
         ),
         CredentialsError::Password(PrepError::Prohibited) => {
             anyhow!(
-                "the password contains a control character or another one that no client can type; choose another password"
+                "the password contains a control character, or another character that no client can type; choose another password"
             )
         }
         CredentialsError::Password(PrepError::Bidirectional) => {
@@ -203,6 +205,6 @@ async fn stored(write: impl FnOnce(Box<dyn FnOnce(bool) + Send>)) -> Result<()> 
     }));
     match hears.await {
         Ok(true) => Ok(()),
-        _ => bail!("it could not be stored: the log of the server says why"),
+        _ => bail!("it could not be stored: see the server's log for the reason"),
     }
 }

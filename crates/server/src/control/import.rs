@@ -1,4 +1,4 @@
-//! Creating many accounts at once from what another server keeps of their passwords.
+//! Creates many accounts at once from another server's SCRAM keys.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,47 +14,47 @@ use vorpal_runtime::{Runtime, now};
 
 use super::act::{address, has_room, key_policy, mixed_scripts};
 
-/// Maximum number of accounts that are submitted before any of them is awaited: the writer commits them in few groups.
+/// Maximum number of accounts that are submitted before the first is awaited, so that the writer commits them in few groups.
 const TOGETHER: usize = 256;
 
 /// One account to be imported.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Line {
-    /// where it stands in the file, from 1
+    /// its line number in the file, from 1
     pub line: usize,
     /// its address
     pub jid: String,
-    /// its keys, as RFC 5803 writes them
+    /// its keys, in the format of RFC 5803
     pub credentials: Vec<String>,
 }
 
-/// What came of an import.
+/// The result of an import.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Imported {
-    /// how many accounts were created
+    /// number of accounts created
     pub created: usize,
-    /// how many lines failed
+    /// number of lines that failed
     pub failed: usize,
-    /// what there is to be said about single lines, in their order
+    /// errors and warnings about single lines, in their order
     pub problems: Vec<Problem>,
 }
 
-/// Something about one line of an import.
+/// An error or warning about one line of an import.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Problem {
-    /// the line, from 1
+    /// the line number, from 1
     pub line: usize,
-    /// the address that stands there
+    /// the address in that line
     pub jid: String,
     /// why the account was not created
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// what the operator should know of the account that was created
+    /// a warning about the account that was created
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
 }
 
-/// An account that is ready to be created.
+/// An account to be created, checked.
 struct Ready {
     line: Line,
     user: NewUser,
@@ -64,7 +64,7 @@ struct Ready {
 /// Creates all accounts that can be created.
 pub(super) async fn import(runtime: &Arc<Runtime>, users: Vec<Line>) -> Imported {
     let mut imported = Imported::default();
-    // An address that stands in the file twice is created from its first line.
+    // An address that is in the file twice is created from its first line.
     let mut seen: HashMap<BareJid, usize> = HashMap::new();
     let mut users = users.into_iter().peekable();
     while users.peek().is_some() {
@@ -89,23 +89,23 @@ impl Imported {
     }
 }
 
-/// What can be said of a line without the store.
+/// Checks a line without the store.
 fn prepare(runtime: &Runtime, line: &Line, seen: &mut HashMap<BareJid, usize>) -> Result<(NewUser, Vec<Credentials>)> {
     has_room(runtime)?;
     let user = NewUser::new(address(runtime, &line.jid)?)?;
     if line.credentials.is_empty() {
-        bail!("no credentials follow the address: nobody could log in");
+        bail!("the address is not followed by credentials: nobody could log in");
     }
     let credentials = line.credentials.iter().map(|text| Credentials::from_text(text));
     let credentials: Vec<Credentials> = credentials.collect::<Result<_, _>>().map_err(malformed)?;
     if let Some(first) = seen.get(user.jid()) {
-        bail!("the address stands in line {first} already");
+        bail!("the address is already in line {first}");
     }
     seen.insert(user.jid().clone(), line.line);
     Ok((user.clone(), key_policy(runtime, user.jid()).of_import(credentials)))
 }
 
-/// What is wrong with a key, in the operator's words.
+/// Why a key is invalid, as an error message for the operator.
 fn malformed(error: CredentialsError) -> anyhow::Error {
     let CredentialsError::Text(part) = error else { return error.into() };
     match part {
@@ -119,11 +119,11 @@ fn malformed(error: CredentialsError) -> anyhow::Error {
         "StoredKey" | "ServerKey" => {
             anyhow!("the {part} has to be in base64, and as long as the hash of its mechanism")
         }
-        _ => anyhow!("expected SCRAM-SHA-1$ITERATIONS:SALT$STORED-KEY:SERVER-KEY behind the address (RFC 5803)"),
+        _ => anyhow!("expected SCRAM-SHA-1$ITERATIONS:SALT$STORED-KEY:SERVER-KEY after the address (RFC 5803)"),
     }
 }
 
-/// Creates these accounts but for those that exist, and waits until they are stored.
+/// Creates these accounts, except those that exist, and waits until they are stored.
 async fn create(runtime: &Arc<Runtime>, ready: Vec<Ready>, imported: &mut Imported) {
     let names: Vec<BareJid> = ready.iter().map(|ready| ready.user.jid().clone()).collect();
     let find = move |reader: &mut dyn vorpal_core::store::Reader| {

@@ -1,4 +1,4 @@
-//! What operators ask about accounts and sessions.
+//! Lists and details of accounts and sessions for operators.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use vorpal_runtime::{Runtime, now};
 use super::Answer;
 use super::act::{address, served};
 
-/// How many accounts are read at once.
+/// Number of accounts read at once.
 const PAGE: usize = 1_000;
 
 /// The accounts of a host, or of all hosts.
@@ -42,7 +42,7 @@ pub(super) async fn users(runtime: &Arc<Runtime>, host: Option<String>) -> Resul
     Ok(Answer::Rows(rows))
 }
 
-/// How many accounts the hosts have, by host.
+/// Number of accounts, by host.
 pub(super) async fn count(runtime: &Arc<Runtime>) -> Result<Vec<(String, usize)>> {
     let mut counts = Vec::new();
     let mut hosts: Vec<String> = runtime.core.hosts().iter().map(|host| host.domain().to_owned()).collect();
@@ -61,7 +61,7 @@ pub(super) async fn count(runtime: &Arc<Runtime>) -> Result<Vec<(String, usize)>
     Ok(counts)
 }
 
-/// What is known of an account.
+/// The details of an account.
 pub(super) async fn user(runtime: &Arc<Runtime>, lock: &AccountRef) -> Result<Answer> {
     let (core, at) = (runtime.core.clone(), lock.clone());
     let holdings = runtime.readers().read(move |reader| core.holdings(&at, reader)).await?;
@@ -82,7 +82,7 @@ pub(super) async fn user(runtime: &Arc<Runtime>, lock: &AccountRef) -> Result<An
     })))
 }
 
-/// All sessions, or those of an account, by address.
+/// All sessions, or those of an account, sorted by address.
 pub(super) async fn sessions(runtime: &Arc<Runtime>, jid: Option<&str>) -> Result<Answer> {
     let locks = match jid {
         Some(jid) => {

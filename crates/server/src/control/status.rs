@@ -1,4 +1,4 @@
-//! `vorpal status`: how the server is, in one object.
+//! `vorpal status`: the state of the server, in one object.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use vorpal_runtime::now;
 use super::{Answer, lists};
 use crate::gauges::Gauges;
 
-/// Looks at the server. Counts the accounts in the store, a page at a time.
+/// Collects the state of the server. Counts the accounts in the store, a page at a time.
 pub(super) async fn status(gauges: Arc<Gauges>) -> Answer {
     match look(gauges).await {
         Ok(status) => Answer::Object(status),
@@ -20,7 +20,7 @@ pub(super) async fn status(gauges: Arc<Gauges>) -> Answer {
 async fn look(gauges: Arc<Gauges>) -> Result<Value> {
     let accounts = lists::count(gauges.runtime()).await.context("the accounts cannot be counted")?;
     let looking = gauges.clone();
-    let sample = tokio::task::spawn_blocking(move || looking.sample(false)).await.context("a bug of the server")?;
+    let sample = tokio::task::spawn_blocking(move || looking.sample(false)).await.context("a bug in the server")?;
     let hosts: Vec<&str> = accounts.iter().map(|(host, _)| host.as_str()).collect();
     let of_hosts: serde_json::Map<String, Value> =
         accounts.iter().map(|(host, count)| (host.clone(), json!(count))).collect();

@@ -32,17 +32,17 @@ use write::{Group, Kept, No, Pending};
 /// The database's name in the data directory.
 pub const DATABASE_FILE: &str = "vorpal.db";
 
-/// How often a group is tried: together, with a savepoint around each batch, then without batches that took the transaction
-/// with them.
+/// Number of attempts for a group: as a whole, with a savepoint around each batch, then without batches that aborted the
+/// transaction.
 const TRIES: usize = 4;
 
-/// Statements kept ready on each connection; there are fewer.
+/// Maximum number of cached statements on each connection; there are fewer.
 const STATEMENTS: usize = 64;
 
 /// How long a statement waits for another connection's lock, which none holds for longer than a moment.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
-/// What survives what.
+/// Durability of commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Durability {
     /// What is committed survives a power failure: every commit is synced.
@@ -52,36 +52,36 @@ pub enum Durability {
     Crash,
 }
 
-/// How the database is used. The numbers are bounds; tests make them small.
+/// Settings of the database. The numbers are limits; tests make them small.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// What survives what.
+    /// Durability of commits.
     pub durability: Durability,
-    /// Unindexed log entries (counted for each owner) above which the index is filled though the writer is busy.
+    /// Unindexed log entries (counted for each owner) above which the index is filled even if the writer is busy.
     pub tail_bulk: usize,
-    /// Unindexed log entries above which the index is filled when the writer rests.
+    /// Unindexed log entries above which the index is filled when the writer is idle.
     pub tail_rest: usize,
-    /// Unindexed log entries above which nothing more is taken into a log until the index could be filled.
+    /// Unindexed log entries above which no entries are accepted until the index has been filled.
     pub tail_max: usize,
     /// Log entries indexed in one step; more when the tail is longer than `tail_bulk`.
     pub tail_piece: usize,
-    /// Pages in the write-ahead log (4 KiB each) above which they are copied to the database though the writer is busy.
+    /// Pages in the write-ahead log (4 KiB each) above which they are copied to the database even if the writer is busy.
     pub wal_busy: u32,
-    /// Pages above which they are copied when the writer rests.
+    /// Pages above which they are copied when the writer is idle.
     pub wal_rest: u32,
     /// Pages above which the writer waits for readers to leave, so that the write-ahead log can start over.
     pub wal_max: u32,
-    /// Rows, entries or blobs removed in one step, of those that have expired or whose owner was deleted.
+    /// Maximum number of rows, entries or blobs removed in one step because they expired or their owner was deleted.
     pub tidy: usize,
-    /// How long after the last commit the write-ahead log is emptied, which holds content that has been deleted.
+    /// Idle time after which the write-ahead log, which may contain deleted content, is emptied.
     pub erase_rest: Millis,
-    /// How long after a commit it is emptied at the latest, though others follow.
+    /// Maximum time after a commit until it is emptied, even if others follow.
     pub erase_busy: Millis,
     /// Pages checked in one step for copies of what has been deleted.
     pub erase_pages: usize,
-    /// Memory for pages of the connection that writes, in KiB.
+    /// Page cache of the writing connection, in KiB.
     pub write_cache: u32,
-    /// Memory for pages of each reader, in KiB.
+    /// Page cache of each reader, in KiB.
     pub read_cache: u32,
 }
 
@@ -127,15 +127,15 @@ pub struct Sqlite {
     wal_retry: u64,
     broken: Option<StoreError>,
     erasing: Erasing,
-    /// A commit failed whose frames may be in the write-ahead log all the same.
+    /// A commit failed, but its frames may nevertheless be in the write-ahead log.
     undone: bool,
-    /// Last, so that it is let go of when everything else is closed.
+    /// Last, so that it is released after everything else is closed.
     _lock: Lock,
 }
 
 impl Sqlite {
-    /// Opens the store of a data directory, making both if need be (readable by this user only); takes the lock, and brings the
-    /// schema up to date.
+    /// Opens the store of a data directory, creating both if necessary (readable by this user only); takes the lock, and migrates
+    /// the schema.
     ///
     /// # Errors
     /// [`StoreError::Locked`], [`StoreError::Newer`], or that of the disk.
@@ -236,7 +236,7 @@ impl Sqlite {
         Ok(())
     }
 
-    /// Does the group in one transaction. `fates` are batches known to fail; `guarded` puts a savepoint around each.
+    /// Applies the group in one transaction. `fates` are batches known to fail; `guarded` puts a savepoint around each batch.
     fn attempt(
         &mut self,
         group: &[Batch],
@@ -279,18 +279,17 @@ impl Sqlite {
         Ok(outcomes)
     }
 
-    /// Why a batch cannot be tried at all.
+    /// Why a batch cannot be attempted at all.
     fn unfit(&self, batch: &Batch) -> Option<StoreError> {
         if let Err(rule) = check::batch(batch, |map| self.maps.iter().any(|(id, _)| *id == map)) {
             return Some(StoreError::Bug(rule));
         }
-        // The index could not be filled for long: the disk is full, or nearly so.
+        // The index could not be filled for a long time: the disk is full, or nearly full.
         let logs = batch.writes.iter().any(|w| matches!(w, crate::shape::Write::Log(_)));
         (logs && lock(&self.tail).len() > self.options.tail_max).then_some(StoreError::Full)
     }
 
-    /// Does one batch in the transaction that is open, or leaves nothing of it. `Err` means that the transaction is no good any
-    /// more.
+    /// Applies one batch in the open transaction, completely or not at all. `Err` means that the transaction has to be aborted.
     fn one<'c>(
         &'c self,
         batch: &Batch,
@@ -308,7 +307,7 @@ impl Sqlite {
             Ok(()) => Outcome::Committed,
             Err((write, No::Refused)) => Outcome::Refused { write },
             Err((_, No::Bug(rule))) => Outcome::Failed(StoreError::Bug(rule)),
-            // Without a savepoint nobody knows how much of it was done; and some errors end the transaction.
+            // Without a savepoint it is not known how much of it was done; and some errors end the transaction.
             Err((_, No::Sql(e))) if !guarded || self.sql.is_autocommit() => return Err(e),
             Err((_, No::Sql(e))) if error::breaks(&e) => return Err(e),
             Err((_, No::Sql(e))) => Outcome::Failed(error::from("writing", e)),
@@ -340,7 +339,7 @@ impl Sqlite {
         tail.last = self.last;
     }
 
-    /// Ends a transaction that came to nothing, if SQLite has not done so already.
+    /// Rolls back a failed transaction, if SQLite has not done so already.
     fn abandon(&mut self) {
         if !self.sql.is_autocommit()
             && let Err(e) = self.execute("ROLLBACK")
@@ -371,7 +370,7 @@ impl Sqlite {
 
 impl Drop for Sqlite {
     fn drop(&mut self) {
-        // If it fails, the next start finds a log with content, and does it.
+        // If this fails, the next start finds a log with content, and does it.
         if self.broken.is_none() && self.supersede().is_ok() && self.close().is_err() {
             self.abandon();
         }
@@ -422,7 +421,7 @@ impl Backend for Sqlite {
                 None => break,
             }
         }
-        // Before anybody is told that it failed. Where that cannot be done now, nothing is written before it is.
+        // Done before the failure is reported. If it cannot be done now, nothing is written until it is.
         let _ = self.supersede();
         group.iter().for_each(|batch| stale.lost(batch));
         group.iter().map(|_| Outcome::Failed(cause.clone())).collect()
@@ -458,7 +457,7 @@ impl Backend for Sqlite {
     }
 }
 
-/// The room on the file system of a file, for those who are not root.
+/// Free and total space of a file's file system, for users other than root.
 fn room(path: &Path) -> Result<Room> {
     let io = |source| StoreError::Io { doing: "asking for the room on the disk", source: Arc::new(source) };
     let stat = rustix::fs::statvfs(path).map_err(|error| io(std::io::Error::from(error)))?;
@@ -466,11 +465,11 @@ fn room(path: &Path) -> Result<Room> {
     Ok(Room { free: bytes(stat.f_bavail), total: bytes(stat.f_blocks) })
 }
 
-/// What all connections have in common; `cache` is in KiB.
+/// Settings of all connections; `cache` is in KiB.
 fn configure(sql: &Connection, cache: u32) -> rusqlite::Result<()> {
     sql.busy_timeout(LOCK_WAIT)?;
     sql.set_prepared_statement_cache_capacity(STATEMENTS);
-    // Without it a statement is prepared again whenever a bound of a range is given another value: ten times the cost.
+    // Without it a statement is prepared again whenever a bound of a range gets another value, at ten times the cost.
     sql.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     sql.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
     sql.execute_batch(&format!("PRAGMA cache_size = -{cache}; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF"))
@@ -488,7 +487,7 @@ fn make_directory(path: &Path) -> std::io::Result<()> {
     builder.create(path)
 }
 
-/// The database holds everybody's credentials; SQLite gives its other files the rights of this one.
+/// The database contains all credentials; SQLite gives its other files the permissions of this one.
 fn make_file(path: &Path) -> std::io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     options.append(true).create(true);
@@ -497,12 +496,12 @@ fn make_file(path: &Path) -> std::io::Result<()> {
     options.open(path).map(drop)
 }
 
-/// A number for SQLite, whose integers are signed. What may be stored has been checked; a bound of a question is cut off.
+/// A number for SQLite, whose integers are signed. Stored numbers have been checked; a bound of a query saturates.
 fn int(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-/// A number from SQLite. None of ours is negative.
+/// A number from SQLite. No stored number is negative.
 fn uint(n: i64) -> u64 {
     u64::try_from(n).unwrap_or(0)
 }

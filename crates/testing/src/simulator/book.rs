@@ -1,39 +1,39 @@
-//! What is known of every message, by the number that is its id.
+//! The record of every message, by the number that is its id.
 
 use super::player::PlayerId;
 
-/// What is known of a message.
+/// The record of a message.
 #[derive(Clone, Debug)]
 pub struct Message {
     /// who sent it first
     pub from: PlayerId,
     /// which life of its sender's session
     pub life: u32,
-    /// the account it is for, by number; none if there is nobody of this name
+    /// the account it is for, by number; `None` if it does not exist
     pub to: Option<usize>,
-    /// the client it was addressed to, and which life of it: what another session left behind comes in no order
+    /// the client it was addressed to, and which life of it: stanzas that another session left behind arrive in any order
     pub target: Option<(PlayerId, u32)>,
-    /// its place among all that was ever sent: the newest one
+    /// its position among all sent stanzas: the newest one
     pub order: u64,
-    /// how often it was sent, in different sessions
+    /// number of times it was sent, in different sessions
     pub copies: u32,
     /// the server promises it if the sender's stream is managed
     pub promised: bool,
     /// the sender's stream was managed when it was sent first
     pub managed: bool,
-    /// how many crashes there had been when it was sent first
+    /// number of crashes before it was sent first
     pub epoch: u32,
-    /// it came back as an error
+    /// it was returned as an error
     pub bounced: bool,
     /// its sender knows that it was handled
     pub acked: bool,
-    /// somebody for whom it was had it
+    /// a client it was for has received it
     pub received: bool,
-    /// it was on the way to a client without stream management whose connection was lost, or forgotten by the disk
+    /// it was in transit to a client without stream management whose connection was lost, or was lost by the disk
     pub excused: bool,
 }
 
-/// What is known of presence or an IQ that was sent to the address of a session.
+/// The record of presence or an IQ that was sent to the address of a session.
 #[derive(Clone, Copy, Debug)]
 pub struct Directed {
     /// who sent it
@@ -42,7 +42,7 @@ pub struct Directed {
     pub life: u32,
     /// the client it was addressed to, and which life of it
     pub target: (PlayerId, u32),
-    /// its place among all that was ever sent: the newest one
+    /// its position among all sent stanzas: the newest one
     pub order: u64,
 }
 
@@ -57,7 +57,7 @@ pub struct Unacked {
     pub message: Option<u64>,
 }
 
-/// All numbers that stand in these bytes as an id.
+/// All numbers that occur in these bytes as an id.
 pub fn ids_in(bytes: &[u8]) -> Vec<u64> {
     let text = String::from_utf8_lossy(bytes);
     let mut ids = Vec::new();

@@ -1,14 +1,14 @@
-//! What has to hold while a run goes on. See the list in [`super`].
+//! The rules that must hold during a run. See the list in [`super`].
 
 use super::book::Directed;
 use super::player::PlayerId;
 use super::{Check, Simulator, wrong};
 
-/// What a session may hold beyond its bound: what was on its way when it began to read, and a page of the log.
+/// What a session may hold beyond its limit: stanzas in flight when it began to read, and a page of the log.
 const SLACK: usize = 96 * 1024;
 
 impl Simulator {
-    /// The server says how far it is.
+    /// The server has sent an acknowledgement.
     pub(super) fn counts_go_forward(&mut self, id: PlayerId, h: u32) -> Check {
         let name = self.name(id);
         let player = &mut self.players[id];
@@ -31,7 +31,7 @@ impl Simulator {
     /// The stream was closed in order: everything is handled.
     pub(super) fn handled_all(&mut self, id: PlayerId) -> Check {
         let all = std::mem::take(&mut self.players[id].unacked);
-        // Of a batch that failed it was told before the end.
+        // The error of a failed batch was sent before the end.
         let bounced = |number: &u64| self.book.get(*number as usize).is_some_and(|message| message.bounced);
         let messages: Vec<u64> =
             all.into_iter().filter_map(|unacked| unacked.message).filter(|number| !bounced(number)).collect();
@@ -51,7 +51,7 @@ impl Simulator {
         Err(wrong("acknowledged_is_stored", format!("{name} is told that {number} is handled, and no log has it")))
     }
 
-    /// The answer to a change of the roster is heard.
+    /// The answer to a roster change was received.
     pub(super) fn answered_is_stored(&mut self, id: PlayerId, stored: &str) -> Check {
         if self.world.mood.homes.lock().names.contains(stored) {
             return Ok(());
@@ -142,7 +142,7 @@ impl Simulator {
         Ok(())
     }
 
-    /// What is never promised may have been dealt with when the row that says so could not be written, or was not by the time
+    /// A never-promised stanza may have been handled although the row that says so could not be written, or was not written before
     /// the server was killed.
     fn may_come_twice(&self, number: u64) -> bool {
         let Some(message) = self.book.get(number as usize) else { return false };
@@ -153,7 +153,7 @@ impl Simulator {
     pub(super) fn an_addressed_message_keeps_its_order(&mut self, id: PlayerId, number: u64) -> Check {
         let Some(message) = self.book.get(number as usize).filter(|message| message.copies == 1) else { return Ok(()) };
         let Some(target) = message.target else { return Ok(()) };
-        // What a full queue does not take and nobody promised goes to another session, and may come back from there.
+        // A stanza that does not fit into a full queue and is not promised goes to another session, and may come back from there.
         if self.taste.tiny && !message.promised {
             return Ok(());
         }
@@ -162,7 +162,7 @@ impl Simulator {
     }
 
     pub(super) fn what_is_addressed_keeps_its_order(&mut self, id: PlayerId, it: Directed, name: &str) -> Check {
-        // A batch that failed may be tried again, and what is not logged then comes as it can.
+        // A message whose batch failed may be sent again, and unlogged ones then arrive in any order.
         if it.target != (id, self.players[id].life) || self.taste.failures {
             return Ok(());
         }
@@ -189,21 +189,21 @@ impl Simulator {
         Err(wrong(rule, format!("{} received {number} after a later one of the same sender", self.name(id))))
     }
 
-    /// Somebody is told that a session is gone.
+    /// A contact is told that a session is gone.
     pub(super) fn saw_go(&mut self, id: PlayerId, address: &str) {
         let Some(&(other, life)) = self.addresses.get(address) else { return };
         let (mine, theirs) = (self.players[id].account, self.players[other].account);
         let player = &self.players[other];
-        // Without resources of its own each life looks like the one before.
+        // With the same resource, each life looks like the one before.
         if self.taste.fresh && player.life == life && !player.left && !self.touched.contains(&(mine, theirs)) {
             self.blinked.insert((other, life));
         }
     }
 
-    /// It has its session again: then nobody was told that it went.
+    /// It has resumed its session: then no contact was told that it went.
     pub(super) fn nobody_sees_a_session_blink(&self, id: PlayerId) -> Check {
         let player = &self.players[id];
-        // One that ended, and whose rows the disk did not delete, is back after a crash.
+        // A session that ended, and whose rows the disk did not delete, is restored after a crash.
         let undead = self.taste.failures && player.crashes > 0;
         if undead || !self.blinked.contains(&(id, player.life)) {
             return Ok(());
@@ -212,7 +212,7 @@ impl Simulator {
         Err(wrong("nobody_sees_a_session_blink", format!("{name} has its session, and somebody was told it went")))
     }
 
-    /// In a world at rest nobody would have something to do if they were woken.
+    /// In a settled world no connection would have something to do if it were woken.
     pub(super) fn nobody_oversleeps(&mut self) -> Check {
         match self.world.overslept() {
             None => Ok(()),

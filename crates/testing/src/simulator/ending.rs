@@ -1,4 +1,4 @@
-//! How a run ends: everybody comes, everything is read; then everybody goes. What has to hold then.
+//! The end of a run: all clients connect and read everything, then all disconnect; and the rules that must hold then.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use super::{Check, Simulator, wrong};
 use crate::link::Weather;
 use crate::random::Random;
 
-/// So often everybody tries to come in before it is said that they cannot.
+/// Maximum number of login attempts of all clients before the run fails.
 const ROUNDS: usize = 12;
 
 impl Simulator {
@@ -21,7 +21,7 @@ impl Simulator {
         self.note(|| "-- the end begins".into());
         self.calm_down()?;
         self.everybody_comes()?;
-        // Sessions that their clients have forgotten are over; who was without a word for so long is here.
+        // Sessions that their clients have forgotten have ended; connections that vanished have been noticed by now.
         self.tick(Duration::from_secs(3_600));
         self.rest()?;
         self.everybody_reads()?;
@@ -62,7 +62,7 @@ impl Simulator {
         self.rest()
     }
 
-    /// A session that its client does not come back to is over after a while.
+    /// A session that its client does not resume ends after a while.
     fn everybody_comes(&mut self) -> Check {
         let mut lives = self.lives();
         for _ in 0..ROUNDS {
@@ -90,20 +90,20 @@ impl Simulator {
         Err(wrong("everything_drains", format!("{:?} cannot come in", out.collect::<Vec<_>>())))
     }
 
-    /// How often a session began that is no resumption.
+    /// Number of new sessions, not counting resumptions.
     fn lives(&self) -> u32 {
         self.players.iter().map(|player| player.life).sum()
     }
 
     fn everybody_reads(&mut self) -> Check {
-        // Who is given little at a time, and only for an acknowledgement, needs many of them.
+        // A client that is sent little at a time, and more only after an acknowledgement, needs many rounds.
         let mut heard = self.log.len();
         for round in 0..200 {
             if round > 2 && !self.log[heard..].iter().any(|line| line.contains(" < ") && !line.contains(" < a ")) {
                 break;
             }
             heard = self.log.len();
-            // Where little is allowed, one that is told much at once loses its connection over it.
+            // With tiny limits, a client that is sent much at once loses its connection because of it.
             self.everybody_comes()?;
             for id in 0..self.players.len() {
                 self.say(id, "<active xmlns='urn:xmpp:csi:0'/>");
@@ -122,7 +122,7 @@ impl Simulator {
         Ok(())
     }
 
-    /// Nothing waits, is held, or is missed. `all`: by anybody; else by accounts with somebody who takes messages.
+    /// Nothing waits, is held, or is missed. `all`: at any account; otherwise at accounts with a session that takes messages.
     fn everything_drains(&mut self, all: bool) -> Check {
         const RULE: &str = "everything_drains";
         for (id, player) in self.players.iter().enumerate() {
@@ -157,7 +157,7 @@ impl Simulator {
         Ok(())
     }
 
-    /// How many entries that the account received lie above the cursor.
+    /// Number of received entries of the account above the cursor.
     fn untaken(&mut self, jid: &str, cursor: u64) -> Result<usize, super::Wrong> {
         let broken = |error| wrong("the store can be read", format!("{error}"));
         let Some((name, host)) = jid.split_once('@') else { return Ok(0) };
@@ -173,10 +173,10 @@ impl Simulator {
         let homes = self.world.mood.homes.lock();
         for (number, message) in self.book.iter().enumerate() {
             let sender = &self.players[message.from];
-            // Whose session has gone on, without a crash: what it sent was dealt with, whatever its stream.
+            // If the session has continued, without a crash, its stanzas were handled, whatever its stream.
             let whole = sender.life == message.life && message.epoch == self.crashes && message.copies == 1;
             let due = message.promised && (message.acked || whole && !sender.manner.careless);
-            // Without stream management only what was said of it tells the sender that a batch has failed.
+            // Without stream management the sender learns of a failed batch only from the error.
             let failed = !message.acked && homes.failed.contains(&number.to_string());
             let excused = message.excused || failed;
             if due && !message.bounced && !message.received && !excused {
@@ -202,12 +202,12 @@ impl Simulator {
             }
         }
         if self.taste.tiny {
-            // At the bound presence is left out.
+            // At the limit, presence is left out.
             return Ok(());
         }
         for (id, player) in self.players.iter().enumerate() {
             self.sees_who_is_there(id)?;
-            // After a crash nobody says who did not come back, and who was not there is not told.
+            // After a crash contacts are not told who did not come back.
             if player.crashes > 0 || player.left {
                 continue;
             }
@@ -297,7 +297,7 @@ impl Simulator {
             self.players[id].phase = Phase::Closing;
             self.rest()?;
         }
-        // What is deleted from a log in pieces takes some rounds, and until then its account is in use.
+        // Deleting from a log in pieces takes some rounds, and until then its account is in use.
         for round in 0..64 {
             self.tick(Duration::from_secs(3_600));
             self.rest()?;
@@ -335,7 +335,7 @@ impl Simulator {
             let rows = reader.load(owner, 10_000).map_err(broken)?;
             for row in &rows {
                 let map = maps.iter().find(|(id, _)| *id == row.map).map_or("", |(_, map)| map);
-                // A row of an ended session whose deletion failed stays: see 0002, "Still to be done".
+                // A row of an ended session whose deletion failed stays: see 0009, "Known, and excluded from the checks".
                 if (map == "session" || map == "progress") && !self.taste.failures {
                     return Err(wrong(RULE, format!("{name} has a row of {map} left: {row:?}")));
                 }

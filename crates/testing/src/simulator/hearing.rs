@@ -1,4 +1,4 @@
-//! What clients make of what they are told.
+//! How clients process what they receive.
 
 use vorpal_proto::element::Element;
 use vorpal_proto::ns;
@@ -10,7 +10,7 @@ use crate::client::{Heard, Smacks};
 use crate::random::Random;
 
 impl Simulator {
-    /// Everybody takes note of what has arrived. Whether anybody had anything to note.
+    /// All clients process what has arrived. Returns whether there was anything.
     pub(super) fn hear(&mut self) -> Result<bool, Wrong> {
         let mut any = false;
         for id in 0..self.players.len() {
@@ -29,10 +29,10 @@ impl Simulator {
                     let name = self.name(id);
                     self.note(|| format!("{name} < the end"));
                     if matches!(self.players[id].phase, Phase::Closing) {
-                        // RFC 6120 §4.4: the answer says that everything was dealt with.
+                        // RFC 6120 §4.4: the answer means that everything was handled.
                         self.handled_all(id)?;
                     }
-                    // What comes behind the end is nothing; the session is over, whoever ended it.
+                    // Input after the end is ignored; the session has ended, whichever side ended it.
                     self.players[id].phase = Phase::Closing;
                     self.lost(id);
                 }
@@ -51,14 +51,14 @@ impl Simulator {
         let closing = matches!(self.players[id].phase, Phase::Closing);
         let allowed = closing || self.taste.tiny;
         if allowed && element.is(ns::STREAM, "error") && element.has(ns::STREAM_ERROR, "resource-constraint") {
-            // Something could not be stored, or it was told too much at once: the end says nothing of what was handled.
+            // A commit failed, or too much was sent to it at once: the end does not say what was handled.
             self.note(|| format!("{name} is told that not everything was handled"));
             self.players[id].unacked.clear();
             self.players[id].phase = Phase::Closing;
             return Ok(());
         }
         if self.haunted.contains(&id) && element.is(ns::STREAM, "error") && element.has(ns::STREAM_ERROR, "conflict") {
-            // What it had sent on a connection that it has given up binds its resource, later than it did itself.
+            // Data that it had sent on an abandoned connection binds its resource, later than its own newer connection.
             self.note(|| format!("{name} is replaced by its own ghost"));
             self.players[id].unacked.clear();
             self.players[id].phase = Phase::Closing;
@@ -92,7 +92,7 @@ impl Simulator {
                 if element.get("type") == Some("result") {
                     self.begin(id);
                 } else {
-                    // Too many sessions: it comes again later.
+                    // Too many sessions: it tries again later.
                     self.note(|| format!("{name} gets no session"));
                     if let Some(mut link) = self.world.clients[id].link.take() {
                         link.connection.gone(self.world.now);
@@ -119,7 +119,7 @@ impl Simulator {
         Ok(())
     }
 
-    /// It is known: it takes up its session, or begins one.
+    /// It is authenticated: it resumes its session, or binds a new one.
     fn enter(&mut self, id: PlayerId) {
         let name = self.name(id);
         let smacks = self.world.clients[id].smacks.as_ref();
@@ -155,7 +155,7 @@ impl Simulator {
         self.addresses.insert(address, (id, life));
     }
 
-    /// It has a new session, and says what it wants of it.
+    /// It has a new session, and enables features.
     fn begin(&mut self, id: PlayerId) {
         let life = self.players[id].life;
         let chance = self.plan.seed ^ ((id as u64) << 32) ^ (u64::from(life) << 40);
@@ -227,7 +227,7 @@ impl Simulator {
             return self.counts_go_forward(id, h);
         }
         if element.is(ns::SM, "failed") {
-            // The row of the session could not be stored: it goes on without.
+            // The row of the session could not be stored: it continues without stream management.
             let player = &mut self.players[id];
             player.counting = false;
             player.unacked.clear();

@@ -1,38 +1,38 @@
-//! A world played at random, by a seed: accounts on one or two hosts, clients of different manners that come and go, a
-//! network that holds back and cuts, a disk that waits, fails and forgets, a server that is killed. See docs/decisions/0009.
+//! A random world, determined by a seed: accounts on one or two hosts, clients of different kinds that come and go, a network that
+//! delays and breaks connections, a disk that is slow, fails and loses data, a server that is killed. See docs/decisions/0009.
 //!
-//! What has to hold, each a function of this name in [`checks`]:
+//! The rules, each a function of this name in [`checks`]:
 //!
-//! - `counts_go_forward`: the server's count of what it has handled never goes back, also over a crash, and never beyond what
-//!   was sent.
-//! - `acknowledged_is_stored`: what is acknowledged is in a log by then, as it was sent or as the error that it came to; and a
+//! - `counts_go_forward`: the server's count of handled stanzas never decreases, not even across a crash, and never exceeds the number
+//!   sent.
+//! - `acknowledged_is_stored`: an acknowledged stanza is in a log by then, as it was sent or as the error that it resulted in; and a
 //!   stream that was closed in order has acknowledged everything.
-//! - `whatever_is_handled_is_answered`: a session's question gets an answer in that session, and where nobody killed the server
+//! - `whatever_is_handled_is_answered`: a session's request gets an answer in that session, and if nobody killed the server
 //!   `nothing_is_answered_twice`.
-//! - `answered_is_stored`: a change of the roster is on the disk before its answer is heard.
-//! - `nothing_acknowledged_is_lost`: in the end it was received, or came back. Where no crash, no failed batch and no lost
-//!   connection excuses it this holds for everything but what is never promised.
+//! - `answered_is_stored`: a roster change is on the disk before its answer is received.
+//! - `nothing_acknowledged_is_lost`: in the end it was received, or returned as an error. Without a crash, a failed batch or a lost
+//!   connection this holds for everything except stanzas that are never promised.
 //! - `nobody_gets_what_is_for_others`: a message arrives at the account it is for, with the body it was sent with; an error at
 //!   the account that sent it; a copy at an account that sent or got it.
-//! - `nothing_comes_twice`: in one session without a crash between a message comes once, and so does a copy of it. Sent anew
-//!   in a new session it may come again.
-//! - `live_messages_keep_their_order`: those that come without a delay from one managed session.
-//! - `what_is_addressed_keeps_its_order`: messages of all kinds, presence and IQs that one session sent to this very session, with
-//!   a delay or without, live, resumed and after a restart.
-//! - `an_orderly_stop_repeats_nothing`: what a client had before the server was stopped and started does not come again.
-//! - `nobody_sees_a_session_blink`: over a resumption, also after a crash, no contact is told that the session went.
-//! - `nobody_oversleeps`: in a world at rest no connection would have something to do if it were woken.
+//! - `nothing_comes_twice`: within one session, without a crash in between, a message arrives once, and so does a copy of it. If it is
+//!   resent in a new session it may arrive again.
+//! - `live_messages_keep_their_order`: messages without a delay from one managed session arrive in order.
+//! - `what_is_addressed_keeps_its_order`: messages of all kinds, presence and IQs from one session to this very session arrive in
+//!   order, with a delay or without, live, resumed and after a restart.
+//! - `an_orderly_stop_repeats_nothing`: stanzas that a client had before the server was stopped and started do not arrive again.
+//! - `nobody_sees_a_session_blink`: during a resumption, even after a crash, no contact is told that the session went away.
+//! - `nobody_oversleeps`: in a settled world no connection would have something to do if it were woken.
 //! - `no_batch_breaks_a_rule`: a batch fails because of the disk, and never because the store does not accept it.
-//! - `memory_is_counted_and_bounded`: sessions know what they hold, and hold no more than they may.
-//! - `everything_drains`: when all clients are here and have read, nothing waits, is held, or is missed by anybody.
+//! - `memory_is_counted_and_bounded`: sessions know what they hold, and do not exceed their limits.
+//! - `everything_drains`: when all clients are connected and have read, nothing waits, is held, or is missed.
 //! - `presence_agrees`: server and client agree on the client's presence, and clients on that of their contacts.
-//! - `rosters_agree`: both sides of a subscription fit each other, and each client's picture of its roster the server's.
-//! - `nothing_is_left_behind`: when everybody has gone no session, row or untaken entry is left, and idle accounts are let go.
+//! - `rosters_agree`: both sides of a subscription match, and each client's view of its roster matches the server's.
+//! - `nothing_is_left_behind`: when all clients have gone, no session, row or untaken entry is left, and idle accounts are evicted.
 //!
-//! *Not promised, and not checked:* that nothing comes again after a kill; the order of what another session left behind.
+//! *Not promised, and not checked:* that nothing is repeated after a kill; the order of stanzas that another session left behind.
 //!
-//! Every step draws from its own source of chance. So a run can be played again without some of its steps, and most of what is
-//! left stays as it was: that is how [`shrink`] finds a shorter story.
+//! Every step has its own source of randomness. So a run can be replayed without some of its steps, and most of the rest stays the
+//! same: that is how [`shrink`] finds a shorter story.
 
 pub mod book;
 pub mod checks;
@@ -63,45 +63,45 @@ use book::{Directed, Message, ids_in};
 use player::{Phase, Player, PlayerId};
 use taste::Taste;
 
-/// The hosts there may be.
+/// The possible hosts.
 const HOSTS: [&str; 2] = [HOST, "example.org"];
 
-/// The accounts there may be.
+/// The possible accounts.
 const NAMES: [&str; 4] = ["romeo", "juliet", "tybalt", "nurse"];
 
-/// So many of the latest commits a disk may forget.
+/// Maximum number of commits that a power failure loses.
 const FORGETFUL: usize = 4;
 
-/// What to play.
+/// What to run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// chooses everything
+    /// determines everything
     pub seed: u64,
-    /// so many things happen
+    /// number of steps
     pub steps: usize,
-    /// these do not
+    /// steps to leave out
     pub skip: BTreeSet<usize>,
-    /// what the server decides is told in the story
+    /// whether the story contains the server's decisions
     pub traced: bool,
 }
 
-/// Something does not hold.
+/// A violated rule.
 #[derive(Clone, Debug)]
 pub struct Wrong {
-    /// what does not
+    /// the name of the rule
     pub rule: &'static str,
-    /// in which way
+    /// how it was violated
     pub why: String,
-    /// the step after which it did not; none at the end
+    /// the step after which it was violated; `None` at the end
     pub step: Option<usize>,
-    /// what had happened
+    /// the events before
     pub story: Vec<String>,
 }
 
-/// What holds, or what does not.
+/// The result of a check.
 pub type Check = Result<(), Wrong>;
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
     /// messages sent
@@ -153,10 +153,10 @@ fn wrong(rule: &'static str, why: impl Into<String>) -> Wrong {
     Wrong { rule, why: why.into(), step: None, story: Vec::new() }
 }
 
-/// Plays a run. A panic is wrong as well.
+/// Runs a seed. A panic counts as a violation.
 ///
 /// # Errors
-/// What does not hold, with the story that led to it.
+/// The violated rule, with the story that led to it.
 pub fn play(plan: &Plan, modules: &'static [&'static Module], secrets: &Arc<Secrets>) -> Result<Tally, Wrong> {
     let taste = Taste::of(plan.seed);
     let disk = if taste.forgets { Disk::forgetful(FORGETFUL) } else { Disk::new() };
@@ -248,7 +248,7 @@ impl Simulator {
         self.end()
     }
 
-    /// Everybody is everybody's friend.
+    /// Makes all accounts contacts of each other.
     fn befriend(&mut self) -> Check {
         let first: Vec<PlayerId> =
             (0..self.accounts.len()).filter_map(|at| self.players.iter().position(|p| p.account == at)).collect();
@@ -277,7 +277,7 @@ impl Simulator {
         self.log.push(what());
     }
 
-    /// What the server decides is told from here on, if it is to be.
+    /// Traces the server's decisions from here on, if requested.
     fn follow(&mut self) {
         if !self.plan.traced {
             return;
@@ -309,7 +309,7 @@ impl Simulator {
         format!("{}/{}", self.bare(self.players[id].account), self.world.clients[id].resource)
     }
 
-    /// Goes on until nobody has anything to do.
+    /// Runs until nothing is left to do.
     fn rest(&mut self) -> Check {
         loop {
             self.settle();
@@ -325,12 +325,12 @@ impl Simulator {
         Ok(())
     }
 
-    /// What was found meanwhile.
+    /// The violations found meanwhile.
     fn told(&mut self) -> Check {
         self.found.take().map_or(Ok(()), Err)
     }
 
-    /// What a client has read it takes note of, before it loses its connection.
+    /// A client processes what it has read, before it loses its connection.
     fn hear_out(&mut self, id: PlayerId) {
         if let Err(wrong) = self.hear_one(id) {
             self.found.get_or_insert(wrong);
@@ -356,7 +356,7 @@ impl Simulator {
         self.world.tick();
     }
 
-    /// The server is stopped by its operator, and starts again. It may be killed on the way.
+    /// The operator stops and starts the server. It may be killed in between.
     fn stop(&mut self) {
         self.note(|| "the server is stopped".into());
         self.world.mood.waits.store(false, Ordering::Relaxed);
@@ -369,11 +369,11 @@ impl Simulator {
             self.world.tick();
             alive = self.world.settle_or_die();
         }
-        // A disk that fails may have kept the last word from being written.
+        // A failing disk may have prevented the final checkpoint from being written.
         self.begin_anew(0, alive && !self.taste.failures);
     }
 
-    /// The process dies, and the latest commits are forgotten.
+    /// The process dies, and the latest commits are lost.
     fn crash(&mut self, forget: usize) {
         self.begin_anew(forget, false);
     }
@@ -410,7 +410,7 @@ impl Simulator {
             player.restarted(orderly);
         }
         if forget > 0 {
-            // What was promised may be gone; from here on everything is promised again.
+            // Promised stanzas may be lost; from here on promises are checked again.
             for (player, client) in self.players.iter_mut().zip(&mut self.world.clients) {
                 player.end();
                 player.again.clear();
@@ -425,7 +425,7 @@ impl Simulator {
         }
     }
 
-    /// What was committed when the server died, and nobody was told of.
+    /// Commits that were made when the server died, and were not reported.
     fn look_for_homes(&mut self) {
         let mut found = Vec::new();
         for (name, host) in self.accounts.clone() {
@@ -441,7 +441,7 @@ impl Simulator {
         found.iter().for_each(|body| self.world.mood.homes.lock().note_entry(body));
     }
 
-    /// What is on the way to a client without stream management is lost with its connection: by then it counts as taken.
+    /// Stanzas in transit to a client without stream management are lost with its connection: they already count as taken.
     fn excuse(&mut self, id: PlayerId) {
         let client = &self.world.clients[id];
         let counted = client.smacks.as_ref().is_some_and(|smacks| smacks.enabled);
@@ -470,7 +470,7 @@ impl Simulator {
         }
     }
 
-    /// The client has no connection any more; [`Simulator::excuse`] comes before.
+    /// The client has no connection any more; [`Simulator::excuse`] must be called before.
     fn lost(&mut self, id: PlayerId) {
         self.world.clients[id].link = None;
         let smacks = self.world.clients[id].smacks.as_ref();
@@ -483,12 +483,12 @@ impl Simulator {
         }
     }
 
-    /// The disk has a moment of peace.
+    /// The disk works normally for a moment.
     fn soothe(&mut self) {
         self.world.mood.refuses.store(false, Ordering::Relaxed);
         self.world.mood.waits.store(false, Ordering::Relaxed);
         if let Medium::Memory(disk) = self.world.medium() {
-            // A delay that is over takes the place of whatever was planned.
+            // The end of a delay replaces any planned fault.
             disk.next(Fault::Delay);
             disk.release();
         }

@@ -1,4 +1,4 @@
-//! A client as it is played: its manners, what it has sent, and what it has been told.
+//! A simulated client: its behaviour, what it has sent, and what it has received.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::world::ClientId;
 /// A player has the number of its client in the world.
 pub type PlayerId = ClientId;
 
-/// Where it stands on its way into a session.
+/// The stage of its connection.
 #[derive(Default)]
 pub enum Phase {
     /// no connection
@@ -20,15 +20,15 @@ pub enum Phase {
     Away,
     /// its first stream is open
     Greeting,
-    /// it has begun to prove itself
+    /// it has begun to authenticate
     Proving(Box<SaslClient>),
     /// it has answered the challenge
     Proven(Box<SaslClient>),
     /// its second stream is open
     Welcome,
-    /// it has asked for a resource
+    /// it has requested a resource
     Binding,
-    /// it has asked for its session
+    /// it has requested to resume its session
     Resuming,
     /// it has a session
     In,
@@ -43,24 +43,24 @@ pub struct Manner {
     pub managed: bool,
     /// and for resumption
     pub resumes: bool,
-    /// for so many seconds, if it cares
+    /// for this many seconds, if it requests a number
     pub keep: Option<u32>,
     /// it answers the server's `<r/>`
     pub answers: bool,
-    /// it asks for the roster
+    /// it requests the roster
     pub roster: bool,
     /// and for carbons
     pub carbons: bool,
-    /// what it cannot resend on a resumed stream it sends anew
+    /// stanzas that it cannot resend on a resumed stream are sent again in a new session
     pub insists: bool,
     /// on resending it drops and inserts stanzas
     pub careless: bool,
-    /// it may come back without thinking of its session
+    /// it may reconnect without resuming its session
     pub forgets: bool,
 }
 
 impl Manner {
-    /// The manners of a new session.
+    /// The behaviour of a new session.
     pub fn new(taste: &Taste, r: &mut Random) -> Manner {
         Manner {
             managed: r.below(4) < taste.managed,
@@ -76,7 +76,7 @@ impl Manner {
     }
 }
 
-/// A client's picture of a contact.
+/// A client's view of a contact.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contact {
     /// the state of the subscription
@@ -105,13 +105,13 @@ pub struct Player {
     pub account: usize,
     /// the beginning of its resource
     pub base: &'static str,
-    /// on its way
+    /// the stage of its connection
     pub phase: Phase,
     /// how it behaves
     pub manner: Manner,
     /// rises with each session that is not a resumption
     pub life: u32,
-    /// it has sent `<enable/>`: what it sends is counted
+    /// it has sent `<enable/>`: its stanzas are counted
     pub counting: bool,
     /// stanzas sent and counted
     pub sent: u32,
@@ -119,41 +119,41 @@ pub struct Player {
     pub acked: u32,
     /// sent and not acknowledged
     pub unacked: Vec<Unacked>,
-    /// what a session before could not resend: to be sent anew
+    /// stanzas that an earlier session could not resend: to be sent again
     pub again: Vec<Unacked>,
-    /// the priority of its presence, if it has said that it is available
+    /// the priority of its presence, if it is available
     pub priority: Option<i8>,
     /// the number in its last presence
     pub status: u64,
-    /// it has said in this life that it is unavailable
+    /// it has sent unavailable presence in this life
     pub left: bool,
-    /// messages received in this life since the last crash, and how often
+    /// messages received in this life since the last crash, with counts
     pub seen: BTreeMap<u64, u32>,
     /// copies received in this life since the last crash
     pub copied: BTreeSet<(bool, bool, u64)>,
-    /// by sender and the sender's life: the newest message that came live
+    /// by sender and the sender's life: the newest message received live
     pub live: BTreeMap<(PlayerId, u32), u64>,
     /// the same for messages that were addressed to this very session
     pub own: BTreeMap<(PlayerId, u32), u64>,
     /// crashes in this life
     pub crashes: u32,
-    /// the presence of others, by full address: the number in it, or none if they are unavailable
+    /// the presence of others, by full address: the number in it, or `None` if they are unavailable
     pub presences: BTreeMap<String, Option<u64>>,
-    /// its picture of the roster, once it has asked for it
+    /// its view of the roster, once it has requested it
     pub roster: Option<BTreeMap<String, Contact>>,
-    /// its questions to its own account in this life, by their ids
+    /// its requests to its own account in this life, by their ids
     pub questions: BTreeMap<String, Question>,
-    /// names it has asked to be stored, by the id of the question
+    /// names it has set, by the id of the request
     pub names: BTreeMap<String, (String, String)>,
 }
 
 impl Player {
-    /// A client that was never here.
+    /// A client that was never connected.
     pub fn new(account: usize, base: &'static str) -> Player {
         Player { account, base, ..Player::default() }
     }
 
-    /// Whether it is in a session and may speak.
+    /// Whether it is in a session and may send.
     pub fn is_in(&self) -> bool {
         matches!(self.phase, Phase::In)
     }
@@ -163,7 +163,7 @@ impl Player {
         matches!(self.phase, Phase::Away)
     }
 
-    /// The session is over for it. What it wants to say in the next one is kept.
+    /// Its session has ended. Stanzas for the next one are kept.
     pub fn end(&mut self) {
         let mut again = std::mem::take(&mut self.again);
         if self.manner.insists {
@@ -172,7 +172,7 @@ impl Player {
         *self = Player { account: self.account, base: self.base, life: self.life + 1, again, ..Player::default() };
     }
 
-    /// The server was stopped or killed. If that was not orderly, things may come again from here on.
+    /// The server was stopped or killed. Unless it was an orderly stop, stanzas may be repeated from here on.
     pub fn restarted(&mut self, orderly: bool) {
         self.crashes += 1;
         if orderly {

@@ -1,4 +1,4 @@
-//! A shorter story with the same end: the run is played again without some of its steps.
+//! Shrinking: finds a shorter story with the same failure, by replaying the run without some of its steps.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use vorpal_core::module::Module;
 use super::{Plan, Wrong, play};
 use crate::world::Secrets;
 
-/// So often a run is played again at most.
+/// Maximum number of replays of a run.
 const TRIES: usize = 600;
 
 /// A run that fails by the same rule, with as few steps as can be found quickly.
@@ -60,7 +60,7 @@ pub fn ranges(numbers: &BTreeSet<usize>) -> String {
     parts.iter().map(part).collect::<Vec<_>>().join(",")
 }
 
-/// Reads what [`ranges`] writes; what is no number is left out.
+/// Parses the output of [`ranges`]; invalid numbers are left out.
 pub fn parse_ranges(text: &str) -> BTreeSet<usize> {
     let mut numbers = BTreeSet::new();
     for part in text.split(',') {

@@ -1,4 +1,4 @@
-//! What happens: one thing for each step, chosen by the step's own chance and the taste of the seed.
+//! The events: one for each step, chosen by the step's own randomness and the taste of the seed.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -55,7 +55,7 @@ impl Simulator {
             let action = self.choose(r);
             self.act(id, action, r);
         }
-        // Whether anything is done at once is chance as well.
+        // Whether the event takes effect at once is random as well.
         if r.one_in(self.taste.calm) {
             return self.rest();
         }
@@ -198,7 +198,7 @@ impl Simulator {
                 let to = self.somebody(id, r);
                 let way = if r.one_in(2) { " type='unavailable'" } else { "" };
                 let account = self.players[id].account;
-                // What a contact sees is then no longer what was broadcast.
+                // A contact then no longer sees the broadcast presence.
                 let other = to.1;
                 self.touched.extend([(account, other), (other, account)]);
                 self.questions += 1;
@@ -236,7 +236,7 @@ impl Simulator {
         }
     }
 
-    /// It begins to come back.
+    /// It begins to reconnect.
     pub(super) fn connect(&mut self, id: PlayerId, r: &mut Random) {
         let name = self.name(id);
         self.note(|| format!("{name} comes"));
@@ -251,7 +251,7 @@ impl Simulator {
         }
     }
 
-    /// The connection breaks: some of what was sent arrives, maybe with half a stanza at its end, and both ends know.
+    /// The connection breaks: a part of the sent bytes arrives, maybe ending in the middle of a stanza, and both ends notice.
     fn lose(&mut self, id: PlayerId, r: &mut Random) {
         let name = self.name(id);
         if r.one_in(2) {
@@ -269,7 +269,7 @@ impl Simulator {
         }
     }
 
-    /// The connection is gone, and the server does not know: it reads what was sent before, and writes into nothing.
+    /// The connection vanishes, and the server does not notice: it reads what was sent before, and its output is lost.
     fn vanish(&mut self, id: PlayerId, r: &mut Random) {
         let name = self.name(id);
         self.note(|| format!("{name} is gone without a word"));
@@ -289,7 +289,7 @@ impl Simulator {
         self.lost(id);
     }
 
-    /// What a client that is gone had sent arrives, or the server notices.
+    /// Bytes that a vanished client had sent arrive, or the server notices.
     fn notice(&mut self, r: &mut Random) {
         if self.ghosts.is_empty() {
             return;
@@ -325,7 +325,7 @@ impl Simulator {
         self.note(|| format!("{name}: {weather:?}"));
     }
 
-    /// It tells the server how much it has.
+    /// It sends an acknowledgement.
     pub(super) fn acknowledge(&mut self, id: PlayerId) {
         let Some(h) = self.world.clients[id].smacks.as_ref().filter(|s| s.enabled).map(|s| s.received) else { return };
         let name = self.name(id);
@@ -339,7 +339,7 @@ impl Simulator {
         self.announce(id, (!away).then_some(priority));
     }
 
-    /// It says that it is available with a priority, or not available.
+    /// It sends available presence with a priority, or unavailable presence.
     pub(super) fn announce(&mut self, id: PlayerId, priority: Option<i8>) {
         self.statuses += 1;
         let (name, status) = (self.name(id), self.statuses);
@@ -384,7 +384,7 @@ impl Simulator {
             1 => ("chat", "<composing xmlns='http://jabber.org/protocol/chatstates'/>".to_owned(), false),
             2 => ("chat", format!("{body}<no-store xmlns='urn:xmpp:hints'/>"), false),
             3..6 => ("normal", body, true),
-            // In a form that is parsed and written anew.
+            // In a form that is parsed and rewritten.
             6 => ("chat", format!("<x:thing xmlns:x='urn:example:x'><x:y/></x:thing>{body}"), true),
             _ => ("chat", body, true),
         };
@@ -409,7 +409,7 @@ impl Simulator {
         self.send(id, format!("<message to='{to}' type='{kind}' id='{number}'>{payload}</message>"), Some(number));
     }
 
-    /// Writes bytes, if it has a connection. Whether it has.
+    /// Writes bytes, if it has a connection. Returns whether it has.
     pub(super) fn say(&mut self, id: PlayerId, bytes: &str) -> bool {
         let here = self.world.clients[id].is_connected();
         if here {
@@ -418,14 +418,14 @@ impl Simulator {
         here
     }
 
-    /// It will send this to somebody's address.
+    /// It will send this to another address.
     fn note_directed(&mut self, id: PlayerId, name: &str, to: &str) {
         let Some(&target) = self.addresses.get(to) else { return };
         let life = self.players[id].life;
         self.directed.insert(name.to_owned(), Directed { from: id, life, target, order: 0 });
     }
 
-    /// A stanza. If the connection is gone, and the client does not know yet, it is written into nothing.
+    /// Sends a stanza. If the connection is gone and the client has not noticed, the stanza is lost.
     pub(super) fn send(&mut self, id: PlayerId, xml: String, message: Option<u64>) {
         let here = self.say(id, &xml);
         self.orders += 1;
@@ -448,7 +448,7 @@ impl Simulator {
         }
     }
 
-    /// A question to its own account.
+    /// An IQ to its own account.
     pub(super) fn ask(&mut self, id: PlayerId, what: &str, kind: &str, payload: &str) -> String {
         self.questions += 1;
         let (name, question) = (self.name(id), format!("q{}", self.questions));

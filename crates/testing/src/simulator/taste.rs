@@ -1,49 +1,49 @@
-//! What a seed likes: how many accounts and hosts, which faults, which manners, which bounds.
+//! The taste of a seed: number of accounts and hosts, faults, client behaviour, limits.
 
 use vorpal_core::server::Bounds;
 
 use crate::random::Random;
 
-/// What may go wrong in a run, and how often things happen. Weights are relative to each other.
+/// The possible faults of a run, and how often events happen. Weights are relative to each other.
 #[derive(Clone, Debug)]
 pub struct Taste {
-    /// so many hosts
+    /// number of hosts
     pub hosts: usize,
-    /// so many accounts
+    /// number of accounts
     pub accounts: usize,
-    /// so many clients for each
+    /// number of clients of each
     pub clients: usize,
     /// the server is killed, between commits and at them
     pub crashes: bool,
-    /// a power failure may take the latest commits: nothing is promised then, but what is left must be in order
+    /// a power failure may lose the latest commits: promises are not checked then, but the rest must be consistent
     pub forgets: bool,
     /// the disk refuses: everything for a while, or single batches
     pub failures: bool,
-    /// the disk is slow: commits wait
+    /// the disk is slow: commits are delayed
     pub stalls: bool,
-    /// bytes are held back, connections go without a word, clients stop reading
+    /// bytes are delayed, connections vanish, clients stop reading
     pub network: bool,
-    /// accounts and logs are read later than asked for
+    /// accounts and logs are read later than requested
     pub slow_reads: bool,
     /// rosters and subscriptions change
     pub rosters: bool,
     /// accounts block each other
     pub blocking: bool,
-    /// clients ask for carbons
+    /// clients enable carbons
     pub carbons: bool,
-    /// sessions expire: they ask to be kept for some seconds only
+    /// sessions expire: they request a resumption time of some seconds only
     pub short: bool,
-    /// each session takes a new resource
+    /// each session uses a new resource
     pub fresh: bool,
-    /// clients lose track: they resend carelessly, forget their sessions, do not acknowledge
+    /// clients misbehave: they resend incorrectly, forget their sessions, do not acknowledge
     pub careless: bool,
     /// one in so many sessions has stream management... of 4
     pub managed: usize,
-    /// how often everything comes to rest after a step: one in so many
+    /// how often the world settles after a step: once in this many
     pub calm: usize,
-    /// the bounds are tiny
+    /// the limits are tiny
     pub tiny: bool,
-    /// what an account may have
+    /// the limits of an account
     pub bounds: Bounds,
 }
 
@@ -60,7 +60,7 @@ impl Taste {
             queued: if tiny { 1_500 + r.below(6_000) } else { Bounds::default().queued },
             held: if r.one_in(3) { 1 + r.below(3) } else { Bounds::default().held },
             sessions: if r.one_in(4) { 3 } else { Bounds::default().sessions },
-            // Of these seeds none is among those that are always played.
+            // None of these seeds is among those that are always run.
             offline_bytes: match seed % 16 {
                 2 => 1_000 + seed % 3_000,
                 7 => 4_000 + seed % 20_000,
