@@ -200,7 +200,8 @@ impl Core {
     pub(crate) fn fan(&self, now: Timestamp, fan: &Fan, stanza: &Stanza, todo: &mut Todo) {
         let mut some: Vec<Work> = Vec::new();
         let mut after: Option<BareJid> = None;
-        while fan.everybody {
+        let mut more = fan.everybody;
+        while more {
             {
                 let account = fan.lock.lock();
                 let rows = account.states.rows(self.tables.roster);
@@ -217,12 +218,10 @@ impl Core {
                         some.push(Work { stanza: one, hops: 1, mode });
                     }
                 }
-                after = last.filter(|_| seen == SLICE).cloned();
+                more = seen == SLICE;
+                after = last.filter(|_| more).cloned();
             }
             some.drain(..).for_each(|work| self.onward(now, work, todo));
-            if after.is_none() {
-                break;
-            }
         }
         let mut directed = fan.directed.iter().peekable();
         while directed.peek().is_some() {

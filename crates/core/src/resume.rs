@@ -26,7 +26,7 @@ use crate::registry::Registry;
 use crate::revive::DirectedKey;
 use crate::server::{Core, Mode, Todo, Work};
 use crate::session::{Carrier, Closing, Management, Out, Role, Session, SessionId, Shared, Taken};
-use crate::store::{EntryId, STORE, Write};
+use crate::store::{EntryId, Row, STORE, Write};
 use crate::switched_off::stream_management;
 use crate::trace::Step;
 
@@ -441,12 +441,42 @@ impl Core {
             }
             self.refuse_inquiries(now, lock, &mut account, &session, &mut todo);
             self.log_what_is_not(now, lock, &mut account, &session, &mut todo);
+            self.renumber(now, lock, &mut account, &session, h, &mut todo);
             let epoch = session.attach(carrier);
             self.deadlines.forget(session.id);
             (session, epoch)
         };
         self.run_todo(now, todo);
         Ok(resumed)
+    }
+
+    /// Somebody resumes a session for the first time after a restart: see [`Stream::renumber`]. [`Core::level`] waits for the row.
+    ///
+    /// [`Stream::renumber`]: crate::session::Stream::renumber
+    fn renumber(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        account: &mut Account,
+        session: &Arc<Session>,
+        h: u32,
+        todo: &mut Todo,
+    ) {
+        let (taken, row) = session.stream().renumber(h);
+        self.took(lock, account, session, &taken);
+        let Some(row) = row else { return };
+        let mut rows = Vec::with_capacity(2);
+        let handled = {
+            let mut stream = session.stream();
+            stream.storing = true;
+            let handled = stream.ledger.handled();
+            stream.progress_rows(self.progress, session.id, handled, &mut rows);
+            handled
+        };
+        let row = Some(Row::from(row.encode()));
+        rows.push(Write::Put { map: self.progress, owner: STORE, key: checkpoint::key(session.id), row });
+        let words = Words::of_says([Say::Stored { session: session.clone(), handled }]);
+        self.finish(now, &mut [Part { lock, account, words }], None, rows, todo);
     }
 
     /// The client says it has handled `h`: what it has not is sent again, behind `<resumed/>`. An error if it claims more
@@ -467,7 +497,7 @@ impl Core {
                     {
                         let mut stream = session.stream();
                         stream.rewind();
-                        stream.answer_again();
+                        stream.answer_again(back);
                         let token = stream.token.clone().unwrap_or_default();
                         let answer =
                             format!("<resumed xmlns='urn:xmpp:sm:3' previd='{token}' h='{}'/>", stream.ledger.h());

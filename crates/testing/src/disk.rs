@@ -60,6 +60,8 @@ pub struct Homes {
     pub broken: Option<String>,
     /// names that contacts were given in rosters
     pub names: BTreeSet<String>,
+    /// the same in batches of which nobody learned whether they are stored: the server was killed meanwhile
+    pub unknown: BTreeSet<String>,
 }
 
 impl Homes {
@@ -74,7 +76,18 @@ impl Homes {
     }
 
     fn note(&mut self, group: &[Batch], outcomes: &[Outcome]) {
-        if !self.watched || outcomes.iter().any(|o| matches!(o, Outcome::Failed(StoreError::Crashed))) {
+        if !self.watched {
+            return;
+        }
+        let rows = |batch: &Batch| {
+            let put = batch.writes.iter().filter_map(|write| match write {
+                Write::Put { row: Some(row), .. } => name_in(row),
+                _ => None,
+            });
+            put.collect::<Vec<String>>()
+        };
+        if outcomes.iter().any(|o| matches!(o, Outcome::Failed(StoreError::Crashed))) {
+            self.unknown.extend(group.iter().flat_map(rows));
             return;
         }
         for (batch, outcome) in group.iter().zip(outcomes) {
@@ -86,11 +99,7 @@ impl Homes {
                 _ => None,
             });
             if outcome.is_committed() {
-                let rows = batch.writes.iter().filter_map(|write| match write {
-                    Write::Put { row: Some(row), .. } => Some(row),
-                    _ => None,
-                });
-                rows.for_each(|row| self.note_row(row));
+                self.names.extend(rows(batch));
             }
             let home = if outcome.is_committed() { &mut self.committed } else { &mut self.failed };
             home.extend(ids);

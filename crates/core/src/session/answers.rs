@@ -245,14 +245,21 @@ impl Stream {
         self.outs().filter(|out| out.answers > handled).for_each(|out| out.answers |= VOID);
     }
 
-    /// After `<resumed/>`: the answers that the client has not had, and of which nothing else is left.
-    pub(crate) fn answer_again(&mut self) {
+    /// After `<resumed/>`: the answers that the client has not had, and of which nothing else is left. After a restart they go first.
+    pub(crate) fn answer_again(&mut self, restarted: bool) {
         let Some(answers) = self.answers.take() else { return };
         let held: Vec<u64> = self.outs().map(|out| out.answers).filter(|mark| *mark > 0).collect();
         for kept in answers.kept.iter().filter(|kept| !held.contains(&kept.n)) {
             let mut out = Out::new(kept.answer.clone(), None, Role::Extra).answering(kept.n);
             out.weigh();
-            self.enqueue(Item::Stanza(out));
+            match self.reading.filter(|_| !restarted) {
+                None => self.enqueue(Item::Stanza(out)),
+                // Behind what was sent before: the stored checkpoint knows that by its numbers.
+                Some(reading) => {
+                    self.weight += out.weight;
+                    self.deferred.push(reading.left, out);
+                }
+            }
         }
         self.answers = Some(answers);
     }

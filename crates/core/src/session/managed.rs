@@ -291,35 +291,44 @@ impl Stream {
         self.deferred.push_first(behind);
     }
 
-    /// The `h` with which a client resumes. After a restart the count goes on from the client's, and what it covers is known as
-    /// far as the checkpoint says.
+    /// After a restart the count goes on from the `h` with which the client resumes, and what that covers is known as far as the
+    /// checkpoint says. Gives the entries that the client has; and the checkpoint that must be stored before anything is sent, if the
+    /// stored one speaks of numbers beyond `h`: they are given anew, and maybe to something else.
+    pub(crate) fn renumber(&mut self, h: u32) -> (Vec<Taken>, Option<Checkpoint>) {
+        let (mut taken, mut answered) = (Vec::new(), Vec::new());
+        let Some(known) = self.checkpoint.as_mut().filter(|_| self.restored) else { return (taken, None) };
+        let newly = h.wrapping_sub(known.acked as u32);
+        let sent = std::mem::take(&mut known.sent);
+        let beyond = sent.len() as u64 > u64::from(newly);
+        for sent in sent.into_iter().take(newly as usize) {
+            match sent {
+                Sent::Unlogged => {}
+                Sent::Answer { n } => answered.push(n),
+                Sent::Entry { id, owed } => {
+                    taken.push((id, if owed { Role::Planned } else { Role::Extra }));
+                    known.took(id, owed);
+                    self.had.insert(id);
+                }
+            }
+        }
+        known.acked += u64::from(newly);
+        known.run = 0;
+        let row = beyond.then(|| (**known).clone());
+        answered.into_iter().for_each(|n| self.answer_is_gone(n));
+        (taken, row)
+    }
+
+    /// The `h` with which a client resumes; after [`Stream::renumber`].
     pub(crate) fn acked_at_resumption(&mut self, h: u32) -> Result<Vec<Taken>, u64> {
-        let (mut before, mut answered) = (Vec::new(), Vec::new());
         if std::mem::take(&mut self.restored)
             && let Some(sm) = &mut self.sm
         {
             let acked = self.checkpoint.as_ref().map_or(0, |known| known.acked);
-            let newly = h.wrapping_sub(acked as u32);
-            sm.acked = acked + u64::from(newly);
+            sm.acked = acked + u64::from(h.wrapping_sub(acked as u32));
             sm.sent = sm.acked;
             self.listed = sm.sent;
-            if let Some(known) = &mut self.checkpoint {
-                for sent in std::mem::take(&mut known.sent).into_iter().take(newly as usize) {
-                    match sent {
-                        Sent::Unlogged => {}
-                        Sent::Answer { n } => answered.push(n),
-                        Sent::Entry { id, owed } => {
-                            before.push((id, if owed { Role::Planned } else { Role::Extra }));
-                            known.took(id, owed);
-                            self.had.insert(id);
-                        }
-                    }
-                }
-            }
         }
-        answered.into_iter().for_each(|n| self.answer_is_gone(n));
-        let mut taken = self.acked(h)?;
-        taken.extend(before);
+        let taken = self.acked(h)?;
         self.wake_up();
         Ok(taken)
     }

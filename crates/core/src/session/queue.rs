@@ -6,6 +6,7 @@ use super::{Management, Out};
 use crate::lists::{give_back, push_one};
 
 /// Something that waits.
+#[expect(clippy::large_enum_variant, reason = "nearly all are stanzas: a box would be an allocation for each")]
 pub(super) enum Item {
     /// counted, if stream management is enabled
     Stanza(Out),

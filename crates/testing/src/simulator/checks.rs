@@ -53,8 +53,13 @@ impl Simulator {
 
     /// The answer to a roster change was received.
     pub(super) fn answered_is_stored(&mut self, id: PlayerId, stored: &str) -> Check {
-        if self.world.mood.homes.lock().names.contains(stored) {
-            return Ok(());
+        {
+            let homes = self.world.mood.homes.lock();
+            // The answer comes after a crash only if it was stored, and was with the change; which may have been changed again.
+            let unknown = homes.unknown.contains(stored) && self.players[id].crashes > 0;
+            if unknown || homes.names.contains(stored) {
+                return Ok(());
+            }
         }
         let name = self.name(id);
         Err(wrong("answered_is_stored", format!("{name} is told that {stored} is stored, and it is not")))
