@@ -44,6 +44,8 @@ pub struct Client {
     pub host: &'static str,
     /// its resource
     pub resource: String,
+    /// which of the world's passwords it uses: see [`crate::world::Secrets`]
+    pub key: usize,
     /// the connection it has now
     pub link: Option<Link>,
     /// received events that were not consumed yet
@@ -67,6 +69,7 @@ impl Client {
             account: account.into(),
             host,
             resource: resource.into(),
+            key: 0,
             link: None,
             inbox: VecDeque::new(),
             smacks: None,

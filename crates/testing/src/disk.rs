@@ -1,14 +1,15 @@
 //! The store of a world: in memory or on SQLite, behind a backend that can inject refusals and delays.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 use vorpal_core::store::{
-    Backend, Batch, EntryId, Loading, MapId, Millis, Outcome, Owner, Probe, Reader, Result, Room, Row, Stale,
-    StoreError, Write,
+    Backend, Batch, Direction, Entry, EntryId, Loading, MapId, Millis, Outcome, Owner, OwnerRow, Probe, Reader, Result,
+    Room, Row, Stale, StoreError, Write,
 };
 use vorpal_proto::stanza::Stanza;
 use vorpal_store::memory::{Disk, Memory};
@@ -62,12 +63,47 @@ pub struct Homes {
     pub names: BTreeSet<String>,
     /// the same in batches of which nobody learned whether they are stored: the server was killed meanwhile
     pub unknown: BTreeSet<String>,
+    /// in whose logs messages were committed, other than as sent, and as which entry last
+    pub held: BTreeMap<String, BTreeMap<Owner, EntryId>>,
+    /// what was committed of accounts themselves, in order, until somebody takes it
+    pub facts: Vec<Fact>,
+}
+
+/// What a commit has made of an account.
+#[derive(Clone, Debug)]
+pub enum Fact {
+    /// it is there
+    Created(OwnerRow),
+    /// it is not there any more
+    Deleted(Owner),
+    /// it may not log in, or may again
+    Disabled(Owner, bool),
+    /// what its password is checked against
+    Key(Owner, Bytes),
+}
+
+impl Fact {
+    fn of(write: &Write, credentials: Option<MapId>) -> Option<Fact> {
+        match write {
+            Write::Create(row) => Some(Fact::Created(row.clone())),
+            Write::Delete { owner } => Some(Fact::Deleted(*owner)),
+            Write::Disable { owner, disabled } => Some(Fact::Disabled(*owner, *disabled)),
+            Write::Put { map, owner, row: Some(row), .. } if Some(*map) == credentials => {
+                Some(Fact::Key(*owner, row.value.clone()))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Homes {
-    /// Records a stored entry.
-    pub fn note_entry(&mut self, body: &[u8]) {
-        self.committed.extend(id_in(body));
+    /// An entry is known to be stored, in the log of this owner.
+    pub fn note_entry(&mut self, entry: &Entry, owner: Owner) {
+        let Some(id) = id_in(&entry.body) else { return };
+        if entry.dir != Direction::Sent {
+            self.held.entry(id.clone()).or_default().insert(owner, entry.id);
+        }
+        self.committed.insert(id);
     }
 
     /// Records a stored row.
@@ -75,7 +111,7 @@ impl Homes {
         self.names.extend(name_in(row));
     }
 
-    fn note(&mut self, group: &[Batch], outcomes: &[Outcome]) {
+    fn note(&mut self, group: &[Batch], outcomes: &[Outcome], credentials: Option<MapId>) {
         if !self.watched {
             return;
         }
@@ -94,15 +130,24 @@ impl Homes {
             if let Outcome::Failed(StoreError::Bug(rule)) = outcome {
                 self.broken.get_or_insert_with(|| format!("{rule}: {batch:?}"));
             }
-            let ids = batch.writes.iter().filter_map(|write| match write {
-                Write::Log(entry) => id_in(&entry.body),
+            let entries = batch.writes.iter().filter_map(|write| match write {
+                Write::Log(entry) => Some(entry),
                 _ => None,
             });
             if outcome.is_committed() {
                 self.names.extend(rows(batch));
+                self.facts.extend(batch.writes.iter().filter_map(|write| Fact::of(write, credentials)));
             }
-            let home = if outcome.is_committed() { &mut self.committed } else { &mut self.failed };
-            home.extend(ids);
+            for entry in entries {
+                let Some(id) = id_in(&entry.body) else { continue };
+                if !outcome.is_committed() {
+                    self.failed.insert(id);
+                    continue;
+                }
+                let holders = entry.sides.iter().flatten().filter(|side| side.dir != Direction::Sent);
+                self.held.entry(id.clone()).or_default().extend(holders.map(|side| (side.owner, entry.id)));
+                self.committed.insert(id);
+            }
         }
     }
 }
@@ -136,7 +181,7 @@ impl Medium {
                 Box::new(Sqlite::open(folder.path(), options).expect("the database opens"))
             }
         };
-        Box::new(Moody { inner, mood })
+        Box::new(Moody { inner, mood, credentials: None })
     }
 
     /// The process that had it open dies, and the latest commits are lost, as many as the disk may lose.
@@ -150,11 +195,17 @@ impl Medium {
 struct Moody {
     inner: Box<dyn Backend>,
     mood: Arc<Mood>,
+    /// the map of what passwords are checked against
+    credentials: Option<MapId>,
 }
 
 impl Backend for Moody {
     fn map(&mut self, name: &str, loading: Loading) -> Result<MapId> {
-        self.inner.map(name, loading)
+        let map = self.inner.map(name, loading)?;
+        if name == "credentials" {
+            self.credentials = Some(map);
+        }
+        Ok(map)
     }
 
     fn last_id(&self) -> EntryId {
@@ -179,7 +230,7 @@ impl Backend for Moody {
         if !rest.is_empty() {
             outcomes.extend(self.inner.apply(rest, stale));
         }
-        self.mood.homes.lock().note(group, &outcomes);
+        self.mood.homes.lock().note(group, &outcomes, self.credentials);
         outcomes
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use vorpal_core::account::AccountRef;
+use vorpal_core::beat::BEATS;
 use vorpal_core::host::{Host, KeyPolicy};
 use vorpal_core::join::Fetch;
 use vorpal_core::module::{Module, Section};
@@ -45,6 +46,9 @@ const RESERVE: u64 = 100 << 20;
 /// The number of iterations of derived keys: the minimum, because a scene waits for them.
 pub const ITERATIONS: Iterations = Iterations::MIN;
 
+/// The time between two calls of [`Core::beat`].
+const BEAT: Duration = Duration::from_millis(1_000 / BEATS as u64);
+
 /// Maximum number of rounds before [`World::settle`] reports an endless loop.
 const ROUNDS: usize = 10_000;
 
@@ -62,21 +66,43 @@ struct Running {
     mute: bool,
 }
 
-/// The password of all accounts, in the required forms: derived once, because that takes long.
+/// The passwords, in the required forms: derived once, because that takes long. The first is everybody's until an account gets another.
 pub struct Secrets {
-    credentials: Vec<Credentials>,
-    keys: Keys,
+    all: Vec<(Vec<Credentials>, Keys)>,
 }
 
 impl Secrets {
-    /// Derives them.
+    /// Derives the one that everybody has.
     pub fn derive() -> Secrets {
-        let salt = [7; 16];
-        let derive = |hash| Credentials::derive(hash, PASSWORD, &salt, ITERATIONS).expect("a good password");
-        Secrets {
-            credentials: [Hash::Sha1, Hash::Sha256].map(derive).to_vec(),
-            keys: Keys::derive(Hash::Sha1, PASSWORD, &salt, ITERATIONS).expect("a good password"),
-        }
+        Secrets::several(1)
+    }
+
+    /// Derives so many.
+    pub fn several(count: usize) -> Secrets {
+        let one = |at: usize| {
+            let password = if at == 0 { PASSWORD.to_owned() } else { format!("{PASSWORD} {at}") };
+            let salt = [7 + at as u8; 16];
+            let derive = |hash| Credentials::derive(hash, &password, &salt, ITERATIONS).expect("a good password");
+            let keys = Keys::derive(Hash::Sha1, &password, &salt, ITERATIONS).expect("a good password");
+            ([Hash::Sha1, Hash::Sha256].map(derive).to_vec(), keys)
+        };
+        Secrets { all: (0..count).map(one).collect() }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    /// What the server checks a password against.
+    pub fn credentials(&self, key: usize) -> &[Credentials] {
+        &self.all[key % self.all.len()].0
+    }
+
+    /// Which password belongs to what the server has stored of it, if any does.
+    pub fn key_of(&self, stored: &[u8]) -> Option<usize> {
+        let text = std::str::from_utf8(stored).ok()?.trim_matches('"');
+        self.all.iter().position(|(credentials, _)| credentials.iter().any(|c| c.to_text() == text))
     }
 }
 
@@ -252,13 +278,28 @@ impl World {
         self.crash();
     }
 
-    /// Moves the clock, second by second.
+    /// Moves the clock, and does what is due as the runtime does: [`BEATS`] times a second.
     pub fn pass(&mut self, time: Duration) {
         let end = self.now.plus(time);
         while self.now < end {
-            self.advance(end.since(self.now).min(Duration::from_secs(1)));
-            self.tick();
+            let second = end.since(self.now).min(Duration::from_secs(1));
+            self.beats(second, true);
+            self.look_after();
             self.settle();
+        }
+    }
+
+    /// Calls [`Core::beat`] for this time. Between the calls the world settles, or nobody does anything.
+    fn beats(&mut self, time: Duration, settles: bool) {
+        let mut left = time;
+        while left > Duration::ZERO {
+            let step = left.min(BEAT);
+            left -= step;
+            self.advance(step);
+            self.beat();
+            if settles {
+                self.settle();
+            }
         }
     }
 
@@ -273,18 +314,48 @@ impl World {
         self.now = now;
     }
 
-    /// The work of about one second.
+    /// Everything that is due within a second, at once: as when the server stops.
     pub fn tick(&mut self) {
+        let now = self.now;
+        if let Some(running) = &mut self.running {
+            running.core.tell_time(now, self.steady);
+            running.core.tick(now);
+        }
+        self.look_after();
+    }
+
+    /// As [`World::pass`], while nothing else happens. Of a long time only the last second is played like this, and a beat more,
+    /// so that what was put off before is written; for the rest of it the machine was asleep.
+    pub fn beat_for(&mut self, time: Duration) {
+        let played = (BEAT * (BEATS + 1)).min(time);
+        self.advance(time - played);
+        self.beats(played, false);
+        self.look_after();
+    }
+
+    /// What is done [`BEATS`] times a second.
+    pub fn beat(&mut self) {
+        if let Some(running) = &mut self.running {
+            running.core.tell_time(self.now, self.steady);
+            running.core.beat(self.now);
+        }
+    }
+
+    /// What is done about once a second, beside what is due.
+    fn look_after(&mut self) {
         let now = self.now;
         if let Some(running) = &mut self.running {
             if let Some(probe) = running.writer.probe() {
                 running.core.observe_room(probe().expect("the disk tells its room"));
             }
-            running.core.tell_time(now, self.steady);
-            running.core.tick(now);
             running.core.sweep(now, running.reader.as_mut()).expect("accounts are looked after");
             running.writer.idle(now.as_millis(), false).expect("the store tidies up");
         }
+    }
+
+    /// The passwords.
+    pub fn secrets(&self) -> &Arc<Secrets> {
+        &self.secrets
     }
 
     /// The queue in front of the store.
@@ -321,7 +392,7 @@ impl World {
         let told = done.clone();
         let notice = Box::new(move |stored| told.store(stored, Ordering::Release));
         let user = NewUser::new(jid).expect("a name that can log in");
-        self.core().create_user(self.now, &user, &self.secrets.credentials, notice);
+        self.core().create_user(self.now, &user, self.secrets.credentials(0), notice);
         self.settle();
         done.load(Ordering::Acquire)
     }
@@ -329,17 +400,19 @@ impl World {
     /// Removes an account, as an operator does. False if there is none, or it could not be stored.
     pub fn remove_account(&mut self, jid: &BareJid) -> bool {
         let Some(lock) = self.load(jid) else { return false };
-        if !self.stored(|core, now, done| core.begin_removal(now, &lock, done)) {
-            return false;
-        }
-        for contact in self.core().contacts(&lock) {
-            while !self.core().leave(self.now, &lock, &contact) {
+        self.stored(|core, now, done| core.begin_removal(now, &lock, done)) && self.finish_removal(&lock)
+    }
+
+    /// What follows when the first step of a removal is stored.
+    pub fn finish_removal(&mut self, lock: &AccountRef) -> bool {
+        for contact in self.core().contacts(lock) {
+            while !self.core().leave(self.now, lock, &contact) {
                 self.load(&contact);
             }
         }
-        let deleted = self.stored(|core, now, done| core.delete_user(now, &lock, done));
+        let deleted = self.stored(|core, now, done| core.delete_user(now, lock, done));
         if deleted {
-            self.core().forget_directed(jid);
+            self.core().forget_directed(&lock.jid);
         }
         deleted
     }
@@ -419,7 +492,7 @@ impl World {
         let mut random = [0; 24];
         self.random.lock().fill(&mut random);
         let mechanism = Mechanism::from_name("SCRAM-SHA-1").expect("a mechanism");
-        let keys = Secret::Keys(self.secrets.keys.clone());
+        let keys = Secret::Keys(self.secrets.all[self.clients[id].key % self.secrets.count()].1.clone());
         let mut sasl = SaslClient::new(mechanism, &self.clients[id].account, keys, Nonce::from_random(random));
         let first = encode_payload(Some(&sasl.first().expect("a first message")));
         let auth = format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='SCRAM-SHA-1'>{first}</auth>");

@@ -11,12 +11,14 @@ use vorpal_core::server::Bounds;
 use vorpal_core::store::{
     Entry, EntryId, EntrySize, KeyedRow, Kind, LogQuery, MapId, MapQuery, Owner, OwnerRow, Reader, Result, Row, Write,
 };
+use vorpal_core::users::Sessions;
 use vorpal_proto::element::Element;
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::ns;
+use vorpal_proto::sasl::{decode_payload, encode_payload};
 use vorpal_testing::client::Heard;
 use vorpal_testing::disk::Store;
-use vorpal_testing::world::{ClientId, World};
+use vorpal_testing::world::{ClientId, Secrets, World};
 
 fn world() -> World {
     let mut world = World::new(1, Store::Memory, true, vorpal_modules::ALL);
@@ -184,6 +186,100 @@ fn a_removal_that_cannot_be_stored_leaves_the_account_as_it_was() {
     assert_eq!(subscription(&mut world), "both");
     let second = online(&mut world, "romeo", "second");
     assert!(world.clients[second].is_connected());
+}
+
+#[test]
+fn an_account_stays_while_a_contact_holds_something_of_it() {
+    let mut world = world();
+    romeo_and_friend(&mut world);
+    let lock = world.load(&jid("romeo")).expect("it is there");
+    assert!(world.stored(|core, now, done| core.begin_removal(now, &lock, done)));
+    // There is no room for what Juliet's roster says, and then there is.
+    world.mood.refuses_one.store(true, Ordering::Relaxed);
+    assert!(!world.finish_removal(&lock), "it is not deleted");
+    drop(lock);
+    assert!(!logs_in(&mut world, "romeo"));
+    assert!(world.load(&jid("romeo")).is_some(), "it can be removed once more");
+    assert!(world.remove_account(&jid("romeo")));
+    assert_eq!(subscription(&mut world), "none");
+}
+
+/// Logs in, as far as it gets: whether a resource is bound.
+fn comes_in(world: &mut World, id: ClientId) -> bool {
+    let answered = |world: &mut World, name: &str| {
+        let heard = heard(world, id);
+        heard.into_iter().find(|element| element.name() == name)
+    };
+    world.connect(id);
+    world.clients[id].open_stream("localhost");
+    world.settle();
+    heard(world, id);
+    let (mut sasl, auth) = world.sasl(id);
+    say(world, id, &auth);
+    let Some(challenge) = answered(world, "challenge") else { return false };
+    let challenge = decode_payload(&challenge.content()).expect("base64").unwrap_or_default();
+    let response = encode_payload(Some(&sasl.respond(&challenge).expect("a challenge")));
+    say(world, id, &format!("<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{response}</response>"));
+    if answered(world, "success").is_none() {
+        return false;
+    }
+    world.clients[id].open_stream("localhost");
+    world.settle();
+    heard(world, id);
+    say(world, id, "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>");
+    answered(world, "iq").is_some_and(|answer| answer.get("type") == Some("result"))
+}
+
+#[test]
+fn nobody_is_let_in_before_it_is_stored_that_an_account_is_enabled() {
+    let mut world = world();
+    assert!(world.disable_account(&jid("romeo"), true));
+    let lock = world.load(&jid("romeo")).expect("it is there");
+    world.mood.waits.store(true, Ordering::Relaxed);
+    world.core().disable_user(world.now, &lock, false, Box::new(|stored| assert!(!stored)));
+    let id = world.client("romeo", "early");
+    assert!(!comes_in(&mut world, id));
+    world.mood.refuses.store(true, Ordering::Relaxed);
+    world.mood.waits.store(false, Ordering::Relaxed);
+    world.settle();
+    assert!(lock.lock().disabled && lock.lock().sessions.is_empty());
+    world.mood.refuses.store(false, Ordering::Relaxed);
+    assert!(world.disable_account(&jid("romeo"), false));
+    assert!(comes_in(&mut world, id));
+}
+
+#[test]
+fn an_account_that_is_disabled_while_it_is_being_enabled_is_disabled() {
+    let mut world = world();
+    assert!(world.disable_account(&jid("romeo"), true));
+    let lock = world.load(&jid("romeo")).expect("it is there");
+    world.mood.waits.store(true, Ordering::Relaxed);
+    world.core().disable_user(world.now, &lock, false, Box::new(|stored| assert!(stored)));
+    world.core().disable_user(world.now, &lock, true, Box::new(|stored| assert!(stored)));
+    world.mood.waits.store(false, Ordering::Relaxed);
+    world.settle();
+    let id = world.client("romeo", "early");
+    assert!(lock.lock().disabled && !comes_in(&mut world, id));
+}
+
+#[test]
+fn the_old_password_lets_nobody_stay_who_came_while_the_new_one_was_being_stored() {
+    let mut world = world();
+    let lock = world.load(&jid("romeo")).expect("it is there");
+    let secrets = Secrets::several(2);
+    world.mood.waits.store(true, Ordering::Relaxed);
+    let told = Box::new(|stored: bool| assert!(stored));
+    world.core().set_credentials(world.now, &lock, secrets.credentials(1), Sessions::End, told);
+    let (early, proven) = (world.client("romeo", "early"), world.client("romeo", "proven"));
+    // Until it is stored, the old one counts.
+    assert!(comes_in(&mut world, early));
+    world.authenticate(proven);
+    world.mood.waits.store(false, Ordering::Relaxed);
+    world.settle();
+    assert!(lock.lock().sessions.is_empty(), "whoever came with the old one is out");
+    assert!(!world.clients[early].is_connected());
+    say(&mut world, proven, "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>");
+    assert!(lock.lock().sessions.is_empty(), "and nobody binds who had proven it");
 }
 
 /// A reader in whose middle of an account something happens, once.

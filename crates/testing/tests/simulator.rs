@@ -50,6 +50,9 @@ const REGRESSIONS: [(u64, usize); 32] = [
 /// So many seeds fail before no more are played, unless ENOUGH says otherwise.
 const ENOUGH: u64 = 20;
 
+/// So many passwords are in use, one after the other.
+const PASSWORDS: usize = 5;
+
 /// So many lines of a story are shown.
 const SHOWN: usize = 2_000;
 
@@ -60,6 +63,11 @@ fn number(name: &str) -> Option<u64> {
 /// Whether the stories tell what the server decides.
 fn traced() -> bool {
     std::env::var_os("TRACE").is_some()
+}
+
+/// Whether the operator does nothing.
+fn quiet() -> bool {
+    std::env::var_os("QUIET").is_some()
 }
 
 /// One seed in so many plays five times as many steps.
@@ -73,7 +81,7 @@ fn steps(seed: u64) -> usize {
 
 fn play_all(plans: impl Iterator<Item = Plan> + Send) {
     std::panic::set_hook(Box::new(|_| {}));
-    let secrets = Arc::new(Secrets::derive());
+    let secrets = Arc::new(Secrets::several(PASSWORDS));
     let began = std::time::Instant::now();
     let plans = Mutex::new(plans);
     let found: Mutex<Vec<(Plan, Wrong)>> = Mutex::default();
@@ -94,6 +102,8 @@ fn play_all(plans: impl Iterator<Item = Plan> + Send) {
                             sum.messages += tally.messages;
                             sum.crashes += tally.crashes;
                             sum.resumptions += tally.resumptions;
+                            sum.orders += tally.orders;
+                            sum.deletions += tally.deletions;
                         }
                         Err(wrong) => {
                             let mut found = found.lock().expect("nobody panics");
@@ -109,12 +119,14 @@ fn play_all(plans: impl Iterator<Item = Plan> + Send) {
     });
     let sum = *sum.lock().expect("nobody panics");
     println!(
-        "{} seeds in {:.1} s: {} messages, {} crashes, {} resumptions",
+        "{} seeds in {:.1} s: {} messages, {} crashes, {} resumptions, {} orders, {} accounts deleted",
         played.load(Ordering::Relaxed),
         began.elapsed().as_secs_f32(),
         sum.messages,
         sum.crashes,
-        sum.resumptions
+        sum.resumptions,
+        sum.orders,
+        sum.deletions
     );
     let mut found = found.into_inner().expect("nobody panics");
     found.sort_by_key(|(plan, _)| plan.seed);
@@ -144,9 +156,10 @@ fn report(found: Vec<(Plan, Wrong)>, secrets: &Arc<Secrets>) {
         let from = wrong.story.len().saturating_sub(SHOWN);
         let _ = writeln!(text, "\n=== {}\n{}\n=== {}", wrong.rule, wrong.story[from..].join("\n"), wrong.why);
         let skip = if plan.skip.is_empty() { String::new() } else { format!("SKIP={} ", ranges(&plan.skip)) };
+        let quiet = if plan.quiet { "QUIET=1 " } else { "" };
         let _ = writeln!(
             text,
-            "SEED={} STEPS={} {skip}cargo test --profile sim -p vorpal-testing --test simulator promises",
+            "SEED={} STEPS={} {skip}{quiet}cargo test --profile sim -p vorpal-testing --test simulator promises",
             plan.seed, plan.steps
         );
     }
@@ -168,11 +181,23 @@ fn promises_hold_whatever_happens() {
             from..from + number("SEEDS").unwrap_or(200)
         }
     };
-    play_all(seeds.map(move |seed| Plan { seed, steps: steps(seed), skip: skip.clone(), traced: traced() }));
+    play_all(seeds.map(move |seed| Plan {
+        seed,
+        steps: steps(seed),
+        skip: skip.clone(),
+        quiet: quiet(),
+        traced: traced(),
+    }));
 }
 
 #[test]
 fn promises_hold_where_they_once_did_not() {
-    let plans = REGRESSIONS.iter().map(|&(seed, steps)| Plan { seed, steps, skip: BTreeSet::new(), traced: traced() });
+    let plans = REGRESSIONS.iter().map(|&(seed, steps)| Plan {
+        seed,
+        steps,
+        skip: BTreeSet::new(),
+        quiet: true,
+        traced: traced(),
+    });
     play_all(plans);
 }

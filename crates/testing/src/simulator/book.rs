@@ -9,6 +9,10 @@ pub struct Message {
     pub from: PlayerId,
     /// which life of its sender's session
     pub life: u32,
+    /// which owner of the sender's name sent it, counted from 0
+    pub generation: u32,
+    /// which owner of the name it is for was there, or came last, when its sender heard that it was handled
+    pub handled: Option<u32>,
     /// the account it is for, by number; `None` if it does not exist
     pub to: Option<usize>,
     /// the client it was addressed to, and which life of it: stanzas that another session left behind arrive in any order
@@ -44,6 +48,25 @@ pub struct Directed {
     pub target: (PlayerId, u32),
     /// its position among all sent stanzas: the newest one
     pub order: u64,
+}
+
+/// What is known of an IQ to another's address.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// who asked
+    pub from: PlayerId,
+    /// which life of its session
+    pub life: u32,
+    /// the client it was addressed to, and which life of it; none if the server answers
+    pub target: Option<(PlayerId, u32)>,
+    /// the account that was asked
+    pub account: usize,
+    /// how many crashes there had been
+    pub epoch: u32,
+    /// how often what is known of the asked account had changed
+    pub changes: u32,
+    /// so many answers were heard
+    pub answers: u32,
 }
 
 /// A stanza that a client has sent and that is not acknowledged.

@@ -42,6 +42,9 @@ impl Simulator {
         let name = self.name(id);
         let Some(message) = self.book.get_mut(number as usize) else { return Ok(()) };
         message.acked = true;
+        if let Some(to) = message.to {
+            message.handled.get_or_insert(self.names[to].generation);
+        }
         if !message.promised {
             return Ok(());
         }
@@ -122,6 +125,7 @@ impl Simulator {
         if !right {
             return Err(wrong("nobody_gets_what_is_for_others", format!("{name} got a copy of {number}")));
         }
+        self.a_new_owner_inherits_nothing(id, number, error || !received)?;
         if let Some(message) = self.book.get_mut(number as usize) {
             // A copy counts as the message; of one to oneself also that of what was sent. So does one of the error.
             message.received |= !error && message.to == Some(own);

@@ -20,6 +20,7 @@ impl Simulator {
     pub(super) fn end(&mut self) -> Check {
         self.note(|| "-- the end begins".into());
         self.calm_down()?;
+        self.all_accounts_are_there()?;
         self.everybody_comes()?;
         // Sessions that their clients have forgotten have ended; connections that vanished have been noticed by now.
         self.tick(Duration::from_secs(3_600));
@@ -35,12 +36,14 @@ impl Simulator {
         self.everybody_reads()?;
         self.everything_drains(true)?;
         self.nothing_acknowledged_is_lost()?;
+        self.every_question_is_answered()?;
         self.presence_agrees()?;
         self.rosters_agree()?;
         for id in 0..self.players.len() {
             self.nobody_sees_a_session_blink(id)?;
         }
         self.everybody_goes()?;
+        self.nothing_of_the_deleted_is_left()?;
         self.nothing_is_left_behind()
     }
 
@@ -178,7 +181,7 @@ impl Simulator {
             let due = message.promised && (message.acked || whole && !sender.manner.careless);
             // Without stream management the sender learns of a failed batch only from the error.
             let failed = !message.acked && homes.failed.contains(&number.to_string());
-            let excused = message.excused || failed;
+            let excused = message.excused || failed || self.went_with_its_account(&homes, number);
             if due && !message.bounced && !message.received && !excused {
                 let _ = write!(lost, " {number} ({message:?})");
             }
@@ -227,6 +230,14 @@ impl Simulator {
     fn sees_who_is_there(&self, id: PlayerId) -> Check {
         let player = &self.players[id];
         for (other, theirs) in self.players.iter().enumerate() {
+            if player.account != theirs.account && self.are_parted(player.account, theirs.account) {
+                let seen = player.presences.get(&self.full(other)).copied().flatten();
+                if seen.is_some() && player.crashes == 0 && !player.left {
+                    let why = format!("{} sees {}, a stranger, with {seen:?}", self.name(id), self.full(other));
+                    return Err(wrong("strangers_see_nothing", why));
+                }
+                continue;
+            }
             if self.touched.contains(&(player.account, theirs.account)) {
                 continue;
             }

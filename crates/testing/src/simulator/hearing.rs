@@ -12,6 +12,7 @@ use crate::random::Random;
 impl Simulator {
     /// All clients process what has arrived. Returns whether there was anything.
     pub(super) fn hear(&mut self) -> Result<bool, Wrong> {
+        self.take_facts();
         let mut any = false;
         for id in 0..self.players.len() {
             any |= self.hear_one(id)?;
@@ -64,6 +65,11 @@ impl Simulator {
             self.players[id].phase = Phase::Closing;
             return Ok(());
         }
+        if element.is(ns::STREAM, "error") && self.is_sent_away(id, element) {
+            self.note(|| format!("{name} is sent away"));
+            self.players[id].relic = self.relic(id);
+            return Ok(());
+        }
         if element.is(ns::STREAM, "error") {
             return Err(wrong("a stream ends in peace", format!("{name} is sent away: {element:?}")));
         }
@@ -86,6 +92,10 @@ impl Simulator {
                 let host = self.world.clients[id].host;
                 self.world.clients[id].open_stream(host);
                 self.players[id].phase = Phase::Welcome;
+                self.who_is_let_in_may_come(id)?;
+            }
+            Phase::Proving(_) | Phase::Proven(_) if element.is(ns::SASL, "failure") => {
+                return self.who_is_refused_may_not(id, element);
             }
             Phase::Welcome if element.is(ns::STREAM, "features") => self.enter(id),
             Phase::Binding if element.is(ns::CLIENT, "iq") => {
@@ -94,13 +104,28 @@ impl Simulator {
                 } else {
                     // Too many sessions: it tries again later.
                     self.note(|| format!("{name} gets no session"));
-                    if let Some(mut link) = self.world.clients[id].link.take() {
-                        link.connection.gone(self.world.now);
-                    }
-                    self.lost(id);
+                    self.hangs_up(id);
                 }
             }
-            Phase::Resuming if element.is(ns::SM, "resumed") => return self.resumed(id, element),
+            Phase::Resuming if element.is(ns::SM, "resumed") => {
+                self.nobody_resumes_what_is_over(id)?;
+                if self.players[id].digs.take().is_some() {
+                    // It was back after a crash. Its client thinks no more of it.
+                    self.hangs_up(id);
+                    return Ok(());
+                }
+                return self.resumed(id, element);
+            }
+            Phase::Resuming if element.is(ns::SM, "failed") && self.players[id].digs.is_some() => {
+                self.note(|| format!("{name} cannot resume what is over"));
+                let relic = self.players[id].digs.take();
+                let of_another = relic.is_some_and(|relic| relic.generation < self.players[id].generation);
+                if of_another && element.get("h").is_some() {
+                    let why = format!("{name} is told of a session of the owner before: {element:?}");
+                    return Err(wrong("a_new_owner_inherits_nothing", why));
+                }
+                self.bind(id);
+            }
             Phase::Resuming if element.is(ns::SM, "failed") => {
                 let h: Option<u32> = element.get("h").and_then(|h| h.parse().ok());
                 self.note(|| format!("{name} cannot resume, {h:?} were handled"));
@@ -122,6 +147,13 @@ impl Simulator {
     /// It is authenticated: it resumes its session, or binds a new one.
     fn enter(&mut self, id: PlayerId) {
         let name = self.name(id);
+        if let Some(relic) = self.players[id].relic.take().filter(|_| !self.ending) {
+            self.note(|| format!("{name} > resume of what is over, at {}", relic.h));
+            self.say(id, &format!("<resume xmlns='urn:xmpp:sm:3' previd='{}' h='{}'/>", relic.token, relic.h));
+            self.players[id].phase = Phase::Resuming;
+            self.players[id].digs = Some(relic);
+            return;
+        }
         let smacks = self.world.clients[id].smacks.as_ref();
         let token = smacks.and_then(|smacks| Some((smacks.token.clone()?, smacks.received)));
         let forgets = self.players[id].manner.forgets && self.players[id].sent.is_multiple_of(2);
@@ -140,9 +172,19 @@ impl Simulator {
         }
     }
 
+    /// It gives up its connection.
+    pub(super) fn hangs_up(&mut self, id: PlayerId) {
+        if let Some(mut link) = self.world.clients[id].link.take() {
+            link.connection.gone(self.world.now);
+        }
+        self.lost(id);
+    }
+
     fn bind(&mut self, id: PlayerId) {
+        let submitted = self.names[self.players[id].account].submitted;
         let player = &mut self.players[id];
         player.phase = Phase::Binding;
+        player.bound_at = submitted;
         let resource =
             if self.taste.fresh { format!("{}{}", player.base, player.life) } else { player.base.to_owned() };
         let bind = format!(
@@ -152,6 +194,7 @@ impl Simulator {
         self.world.clients[id].resource = resource;
         self.say(id, &bind);
         let (address, life) = (self.full(id), self.players[id].life);
+        self.admitted.insert(address.clone(), self.players[id].attempt.key);
         self.addresses.insert(address, (id, life));
     }
 
@@ -175,6 +218,10 @@ impl Simulator {
         }
         if manner.roster {
             self.ask(id, "the roster", "get", "<query xmlns='jabber:iq:roster'/>");
+        }
+        self.makes_friends(id, &mut r.clone());
+        if self.names[self.players[id].account].generation > 0 {
+            self.ask(id, "the archive", "set", "<query xmlns='urn:xmpp:mam:2'/>");
         }
         if manner.carbons {
             self.ask(id, "carbons", "set", "<enable xmlns='urn:xmpp:carbons:2'/>");
@@ -239,7 +286,7 @@ impl Simulator {
             return self.message_heard(id, element);
         }
         if element.is(ns::CLIENT, "presence") {
-            self.presence_heard(id, element);
+            self.presence_heard(id, element)?;
             return self.directed_heard(id, element);
         } else if element.is(ns::CLIENT, "iq") {
             return self.iq_heard(id, element);
@@ -248,6 +295,9 @@ impl Simulator {
     }
 
     fn message_heard(&mut self, id: PlayerId, element: &Element) -> Check {
+        if let Some(result) = element.find(ns::MAM, "result") {
+            return self.archived_heard(id, result);
+        }
         for (way, received) in [("received", true), ("sent", false)] {
             let Some(wrapper) = element.find(ns::CARBONS, way) else { continue };
             let copy = wrapper.find(ns::FORWARD, "forwarded").and_then(|f| f.find(ns::CLIENT, "message"));
@@ -267,6 +317,7 @@ impl Simulator {
             format!("{name} < {}{number}{how}", if error { "error of " } else { "" })
         });
         self.nobody_gets_what_is_for_others(id, number, error, body.as_deref())?;
+        self.a_new_owner_inherits_nothing(id, number, error)?;
         let Some(message) = self.book.get_mut(number as usize) else { return Ok(()) };
         if error {
             message.bounced = true;
@@ -285,14 +336,15 @@ impl Simulator {
         }
     }
 
-    fn presence_heard(&mut self, id: PlayerId, element: &Element) {
-        let Some(from) = element.get("from").map(str::to_owned) else { return };
+    fn presence_heard(&mut self, id: PlayerId, element: &Element) -> Check {
+        let Some(from) = element.get("from").map(str::to_owned) else { return Ok(()) };
         let name = self.name(id);
         match element.get("type") {
             None => {
                 let status = element.find(ns::CLIENT, "status").and_then(|s| s.content().parse().ok());
                 self.note(|| format!("{name} < {from} {status:?}"));
                 if let Some(status) = status {
+                    self.may_be_seen(id, &from, status)?;
                     self.players[id].presences.insert(from, Some(status));
                 }
             }
@@ -304,8 +356,10 @@ impl Simulator {
             Some(kind) => {
                 let kind = kind.to_owned();
                 self.note(|| format!("{name} < {kind} of {from}"));
+                self.answers_request(id, &kind, &from);
             }
         }
+        Ok(())
     }
 
     fn iq_heard(&mut self, id: PlayerId, element: &Element) -> Check {
@@ -315,6 +369,7 @@ impl Simulator {
             Some("get") => {
                 self.note(|| format!("{name} < {question} asks"));
                 self.directed_heard(id, element)?;
+                self.may_be_asked(id, element)?;
                 let to = element.get("from").unwrap_or_default();
                 let answer = format!("<iq type='result' id='{question}' to='{to}'/>");
                 self.speak(id, answer);
@@ -338,8 +393,11 @@ impl Simulator {
             Some("result") => {
                 self.note(|| format!("{name} < {question} result"));
                 self.nothing_is_answered_twice(id, &question)?;
+                self.answered_once(id, &question, element)?;
                 if let Some(query) = element.find(ns::ROSTER, "query") {
-                    self.players[id].roster = Some(query.elements().map(contact).collect());
+                    let roster: std::collections::BTreeMap<_, _> = query.elements().map(contact).collect();
+                    self.contacts_are_its_own(id, &roster)?;
+                    self.players[id].roster = Some(roster);
                 }
                 if let Some((_, stored)) = self.players[id].names.remove(&question) {
                     return self.answered_is_stored(id, &stored);
@@ -347,6 +405,7 @@ impl Simulator {
             }
             _ => {
                 self.note(|| format!("{name} < {question} error"));
+                self.answered_once(id, &question, element)?;
                 self.players[id].names.remove(&question);
                 return self.nothing_is_answered_twice(id, &question);
             }

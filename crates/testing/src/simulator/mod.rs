@@ -27,6 +27,15 @@
 //! - `everything_drains`: when all clients are connected and have read, nothing waits, is held, or is missed.
 //! - `presence_agrees`: server and client agree on the client's presence, and clients on that of their contacts.
 //! - `rosters_agree`: both sides of a subscription match, and each client's view of its roster matches the server's.
+//! - `answered_once`: an IQ gets one answer and no second one; if nothing was lost on the way, it gets one.
+//! - `who_may_not_come_in_does_not`: nobody logs in, binds or resumes with a wrong password, to an account that is disabled or
+//!   deleted, or to a session that ended with either or with a new password; and whoever may, can.
+//! - `a_new_owner_inherits_nothing`: nothing that was for, or of, a deleted account reaches the next account of its name: messages,
+//!   errors and copies, contacts and requests, rows and entries.
+//! - `who_is_gone_is_gone`: no contact has a subscription to or from a deleted account, sees a session of it, or is told of one
+//!   later; and a disabled or deleted account answers IQs like one that never existed.
+//! - `strangers_see_nothing`: no presence and no request reaches anybody without a subscription.
+//! - `a_name_is_given_once`: an account is created if its name is free, and only then.
 //! - `nothing_is_left_behind`: when all clients have gone, no session, row or untaken entry is left, and idle accounts are evicted.
 //!
 //! *Not promised, and not checked:* that nothing is repeated after a kill; the order of stanzas that another session left behind.
@@ -38,6 +47,8 @@ pub mod book;
 pub mod checks;
 mod ending;
 mod hearing;
+mod operator;
+mod owners;
 pub mod player;
 pub mod shrink;
 mod steps;
@@ -50,7 +61,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use vorpal_core::module::Module;
-use vorpal_core::store::{Kind, LogQuery};
+use vorpal_core::store::{EntryId, Kind, LogQuery, Owner};
 use vorpal_core::trace::{Step, Trace};
 use vorpal_proto::jid::BareJid;
 use vorpal_store::memory::{Disk, Fault};
@@ -59,7 +70,8 @@ use crate::disk::Medium;
 use crate::link::Bell;
 use crate::random::Random;
 use crate::world::{HOST, Secrets, Setup, World};
-use book::{Directed, Message, ids_in};
+use book::{Directed, Message, Question, ids_in};
+use owners::Name;
 use player::{Phase, Player, PlayerId};
 use taste::Taste;
 
@@ -81,6 +93,8 @@ pub struct Plan {
     pub steps: usize,
     /// steps to leave out
     pub skip: BTreeSet<usize>,
+    /// the operator does nothing, as when the stories that are always played were first found
+    pub quiet: bool,
     /// whether the story contains the server's decisions
     pub traced: bool,
 }
@@ -110,6 +124,10 @@ pub struct Tally {
     pub crashes: usize,
     /// sessions that were resumed
     pub resumptions: usize,
+    /// accounts that were deleted
+    pub deletions: usize,
+    /// what the operator asked for and was done
+    pub orders: usize,
 }
 
 /// A run. See the module's text.
@@ -118,6 +136,18 @@ pub struct Simulator {
     plan: Plan,
     taste: Taste,
     accounts: Vec<(String, &'static str)>,
+    /// what is known of them, by the same numbers
+    names: Vec<Name>,
+    /// what the operator waits for
+    jobs: Vec<operator::Job>,
+    /// accounts that were deleted, by their numbers in the store
+    deleted: BTreeSet<Owner>,
+    /// what is logged from here on is not for those that are being removed, by the same numbers
+    leaving: BTreeMap<Owner, EntryId>,
+    /// orders that were carried out
+    obeyed: usize,
+    /// no more faults, and nobody tries what must fail
+    ending: bool,
     players: Vec<Player>,
     /// whose client is gone without a word, and whether what it was sent is counted: as [`World::ghosts`]
     ghosts: Vec<(PlayerId, bool)>,
@@ -140,6 +170,10 @@ pub struct Simulator {
     orders: u64,
     /// presence and IQs to a session, by their ids
     directed: BTreeMap<String, Directed>,
+    /// IQs to others, by their ids
+    asked: BTreeMap<String, Question>,
+    /// by address: with which password its session was bound last
+    admitted: BTreeMap<String, usize>,
     /// so many commits were made before the first step
     settled: u64,
     /// what was found where nobody could be told at once
@@ -158,7 +192,7 @@ fn wrong(rule: &'static str, why: impl Into<String>) -> Wrong {
 /// # Errors
 /// The violated rule, with the story that led to it.
 pub fn play(plan: &Plan, modules: &'static [&'static Module], secrets: &Arc<Secrets>) -> Result<Tally, Wrong> {
-    let taste = Taste::of(plan.seed);
+    let taste = Taste { operator: Taste::of(plan.seed).operator && !plan.quiet, ..Taste::of(plan.seed) };
     let disk = if taste.forgets { Disk::forgetful(FORGETFUL) } else { Disk::new() };
     let world = World::with(Setup {
         seed: plan.seed,
@@ -175,6 +209,12 @@ pub fn play(plan: &Plan, modules: &'static [&'static Module], secrets: &Arc<Secr
         plan: plan.clone(),
         taste,
         accounts: Vec::new(),
+        names: Vec::new(),
+        jobs: Vec::new(),
+        deleted: BTreeSet::new(),
+        leaving: BTreeMap::new(),
+        obeyed: 0,
+        ending: false,
         players: Vec::new(),
         ghosts: Vec::new(),
         haunted: BTreeSet::new(),
@@ -189,6 +229,8 @@ pub fn play(plan: &Plan, modules: &'static [&'static Module], secrets: &Arc<Secr
         statuses: 0,
         orders: 0,
         directed: BTreeMap::new(),
+        asked: BTreeMap::new(),
+        admitted: BTreeMap::new(),
         settled: 0,
         found: None,
         log: Vec::new(),
@@ -204,6 +246,8 @@ pub fn play(plan: &Plan, modules: &'static [&'static Module], secrets: &Arc<Secr
             messages: simulator.book.len(),
             crashes: simulator.crashes as usize,
             resumptions: simulator.resumptions,
+            deletions: simulator.deleted.len(),
+            orders: simulator.obeyed,
         }),
         Err(wrong) => {
             simulator.tell_steps();
@@ -234,6 +278,7 @@ impl Simulator {
                 self.players.push(Player::new(at, base));
             }
         }
+        self.names_begin();
         self.follow();
         self.befriend()?;
         if let Medium::Memory(disk) = self.world.medium() {
@@ -313,11 +358,13 @@ impl Simulator {
     fn rest(&mut self) -> Check {
         loop {
             self.settle();
-            if !self.hear()? {
+            let worked = self.operate();
+            if !(self.hear()? || worked) {
                 break;
             }
         }
         self.told()?;
+        self.who_may_not_come_in_does_not()?;
         self.no_batch_breaks_a_rule()?;
         self.memory_is_counted_and_bounded()?;
         self.nobody_oversleeps()?;
@@ -352,8 +399,7 @@ impl Simulator {
     }
 
     fn tick(&mut self, time: Duration) {
-        self.world.advance(time);
-        self.world.tick();
+        self.world.beat_for(time);
     }
 
     /// The operator stops and starts the server. It may be killed in between.
@@ -403,6 +449,8 @@ impl Simulator {
         self.world.lose_power(forget);
         self.follow();
         self.look_for_homes();
+        self.names_after_a_crash(forget > 0);
+        self.jobs.clear();
         for id in lost {
             self.lost(id);
         }
@@ -433,12 +481,13 @@ impl Simulator {
             let owner = reader.find(Kind::Account, host, &name).expect("the store can be read");
             let Some(owner) = owner.map(|row| row.owner) else { continue };
             let all = LogQuery { limit: usize::MAX, ..LogQuery::default() };
-            found.extend(reader.log_range(owner, all).expect("the store can be read").into_iter().map(|e| e.body));
+            let entries = reader.log_range(owner, all).expect("the store can be read");
+            found.extend(entries.into_iter().map(|entry| (entry, owner)));
             for row in reader.load(owner, usize::MAX).expect("the store can be read") {
                 self.world.mood.homes.lock().note_row(&row.row);
             }
         }
-        found.iter().for_each(|body| self.world.mood.homes.lock().note_entry(body));
+        found.iter().for_each(|(entry, owner)| self.world.mood.homes.lock().note_entry(entry, *owner));
     }
 
     /// Stanzas in transit to a client without stream management are lost with its connection: they already count as taken.

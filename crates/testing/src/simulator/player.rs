@@ -98,6 +98,36 @@ pub struct Question {
     pub answers: u32,
 }
 
+/// What may become of an attempt to log in, with what happens to the account meanwhile.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Attempt {
+    /// with which password
+    pub key: usize,
+    /// at some moment it could succeed
+    pub could: bool,
+    /// at every moment
+    pub always: bool,
+    /// at some moment the account was disabled, and the password right
+    pub barred: bool,
+    /// the last revocation that was committed when it began
+    pub revoked: u32,
+    /// the last one that was submitted
+    pub submitted: u32,
+}
+
+/// A session that should be over.
+#[derive(Clone, Debug)]
+pub struct Relic {
+    /// by which it could be resumed
+    pub token: String,
+    /// so much was received
+    pub h: u32,
+    /// whose it was, counted as the owners of the name
+    pub generation: u32,
+    /// revocations that had been submitted when it began
+    pub bound_at: u32,
+}
+
 /// See the module's text.
 #[derive(Default)]
 pub struct Player {
@@ -111,6 +141,20 @@ pub struct Player {
     pub manner: Manner,
     /// rises with each session that is not a resumption
     pub life: u32,
+    /// which owner of the account's name it belongs to, counted from 0
+    pub generation: u32,
+    /// the password of the owner before, or before the last change
+    pub old_key: Option<usize>,
+    /// a session that the operator has ended
+    pub relic: Option<Relic>,
+    /// it tries to resume that now
+    pub digs: Option<Relic>,
+    /// its login was refused: it asks somebody for the password
+    pub refused: bool,
+    /// its attempt to log in
+    pub attempt: Attempt,
+    /// revocations that had been submitted when it asked for its session
+    pub bound_at: u32,
     /// it has sent `<enable/>`: its stanzas are counted
     pub counting: bool,
     /// stanzas sent and counted
@@ -169,7 +213,18 @@ impl Player {
         if self.manner.insists {
             again.extend(std::mem::take(&mut self.unacked).into_iter().filter(|unacked| unacked.message.is_some()));
         }
-        *self = Player { account: self.account, base: self.base, life: self.life + 1, again, ..Player::default() };
+        *self = Player {
+            account: self.account,
+            base: self.base,
+            life: self.life + 1,
+            generation: self.generation,
+            old_key: self.old_key,
+            relic: self.relic.take(),
+            refused: self.refused,
+            attempt: self.attempt,
+            again,
+            ..Player::default()
+        };
     }
 
     /// The server was stopped or killed. Unless it was an orderly stop, stanzas may be repeated from here on.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use vorpal_core::store::StoreError;
 use vorpal_store::memory::Fault;
 
-use super::book::{Directed, Message, Unacked};
+use super::book::{Directed, Message, Question, Unacked};
 use super::player::{Phase, PlayerId};
 use super::{Check, Simulator};
 use crate::disk::Medium;
@@ -45,6 +45,7 @@ enum Action {
 
 impl Simulator {
     pub(super) fn step(&mut self, r: &mut Random) -> Check {
+        self.order(&mut Random::new(r.clone().number() ^ 0x0BE7_0BE7));
         let id = r.below(self.players.len());
         if self.players[id].is_away() {
             match r.below(4) {
@@ -59,6 +60,7 @@ impl Simulator {
         if r.one_in(self.taste.calm) {
             return self.rest();
         }
+        self.operate();
         for _ in 0..r.below(4) {
             match r.below(4) {
                 0 => self.commit(),
@@ -208,11 +210,12 @@ impl Simulator {
                 self.send(id, format!("<presence id='{n}' to='{}'{way}/>", to.0), None);
             }
             Action::Ping if is_in => {
-                let (to, _) = self.somebody(id, r);
+                let (to, account) = self.somebody(id, r);
                 self.questions += 1;
                 let n = format!("p{}", self.questions);
                 self.note(|| format!("{name} > {n} to {to}"));
                 self.note_directed(id, &n, &to);
+                self.note_question(id, &n, &to, account);
                 self.send(id, format!("<iq type='get' id='{n}' to='{to}'><ping xmlns='urn:xmpp:ping'/></iq>"), None);
             }
             Action::Tick => self.tick(Duration::from_millis(r.number() % 1_500)),
@@ -240,6 +243,7 @@ impl Simulator {
     pub(super) fn connect(&mut self, id: PlayerId, r: &mut Random) {
         let name = self.name(id);
         self.note(|| format!("{name} comes"));
+        self.chooses_password(id, r);
         self.world.connect(id);
         let host = self.world.clients[id].host;
         self.world.clients[id].open_stream(host);
@@ -252,7 +256,7 @@ impl Simulator {
     }
 
     /// The connection breaks: a part of the sent bytes arrives, maybe ending in the middle of a stanza, and both ends notice.
-    fn lose(&mut self, id: PlayerId, r: &mut Random) {
+    pub(super) fn lose(&mut self, id: PlayerId, r: &mut Random) {
         let name = self.name(id);
         if r.one_in(2) {
             let bytes = r.below(400);
@@ -270,7 +274,7 @@ impl Simulator {
     }
 
     /// The connection vanishes, and the server does not notice: it reads what was sent before, and its output is lost.
-    fn vanish(&mut self, id: PlayerId, r: &mut Random) {
+    pub(super) fn vanish(&mut self, id: PlayerId, r: &mut Random) {
         let name = self.name(id);
         self.note(|| format!("{name} is gone without a word"));
         self.hear_out(id);
@@ -394,6 +398,8 @@ impl Simulator {
         self.book.push(Message {
             from: id,
             life: player.life,
+            generation: player.generation,
+            handled: None,
             to: (!nobody).then_some(account),
             target,
             order: 0,
@@ -423,6 +429,13 @@ impl Simulator {
         let Some(&target) = self.addresses.get(to) else { return };
         let life = self.players[id].life;
         self.directed.insert(name.to_owned(), Directed { from: id, life, target, order: 0 });
+    }
+
+    fn note_question(&mut self, id: PlayerId, name: &str, to: &str, account: usize) {
+        let target =
+            if to.contains('/') { Some(self.addresses.get(to).copied().unwrap_or((id, u32::MAX))) } else { None };
+        let (life, epoch, changes) = (self.players[id].life, self.crashes, self.names[account].changes);
+        self.asked.insert(name.to_owned(), Question { from: id, life, target, account, epoch, changes, answers: 0 });
     }
 
     /// Sends a stanza. If the connection is gone and the client has not noticed, the stanza is lost.

@@ -41,6 +41,8 @@ pub struct Taste {
     pub managed: usize,
     /// how often the world settles after a step: once in this many
     pub calm: usize,
+    /// the operator disables, removes and makes accounts, and gives them new passwords
+    pub operator: bool,
     /// the limits are tiny
     pub tiny: bool,
     /// the limits of an account
@@ -86,6 +88,7 @@ impl Taste {
             careless: r.one_in(2),
             managed: [2, 3, 4, 4][r.below(4)],
             calm: [1, 2, 3, 8, 30][r.below(5)],
+            operator: r.one_in(2),
             tiny,
             bounds,
         }
