@@ -203,6 +203,23 @@ fn an_account_stays_while_a_contact_holds_something_of_it() {
     assert_eq!(subscription(&mut world), "none");
 }
 
+#[test]
+fn nothing_is_written_of_an_account_that_is_deleted() {
+    let mut world = world();
+    let [first, _] = romeo_and_friend(&mut world);
+    let lock = world.load(&jid("romeo")).expect("it is there");
+    let owner = lock.lock().owner;
+    // How far its log has come is to be written within a second of the commit.
+    world.clients[first].send("<message to='juliet@localhost' type='chat' id='1'><body>hi</body></message>");
+    world.pump(first);
+    assert!(world.core().report(&lock).waiting > 0);
+    drop(lock);
+    assert!(world.remove_account(&jid("romeo")));
+    world.pass(Duration::from_secs(5));
+    let rows = world.reader().load(owner, 100).expect("the store can be read");
+    assert!(rows.is_empty(), "{rows:?}");
+}
+
 /// Logs in, as far as it gets: whether a resource is bound.
 fn comes_in(world: &mut World, id: ClientId) -> bool {
     let answered = |world: &mut World, name: &str| {
