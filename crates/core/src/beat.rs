@@ -135,6 +135,10 @@ impl Core {
             for lock in alone {
                 let mut account = lock.lock();
                 account.dirty = false;
+                // A row would be there for ever.
+                if account.deleted {
+                    continue;
+                }
                 self.pay(now, lock, &mut account, todo);
                 let (words, writes) = self.cursors(lock, &mut account);
                 self.finish(now, &mut [Part { lock, account: &mut account, words }], None, writes, todo);

@@ -373,9 +373,10 @@ impl Simulator {
 
     /// The stream ends with an error: whether it is because the operator wanted it.
     pub(super) fn is_sent_away(&self, id: PlayerId, element: &Element) -> bool {
-        let player = &self.players[id];
-        element.has(ns::STREAM_ERROR, "not-authorized")
-            && self.names[player.account].submitted > player.attempt.submitted
+        let (name, attempt) = (&self.names[self.players[id].account], &self.players[id].attempt);
+        // A new password ends sessions when it is submitted, and those that came after that when it is stored.
+        let ended = name.submitted > attempt.submitted || name.revoked > attempt.revoked;
+        element.has(ns::STREAM_ERROR, "not-authorized") && ended
     }
 
     /// The session it has now, if it could be resumed.
