@@ -45,10 +45,14 @@ pub struct Account {
     pub owner: Owner,
     /// its host
     pub host: Arc<Host>,
-    /// may not log in
+    /// may not log in: so it is stored, or is to be. That it may again counts from when it is stored.
     pub disabled: bool,
+    /// what is stored of that
+    pub(crate) stored_disabled: bool,
     /// is being removed: for everybody as if it did not exist. Set by [`AccountLock::set_leaving`].
     pub(crate) leaving: bool,
+    /// its deletion is submitted: nothing is written of it any more
+    pub(crate) deleted: bool,
     /// its sessions, attached or detached, in the order they came
     pub sessions: SmallVec<[Arc<Session>; 2]>,
     /// what modules keep
@@ -186,6 +190,11 @@ impl Account {
     /// The newest batch of it that is not back yet.
     pub(crate) fn last_in_flight(&self) -> Option<BatchId> {
         self.waiting.iter().rev().find_map(Waiting::in_flight)
+    }
+
+    /// Whether it is on its way to the disk that it is disabled.
+    pub(crate) fn is_being_disabled(&self) -> bool {
+        self.waiting.iter().any(Waiting::disables)
     }
 
     /// Whether something that a session sent is on its way to the disk.

@@ -135,6 +135,10 @@ impl Core {
             for lock in alone {
                 let mut account = lock.lock();
                 account.dirty = false;
+                // A row would be there for ever.
+                if account.deleted {
+                    continue;
+                }
                 self.pay(now, lock, &mut account, todo);
                 self.save_company(now, &mut account);
                 let (words, writes) = self.cursors(lock, &mut account);

@@ -33,6 +33,7 @@ use crate::server::{Arrival, Core, Mode, Todo, Work};
 use crate::session::{Management, Out, Pushed, Role, Session, SessionId, Shared};
 use crate::store::{Batch, BatchId, EntryId, NewEntry, Outcome, Row, Side, StoreError, Write, flags};
 use crate::trace::Step;
+use crate::users::PASSWORD_CHANGED;
 
 /// What waits for an account: unwritten, or behind something unwritten.
 pub(crate) struct Waiting {
@@ -65,6 +66,11 @@ impl Waiting {
     /// How much it says.
     pub(crate) fn unsaid(&self) -> usize {
         self.words.says.len()
+    }
+
+    /// It disables its account.
+    pub(crate) fn disables(&self) -> bool {
+        self.words.says.iter().any(|say| matches!(say, Say::Disabled { disabled: true, .. }))
     }
 
     pub(crate) fn is_of(&self, session: &Session) -> bool {
@@ -203,8 +209,10 @@ pub(crate) enum Say {
     Join { session: Arc<Session> },
     /// Somebody outside waits for the commit.
     Notice(Notice),
-    /// The same, and the account is disabled or enabled from here on; before it was as said.
-    Disabled { before: bool, done: Notice },
+    /// The same, and the account is stored as disabled, or as enabled from here on.
+    Disabled { disabled: bool, done: Notice },
+    /// The same, and logins of before count no more: not even those that came while it was being stored.
+    Revoked { done: Notice },
     /// The same, and the account is no more.
     Deleted { done: Notice },
     /// The session can be resumed from here on.
@@ -583,7 +591,17 @@ impl Core {
                     self.answer_ack(now, lock, account, &session, todo);
                 }
             }
-            Say::Notice(notice) | Say::Disabled { done: notice, .. } => notice(true),
+            Say::Notice(notice) => notice(true),
+            Say::Disabled { disabled, done } => {
+                account.stored_disabled = disabled;
+                account.disabled = disabled || account.is_being_disabled();
+                done(true);
+            }
+            Say::Revoked { done } => {
+                account.revocations += 1;
+                self.end_all(now, lock, account, PASSWORD_CHANGED, todo);
+                done(true);
+            }
             Say::Deleted { done } => {
                 self.forget(&account.jid);
                 done(true);

@@ -130,13 +130,14 @@ impl Core {
         let same = matches!(words.or_else, OrElse::Same);
         for say in words.says {
             match say {
-                Say::Notice(notice) => notice(false),
-                Say::Disabled { before, done } => {
-                    account.disabled = before;
+                Say::Notice(notice) | Say::Revoked { done: notice } => notice(false),
+                Say::Disabled { done, .. } => {
+                    account.disabled = account.stored_disabled || account.is_being_disabled();
                     lock.set_leaving(account, false);
                     done(false);
                 }
                 Say::Deleted { done } => {
+                    account.deleted = false;
                     lock.set_leaving(account, false);
                     done(false);
                 }

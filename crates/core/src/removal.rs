@@ -50,25 +50,39 @@ impl Core {
         contacts
     }
 
-    /// The second step, for one contact of ours: true if it is loaded, or does not exist. What it submits is stored before
-    /// what is submitted afterwards.
-    pub fn leave(&self, now: Timestamp, lock: &AccountRef, contact: &BareJid) -> bool {
-        let Some(peer) = self.loaded(contact.as_str()) else { return self.is_absent(contact) };
+    /// The second step, for one contact of ours. `done` hears whether it is stored, or is given back if the contact has to be
+    /// loaded first. The third step is to come when it is stored for all of them: else a contact would keep something of an
+    /// account that is no more.
+    pub fn leave(&self, now: Timestamp, lock: &AccountRef, contact: &BareJid, done: Notice) -> Option<Notice> {
+        let Some(peer) = self.loaded(contact.as_str()) else {
+            if !self.is_absent(contact) {
+                return Some(done);
+            }
+            done(true);
+            return None;
+        };
         let mut todo = Todo::default();
         {
             let mut account = peer.lock();
             if account.leaving {
-                return true;
+                done(true);
+                return None;
             }
             let mut words = Words::default();
             for (kind, type_) in [(Kind::Unsubscribe, Type::Unsubscribe), (Kind::Unsubscribed, Type::Unsubscribed)] {
                 let stanza = Stanza::presence(type_).from(lock.jid.as_jid().clone()).to(contact.as_jid().clone());
                 self.run_inbound(now, &mut account, &stanza, kind, &mut words);
             }
+            words.says.push(Say::Notice(done));
             self.finish(now, &mut [Part { lock: &peer, account: &mut account, words }], None, Vec::new(), &mut todo);
         }
         self.run_todo(now, todo);
-        true
+        None
+    }
+
+    /// The removal has stopped after its first step: the account is there again, and disabled.
+    pub fn stop_removal(&self, lock: &AccountRef) {
+        lock.set_leaving(&mut lock.lock(), false);
     }
 
     /// The third step. `done` hears whether the account is deleted; if not, it is there, and disabled.
@@ -79,6 +93,7 @@ impl Core {
             lock.set_leaving(&mut account, true);
             account.revocations += 1;
             self.end_all(now, lock, &mut account, "the account is deleted", &mut todo);
+            account.deleted = true;
             let done = self.counting_profile(&account, None, done);
             let words = Words::of_says([Say::Deleted { done }]);
             let write = Write::Delete { owner: account.owner };

@@ -80,6 +80,9 @@ impl Core {
     fn trim_piece(&self, now: Timestamp, lock: &AccountRef, todo: &mut Todo) -> u32 {
         let mut account = lock.lock();
         account.log.to_trim = false;
+        if account.deleted {
+            return 0;
+        }
         let horizon = account.horizon();
         let needed = |session: &Arc<Session>| {
             let stream = session.stream();

@@ -93,6 +93,9 @@ fn counted(account: &Account, from: Option<Profile>, to: Option<Profile>, done: 
     })
 }
 
+/// What a session is told that ends with a new password.
+pub(crate) const PASSWORD_CHANGED: &str = "the password was changed";
+
 /// What becomes of an account's sessions when it gets another password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sessions {
@@ -182,7 +185,8 @@ impl Core {
 
     /// Replaces what the password is checked against, for all hashes. The account's sessions go on, or all of them end:
     /// then no login that was proven with the old password comes to a session any more, and no session of before is
-    /// resumed. `done` hears whether it is stored.
+    /// resumed. The old password counts until the new one is stored; a session that begins meanwhile ends with that. `done`
+    /// hears whether it is stored.
     ///
     /// The sessions are deleted by batches before that of the password: after a crash either both are as they were, or the
     /// sessions are gone.
@@ -200,7 +204,7 @@ impl Core {
         let before = self.profile(account);
         if sessions == Sessions::End {
             account.revocations += 1;
-            self.end_all(now, lock, account, "the password was changed", &mut todo);
+            self.end_all(now, lock, account, PASSWORD_CHANGED, &mut todo);
             for token in account.states.newest_keys(self.tables.ended) {
                 account.states.stage(self.tables.ended, token, None);
             }
@@ -211,7 +215,9 @@ impl Core {
         // What else there is was made of the old password.
         self.remove_keys(account, |hash| credentials.iter().all(|c| c.hash() != hash));
         let done = counted(account, before, self.profile(account), done);
-        self.finish_user(now, lock, account, Say::Notice(done), Vec::new(), &mut todo);
+        // Until it is stored the old one counts: who comes with it has to go again.
+        let say = if sessions == Sessions::End { Say::Revoked { done } } else { Say::Notice(done) };
+        self.finish_user(now, lock, account, say, Vec::new(), &mut todo);
         drop(guard);
         self.run_todo(now, todo);
     }
@@ -277,8 +283,8 @@ impl Core {
         }
     }
 
-    /// Lets nobody log in to the account any more, or lets them again. Its sessions end. `done` hears whether it is stored; if
-    /// not, the account is as before, but for its sessions.
+    /// Lets nobody log in to the account any more, at once and before it is stored; or lets them again, once it is. Its sessions
+    /// end. `done` hears whether it is stored; if not, the account is as before, but for its sessions.
     pub fn disable_user(&self, now: Timestamp, lock: &AccountRef, disabled: bool, done: Notice) {
         let mut todo = Todo::default();
         {
@@ -292,7 +298,7 @@ impl Core {
         self.run_todo(now, todo);
     }
 
-    /// Marks the account, in memory at once.
+    /// Marks the account: as disabled in memory at once, as enabled when it is stored.
     pub(crate) fn set_disabled(
         &self,
         now: Timestamp,
@@ -302,9 +308,9 @@ impl Core {
         done: Notice,
         todo: &mut Todo,
     ) {
-        let before = std::mem::replace(&mut account.disabled, disabled);
+        account.disabled |= disabled;
         let write = Write::Disable { owner: account.owner, disabled };
-        self.finish_user(now, lock, account, Say::Disabled { before, done }, vec![write], todo);
+        self.finish_user(now, lock, account, Say::Disabled { disabled, done }, vec![write], todo);
     }
 
     /// Ends one session of the account, by its resource. False if there is none.

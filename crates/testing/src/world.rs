@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use vorpal_core::account::AccountRef;
 use vorpal_core::beat::BEATS;
+use vorpal_core::commit::Notice;
 use vorpal_core::host::{Host, KeyPolicy};
 use vorpal_core::join::Fetch;
 use vorpal_core::module::{Module, Section};
@@ -405,10 +406,21 @@ impl World {
 
     /// What follows when the first step of a removal is stored.
     pub fn finish_removal(&mut self, lock: &AccountRef) -> bool {
+        let left = Arc::new(AtomicBool::new(true));
         for contact in self.core().contacts(lock) {
-            while !self.core().leave(self.now, lock, &contact) {
+            let told = left.clone();
+            let mut done: Notice = Box::new(move |stored| {
+                told.fetch_and(stored, Ordering::AcqRel);
+            });
+            while let Some(again) = self.core().leave(self.now, lock, &contact, done) {
+                done = again;
                 self.load(&contact);
             }
+        }
+        self.settle();
+        if !left.load(Ordering::Acquire) {
+            self.core().stop_removal(lock);
+            return false;
         }
         let deleted = self.stored(|core, now, done| core.delete_user(now, lock, done));
         if deleted {

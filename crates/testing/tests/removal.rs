@@ -119,7 +119,8 @@ fn an_account_that_is_removed_while_strangers_write_to_it_is_gone() {
         .into_iter()
         .find(|lock| lock.jid == jid("romeo"))
         .expect("it stays until it is deleted");
-    assert!(world.core().leave(world.now, &lock, &jid("juliet")));
+    let left = world.core().leave(world.now, &lock, &jid("juliet"), Box::new(|_| ()));
+    assert!(left.is_none());
     world.core().delete_user(world.now, &lock, Box::new(|stored| assert!(stored)));
     world.settle();
     drop(lock);
@@ -145,7 +146,8 @@ fn wherever_the_server_dies_a_name_is_free_only_when_nobody_holds_anything_of_it
         }
         if died > 1 {
             world.load(&jid("juliet"));
-            assert!(world.core().leave(world.now, &lock, &jid("juliet")));
+            let left = world.core().leave(world.now, &lock, &jid("juliet"), Box::new(|_| ()));
+            assert!(left.is_none());
         }
         if died > 2 {
             world.write_or_die();
@@ -202,6 +204,25 @@ fn an_account_stays_while_a_contact_holds_something_of_it() {
     assert!(world.load(&jid("romeo")).is_some(), "it can be removed once more");
     assert!(world.remove_account(&jid("romeo")));
     assert_eq!(subscription(&mut world), "none");
+}
+
+#[test]
+fn nothing_is_written_of_an_account_that_is_deleted() {
+    let mut world = world();
+    let [first, _] = romeo_and_friend(&mut world);
+    let lock = world.load(&jid("romeo")).expect("it is there");
+    let owner = lock.lock().owner;
+    // How far its log has come is to be written within a second of the commit.
+    world.clients[first].send("<message to='juliet@localhost' type='chat' id='1'><body>hi</body></message>");
+    world.pump(first);
+    assert!(world.core().report(&lock).waiting > 0);
+    drop(lock);
+    assert!(world.remove_account(&jid("romeo")));
+    // The store tidies up before that.
+    world.pass(Duration::from_millis(500));
+    world.pass(Duration::from_secs(5));
+    let rows = world.reader().load(owner, 100).expect("the store can be read");
+    assert!(rows.is_empty(), "{rows:?}");
 }
 
 /// Logs in, as far as it gets: whether a resource is bound.

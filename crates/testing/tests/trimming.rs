@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use vorpal_core::beat::BEATS;
 use vorpal_core::store::{Kind, LogQuery};
 use vorpal_testing::disk::Store;
 use vorpal_testing::world::{ClientId, World};
 
 const MANY: usize = 1_300;
 
-/// So many entries of one account go with a tick, at most.
+/// So many entries of one account go with a beat, at most.
 const AT_ONCE: usize = 512;
 
 fn stored(world: &World) -> usize {
@@ -46,11 +47,11 @@ fn world(store: Store) -> (World, ClientId) {
     (world, juliet)
 }
 
-/// Waits until nothing is left, and checks that no tick deletes much.
+/// Waits until nothing is left, and checks that no beat deletes much.
 fn wait(world: &mut World) {
     let mut before = stored(world);
-    for _ in 0..130 {
-        world.pass(Duration::from_secs(1));
+    for _ in 0..130 * BEATS {
+        world.pass(Duration::from_secs(1) / BEATS);
         let after = stored(world);
         assert!(before - after <= AT_ONCE, "{} at once", before - after);
         before = after;

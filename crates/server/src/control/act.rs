@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
+use tokio::sync::oneshot;
 use vorpal_core::account::AccountRef;
+use vorpal_core::commit::Notice;
 use vorpal_core::host::KeyPolicy;
 use vorpal_core::users::{NewUser, Sessions};
 use vorpal_proto::jid::{BareJid, Jid};
@@ -87,14 +89,25 @@ async fn remove(runtime: &Arc<Runtime>, lock: &AccountRef) -> Result<()> {
     let core = &runtime.core;
     stored(|done| core.begin_removal(now(), lock, done)).await?;
     let done = async {
+        let mut all = Vec::new();
         for contact in core.contacts(lock) {
-            while !core.leave(now(), lock, &contact) {
+            let (mut done, hears) = notice();
+            while let Some(again) = core.leave(now(), lock, &contact, done) {
+                done = again;
                 runtime.load(contact.clone()).await?;
             }
+            all.push(hears);
+        }
+        for hears in all {
+            heard(hears).await?;
         }
         stored(|done| core.delete_user(now(), lock, done)).await
     };
-    done.await.with_context(|| format!("{} is disabled and not deleted: run the command again", lock.jid))?;
+    let done = done.await;
+    if done.is_err() {
+        core.stop_removal(lock);
+    }
+    done.with_context(|| format!("{} is disabled and not deleted: run the command again", lock.jid))?;
     core.forget_directed(&lock.jid);
     Ok(())
 }
@@ -198,11 +211,22 @@ fn unusable(error: CredentialsError) -> anyhow::Error {
     }
 }
 
-async fn stored(write: impl FnOnce(Box<dyn FnOnce(bool) + Send>)) -> Result<()> {
-    let (told, hears) = tokio::sync::oneshot::channel();
-    write(Box::new(move |stored| {
+async fn stored(write: impl FnOnce(Notice)) -> Result<()> {
+    let (done, hears) = notice();
+    write(done);
+    heard(hears).await
+}
+
+/// What hears whether something is stored, and what waits for that.
+fn notice() -> (Notice, oneshot::Receiver<bool>) {
+    let (told, hears) = oneshot::channel();
+    let done = Box::new(move |stored| {
         let _ = told.send(stored);
-    }));
+    });
+    (done, hears)
+}
+
+async fn heard(hears: oneshot::Receiver<bool>) -> Result<()> {
     match hears.await {
         Ok(true) => Ok(()),
         _ => bail!("it could not be stored: see the server's log for the reason"),

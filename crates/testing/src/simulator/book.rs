@@ -61,7 +61,7 @@ pub struct Question {
     pub target: Option<(PlayerId, u32)>,
     /// the account that was asked
     pub account: usize,
-    /// how many crashes there had been
+    /// how often the server had been started anew
     pub epoch: u32,
     /// how often what is known of the asked account had changed
     pub changes: u32,

@@ -68,6 +68,10 @@ impl Simulator {
         if element.is(ns::STREAM, "error") && self.is_sent_away(id, element) {
             self.note(|| format!("{name} is sent away"));
             self.players[id].relic = self.relic(id);
+            if closing {
+                // The end is no answer to its own.
+                self.players[id].unacked.clear();
+            }
             return Ok(());
         }
         if element.is(ns::STREAM, "error") {
@@ -120,7 +124,7 @@ impl Simulator {
                 self.note(|| format!("{name} cannot resume what is over"));
                 let relic = self.players[id].digs.take();
                 let of_another = relic.is_some_and(|relic| relic.generation < self.players[id].generation);
-                if of_another && element.get("h").is_some() {
+                if of_another && element.get("h").is_some() && !self.taste.forgets {
                     let why = format!("{name} is told of a session of the owner before: {element:?}");
                     return Err(wrong("a_new_owner_inherits_nothing", why));
                 }
@@ -177,6 +181,7 @@ impl Simulator {
         if let Some(mut link) = self.world.clients[id].link.take() {
             link.connection.gone(self.world.now);
         }
+        self.world.clients[id].inbox.clear();
         self.lost(id);
     }
 

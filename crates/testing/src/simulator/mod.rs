@@ -163,6 +163,8 @@ pub struct Simulator {
     /// full addresses, for ever: whose
     addresses: BTreeMap<String, (PlayerId, u32)>,
     crashes: u32,
+    /// times the server was started anew, after a crash or in order
+    restarts: u32,
     resumptions: usize,
     questions: u64,
     statuses: u64,
@@ -224,6 +226,7 @@ pub fn play(plan: &Plan, modules: &'static [&'static Module], secrets: &Arc<Secr
         blinked: BTreeSet::new(),
         addresses: BTreeMap::new(),
         crashes: 0,
+        restarts: 0,
         resumptions: 0,
         questions: 0,
         statuses: 0,
@@ -427,6 +430,7 @@ impl Simulator {
     /// The process ends, and a new one starts.
     fn begin_anew(&mut self, forget: usize, orderly: bool) {
         self.crashes += u32::from(!orderly);
+        self.restarts += 1;
         for at in (0..self.ghosts.len()).rev() {
             self.excuse_ghost(at);
         }

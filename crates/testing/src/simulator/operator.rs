@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use vorpal_core::account::AccountRef;
+use vorpal_core::commit::Notice;
 use vorpal_core::users::{NewUser, Sessions};
 use vorpal_proto::jid::BareJid;
 
@@ -36,8 +37,8 @@ enum Stage {
     Submitted,
     /// the first step of a removal is
     Begun,
-    /// what these contacts hold ends next
-    Leaving(Vec<BareJid>),
+    /// what these contacts hold ends next, and what others held is on its way to the disk
+    Leaving(Vec<BareJid>, Vec<Told>),
     /// the last step is submitted
     Deleting,
 }
@@ -50,13 +51,16 @@ pub(super) struct Job {
     pub revocation: u32,
     stage: Stage,
     lock: Option<AccountRef>,
-    told: Arc<Mutex<Option<bool>>>,
+    told: Told,
     /// nobody had the name when it was submitted
     pub free: bool,
 }
 
-/// The end of a step: whether it is stored.
-fn teller(told: &Arc<Mutex<Option<bool>>>) -> Box<dyn FnOnce(bool) + Send> {
+/// Whether a step is stored, once that is known.
+type Told = Arc<Mutex<Option<bool>>>;
+
+/// The end of a step.
+fn teller(told: &Told) -> Notice {
     let told = told.clone();
     Box::new(move |stored| *told.lock() = Some(stored))
 }
@@ -171,15 +175,26 @@ impl Simulator {
         let (core, now) = (self.world.core().clone(), self.world.now);
         let job = &mut self.jobs[at];
         let (account, order) = (job.account, job.order);
-        if let Stage::Leaving(contacts) = &mut job.stage {
+        if let Stage::Leaving(contacts, left) = &mut job.stage {
             let lock = job.lock.clone()?;
             while let Some(contact) = contacts.last() {
-                if !core.leave(now, &lock, contact) {
+                let told = Told::default();
+                if core.leave(now, &lock, contact, teller(&told)).is_some() {
                     let contact = contact.clone();
                     self.world.load(&contact);
                     return Some(true);
                 }
+                left.push(told);
                 contacts.pop();
+            }
+            if left.iter().any(|told| told.lock().is_none()) {
+                return Some(false);
+            }
+            if left.iter().any(|told| *told.lock() == Some(false)) {
+                let name = self.bare(account);
+                self.note(|| format!("what contacts hold of {name} could not be ended"));
+                core.stop_removal(&lock);
+                return None;
             }
             job.stage = Stage::Deleting;
             let done = teller(&job.told);
@@ -195,7 +210,7 @@ impl Simulator {
         }
         let job = &mut self.jobs[at];
         if let (Stage::Begun, Some(lock)) = (&job.stage, job.lock.clone()) {
-            job.stage = Stage::Leaving(core.contacts(&lock));
+            job.stage = Stage::Leaving(core.contacts(&lock), Vec::new());
             self.names[account].half_removed = true;
             self.note(|| format!("the removal of {name} has begun"));
             return Some(true);

@@ -434,7 +434,7 @@ impl Simulator {
     fn note_question(&mut self, id: PlayerId, name: &str, to: &str, account: usize) {
         let target =
             if to.contains('/') { Some(self.addresses.get(to).copied().unwrap_or((id, u32::MAX))) } else { None };
-        let (life, epoch, changes) = (self.players[id].life, self.crashes, self.names[account].changes);
+        let (life, epoch, changes) = (self.players[id].life, self.restarts, self.names[account].changes);
         self.asked.insert(name.to_owned(), Question { from: id, life, target, account, epoch, changes, answers: 0 });
     }
 
