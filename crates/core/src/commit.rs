@@ -374,7 +374,7 @@ impl Core {
             };
             for lock in accounts {
                 let mut account = lock.lock();
-                account.states.complete(id, done == Done::Committed);
+                account.rows_done(id, done == Done::Committed);
                 for waiting in account.waiting.iter_mut().filter(|w| w.batch == Some(id)) {
                     waiting.outcome = Some(done);
                 }

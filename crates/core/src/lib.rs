@@ -53,3 +53,4 @@ pub mod trace;
 mod trim;
 mod untold;
 pub mod users;
+mod withhold;

@@ -259,4 +259,5 @@ pub(crate) fn restore(core: &Core, account: &mut Account, progress: &[Progress])
         account.log.missed &= session.priority().is_none_or(|p| p < 0);
         account.sessions.push(Arc::new(session));
     }
+    account.guard_sessions();
 }

@@ -177,7 +177,9 @@ impl Simulator {
             let due = message.promised && (message.acked || whole && !sender.manner.careless);
             // Without stream management only what was said of it tells the sender that a batch has failed.
             let failed = !message.acked && homes.failed.contains(&number.to_string());
-            let excused = message.excused || failed;
+            // What waited when the receiver blocked the sender is delivered no more.
+            let blocked = message.to.is_some_and(|to| self.blocks.may_have_caught(number as u64, (to, sender.account)));
+            let excused = message.excused || failed || blocked;
             if due && !message.bounced && !message.received && !excused {
                 let _ = write!(lost, " {number} ({message:?})");
             }

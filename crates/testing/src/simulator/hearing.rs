@@ -235,6 +235,7 @@ impl Simulator {
             self.world.clients[id].smacks = None;
             return Ok(());
         }
+        self.nobody_hears_who_is_blocked(id, element)?;
         if element.is(ns::CLIENT, "message") {
             return self.message_heard(id, element);
         }
@@ -337,6 +338,7 @@ impl Simulator {
             }
             Some("result") => {
                 self.note(|| format!("{name} < {question} result"));
+                self.blocks.answered(id, &question, true);
                 if let Some(query) = element.find(ns::ROSTER, "query") {
                     self.players[id].roster = Some(query.elements().map(contact).collect());
                 }
@@ -346,6 +348,7 @@ impl Simulator {
             }
             _ => {
                 self.note(|| format!("{name} < {question} error"));
+                self.blocks.answered(id, &question, false);
                 self.players[id].names.remove(&question);
             }
         }

@@ -19,6 +19,8 @@
 //!   a delay or without, live, resumed and after a restart.
 //! - `an_orderly_stop_repeats_nothing`: what a client had before the server was stopped and started does not come again.
 //! - `nobody_sees_a_session_blink`: over a resumption, also after a crash, no contact is told that the session went.
+//! - `nobody_hears_who_is_blocked`: whatever comes and however long it has waited, once a block is known to be in force nothing from
+//!   the blocked account is received, but for errors.
 //! - `nobody_oversleeps`: in a world at rest no connection would have something to do if it were woken.
 //! - `no_batch_breaks_a_rule`: a batch fails because of the disk, and never because the store does not accept it.
 //! - `memory_is_counted_and_bounded`: sessions know what they hold, and hold no more than they may.
@@ -32,6 +34,7 @@
 //! Every step draws from its own source of chance. So a run can be played again without some of its steps, and most of what is
 //! left stays as it was: that is how [`shrink`] finds a shorter story.
 
+mod blocks;
 pub mod book;
 pub mod checks;
 mod ending;
@@ -57,6 +60,7 @@ use crate::disk::Medium;
 use crate::link::Bell;
 use crate::random::Random;
 use crate::world::{HOST, Secrets, Setup, World};
+use blocks::Blocks;
 use book::{Directed, Message, ids_in};
 use player::{Phase, Player, PlayerId};
 use taste::Taste;
@@ -126,6 +130,8 @@ pub struct Simulator {
     touched: BTreeSet<(usize, usize)>,
     /// the same, only for blocking
     blocked: BTreeSet<(usize, usize)>,
+    /// what is known of blocks for certain
+    blocks: Blocks,
     /// sessions that somebody saw go
     blinked: BTreeSet<(PlayerId, u32)>,
     /// full addresses, for ever: whose
@@ -179,6 +185,7 @@ pub fn play(plan: &Plan, modules: &'static [&'static Module], secrets: &Arc<Secr
         book: Vec::new(),
         touched: BTreeSet::new(),
         blocked: BTreeSet::new(),
+        blocks: Blocks::default(),
         blinked: BTreeSet::new(),
         addresses: BTreeMap::new(),
         crashes: 0,
@@ -408,6 +415,7 @@ impl Simulator {
             player.restarted(orderly);
         }
         if forget > 0 {
+            self.blocks.forget();
             // What was promised may be gone; from here on everything is promised again.
             for (player, client) in self.players.iter_mut().zip(&mut self.world.clients) {
                 player.end();
