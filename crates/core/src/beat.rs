@@ -195,7 +195,7 @@ impl Core {
     pub(crate) fn riders_done(&self, id: crate::store::BatchId, riders: Vec<Rider>, committed: bool) {
         for Rider { lock, handled } in riders {
             let mut account = lock.lock();
-            account.states.complete(id, committed);
+            account.rows_done(id, committed);
             if committed {
                 handled.into_iter().for_each(|(session, handled)| session.stream().ledger.stored(handled));
             } else {

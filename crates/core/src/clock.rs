@@ -52,6 +52,11 @@ impl Clock {
         Duration::from_millis(self.steady.load(Ordering::Relaxed))
     }
 
+    /// The time of day as it was told last.
+    fn told(&self) -> Timestamp {
+        self.state.lock().told.map_or(Timestamp::from_millis(0), |(now, _)| now)
+    }
+
     fn tell(&self, now: Timestamp, steady: Duration) -> Option<Stepped> {
         self.steady.store(u64::try_from(steady.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         let mut state = self.state.lock();
@@ -100,6 +105,11 @@ impl Core {
             Some(Stepped::Backward(by)) => tracing::warn!(seconds = by.as_secs(), "the clock was set back"),
             None => {}
         }
+    }
+
+    /// The time of day, to about a second: for rare events in code that is not told the time.
+    pub(crate) fn lately(&self) -> Timestamp {
+        self.clock.told()
     }
 
     /// Reports the newest entry of the store when the server starts: a time of day that is far ahead of it is not trusted at once.

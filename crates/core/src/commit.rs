@@ -405,7 +405,7 @@ impl Core {
             let alone = refused && !accounts.iter().any(|lock| lock.lock().is_built_on(id));
             for lock in accounts {
                 let mut account = lock.lock();
-                account.states.complete(id, done == Done::Committed);
+                account.rows_done(id, done == Done::Committed);
                 for waiting in account.waiting.iter_mut().filter(|w| w.batch == Some(id)) {
                     waiting.outcome = Some(done);
                 }

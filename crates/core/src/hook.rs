@@ -16,8 +16,9 @@ use crate::effects::Effects;
 use crate::host::Host;
 use crate::plan::Plan;
 use crate::roster::{self, RosterItem};
-use crate::session::{Flag, Session, SessionId, Slot, Stream};
+use crate::session::{Flag, Out, Session, SessionId, Slot, Stream};
 use crate::state::{Cell, Key, Map, States, Value};
+use crate::withhold::Guarded;
 
 /// On which side of a stanza a handler runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -277,6 +278,8 @@ pub struct SessionCx<'a> {
     pub session: OpenSession<'a>,
     /// what is on its stream
     pub stream: &'a mut Stream,
+    /// what of it was not written
+    pub(crate) withheld: &'a mut Vec<Out>,
     /// what shall happen
     pub fx: &'a mut Effects,
     /// the host
@@ -303,7 +306,9 @@ impl SessionCx<'_> {
 
     /// What was held back goes out now.
     pub fn flush(&mut self) {
-        self.stream.flush();
+        let (registry, account) = (self.host.registry(), self.account);
+        let mut guard = Guarded { registry: &registry, account, withheld: &mut *self.withheld };
+        self.stream.flush(self.session.0, &mut guard);
     }
 
     /// The module's value in this session.
@@ -322,6 +327,7 @@ pub(crate) enum IqHandler {
 }
 
 pub(crate) type OutboundHandler = Box<dyn Fn(&Outgoing<'_>, &mut Stanza) -> Verdict + Send + Sync>;
+pub(crate) type WithholdHandler = Box<dyn Fn(OpenAccount<'_>, &Stanza) -> bool + Send + Sync>;
 pub(crate) type SessionHandler = Box<dyn Fn(&mut SessionCx<'_>) + Send + Sync>;
 pub(crate) type NonzaHandler = Box<dyn Fn(&mut SessionCx<'_>, &Element) + Send + Sync>;
 pub(crate) type FeatureMaker = Box<dyn Fn(&crate::registry::Registry) -> Element + Send + Sync>;

@@ -54,3 +54,4 @@ pub mod trace;
 mod trim;
 mod untold;
 pub mod users;
+mod withhold;

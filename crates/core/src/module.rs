@@ -10,7 +10,7 @@ use vorpal_proto::error::StanzaError;
 use vorpal_proto::ns::Ns;
 use vorpal_proto::stanza::Stanza;
 
-use crate::hook::{Answer, Flow, IqCx, IqHandler, MessageCx, Outgoing, PresenceCx, SessionCx, Verdict};
+use crate::hook::{Answer, Flow, IqCx, IqHandler, MessageCx, OpenAccount, Outgoing, PresenceCx, SessionCx, Verdict};
 use crate::reading::Job;
 use crate::registry::{IqKey, Registry};
 use crate::session::{Flag, Slot};
@@ -233,6 +233,18 @@ impl Setup<'_> {
     /// Judges each stanza just before it gets its number on a session's stream: send, hold, or drop.
     pub fn on_outbound(&mut self, handler: impl Fn(&Outgoing<'_>, &mut Stanza) -> Verdict + Send + Sync + 'static) {
         self.registry.outbound.push((self.module.name, Box::new(handler)));
+    }
+
+    /// Says of each stanza that is about to be written to a session whether it is withheld: for good, as if the client had
+    /// acknowledged it. Asked at the last moment, behind everything that waits and [`Setup::on_outbound`], and only where the
+    /// account of the session has rows in this list.
+    pub fn withholds<K: Key, V: Value>(
+        &mut self,
+        list: Map<K, V>,
+        handler: impl Fn(OpenAccount<'_>, &Stanza) -> bool + Send + Sync + 'static,
+    ) {
+        self.registry.names.guard(list.at);
+        self.registry.withholds.push((self.module.name, Box::new(handler)));
     }
 
     /// Takes a top-level element that is no stanza.

@@ -11,8 +11,8 @@ use vorpal_proto::ns::Ns;
 use vorpal_proto::stanza::{Kind, Stanza};
 
 use crate::hook::{
-    FeatureMaker, Flow, FormMaker, IqHandler, MessageCx, MessageHandler, NonzaHandler, OutboundHandler, Outgoing,
-    SessionCx, SessionHandler, Verdict,
+    FeatureMaker, Flow, FormMaker, IqHandler, MessageCx, MessageHandler, NonzaHandler, OpenAccount, OutboundHandler,
+    Outgoing, SessionCx, SessionHandler, Verdict, WithholdHandler,
 };
 use crate::module::{At, Module, Phase, Result, Section, Setup, SetupError, Stage, Xep};
 use crate::session::{Flag, Slot};
@@ -87,6 +87,14 @@ impl Names {
         })
     }
 
+    /// What is written to an account that has rows of this table is judged by them.
+    pub(crate) fn guard(&self, at: usize) {
+        let mut tables = self.tables.lock();
+        if !tables[at].guards {
+            Arc::make_mut(&mut tables)[at].guards = true;
+        }
+    }
+
     /// A copy to try a configuration on: what is registered there reaches nobody.
     pub fn trial(&self) -> Names {
         Names {
@@ -136,6 +144,7 @@ pub struct Registry {
     pub(crate) presence: [List<MessageHandler>; Phase::COUNT],
     pub(crate) iq_gate: List<MessageHandler>,
     pub(crate) outbound: List<OutboundHandler>,
+    pub(crate) withholds: List<WithholdHandler>,
     pub(crate) on_bind: List<SessionHandler>,
     pub(crate) on_resume: List<SessionHandler>,
     pub(crate) on_revive: List<SessionHandler>,
@@ -164,6 +173,7 @@ impl Registry {
             presence: Default::default(),
             iq_gate: Vec::new(),
             outbound: Vec::new(),
+            withholds: Vec::new(),
             on_bind: Vec::new(),
             on_resume: Vec::new(),
             on_revive: Vec::new(),
@@ -285,6 +295,16 @@ impl Registry {
         Verdict::Send
     }
 
+    /// Whether a stanza is not to be written to a session of the account: if one says so. A handler that panics closes the gate.
+    pub(crate) fn withholds(&self, account: OpenAccount<'_>, stanza: &Stanza) -> bool {
+        self.withholds.iter().any(|(module, handler)| {
+            catch_unwind(AssertUnwindSafe(|| handler(account, stanza))).unwrap_or_else(|_| {
+                tracing::error!(module, "a handler of what is withheld panicked");
+                true
+            })
+        })
+    }
+
     pub(crate) fn session_event(list: &[(&'static str, SessionHandler)], cx: &mut SessionCx<'_>) {
         for (module, handler) in list {
             let mark = cx.fx.mark();
@@ -334,6 +354,7 @@ impl Registry {
         }
         rows.push(("iq/Gate".into(), names(&self.iq_gate)));
         rows.push(("outbound".into(), names(&self.outbound)));
+        rows.push(("withheld".into(), names(&self.withholds)));
         rows.push(("bind".into(), names(&self.on_bind)));
         rows.push(("resume".into(), names(&self.on_resume)));
         rows.push(("revive".into(), names(&self.on_revive)));

@@ -104,6 +104,7 @@ impl Core {
             session.stream().since = now.as_millis();
             let epoch = session.attach(carrier);
             account.sessions.push(session.clone());
+            account.guard_sessions();
             self.counts.one(Count::Bound);
             self.step(now, &account.jid, || Step::named("bound").in_session(&session));
             tracing::debug!(session = %session.jid, "bound");
@@ -170,22 +171,26 @@ impl Core {
     ) {
         let host = account.host.clone();
         let mut fx = Effects::default();
-        {
+        let mut withheld = Vec::new();
+        let panicked = {
             let mut stream = session.stream();
             let account = OpenAccount { jid: &account.jid, states: &account.states };
             let mut cx = SessionCx {
                 account,
                 session: OpenSession(session),
                 stream: &mut stream,
+                withheld: &mut withheld,
                 fx: &mut fx,
                 host: &host,
                 server: self,
                 now,
             };
-            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&mut cx))).is_err() {
-                tracing::error!(session = %session.jid, "a session handler panicked");
-                return;
-            }
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&mut cx))).is_err()
+        };
+        self.withheld(lock, account, session, withheld, todo);
+        if panicked {
+            tracing::error!(session = %session.jid, "a session handler panicked");
+            return;
         }
         match fx.manage.take() {
             Some(Manage::Enable { keep, resumable }) => self.enable(now, lock, account, session, keep, resumable, todo),
@@ -296,7 +301,7 @@ impl Core {
         }
     }
 
-    fn took(&self, lock: &AccountRef, account: &mut Account, session: &Arc<Session>, entries: &[Taken]) {
+    pub(crate) fn took(&self, lock: &AccountRef, account: &mut Account, session: &Arc<Session>, entries: &[Taken]) {
         let due = {
             let mut stream = session.stream();
             if stream.should_ask() {

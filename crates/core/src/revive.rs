@@ -293,4 +293,5 @@ pub(crate) fn restore(core: &Core, account: &mut Account, mut progress: Vec<Prog
         account.log.missed &= session.priority().is_none_or(|p| p < 0);
         account.sessions.push(Arc::new(session));
     }
+    account.guard_sessions();
 }

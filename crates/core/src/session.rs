@@ -34,6 +34,7 @@ use crate::reading::Inquiries;
 use crate::registry::Registry;
 use crate::server::Bounds;
 use crate::store::EntryId;
+use crate::withhold::Guard;
 use capacity::{Stale, is_state};
 use deferred::Deferred;
 use queue::{ITEM_BYTES, Item, Queue};
@@ -113,6 +114,8 @@ pub struct Session {
     attached: AtomicBool,
     /// what it is sent is counted: set with the stream's state, read without its lock
     counted: AtomicBool,
+    /// its account keeps a list by which what is written is judged
+    guarded: AtomicBool,
     stream: Mutex<Stream>,
 }
 
@@ -372,6 +375,7 @@ impl Session {
             priority: AtomicI32::new(UNAVAILABLE),
             attached: AtomicBool::new(false),
             counted: AtomicBool::new(false),
+            guarded: AtomicBool::new(false),
             stream: Mutex::new(stream),
         }
     }
@@ -433,17 +437,33 @@ impl Session {
         self.attached.store(attached, Ordering::Release);
     }
 
-    /// Writes what waits for this connection, up to about `limit` bytes.
-    pub fn pull(&self, registry: &Registry, epoch: u32, out: &mut Vec<u8>, limit: usize) -> Pulled {
+    /// Whether its account keeps a list by which what is written to it is judged.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.guarded.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_guarded(&self, guarded: bool) {
+        self.guarded.store(guarded, Ordering::Release);
+    }
+
+    /// Writes what waits for this connection, up to about `limit` bytes; but for what the guard withholds.
+    pub(crate) fn pull(
+        &self,
+        registry: &Registry,
+        guard: &mut impl Guard,
+        epoch: u32,
+        out: &mut Vec<u8>,
+        limit: usize,
+    ) -> Pulled {
         let mut stream = self.stream();
         match stream.end_of(epoch) {
             Some(end @ Pulled::Closed(_)) => {
                 // What was said before the end is still written.
-                stream.pull(self, registry, out, usize::MAX);
+                stream.pull(self, registry, guard, out, usize::MAX);
                 end
             }
             Some(end) => end,
-            None if stream.pull(self, registry, out, limit) => Pulled::More,
+            None if stream.pull(self, registry, guard, out, limit) => Pulled::More,
             None => Pulled::Empty,
         }
     }
@@ -650,7 +670,14 @@ impl Stream {
     }
 
     /// Writes what waits, up to about `limit` bytes. True if anything is left.
-    pub(crate) fn pull(&mut self, session: &Session, registry: &Registry, out: &mut Vec<u8>, limit: usize) -> bool {
+    pub(crate) fn pull(
+        &mut self,
+        session: &Session,
+        registry: &Registry,
+        guard: &mut impl Guard,
+        out: &mut Vec<u8>,
+        limit: usize,
+    ) -> bool {
         let (mut wrote, before) = (false, out.len());
         while out.len() < limit {
             let Some(item) = self.queue.pop_front() else { break };
@@ -666,8 +693,8 @@ impl Stream {
                     }
                     match verdict {
                         Verdict::Send => {
-                            self.release(out);
-                            self.send(next, out);
+                            self.release(session, guard, out);
+                            self.send(session, guard, next, out);
                             wrote = true;
                         }
                         Verdict::Hold => self.hold(next, false),
@@ -678,7 +705,7 @@ impl Stream {
                         }
                     }
                     if self.held.len() >= self.max_held {
-                        self.release(out);
+                        self.release(session, guard, out);
                         wrote = true;
                     }
                 }
@@ -726,9 +753,9 @@ impl Stream {
     }
 
     /// Everything that was held back goes out, in order.
-    fn release(&mut self, bytes: &mut Vec<u8>) {
+    fn release(&mut self, session: &Session, guard: &mut impl Guard, bytes: &mut Vec<u8>) {
         for held in std::mem::take(&mut self.held) {
-            self.send(held.out, bytes);
+            self.send(session, guard, held.out, bytes);
         }
     }
 
@@ -758,10 +785,10 @@ impl Stream {
         queued.chain(others).chain(reading).min().unwrap_or(horizon).min(horizon)
     }
 
-    /// Puts what was held back at the head of the queue, past all judges.
-    pub(crate) fn flush(&mut self) {
+    /// Puts what was held back at the head of the queue, past all judges but the guard.
+    pub(crate) fn flush(&mut self, session: &Session, guard: &mut impl Guard) {
         let mut bytes = Vec::new();
-        self.release(&mut bytes);
+        self.release(session, guard, &mut bytes);
         if !bytes.is_empty() {
             self.enqueue_first(Item::Nonza(bytes));
             if let Some(wake) = &self.wake {
@@ -770,7 +797,13 @@ impl Stream {
         }
     }
 
-    fn send(&mut self, mut next: Out, bytes: &mut Vec<u8>) {
+    /// The one place where a stanza becomes bytes for a client.
+    fn send(&mut self, _session: &Session, guard: &mut impl Guard, mut next: Out, bytes: &mut Vec<u8>) {
+        if guard.withholds(&next.stanza) {
+            self.unweigh(&next);
+            guard.keep(next);
+            return;
+        }
         next.stanza.write(bytes, None);
         next.counted = self.sm.is_some();
         if let Some(sm) = &mut self.sm {

@@ -126,6 +126,8 @@ pub(crate) trait AnyTable: Send {
     fn submit(&mut self, batch: BatchId, rows: &mut Vec<Row>);
     fn discard(&mut self);
     fn complete(&mut self, batch: BatchId, committed: bool);
+    /// Whether no row is committed.
+    fn is_empty(&self) -> bool;
     /// Whether a row is staged that is not there yet.
     fn adds(&self) -> bool;
     /// Whether a row is staged to be removed.
@@ -185,6 +187,10 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.committed.is_empty()
+    }
+
     fn adds(&self) -> bool {
         self.staged.iter().any(|(key, value)| value.is_some() && !self.committed.contains_key(key))
     }
@@ -213,6 +219,8 @@ pub(crate) struct TableKind {
     pub map: MapId,
     /// by this key its rows are found among all accounts
     pub reverse: Option<&'static str>,
+    /// what is written to an account that has rows of it is judged by them
+    pub guards: bool,
     pub(crate) make: fn(MapId, Option<&'static str>) -> Box<dyn AnyTable>,
 }
 
@@ -222,6 +230,7 @@ impl TableKind {
             name,
             map: UNBOUND,
             reverse: None,
+            guards: false,
             make: |map, reverse| {
                 Box::new(Table::<K, V> {
                     map,
@@ -401,13 +410,20 @@ impl States {
         }
     }
 
-    pub(crate) fn complete(&mut self, batch: BatchId, committed: bool) {
-        let Some(at) = self.pending.iter().position(|pending| *pending == batch) else { return };
+    /// A batch is committed, or came to nothing. Whether it held rows of this account.
+    pub(crate) fn complete(&mut self, batch: BatchId, committed: bool) -> bool {
+        let Some(at) = self.pending.iter().position(|pending| *pending == batch) else { return false };
         self.pending.remove(at);
         self.undone = self.undone.wrapping_add(u32::from(!committed));
         for (_, table) in &mut self.tables {
             table.complete(batch, committed);
         }
+        true
+    }
+
+    /// Whether a table has rows by which what is written to the account's sessions is judged.
+    pub(crate) fn guards(&self) -> bool {
+        self.tables.iter().any(|(at, table)| self.kinds[*at].guards && !table.is_empty())
     }
 
     /// Changes when something that was staged came to nothing: what was counted with it is counted anew.

@@ -34,8 +34,8 @@ const MAX_BATCHES: usize = 256;
 pub struct Step {
     /// when, in milliseconds since 1970; 0 where nobody knows: then it was just before it is taken
     pub at: u64,
-    /// what: received, stopped, planned, home, submitted, committed, failed, settled, given, read, taken, answered, dropped; of a
-    /// session: bound, detached, resumed, ended
+    /// what: received, stopped, planned, home, submitted, committed, failed, settled, given, read, withheld, taken, answered,
+    /// dropped; of a session: bound, detached, resumed, ended
     pub step: &'static str,
     /// the session it is about, by its full address
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -2,7 +2,7 @@
 //!
 //! A user blocks addresses: no stanzas are delivered from them, and none are sent to them.
 //!
-//! Hooks:  message/Gate, presence/Gate, iq/Gate, revive
+//! Hooks:  message/Gate, presence/Gate, iq/Gate, withheld, revive
 //! Stores: account list `blocklist`
 //! Config: none
 //! Limits: 2,000 addresses, 256 KiB in total
@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use vorpal_core::effects::Judge;
-use vorpal_core::hook::{Answer, SessionCx};
+use vorpal_core::hook::{Answer, OpenAccount, SessionCx};
 use vorpal_core::rows::Rows;
 use vorpal_proto::error::{AppCondition, ErrorType};
 use vorpal_proto::jid::{BareJid, Jid};
@@ -41,6 +41,7 @@ fn setup(m: &mut Setup<'_>) -> Result {
     m.on_message(Phase::Gate, move |cx, stanza| gate(cx, stanza, list));
     m.on_presence(Phase::Gate, move |cx, stanza| gate(cx, stanza, list));
     m.on_iq(move |cx, stanza| gate(cx, stanza, list));
+    m.withholds(list, move |account, stanza| is_blocked(account, stanza, list));
     m.on_revive(move |cx| tell_again(cx, list, asked));
     Ok(())
 }
@@ -203,6 +204,30 @@ fn gate(cx: &mut MessageCx<'_>, stanza: &mut Stanza, list: Blocklist) -> Flow {
         (Dir::Received, _) if stanza.type_() == Type::Groupchat => Flow::Drop("from a blocked room"),
         (Dir::Received, _) => Flow::Bounce("from a blocked address", StanzaError::service_unavailable()),
     }
+}
+
+/// §3.3, of what is about to be written to the user: nothing from a blocked address, also what came before the block and waited. So
+/// is a copy of what was received from there (XEP-0280 §7). Not withheld is
+///
+/// - an error: it says what became of something that the user sent, and nearly always it is this server that made it. §3.3 itself asks
+///   for one from a blocked address. The errors of a blocked user's client end at the gate.
+/// - a copy of what the user sent to a blocked address before: the user's own words.
+/// - a page of the archive (XEP-0313): what the user had, and asks for.
+///
+/// What is withheld stays so: it is delivered no more if the user unblocks the sender later.
+fn is_blocked(account: OpenAccount<'_>, stanza: &Stanza, list: Blocklist) -> bool {
+    let blocked = account.states.rows(list);
+    let Some(from) = stanza.head.from.as_ref() else { return false };
+    if blocked.is_empty() || stanza.type_() == Type::Error {
+        return false;
+    }
+    if from.bare_str() != account.jid.as_str() {
+        return matches_any(blocked, from);
+    }
+    let Some(copy) = stanza.get(ns::CARBONS, "received") else { return false };
+    let message = copy.find(ns::FORWARD, "forwarded").and_then(|forwarded| forwarded.find(ns::CLIENT, "message"));
+    let from = message.and_then(|message| message.get("from")).and_then(|from| Jid::parse(from).ok());
+    from.is_some_and(|from| from.bare_str() != account.jid.as_str() && matches_any(blocked, &from))
 }
 
 /// §3.1: the four forms that an item can have, from the narrowest.

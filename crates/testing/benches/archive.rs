@@ -97,7 +97,7 @@ fn measure(world: &mut World, name: &str, query: &str, expected: usize) {
         let inquiry = core.inquiry(&lock, &session).expect("a question");
         let found = (inquiry.job)(reader.as_mut());
         core.answered(world.now, inquiry.asker, found);
-        session.pull(&registry, session.epoch(), &mut out, usize::MAX);
+        core.pull(&lock, &session, &registry, session.epoch(), &mut out, usize::MAX);
         times.push(begin.elapsed());
         let results = String::from_utf8_lossy(&out).matches("<result ").count();
         assert_eq!(results, expected);

@@ -397,6 +397,15 @@ impl Stream {
         entries
     }
 
+    /// What was not written, and never will be: as if it had been acknowledged. Gives the entries.
+    pub(crate) fn passed_over(&mut self, withheld: &[Out]) -> Vec<Taken> {
+        let shared = withheld.iter().filter_map(|out| out.shared.as_ref());
+        shared.for_each(|shared| shared.taken.store(true, Ordering::Release));
+        let entries: Vec<Taken> = withheld.iter().filter_map(|out| Some((out.entry?, out.role))).collect();
+        self.note_taken(&entries);
+        entries
+    }
+
     /// Remembers, for the checkpoint, what the client has and the cursor does not say: an entry that was not planned for the
     /// session, which would be anybody's again after a restart, and one that was sent before an older one.
     fn note_taken(&mut self, entries: &[Taken]) {

@@ -45,7 +45,8 @@ impl Connection {
                     }
                     // RFC 6120 §4.4: output from before the end is still sent.
                     if let Some(host) = &self.host {
-                        bound.session.pull(&host.registry(), bound.epoch, &mut self.out, usize::MAX);
+                        let (lock, session) = (&bound.lock, &bound.session);
+                        self.core.pull(lock, session, &host.registry(), bound.epoch, &mut self.out, usize::MAX);
                     }
                     self.core.hang_up(now, &bound.lock, &bound.session, bound.epoch);
                     return Some(Need::Wait);
@@ -123,7 +124,7 @@ impl Connection {
         let pulled = match bound.resuming {
             // Nothing is sent before `<resumed/>`, unless there will be none.
             Some(_) => bound.session.end_of(bound.epoch).unwrap_or(Pulled::Empty),
-            None => bound.session.pull(&registry, bound.epoch, out, limit),
+            None => self.core.pull(&bound.lock, &bound.session, &registry, bound.epoch, out, limit),
         };
         match pulled {
             Pulled::Empty => false,

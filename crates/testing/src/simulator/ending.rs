@@ -181,7 +181,9 @@ impl Simulator {
             let due = message.promised && (message.acked || whole && !sender.manner.careless);
             // Without stream management the sender learns of a failed batch only from the error.
             let failed = !message.acked && homes.failed.contains(&number.to_string());
-            let excused = message.excused || failed || self.went_with_its_account(&homes, number);
+            // A message that waited when the receiver blocked its sender is withheld.
+            let blocked = message.to.is_some_and(|to| self.blocks.may_have_caught(number as u64, (to, sender.account)));
+            let excused = message.excused || failed || blocked || self.went_with_its_account(&homes, number);
             if due && !message.bounced && !message.received && !excused {
                 let _ = write!(lost, " {number} ({message:?})");
             }

@@ -287,6 +287,7 @@ impl Simulator {
             self.world.clients[id].smacks = None;
             return Ok(());
         }
+        self.nobody_hears_who_is_blocked(id, element)?;
         if element.is(ns::CLIENT, "message") {
             return self.message_heard(id, element);
         }
@@ -399,6 +400,7 @@ impl Simulator {
                 self.note(|| format!("{name} < {question} result"));
                 self.nothing_is_answered_twice(id, &question)?;
                 self.answered_once(id, &question, element)?;
+                self.blocks.answered(id, &question, true);
                 if let Some(query) = element.find(ns::ROSTER, "query") {
                     let roster: std::collections::BTreeMap<_, _> = query.elements().map(contact).collect();
                     self.contacts_are_its_own(id, &roster)?;
@@ -411,6 +413,7 @@ impl Simulator {
             _ => {
                 self.note(|| format!("{name} < {question} error"));
                 self.answered_once(id, &question, element)?;
+                self.blocks.answered(id, &question, false);
                 self.players[id].names.remove(&question);
                 return self.nothing_is_answered_twice(id, &question);
             }

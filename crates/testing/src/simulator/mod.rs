@@ -21,6 +21,8 @@
 //!   order, with a delay or without, live, resumed and after a restart.
 //! - `an_orderly_stop_repeats_nothing`: stanzas that a client had before the server was stopped and started do not arrive again.
 //! - `nobody_sees_a_session_blink`: during a resumption, even after a crash, no contact is told that the session went away.
+//! - `nobody_hears_who_is_blocked`: once a block is known to be in force, nothing from the blocked account is received except
+//!   errors, whatever it is and however long it has waited.
 //! - `nobody_oversleeps`: in a settled world no connection would have something to do if it were woken.
 //! - `no_batch_breaks_a_rule`: a batch fails because of the disk, and never because the store does not accept it.
 //! - `memory_is_counted_and_bounded`: sessions know what they hold, and do not exceed their limits.
@@ -43,6 +45,7 @@
 //! Every step has its own source of randomness. So a run can be replayed without some of its steps, and most of the rest stays the
 //! same: that is how [`shrink`] finds a shorter story.
 
+mod blocks;
 pub mod book;
 pub mod checks;
 mod ending;
@@ -70,6 +73,7 @@ use crate::disk::Medium;
 use crate::link::Bell;
 use crate::random::Random;
 use crate::world::{HOST, Secrets, Setup, World};
+use blocks::Blocks;
 use book::{Directed, Message, Question, ids_in};
 use owners::Name;
 use player::{Phase, Player, PlayerId};
@@ -158,6 +162,8 @@ pub struct Simulator {
     touched: BTreeSet<(usize, usize)>,
     /// the same, only for blocking
     blocked: BTreeSet<(usize, usize)>,
+    /// what is known of blocks for certain
+    blocks: Blocks,
     /// sessions that somebody saw go
     blinked: BTreeSet<(PlayerId, u32)>,
     /// full addresses, for ever: whose
@@ -223,6 +229,7 @@ pub fn play(plan: &Plan, modules: &'static [&'static Module], secrets: &Arc<Secr
         book: Vec::new(),
         touched: BTreeSet::new(),
         blocked: BTreeSet::new(),
+        blocks: Blocks::default(),
         blinked: BTreeSet::new(),
         addresses: BTreeMap::new(),
         crashes: 0,
@@ -462,6 +469,7 @@ impl Simulator {
             player.restarted(orderly);
         }
         if forget > 0 {
+            self.blocks.forget();
             // Promised stanzas may be lost; from here on promises are checked again.
             for (player, client) in self.players.iter_mut().zip(&mut self.world.clients) {
                 player.end();

@@ -243,6 +243,7 @@ impl Simulator {
     pub(super) fn connect(&mut self, id: PlayerId, r: &mut Random) {
         let name = self.name(id);
         self.note(|| format!("{name} comes"));
+        self.blocks.connects(id);
         self.chooses_password(id, r);
         self.world.connect(id);
         let host = self.world.clients[id].host;
@@ -443,6 +444,12 @@ impl Simulator {
         let here = self.say(id, &xml);
         self.orders += 1;
         let player = &mut self.players[id];
+        if let Some(question) = id_of(&xml)
+            && let Some((pair, blocks)) = self.blocks.question(question)
+        {
+            self.blocks.asks(question, pair, blocks);
+        }
+        message.into_iter().for_each(|number| self.blocks.sends(number));
         if let Some(message) = message.and_then(|number| self.book.get_mut(number as usize)) {
             message.order = self.orders;
             message.excused |= !here && !player.counting;
@@ -507,12 +514,9 @@ impl Simulator {
         let to = self.bare(other);
         self.touched.extend([(account, other), (other, account)]);
         self.blocked.extend([(account, other), (other, account)]);
-        self.ask(
-            id,
-            &format!("{way} {to}"),
-            "set",
-            &format!("<{way} xmlns='urn:xmpp:blocking'><item jid='{to}'/></{way}>"),
-        );
+        let payload = format!("<{way} xmlns='urn:xmpp:blocking'><item jid='{to}'/></{way}>");
+        let question = self.ask(id, &format!("{way} {to}"), "set", &payload);
+        self.blocks.asks(&question, (account, other), way == "block");
     }
 }
 
