@@ -86,6 +86,8 @@ fn world() -> World {
         owner: 1,
         host: Arc::new(Host::new(&BareJid::of_domain("x").expect("a host"), registry)),
         disabled: false,
+        stored_disabled: false,
+        deleted: false,
         leaving: false,
         sessions: [session.clone()].into_iter().collect(),
         states: States::new(core.names.tables.lock().clone()),

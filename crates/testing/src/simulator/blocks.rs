@@ -98,6 +98,15 @@ impl Blocks {
         self.certain.clear();
     }
 
+    /// The account is deleted, and its list with it.
+    pub fn ends(&mut self, account: usize) {
+        self.certain.retain(|(by, _), _| *by != account);
+        let asked = self.asked.values().map(|asked| asked.pair).filter(|(by, _)| *by == account);
+        for pair in asked {
+            *self.unblocks.entry(pair).or_default() += 1;
+        }
+    }
+
     /// Whether the message may have waited when its receiver blocked its sender: then nobody hears of it any more.
     pub fn may_have_caught(&self, number: u64, pair: Pair) -> bool {
         let sent = self.sent.get(&number).copied().unwrap_or_default();

@@ -172,6 +172,7 @@ impl Simulator {
                 let Some(account) = named(owner) else { return };
                 self.note(|| format!("* {owner} is deleted"));
                 self.deleted.insert(owner);
+                self.blocks.ends(account);
                 let name = &mut self.names[account];
                 (name.owner, name.half_removed, name.disabled) = (None, false, false);
                 self.revoke(account, Order::Remove);
