@@ -114,6 +114,11 @@ impl Blocks {
         blocks.into_iter().any(|asked| asked.answered.is_none_or(|answered| answered > sent))
     }
 
+    /// Whether the first account has ever asked to block the second.
+    pub fn was_asked(&self, pair: Pair) -> bool {
+        self.asked.values().any(|asked| asked.pair == pair && asked.blocks)
+    }
+
     fn is_certain(&self, id: PlayerId, pair: Pair) -> bool {
         let connected = self.connected.get(&id).copied().unwrap_or_default();
         self.certain.get(&pair).is_some_and(|(since, by)| *by == id || connected > *since)

@@ -12,7 +12,7 @@ use vorpal_proto::jid::BareJid;
 use vorpal_proto::ns;
 
 use super::operator::Order;
-use super::player::{Attempt, Contact, PlayerId, Relic};
+use super::player::{Attempt, Contact, Phase, PlayerId, Relic};
 use super::{Check, Simulator, wrong};
 use crate::disk::{Fact, Homes};
 use crate::random::Random;
@@ -501,7 +501,11 @@ impl Simulator {
         asked.answers += 1;
         // A session that ends after it has answered, and has not acknowledged the question, is answered for once more.
         let ended = self.names[asked.account].changes != asked.changes;
-        let over = ended || asked.target.is_some_and(|(id, life)| self.players[id].life != life);
+        let is_over = |(id, life): (PlayerId, u32)| {
+            // Its session may have ended while it was away.
+            self.players[id].life != life || !matches!(self.players[id].phase, Phase::In)
+        };
+        let over = ended || asked.target.is_some_and(is_over);
         let twice = asked.answers > 1 && asked.life == life && asked.epoch == restarts;
         if twice && !over && !self.taste.failures {
             return Err(wrong("answered_once", format!("{name} hears {} answers to {question}", asked.answers)));
@@ -526,7 +530,9 @@ impl Simulator {
         for (question, asked) in &self.asked {
             let whole = |(id, life): (PlayerId, u32)| self.players[id].life == life;
             let kept = whole((asked.from, asked.life)) && asked.epoch == self.restarts;
-            let excused = self.taste.failures || self.taste.tiny;
+            // An answer that waited when the asked account was blocked is withheld.
+            let blocked = self.blocks.was_asked((self.players[asked.from].account, asked.account));
+            let excused = self.taste.failures || self.taste.tiny || blocked;
             if kept && asked.target.is_none_or(whole) && asked.answers == 0 && !excused {
                 let why = format!("{} asked {question} and has no answer: {asked:?}", self.name(asked.from));
                 return Err(wrong("answered_once", why));
