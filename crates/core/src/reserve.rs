@@ -55,6 +55,12 @@ impl Reserve {
         self.least.load(Ordering::Relaxed)
     }
 
+    /// The free space from which on new promises are accepted again after they were refused, in bytes: a quarter above the least.
+    pub fn enough(&self) -> u64 {
+        let least = self.least();
+        least.saturating_add(least / 4)
+    }
+
     /// Sets the least free space, in bytes. Holds from the next look at the disk on.
     pub fn set_least(&self, bytes: u64) {
         self.least.store(bytes, Ordering::Relaxed);
@@ -64,7 +70,7 @@ impl Reserve {
     /// disk at the edge does not flap.
     pub fn observe(&self, room: Room) -> Option<Change> {
         let least = self.least();
-        let above = least.saturating_add(least / 4);
+        let above = self.enough();
         let mut seen = self.seen.lock();
         seen.room = Some(room);
         let short = room.free < if self.is_short() { above } else { least };
