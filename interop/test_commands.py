@@ -55,6 +55,27 @@ async def test_accounts_of_prosody_log_in_after_the_import_of_the_handbook(tmp_p
         server.stop()
 
 
+async def test_an_account_without_keys_for_the_mechanism_is_in_the_log_as_such_and_is_not_banned(tmp_path, accounts_of_prosody, connect):
+    folder, (juliet, _) = accounts_of_prosody
+    handbook = (ROOT / "docs" / "handbook" / "users.md").read_text()
+    script = re.search(r"```python\n(.*?)```", handbook, re.S).group(1)
+    # As the handbook has it: from standard input, which another user can read.
+    exported = subprocess.run([sys.executable, "-", folder], input=script, capture_output=True, text=True, check=True)
+    server = Server(tmp_path / "data", VORPAL_LOGIN_MECHANISMS="SCRAM-SHA-512,SCRAM-SHA-256,SCRAM-SHA-1").start()
+    try:
+        server.command("user", "import", "-", stdin=exported.stdout)
+        for mechanism in ("SCRAM-SHA-512", "SCRAM-SHA-256"):
+            client = connect(server, juliet, mechanism, mechanism=mechanism)
+            await until(lambda: client.times("failed_all_auth"), "the refusal")
+        failed = [line for line in server.log.read_text().splitlines() if "login failed" in line]
+        assert len(failed) == 2 and all(line.endswith('reason="the account has no keys for this mechanism"') for line in failed), failed
+        done = subprocess.run(["fail2ban-regex", str(server.log), str(ROOT / "contrib/fail2ban/vorpal.conf")],
+                              capture_output=True, text=True, timeout=60)
+        assert re.search(r"Lines: \d+ lines, 2 ignored, 0 matched", done.stdout), done.stdout + done.stderr
+    finally:
+        server.stop()
+
+
 async def test_a_list_of_sessions_says_where_they_come_from_and_how_they_are_protected(server, connect):
     user = server.add_user()
     one = await connect(server, user, "one", mechanism="SCRAM-SHA-256", smacks=True).online()

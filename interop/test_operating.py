@@ -1,5 +1,7 @@
 """Operations on a server in use: stop, start, kick, reconfigure, back up and restore."""
 
+import asyncio
+import re
 import shutil
 import signal
 import subprocess
@@ -9,7 +11,7 @@ import pytest
 
 import raw
 from client import until
-from server import Server
+from server import ROOT, Server
 
 
 async def settled(client):
@@ -194,3 +196,44 @@ async def test_a_backup_made_as_the_handbook_says_brings_everything_back(own_ser
     assert b.bodies() == ["waits in the backup", "said after the restoration"]
     assert (await a.contacts())[str(b_user)]["ask"] == "subscribe"
     assert "there is no account" in refused(server, "user", "disable", str(later))
+
+
+async def test_a_copy_made_by_sqlite_while_people_chat_has_all_that_was_acknowledged(own_server, connect, tmp_path):
+    """docs/handbook/operating.md: `VACUUM INTO` while the server runs, and a restoration from it."""
+    server = own_server
+    a_user, b_user = server.add_user("a"), server.add_user("b")
+    a = await connect(server, a_user, "one", smacks=True).online()
+    for n in range(50):
+        a.say(b_user, f"before {n}", id=f"before{n}")
+    await settled(a)
+
+    page = (ROOT / "docs" / "handbook" / "operating.md").read_text()
+    [sql] = re.findall(r'sqlite3 /var/lib/vorpal/vorpal\.db "(VACUUM INTO .*)"', page)
+    backup = tmp_path / "backup"
+    backup.mkdir(mode=0o700)
+    command = ["sqlite3", server.data / "vorpal.db", sql.replace("$to", str(backup))]
+    copying = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+    during = 0
+    while copying.returncode is None or during < 50:
+        a.say(b_user, f"during {during}", id=f"during{during}")
+        during += 1
+        await settled(a)
+    assert copying.returncode == 0, await copying.stderr.read()
+    assert [file.name for file in backup.iterdir()] == ["vorpal.db"]
+    assert 'cp -a /var/lib/vorpal/tls "$to"' in page
+    shutil.copytree(server.data / "tls", backup / "tls")
+
+    server.stop()
+    shutil.rmtree(server.data)
+    shutil.move(backup, server.data)
+    server.start()
+    assert [row["jid"] for row in server.json("user", "list")] == [str(a_user), str(b_user)]
+    b = await connect(server, b_user, "one").online()
+    await until(lambda: len(b.bodies()) >= 50, "what was acknowledged before the copy began")
+    bodies = b.bodies()
+    assert bodies[:50] == [f"before {n}" for n in range(50)]
+    # Of what came while it was made there is a beginning.
+    assert bodies[50:] == [f"during {n}" for n in range(len(bodies) - 50)] and len(bodies) < 50 + during
+    await until(a.is_live, "the client is back")
+    a.say(b_user, "said after the restoration")
+    await until(lambda: b.bodies()[-1] == "said after the restoration", "what came then")

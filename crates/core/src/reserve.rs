@@ -54,6 +54,12 @@ impl Reserve {
         self.least.load(Ordering::Relaxed)
     }
 
+    /// The free space from which new promises are accepted again after they were refused, in bytes: a quarter above the minimum.
+    pub fn enough(&self) -> u64 {
+        let least = self.least();
+        least.saturating_add(least / 4)
+    }
+
     /// Sets the minimum free space, in bytes. Takes effect with the next check of the disk.
     pub fn set_least(&self, bytes: u64) {
         self.least.store(bytes, Ordering::Relaxed);
@@ -63,7 +69,7 @@ impl Reserve {
     /// flap at the limit.
     pub fn observe(&self, room: Room) -> Option<Change> {
         let least = self.least();
-        let above = least.saturating_add(least / 4);
+        let above = self.enough();
         let mut seen = self.seen.lock();
         seen.room = Some(room);
         let short = room.free < if self.is_short() { above } else { least };

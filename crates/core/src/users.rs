@@ -136,6 +136,11 @@ impl Core {
         }
     }
 
+    /// Whether an account has keys that a mechanism with this hash can check a password with.
+    pub fn has_keys(&self, account: &AccountRef, hash: Hash) -> bool {
+        account.lock().states.rows(self.tables.credentials).contains_key(hash.scheme())
+    }
+
     /// See [`PasswordCheck::mark`]. Nobody outside this process can make one.
     pub fn mark(&self, check: &PasswordCheck) -> [u8; 16] {
         check.mark(&self.secret)

@@ -185,6 +185,30 @@ pub(crate) fn row(certificate: &Certificate) -> Value {
     })
 }
 
+/// The row of a certificate that is being served. The file may hold another one by now, which a reload takes up or refuses.
+pub(crate) fn row_of_served(served: &Certificate, config: &Config) -> Value {
+    let mut row = row(served);
+    let host = config.hosts.iter().find(|host| host.name.as_str() == served.host());
+    let waiting = match host.and_then(given) {
+        None => None,
+        Some(Ok(new)) if new.is_same(served) => None,
+        Some(Ok(new)) => Some(match fatal(&new, now()).into_iter().next() {
+            None => {
+                format!(
+                    "the file holds another certificate, until {}: `vorpal config apply` takes it up",
+                    day(new.not_after())
+                )
+            }
+            Some(error) => format!("the file holds another certificate, which a reload refuses: {error:#}"),
+        }),
+        Some(Err(error)) => Some(format!("a reload would be refused: {error:#}")),
+    };
+    if let (Some(waiting), Some(warnings)) = (waiting, row["warnings"].as_array_mut()) {
+        warnings.push(waiting.into());
+    }
+    row
+}
+
 /// The same without a server, from the files. For a host without a certificate, or with one that cannot be used, an error.
 pub(crate) fn rows_of_files(config: &Config) -> Vec<Value> {
     let of_host = |host: &vorpal_config::Host| {

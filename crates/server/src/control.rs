@@ -228,7 +228,13 @@ async fn answer(
     let subject = order.as_ref().ok().and_then(Subject::of);
     let answer = match order {
         Ok(Order::Reload) => reloaded(reload.apply().await),
-        Ok(Order::CertList) => Answer::Rows(reload.certificates()),
+        Ok(Order::CertList) => {
+            let reload = reload.clone();
+            match tokio::task::spawn_blocking(move || reload.certificates()).await {
+                Ok(rows) => Answer::Rows(rows),
+                Err(_) => Answer::Error("the certificates cannot be read: a bug".into()),
+            }
+        }
         Ok(Order::Top) => top(gauges).await,
         Ok(Order::Status) => status::status(gauges).await,
         Ok(Order::Trace { jid }) => {
@@ -335,11 +341,17 @@ async fn say(write: &mut (impl AsyncWrite + Unpin), what: &impl Serialize) -> Re
     Ok(())
 }
 
-/// Follows an account at the server behind a socket: calls `line` with each line, until the server ends.
+/// Follows an account at the server behind a socket: calls `begun` once the server follows it, then `line` with each line, until
+/// `line` returns false or the server ends.
 ///
 /// # Errors
 /// [`Unreached`] if no server answers there; or the account cannot be followed.
-pub async fn follow(path: &Path, jid: &str, mut line: impl FnMut(&str) -> Result<()>) -> Result<()> {
+pub async fn follow(
+    path: &Path,
+    jid: &str,
+    begun: impl FnOnce(),
+    mut line: impl FnMut(&str) -> Result<bool>,
+) -> Result<()> {
     let mut stream = UnixStream::connect(path).await.map_err(Unreached)?;
     let (read, mut write) = stream.split();
     say(&mut write, &Order::Trace { jid: jid.into() }).await?;
@@ -348,9 +360,10 @@ pub async fn follow(path: &Path, jid: &str, mut line: impl FnMut(&str) -> Result
     if let Answer::Error(error) = serde_json::from_str(&first).context("the server's answer")? {
         bail!("{error}");
     }
-    while let Some(next) = lines.next_line().await? {
-        line(&next)?;
-    }
+    begun();
+    while let Some(next) = lines.next_line().await?
+        && line(&next)?
+    {}
     Ok(())
 }
 

@@ -157,6 +157,27 @@ pub(crate) fn exposed(data: &Path) -> Option<String> {
     })
 }
 
+/// What the operator should know of a data directory that is not there and that this user cannot make.
+pub(crate) fn unmakeable(data: &Path) -> Option<String> {
+    use rustix::fs::{Access, access};
+    let absent = |path: &Path| matches!(std::fs::metadata(path), Err(error) if error.kind() == ErrorKind::NotFound);
+    if !absent(data) {
+        return None;
+    }
+    // The nearest directory that is there.
+    let parent = data.ancestors().skip(1).find(|path| !absent(path)).filter(|path| !path.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    let error = access(parent, Access::WRITE_OK | Access::EXEC_OK).err()?;
+    Some(format!(
+        "the data directory {} does not exist and cannot be made by this user: {}; make it as root, `install -d -o {} -m 700 \
+         {}`, or run the check as the user that the server runs as",
+        data.display(),
+        told(&error.into(), parent),
+        me(),
+        data.display()
+    ))
+}
+
 /// An error about a file, with the file's owner, its mode, and the user of this process if access was denied.
 pub(crate) fn told(error: &io::Error, path: &Path) -> String {
     if error.kind() != ErrorKind::PermissionDenied {

@@ -315,10 +315,12 @@ impl Gauges {
         let reserve = &runtime.core.reserve;
         let room = reserve.room().filter(|_| reserve.is_short())?;
         Some(format!(
-            "only {} MiB are free on the disk of the data directory, and {} MiB are reserved; free some space on the disk of {}",
+            "only {} MiB are free on the disk of the data directory, and {} MiB are reserved; free some space on the disk of {} until \
+             {} MiB are free",
             room.free >> 20,
             reserve.least() >> 20,
-            self.data.display()
+            self.data.display(),
+            reserve.enough().div_ceil(1 << 20)
         ))
     }
 }

@@ -119,9 +119,11 @@ impl Reload {
         outcome
     }
 
-    /// The certificates that are served, a row each.
+    /// The certificates that are served, a row each, with what a reload would find in their files. Blocks on files.
     pub(crate) fn certificates(&self) -> Vec<serde_json::Value> {
-        self.shared.tls.all().iter().map(|host| certificates::row(host.certificate())).collect()
+        let config = self.current.lock().config.clone();
+        let served = self.shared.tls.all();
+        served.iter().map(|host| certificates::row_of_served(host.certificate(), &config)).collect()
     }
 
     /// Renews the server's own certificates that are about to expire, and logs warnings about others. Blocks on files.
@@ -209,7 +211,9 @@ pub(crate) fn check(config: &Config, program: Program, names: &Arc<Names>) -> Ve
 
 /// An error for each table of a module that the store does not have: tables are created at the start only.
 fn new_tables(names: &Names) -> impl Iterator<Item = Error> {
-    names.unbound().into_iter().map(|table| anyhow!("a module that keeps `{table}` is new: it needs a restart"))
+    names.unbound().into_iter().map(|table| {
+        anyhow!("a module that keeps `{table}` was off when the server started: it takes a restart to switch it on")
+    })
 }
 
 fn told(errors: &[Error]) -> Vec<String> {

@@ -15,7 +15,7 @@ const ARCHIVE: (&str, &str) = ("mam", "max_bytes");
 /// The warnings, one line each.
 pub(crate) fn of(config: &Config, program: Program) -> Vec<String> {
     let mut warnings = variables(config);
-    warnings.extend(files::exposed(&config.data));
+    warnings.extend(files::exposed(&config.data).or_else(|| files::unmakeable(&config.data)));
     warnings.extend(of_certificates(config));
     warnings.extend(listeners(config));
     let limits = &config.limits;

@@ -122,6 +122,30 @@ fn certificates_are_listed_with_and_without_a_server_and_counted_for_monitoring(
     assert!(left("b.example") > 800 * 86_400);
 }
 
+#[test]
+fn a_file_that_holds_another_certificate_than_the_one_served_is_told_with_what_a_reload_does() {
+    let place = Place::new();
+    place.write("vorpal.toml", CONFIG);
+    put(&place, "a.example", now().plus(DAY * 400));
+    let _serving = Serving::start(&mut place.command(&["-c", "vorpal.toml", "serve"]));
+    let told = || listed(&place)[0]["warnings"].as_array().cloned().unwrap_or_default();
+    let before = told();
+    assert!(!before.iter().any(|warning| warning.to_string().contains("another certificate")), "{before:?}");
+    let new = now().plus(DAY * 500);
+    for (host, end, part) in [
+        ("a.example", new, format!("another certificate, until {}: `vorpal config apply` takes it up", day(new))),
+        ("a.example", now().minus(DAY), "another certificate, which a reload refuses: ".to_owned()),
+        ("elsewhere.example", new, "is for elsewhere.example".to_owned()),
+    ] {
+        put(&place, host, end);
+        let told = told();
+        assert_eq!(told.len(), before.len() + 1, "{told:?}");
+        assert!(told.iter().any(|warning| warning.as_str().is_some_and(|text| text.contains(&part))), "{told:?}");
+    }
+    place.write("a.key", "no key");
+    assert!(told().iter().any(|warning| warning.to_string().contains("a reload would be refused: ")), "{:?}", told());
+}
+
 fn page(address: std::net::SocketAddr) -> String {
     let mut stream = TcpStream::connect(address).expect("connected");
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("asked");

@@ -76,7 +76,19 @@ fn a_file_that_is_refused_is_named_with_its_owner_and_who_this_is() {
     named(&refused(as_other(&place, &["config", "check"])), "c", "0000");
     // The directory in which the data would be made.
     place.write("vorpal.toml", CONFIG);
+    let check = || {
+        let checked = as_other(&place, &["config", "check"]).output().expect("the command runs");
+        assert!(checked.status.success(), "{checked:?}");
+        String::from_utf8(checked.stdout).expect("UTF-8")
+    };
+    allow(place.0.path(), 0o777);
+    assert!(!check().contains("cannot be made"), "{}", check());
     allow(place.0.path(), 0o555);
+    let part = format!(
+        "warning: the data directory {} does not exist and cannot be made by this user: ",
+        place.path("data").display()
+    );
+    assert!(check().contains(&part), "{}", check());
     let told = refused(as_other(&place, &["user", "add", "a@localhost", "--password", "secret"]));
     allow(place.0.path(), 0o755);
     assert!(

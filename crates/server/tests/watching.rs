@@ -116,7 +116,11 @@ fn a_reserve_that_the_disk_does_not_have_refuses_accounts_until_it_is_lowered() 
     server.reserve("1 TiB");
     let free = server.top()["disk_free_bytes"].as_u64().expect("the disk tells");
     assert!(free < 1 << 40, "this test needs a disk with less than 1 TiB left");
-    assert!(server.health("503").contains("1048576 MiB are reserved"));
+    let trouble = server.health("503");
+    assert!(
+        trouble.contains("1048576 MiB are reserved") && trouble.contains("until 1310720 MiB are free"),
+        "{trouble}"
+    );
     let refused = add("juliet@localhost");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("the disk is nearly full"), "{refused:?}");
     assert!(server.top()["trouble"].is_string());

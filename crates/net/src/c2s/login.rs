@@ -315,6 +315,9 @@ impl Connection {
         match &account {
             None => login.trail.because("no such account"),
             Some(account) if account.lock().disabled => login.trail.because("the account is disabled"),
+            Some(account) if query.hash.is_some_and(|hash| !self.core.has_keys(account, hash)) => {
+                login.trail.because("the account has no keys for this mechanism");
+            }
             Some(_) => {}
         }
         login.revocations = account.as_ref().map_or(0, |account| self.core.revocations(account));

@@ -5,6 +5,7 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use super::orders::Target;
+use super::out;
 use crate::certificates;
 use crate::control::{self, Answer, Order, Unreached};
 
@@ -29,11 +30,10 @@ pub(super) async fn list(target: &Target, json: bool) -> Result<()> {
         },
     };
     if json {
-        println!("{}", serde_json::to_string_pretty(&rows)?);
+        out::line(serde_json::to_string_pretty(&rows)?)
     } else {
-        rows.iter().for_each(|row| println!("{}", line(row)));
+        rows.iter().try_for_each(|row| out::line(line(row)))
     }
-    Ok(())
 }
 
 fn line(row: &Value) -> String {

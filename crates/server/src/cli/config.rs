@@ -9,6 +9,7 @@ use clap::Subcommand;
 use serde_json::json;
 use vorpal_core::server::core_names;
 
+use super::out;
 use crate::{Program, certificates, files, reload, warnings};
 
 /// The page of all modules, kept up to date by a test.
@@ -37,13 +38,9 @@ pub(super) fn run(command: Command, path: Option<&Path>, program: Program, json:
                 Some(key) => explain(&key, program)?,
                 None => vorpal_config::overview(&program.known()),
             };
-            say(&text, "explanation", json);
-            Ok(())
+            say(&text, "explanation", json)
         }
-        Command::Default => {
-            say(&vorpal_config::default_file(&program.known()), "file", json);
-            Ok(())
-        }
+        Command::Default => say(&vorpal_config::default_file(&program.known()), "file", json),
         Command::Apply => bail!("only a running server can be told to reload"),
     }
 }
@@ -66,8 +63,8 @@ fn about(module: &str) -> Option<String> {
     Some(part.lines().map(|line| if line.is_empty() { "\n".into() } else { format!("  {line}\n") }).collect())
 }
 
-fn say(text: &str, name: &str, json: bool) {
-    if json { println!("{}", json!({ name: text })) } else { print!("{text}") }
+fn say(text: &str, name: &str, json: bool) -> Result<()> {
+    if json { out::line(json!({ name: text })) } else { out::write(text).map(drop) }
 }
 
 fn check(path: Option<&Path>, program: Program, json: bool) -> Result<()> {
@@ -82,22 +79,16 @@ fn check(path: Option<&Path>, program: Program, json: bool) -> Result<()> {
         }
     };
     if json {
-        println!("{}", json!({ "right": errors.is_empty(), "errors": errors, "warnings": warnings }));
+        out::line(json!({ "right": errors.is_empty(), "errors": errors, "warnings": warnings }))?;
     } else {
-        errors.iter().for_each(|error| println!("{error}"));
-        warnings.iter().for_each(|warning| println!("warning: {warning}"));
+        errors.iter().try_for_each(out::line)?;
+        warnings.iter().try_for_each(|warning| out::line(format_args!("warning: {warning}")))?;
     }
     let what = path.map_or_else(|| "no file: the defaults".to_owned(), |path| path.display().to_string());
     match (errors.len(), warnings.len()) {
         (0, _) if json => Ok(()),
-        (0, 0) => {
-            println!("{what}: in order");
-            Ok(())
-        }
-        (0, number) => {
-            println!("{what}: in order, with warnings: {number}");
-            Ok(())
-        }
+        (0, 0) => out::line(format_args!("{what}: in order")),
+        (0, number) => out::line(format_args!("{what}: in order, with warnings: {number}")),
         (1, _) => bail!("{what}: 1 error"),
         (more, _) => bail!("{what}: {more} errors"),
     }

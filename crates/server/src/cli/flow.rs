@@ -7,6 +7,7 @@ use serde_json::json;
 use vorpal_core::registry::Registry;
 use vorpal_core::server::core_names;
 
+use super::out;
 use crate::Program;
 use crate::run::registries;
 
@@ -18,12 +19,11 @@ pub(super) fn run(host: Option<&str>, path: Option<&Path>, program: Program, jso
     let flow = registry.flow();
     if json {
         let rows: Vec<_> = flow.iter().map(|(hook, modules)| json!({ "hook": hook, "modules": modules })).collect();
-        println!("{}", serde_json::to_string_pretty(&rows)?);
-        return Ok(());
+        return out::line(serde_json::to_string_pretty(&rows)?);
     }
     let width = flow.iter().map(|(hook, _)| hook.chars().count()).max().unwrap_or(0);
     for (hook, modules) in flow {
-        println!("{hook:width$}  {}", modules.join(", "));
+        out::line(format_args!("{hook:width$}  {}", modules.join(", ")))?;
     }
     Ok(())
 }

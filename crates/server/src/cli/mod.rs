@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::{Parser, Subcommand};
 
 use self::orders::Target;
@@ -16,6 +16,7 @@ mod cert;
 mod config;
 mod flow;
 mod orders;
+mod out;
 mod show;
 mod text;
 mod top;
@@ -61,7 +62,8 @@ enum Command {
     /// Follows the stanzas of one account until interrupted: the decisions about each, and the reasons. Shows addresses and ids,
     /// never message texts.
     Trace {
-        /// The address of the account: name@host.
+        /// The address of the account.
+        #[arg(value_name = "NAME@HOST")]
         jid: String,
     },
     /// Lists and ends sessions.
@@ -98,7 +100,8 @@ enum Alias {
     /// Creates an account: `user add`.
     #[command(hide = true)]
     Adduser {
-        /// Its address: name@host.
+        /// Its address.
+        #[arg(value_name = "NAME@HOST")]
         jid: String,
         /// The password; other users of this machine can see it while the command runs.
         #[arg(long)]
@@ -107,7 +110,8 @@ enum Alias {
     /// Sets a new password: `user passwd`.
     #[command(hide = true)]
     Passwd {
-        /// Its address: name@host.
+        /// Its address.
+        #[arg(value_name = "NAME@HOST")]
         jid: String,
         /// Ends all sessions of the account.
         #[arg(long)]
@@ -119,7 +123,8 @@ enum Alias {
     /// Deletes an account: `user rm`.
     #[command(hide = true)]
     Deluser {
-        /// Its address: name@host.
+        /// Its address.
+        #[arg(value_name = "NAME@HOST")]
         jid: String,
         /// Does not ask for confirmation.
         #[arg(long)]
@@ -161,12 +166,14 @@ enum Named {
 enum Session {
     /// Lists sessions.
     List {
-        /// Only those of this account: name@host.
+        /// Only those of this account.
+        #[arg(value_name = "NAME@HOST")]
         jid: Option<String>,
     },
     /// Ends a session, or all sessions of an account.
     Kick {
-        /// The full address of the session (name@host/resource), or the address of the account.
+        /// The full address of the session, or the address of the account.
+        #[arg(value_name = "NAME@HOST[/RESOURCE]")]
         jid: String,
     },
 }
@@ -231,7 +238,11 @@ fn execute(cli: Cli, program: Program) -> Result<()> {
         Command::Status => running(Order::Status),
         Command::Session { command: Session::List { jid } } => running(Order::SessionList { jid }),
         Command::Session { command: Session::Kick { jid } } => running(Order::SessionKick { jid }),
-        Command::Config { command: config::Command::Apply } => running(Order::Reload),
+        Command::Config { command: config::Command::Apply } => {
+            // The server reads the file itself; the command reads it to find the server, and has to say what that means.
+            target().map_err(|error| anyhow!("nothing was reloaded:\n{error:#}"))?;
+            running(Order::Reload)
+        }
         Command::Config { command } => config::run(command, path.as_deref(), program, json),
         Command::Cert { command: cert::Command::List } => runtime()?.block_on(cert::list(&target()?, json)),
         Command::Flow { host } => flow::run(host.as_deref(), path.as_deref(), program, json),

@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
 use super::orders::By;
+use super::out;
 use super::text::{counted, grouped, moment, printable, size, span, table};
 use crate::control::{Answer, Imported, Order};
 
@@ -103,39 +104,37 @@ pub(super) fn show((answer, by): (Answer, By), told: Told, json: bool) -> Result
         }
         object
     };
-    let say = || did.iter().for_each(|did| println!("{did} ({place})"));
+    let say = || did.iter().try_for_each(|did| out::line(format_args!("{did} ({place})")));
     match answer {
         // A multi-line error stands alone.
         Answer::Error(error) if error.contains('\n') => bail!("{error}"),
         Answer::Error(error) => bail!("{error} ({place})"),
-        Answer::Done if json => println!("{}", object(None)),
-        Answer::Noted(notes) if json => println!("{}", object(Some(("notes", json!(notes))))),
-        Answer::Rows(rows) if json && did.is_some() => println!("{}", object(Some(("changes", json!(rows))))),
-        Answer::Rows(rows) if json => println!("{}", serde_json::to_string_pretty(&rows)?),
-        Answer::Object(object) if json => println!("{}", serde_json::to_string_pretty(&object)?),
+        Answer::Done if json => out::line(object(None)),
+        Answer::Noted(notes) if json => out::line(object(Some(("notes", json!(notes))))),
+        Answer::Rows(rows) if json && did.is_some() => out::line(object(Some(("changes", json!(rows))))),
+        Answer::Rows(rows) if json => out::line(serde_json::to_string_pretty(&rows)?),
+        Answer::Object(object) if json => out::line(serde_json::to_string_pretty(&object)?),
         Answer::Imported(_) => bail!("unexpected answer of an import: this is a bug"),
         Answer::Done => say(),
         Answer::Noted(notes) => {
-            say();
+            say()?;
             notes.iter().for_each(|note| eprintln!("vorpal: {note}"));
+            Ok(())
         }
         Answer::Rows(rows) => {
             match form {
-                Form::Sessions => print!("{}", sessions(&rows)),
-                Form::Changes => rows.iter().for_each(|row| println!("{}", change(row))),
-                _ => rows.iter().for_each(|row| println!("{}", user_line(row))),
+                Form::Sessions => out::write(sessions(&rows)).map(drop)?,
+                Form::Changes => rows.iter().try_for_each(|row| out::line(change(row)))?,
+                _ => rows.iter().try_for_each(|row| out::line(user_line(row)))?,
             }
-            say();
+            say()
         }
-        Answer::Object(object) => print!(
-            "{}",
-            match form {
-                Form::User => user(&object),
-                _ => status(&object, at),
-            }
-        ),
+        Answer::Object(object) => out::write(match form {
+            Form::User => user(&object),
+            _ => status(&object, at),
+        })
+        .map(drop),
     }
-    Ok(())
 }
 
 /// Prints the result of an import from this file, and what to configure so that all imported accounts can log in.
@@ -155,13 +154,19 @@ pub(super) fn imported(
         _ => bail!("the answer is not that of an import: this is a bug"),
     };
     let advice = advice(&imported);
-    let Imported { created, failed, problems } = imported;
-    let did = format!("imported {file}: {} created, {} failed", grouped(created), grouped(failed));
+    let Imported { created, existing, failed, problems } = imported;
+    let exist = match existing {
+        0 => String::new(),
+        1 => "1 exists already, ".to_owned(),
+        more => format!("{} exist already, ", grouped(more)),
+    };
+    let did = format!("imported {file}: {} created, {exist}{} failed", grouped(created), grouped(failed));
     if json {
         let object = json!({
-            "done": failed == 0, "did": did, "created": created, "failed": failed, "problems": problems, "notes": advice, key: at,
+            "done": failed == 0, "did": did, "created": created, "existing": existing, "failed": failed, "problems": problems,
+            "notes": advice, key: at,
         });
-        println!("{object}");
+        out::line(object)?;
     } else {
         for problem in &problems {
             let what = match (&problem.error, &problem.warning) {
@@ -171,7 +176,10 @@ pub(super) fn imported(
             };
             eprintln!("{file}:{}: {}: {}", problem.line, printable(&problem.jid), printable(&what));
         }
-        println!("{did} ({place})");
+        out::line(format_args!("{did} ({place})"))?;
+        if existing > 0 {
+            eprintln!("vorpal: accounts that exist already were left as they are; with --json they are named");
+        }
         advice.iter().for_each(|line| eprintln!("vorpal: {line}"));
     }
     if failed > 0 {

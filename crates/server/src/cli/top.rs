@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use super::orders::Target;
+use super::out;
 use super::text::{size, span, tenth};
 use crate::control::{Answer, Order};
 use crate::gauges::{Buckets, Named, Sample, SlowCommit, SlowRead};
@@ -22,14 +23,13 @@ pub(super) async fn run(target: &Target, once: bool, json: bool) -> Result<()> {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let after = sample(target).await?;
         let view = View::between(&before, &after);
-        match (json, screen) {
-            (true, _) => println!("{}", serde_json::to_string(&view)?),
+        let text = match (json, screen) {
+            (true, _) => serde_json::to_string(&view)? + "\n",
             // Moves to the top left corner, overwrites what is there, and erases the rest.
-            (_, true) => print!("\x1b[H{}\x1b[J", frame(&view, Terminal::now()).replace('\n', "\x1b[K\n")),
-            _ => print!("{}", frame(&view, Terminal::now())),
-        }
-        std::io::Write::flush(&mut std::io::stdout())?;
-        if once {
+            (_, true) => format!("\x1b[H{}\x1b[J", frame(&view, Terminal::now()).replace('\n', "\x1b[K\n")),
+            _ => frame(&view, Terminal::now()),
+        };
+        if !out::write(text)? || once {
             return Ok(());
         }
         before = after;

@@ -5,21 +5,16 @@ use serde_json::Value;
 use vorpal_proto::datetime::Timestamp;
 
 use super::orders::Target;
+use super::out;
 use super::text::printable;
 use crate::control;
 
 pub(super) async fn run(target: &Target, jid: &str, json: bool) -> Result<()> {
     let socket = target.socket();
-    let followed = control::follow(&socket, jid, |line| {
-        use std::io::Write;
-        let mut out = std::io::stdout().lock();
-        if json {
-            writeln!(out, "{}", printable(line))?;
-        } else {
-            writeln!(out, "{}", printable(&told(&serde_json::from_str(line)?)))?;
-        }
-        out.flush()?;
-        Ok(())
+    let begun = || eprintln!("vorpal: following {}: stanzas are shown as they come; Ctrl-C ends it", printable(jid));
+    let followed = control::follow(&socket, jid, begun, |line| {
+        let line = if json { line.to_owned() } else { told(&serde_json::from_str(line)?) };
+        out::write(format_args!("{}\n", printable(&line)))
     });
     followed.await.map_err(|error| if error.is::<control::Unreached>() { target.unanswered(error) } else { error })
 }

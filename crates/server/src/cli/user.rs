@@ -19,7 +19,8 @@ use crate::secret::Password;
 pub(super) enum Command {
     /// Creates an account. Prompts for the password, or reads it from standard input.
     Add {
-        /// Its address: name@host.
+        /// Its address.
+        #[arg(value_name = "NAME@HOST")]
         jid: String,
         /// The password; other users of this machine can see it while the command runs.
         #[arg(long)]
@@ -27,14 +28,15 @@ pub(super) enum Command {
     },
     /// Creates accounts from a file. Each line has an address, then one or more keys in the format of RFC 5803:
     /// `SCRAM-SHA-1$ITERATIONS:SALT$STORED-KEY:SERVER-KEY`, with salt and keys in base64. Reports each line that fails,
-    /// creates all other accounts, and says which mechanisms to offer until the accounts have keys for more.
+    /// creates all other accounts, leaves existing ones unchanged, and says which mechanisms to offer until the accounts have keys for more.
     Import {
         /// The file; `-` reads standard input.
         file: PathBuf,
     },
     /// Sets a new password. The account's sessions stay connected unless --end-sessions is given.
     Passwd {
-        /// Its address: name@host.
+        /// Its address.
+        #[arg(value_name = "NAME@HOST")]
         jid: String,
         /// Ends all sessions of the account, so that none of them can be resumed: for a password that somebody else knows.
         #[arg(long)]
@@ -50,12 +52,14 @@ pub(super) enum Command {
     },
     /// Shows one account: when it was created, its sessions, and what is stored for it.
     Show {
-        /// Its address: name@host.
+        /// Its address.
+        #[arg(value_name = "NAME@HOST")]
         jid: String,
     },
     /// Deletes an account and everything it has.
     Rm {
-        /// Its address: name@host.
+        /// Its address.
+        #[arg(value_name = "NAME@HOST")]
         jid: String,
         /// Does not ask for confirmation.
         #[arg(long)]
@@ -63,12 +67,14 @@ pub(super) enum Command {
     },
     /// Disables an account: nobody can log in, and its sessions end. Its stored data is kept.
     Disable {
-        /// Its address: name@host.
+        /// Its address.
+        #[arg(value_name = "NAME@HOST")]
         jid: String,
     },
     /// Enables a disabled account: its user can log in again.
     Enable {
-        /// Its address: name@host.
+        /// Its address.
+        #[arg(value_name = "NAME@HOST")]
         jid: String,
     },
 }
@@ -124,15 +130,15 @@ fn lines(file: &Path) -> Result<Vec<Line>> {
 /// Advice for accounts that were imported with keys for fewer hashes than their host offers. They could not log in: clients pick
 /// the strongest mechanism that is offered, and never try another.
 pub(super) fn advice(config: &Config, users: &[Line], imported: &Imported) -> Vec<String> {
-    let errors = imported.problems.iter().filter(|problem| problem.error.is_some());
-    let failed: BTreeSet<usize> = errors.map(|problem| problem.line).collect();
+    let others = imported.problems.iter().filter(|problem| problem.exists || problem.error.is_some());
+    let others: BTreeSet<usize> = others.map(|problem| problem.line).collect();
     let mut lines = Vec::new();
     for host in &config.hosts {
         let of_host = |jid: &str| BareJid::parse(jid).is_ok_and(|jid| jid.domain() == host.name.as_str());
         let scheme = |text: &String| text.split('$').next().map(str::to_owned);
         let users: Vec<BTreeSet<String>> = users
             .iter()
-            .filter(|line| of_host(&line.jid) && !failed.contains(&line.line))
+            .filter(|line| of_host(&line.jid) && !others.contains(&line.line))
             .map(|line| line.credentials.iter().filter_map(scheme).collect())
             .collect();
         let scram = host.mechanisms.iter().filter(|m| **m != Mechanism::Plain).map(|m| m.as_str());

@@ -5,6 +5,7 @@
 use anyhow::{Result, bail};
 use serde_json::json;
 
+use super::out;
 use crate::Program;
 
 /// The page, kept up to date by a test.
@@ -57,19 +58,20 @@ pub(super) fn run(number: u16, program: Program, json: bool) -> Result<()> {
     });
     let facts: Vec<_> = facts.collect();
     if json {
-        println!("{}", serde_json::to_string_pretty(&facts)?);
-        return Ok(());
+        return out::line(serde_json::to_string_pretty(&facts)?);
     }
     for fact in &facts {
-        println!("XEP-{number:04}");
+        out::line(format_args!("XEP-{number:04}"))?;
         for name in ["version", "file", "module", "stores", "config"] {
             let value = fact[name].as_str().unwrap_or_default();
             if !value.is_empty() {
-                println!("{name:>9}  {value}");
+                out::line(format_args!("{name:>9}  {value}"))?;
             }
         }
         let hooks = fact["hooks"].as_array().into_iter().flatten().filter_map(|hook| hook.as_str());
-        hooks.enumerate().for_each(|(at, hook)| println!("{:>9}  {hook}", if at == 0 { "hooks" } else { "" }));
+        for (at, hook) in hooks.enumerate() {
+            out::line(format_args!("{:>9}  {hook}", if at == 0 { "hooks" } else { "" }))?;
+        }
     }
     Ok(())
 }

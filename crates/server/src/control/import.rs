@@ -33,6 +33,9 @@ pub struct Line {
 pub struct Imported {
     /// number of accounts created
     pub created: usize,
+    /// number of accounts that already existed and were left unchanged
+    #[serde(default)]
+    pub existing: usize,
     /// number of lines that failed
     pub failed: usize,
     /// errors and warnings about single lines, in their order
@@ -46,6 +49,9 @@ pub struct Problem {
     pub line: usize,
     /// the address in that line
     pub jid: String,
+    /// whether the account existed already: then this is no error, and nothing was changed
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exists: bool,
     /// why the account was not created
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -85,7 +91,12 @@ impl Imported {
     fn failed(&mut self, line: Line, error: &anyhow::Error) {
         self.failed += 1;
         let error = Some(format!("{error:#}"));
-        self.problems.push(Problem { line: line.line, jid: line.jid, error, warning: None });
+        self.problems.push(Problem { line: line.line, jid: line.jid, exists: false, error, warning: None });
+    }
+
+    fn exists(&mut self, line: Line) {
+        self.existing += 1;
+        self.problems.push(Problem { line: line.line, jid: line.jid, exists: true, error: None, warning: None });
     }
 }
 
@@ -138,7 +149,7 @@ async fn create(runtime: &Arc<Runtime>, ready: Vec<Ready>, imported: &mut Import
     for (ready, exists) in ready.into_iter().zip(exist) {
         let Ready { line, user, credentials } = ready;
         if exists {
-            imported.failed(line, &anyhow!("the account exists already"));
+            imported.exists(line);
             continue;
         }
         let (tell, hear) = oneshot::channel();
@@ -155,7 +166,8 @@ async fn create(runtime: &Arc<Runtime>, ready: Vec<Ready>, imported: &mut Import
         }
         imported.created += 1;
         if let Some(warning) = mixed_scripts(&user) {
-            imported.problems.push(Problem { line: line.line, jid: line.jid, error: None, warning: Some(warning) });
+            let (Line { line, jid, .. }, warning) = (line, Some(warning));
+            imported.problems.push(Problem { line, jid, exists: false, error: None, warning });
         }
     }
 }
