@@ -97,7 +97,7 @@ class Stream:
         return element
 
     async def authenticate(self, user):
-        await self.want(FEATURES)
+        """With PLAIN, once the features are read."""
         secret = base64.b64encode(f"\0{user.name}\0{user.password}".encode()).decode()
         self.write(f"<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{secret}</auth>")
         await self.want("{urn:ietf:params:xml:ns:xmpp-sasl}success")
@@ -126,6 +126,7 @@ class Session:
         """Logs in, and resumes the old session if there is one. An old connection is abandoned, not closed."""
         stream = await Stream.open(self.server, port)
         try:
+            await stream.want(FEATURES)
             await stream.authenticate(self.user)
             if self.token:
                 stream.write(f"<resume xmlns='urn:xmpp:sm:3' previd='{self.token}' h='{self.handled}'/>")

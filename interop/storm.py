@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """A login storm: the server is killed with sessions on it, and when it is back, their clients and as many clients without a
-session connect at the same moment.
+session connect, and log in at the same moment.
 
     storm.py [SESSIONS] [NEW] [NETWORKS] [scram]
 
@@ -29,26 +29,43 @@ PATIENCE = 60
 SASL = "{urn:ietf:params:xml:ns:xmpp-sasl}"
 
 
+class Start:
+    """Lets clients go on when each of them has come here once. A later try does not wait."""
+
+    def __init__(self, count):
+        self.missing, self.open = count, asyncio.Event()
+
+    async def wait(self):
+        self.missing -= 1
+        if self.missing <= 0:
+            self.open.set()
+        await self.open.wait()
+
+
 class Person:
     """A client of one user, from a separate network."""
 
     def __init__(self, server, user, network, scram=False):
         self.server, self.user, self.tries, self.scram, self.salted = server, user, 0, scram, {}
         self.address = f"127.{1 + network // 65536}.{network // 256 % 256}.{network % 256}"
-        self.stream, self.token, self.came = None, None, None
+        self.stream, self.token, self.came, self.start = None, None, None, None
 
     async def connect(self):
         stream = Stream()
-        stream.reader, stream.writer = await asyncio.open_connection("127.0.0.1", self.server.plain,
-                                                                     local_addr=(self.address, 0))
-        stream.begin()
+        try:
+            stream.reader, stream.writer = await asyncio.open_connection("127.0.0.1", self.server.plain,
+                                                                         local_addr=(self.address, 0))
+            stream.begin()
+            await stream.want(FEATURES)
+        finally:
+            if self.start:
+                await self.start.wait()
         await (self.prove(stream) if self.scram else stream.authenticate(self.user))
         self.stream = stream
 
     async def prove(self, stream):
         """SCRAM-SHA-1 (RFC 5802). The salted password is kept, as clients keep it."""
         coded = lambda data: base64.b64encode(data).decode()
-        await stream.want(FEATURES)
         bare = f"n={self.user.name},r={random.getrandbits(96):x}"
         stream.write(f"<auth xmlns='{SASL[1:-1]}' mechanism='SCRAM-SHA-1'>{coded(('n,,' + bare).encode())}</auth>")
         challenge = base64.b64decode((await stream.want(SASL + "challenge")).text).decode()
@@ -115,9 +132,15 @@ async def storm(server, sessions, new, networks=None, scram=False):
     back, fresh = people[:sessions], people[sessions:]
     for at in range(0, sessions, 20):
         await asyncio.gather(*(person.come(person.bind) for person in back[at:at + 20]))
+    if scram:
+        # Deriving a password would keep this process busy while the server has nothing to do.
+        for person in fresh:
+            await person.connect()
+            person.stream.drop()
     server.kill()
+    start = Start(len(people))
     for person in people:
-        person.tries = 0
+        person.tries, person.start = 0, start
         if person.stream:
             person.stream.drop()
     server.start()

@@ -390,6 +390,11 @@ impl Connection {
         matches!(self.state, State::Bound(_))
     }
 
+    /// Whether it has a session that it resumes, and that is not resumed yet.
+    pub fn is_resuming(&self) -> bool {
+        matches!(&self.state, State::Bound(bound) if bound.resuming.is_some())
+    }
+
     /// The host that the client named, if it has.
     pub fn host_domain(&self) -> Option<&str> {
         self.host.as_ref().map(|host| host.domain())

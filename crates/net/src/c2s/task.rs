@@ -29,6 +29,7 @@ use zeroize::Zeroize;
 use super::audit::{Audit, Trail};
 use super::io::Io;
 use super::listen::Place;
+use super::rush::Login;
 use super::trying::{Admitted, Trying};
 use super::{Connection, Entrance, Hall, Need, Rush, Settings};
 use crate::limits::{Gate, Guard, Meter, Throttle, Traffic};
@@ -176,6 +177,8 @@ struct Task {
     throttle: Meter,
     /// nothing is read until then: the traffic budget is used up
     resting: Option<Pin<Box<Sleep>>>,
+    /// a session is being resumed: new sessions wait until it is
+    arriving: Option<Box<Login>>,
     /// in a session: waits for an event; whether that may be input
     waits: Option<bool>,
     /// its turn is over, and it has more to do
@@ -276,6 +279,7 @@ async fn log_in(
         guard,
         throttle: Meter::new(Mutex::new(Throttle::new(traffic.0, traffic.1))),
         resting: None,
+        arriving: None,
         waits: None,
         yields: false,
         stuck: None,
@@ -373,6 +377,7 @@ async fn log_in(
             }
         }
         if task.connection.is_bound() {
+            task.arriving = trying.login.take().filter(|_| task.connection.is_resuming()).map(Box::new);
             return Some(task);
         }
         match task.event(&shared, deadline, reads).await {
@@ -495,6 +500,9 @@ impl Task {
             Some(_) => true,
             None => self.take_input(shared)?,
         };
+        if self.arriving.is_some() && !self.connection.is_resuming() {
+            self.arriving = None;
+        }
         if let Some(fetch) = self.connection.hungry(now()) {
             return Err(Rare::Fetch(fetch, reads).into());
         }
