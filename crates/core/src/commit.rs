@@ -23,6 +23,7 @@ use crate::beat::Rider;
 use crate::counts::Count;
 use crate::cursor::Load;
 use crate::debt::Debt;
+use crate::effects::Withdrawal;
 use crate::ledger::{Pending, Settled, never_promised};
 use crate::lists::{give_back, push_one};
 use crate::log::copy_of;
@@ -203,6 +204,8 @@ pub(crate) enum Say {
     /// Presence of a session to everybody who may see it, if `everybody`, and to these addresses. Who that is is found when it is
     /// said: until then it is one stanza, however many there are.
     Broadcast { session: Arc<Session>, stanza: Stanza, everybody: bool, directed: BTreeSet<Jid> },
+    /// Presence that was sent directly is taken back.
+    Withdraw(Box<Withdrawal>),
     /// What contacts and strangers have to say to a session that became available.
     Probes { session: Arc<Session> },
     /// The session takes what was missed, and from here on what comes.
@@ -581,6 +584,7 @@ impl Core {
                 let fan = Fan { lock: lock.clone(), session, everybody, directed };
                 self.broadcast_said(now, account, fan, stanza, todo);
             }
+            Say::Withdraw(whom) => self.withdraw(lock, account, &whom, todo),
             Say::Probes { session } => todo.arrivals.push(Arrival { lock: lock.clone(), session, back: false }),
             Say::Join { session } => self.join(account, &session),
             Say::Stored { session, handled } => {

@@ -420,6 +420,10 @@ fn said(mut fx: Effects, account: &Account) -> Vec<Say> {
         let (each, whom) = match visibility {
             Visibility::Hide(contact, whom) => (gone(account, &contact), whom),
             Visibility::Show(contact, whom) => (here(account, &contact), whom),
+            Visibility::Withdraw(whom) => {
+                says.push(Say::Withdraw(Box::new(whom)));
+                continue;
+            }
         };
         let mode = whom.map_or(Mode::Subscriber { each: false }, Mode::To);
         let on = |stanza| Say::Route(Work { stanza, hops: 1, mode: mode.clone() });
