@@ -16,7 +16,7 @@ use crate::account::{Account, AccountRef, lock_pair};
 use crate::commit::{Draft, OrElse, Part, Say, Words};
 use crate::counts::Count;
 use crate::effects::Effects;
-use crate::hook::{Dir, Flow, MessageCx};
+use crate::hook::{Dir, Flow, MessageCx, OpenSession};
 use crate::host::Modules;
 use crate::ledger::{Pending, never_promised};
 use crate::log::{LogMeta, copy_of, strip_delay};
@@ -386,7 +386,7 @@ impl Core {
             dir: side.dir,
             account: side.account,
             peer: side.peer,
-            origin,
+            origin: origin.map(OpenSession),
             plan,
             fx: &mut side.fx,
             host: &side.account.host,
