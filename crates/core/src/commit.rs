@@ -23,6 +23,7 @@ use crate::beat::Rider;
 use crate::counts::Count;
 use crate::cursor::Load;
 use crate::debt::Debt;
+use crate::effects::Withdrawal;
 use crate::ledger::{Pending, Settled, never_promised};
 use crate::lists::{give_back, push_one};
 use crate::log::copy_of;
@@ -203,6 +204,8 @@ pub(crate) enum Say {
     /// Presence of a session to everybody who may see it, if `everybody`, and to these addresses. Who that is is found when it is
     /// said: until then it is one stanza, however many there are.
     Broadcast { session: Arc<Session>, stanza: Stanza, everybody: bool, directed: BTreeSet<Jid> },
+    /// Presence that was sent directly is taken back.
+    Withdraw(Box<Withdrawal>),
     /// What contacts and strangers have to say to a session that became available.
     Probes { session: Arc<Session> },
     /// The session takes what was missed, and from here on what comes.
@@ -484,11 +487,23 @@ impl Core {
         let written = words.debts.iter().filter_map(|debt| debt.entry).chain(entry).max();
         account.log.written = account.log.written.max(written.unwrap_or(0));
         let stamp = entry.filter(|_| words.archived);
+        let mut copied = Targets::new();
         for mut say in words.says.drain(..) {
             if let (Some(entry), Say::Deliver { stanza, .. } | Say::Copies { stanza, .. }) = (stamp, &mut say) {
                 account.stamp(stanza, entry);
             }
-            self.say_one(now, lock, account, say, entry, todo);
+            match say {
+                Say::Copies { stanza, name, to } => {
+                    self.give_copies(now, lock, account, (&stanza, name), &to, entry, todo);
+                    if copied.is_empty() {
+                        copied = to;
+                    } else {
+                        copied.extend(to);
+                    }
+                }
+                Say::Deliver { stanza, to } => self.deliver(now, lock, account, stanza, (&to, &copied), entry, todo),
+                say => self.say_one(now, lock, account, say, entry, todo),
+            }
         }
         let Some(session) = &words.of else { return };
         if !words.debts.is_empty() {
@@ -535,16 +550,9 @@ impl Core {
         todo: &mut Todo,
     ) {
         match say {
-            Say::Deliver { stanza, to } => self.deliver(now, lock, account, stanza, &to, entry, todo),
+            Say::Deliver { stanza, to } => self.deliver(now, lock, account, stanza, (&to, &[]), entry, todo),
             Say::Copies { stanza, name, to } => {
-                let stanza = copy_of(&stanza, name, account.jid.as_jid());
-                for id in to {
-                    let Some(session) = account.session(id).cloned() else { continue };
-                    let stanza = stanza.clone().to(session.jid.clone());
-                    if self.give(now, lock, account, &session, Out::new(stanza, entry, Role::Extra), todo) {
-                        self.counts.one(Count::Copied);
-                    }
-                }
+                self.give_copies(now, lock, account, (&stanza, name), &to, entry, todo);
             }
             Say::Send { to, stanza } => {
                 let Some(session) = account.session(to).cloned() else { return };
@@ -576,6 +584,7 @@ impl Core {
                 let fan = Fan { lock: lock.clone(), session, everybody, directed };
                 self.broadcast_said(now, account, fan, stanza, todo);
             }
+            Say::Withdraw(whom) => self.withdraw(lock, account, &whom, todo),
             Say::Probes { session } => todo.arrivals.push(Arrival { lock: lock.clone(), session, back: false }),
             Say::Join { session } => self.join(account, &session),
             Say::Stored { session, handled } => {
@@ -612,7 +621,30 @@ impl Core {
         }
     }
 
-    /// To the planned sessions; if none of them is left, to whom a new plan says; else it stays in the log, or goes there.
+    /// A copy to each of these sessions.
+    #[allow(clippy::too_many_arguments)]
+    fn give_copies(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        account: &mut Account,
+        (stanza, name): (&Stanza, &'static str),
+        to: &[SessionId],
+        entry: Option<EntryId>,
+        todo: &mut Todo,
+    ) {
+        let stanza = copy_of(stanza, name, account.jid.as_jid());
+        for id in to {
+            let Some(session) = account.session(*id).cloned() else { continue };
+            let stanza = stanza.clone().to(session.jid.clone());
+            if self.give(now, lock, account, &session, Out::new(stanza, entry, Role::Extra), todo) {
+                self.counts.one(Count::Copied);
+            }
+        }
+    }
+
+    /// To the planned sessions; if none of them is left, to whom a new plan says; else it stays in the log, or goes there. A session
+    /// that was `copied` has it.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn deliver(
         &self,
@@ -620,7 +652,7 @@ impl Core {
         lock: &AccountRef,
         account: &mut Account,
         stanza: Stanza,
-        to: &[SessionId],
+        (to, copied): (&[SessionId], &[SessionId]),
         entry: Option<EntryId>,
         todo: &mut Todo,
     ) {
@@ -656,9 +688,15 @@ impl Core {
         let shared = (entry.is_none() && others.len() > 1).then(|| Arc::new(Shared::default()));
         for id in others {
             let Some(session) = account.session(id).cloned() else { continue };
-            // A copy is as good as the message, if somebody has it.
-            if let Some(entry) = entry.filter(|entry| session.stream().owes_its_copy(*entry)) {
-                account.log.hold(entry);
+            // A copy is as good as the message. What is left to the log the session reads as what it is then.
+            if copied.contains(&id) {
+                let mut stream = session.stream();
+                match entry {
+                    Some(entry) if stream.will_read(entry) => {}
+                    Some(entry) if stream.owes_its_copy(entry) => account.log.hold(entry),
+                    Some(entry) => account.log.take(entry),
+                    None => {}
+                }
                 given = true;
                 continue;
             }

@@ -115,6 +115,16 @@ impl Further {
 pub(crate) enum Visibility {
     Hide(BareJid, Option<Judge>),
     Show(BareJid, Option<Judge>),
+    Withdraw(Withdrawal),
+}
+
+/// From whom presence that was sent directly is taken back (RFC 6121 §4.6, XEP-0191 §3.3).
+#[derive(Clone, Debug)]
+pub struct Withdrawal {
+    /// the addresses, bare or full, that are not to see it any more
+    pub from: Judge,
+    /// the bare addresses of which some sessions are not to see it any more: those whose full addresses `from` names
+    pub from_some_of: Judge,
 }
 
 /// Says of the full address of a session whether something is for it.
@@ -195,6 +205,12 @@ impl Effects {
     /// sessions that it names.
     pub fn show_to(&mut self, contact: BareJid, whom: Option<Judge>) {
         self.further().visibility.push(Visibility::Show(contact, whom));
+    }
+
+    /// What was sent directly to some addresses, of any session of the account, is taken back: who is there sees the session go, and
+    /// hears no more of it. Whom the account's contacts are told about ([`Effects::hide_from`]) is not told twice.
+    pub fn withdraw_from(&mut self, whom: Withdrawal) {
+        self.further().visibility.push(Visibility::Withdraw(whom));
     }
 
     /// Gate, of presence to a bare address: each session there is judged by its own address when it gets there.

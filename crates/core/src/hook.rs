@@ -13,6 +13,7 @@ use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::account::Account;
 use crate::effects::Effects;
+use crate::facade::Server;
 use crate::host::Host;
 use crate::plan::Plan;
 use crate::roster::{self, RosterItem};
@@ -106,7 +107,7 @@ pub struct MessageCx<'a> {
     /// the other side; the account itself if the stanza has no other
     pub peer: &'a Jid,
     /// the session that sent it, if it is this account's
-    pub origin: Option<&'a Session>,
+    pub origin: Option<OpenSession<'a>>,
     /// what becomes of it: empty until Record
     pub plan: &'a Plan,
     /// what shall happen
@@ -120,8 +121,8 @@ pub struct MessageCx<'a> {
 /// What a handler of presence gets.
 pub type PresenceCx<'a> = MessageCx<'a>;
 
-/// What may be asked of a session, and told to it, while what is on its stream is locked: nothing that would lock it once more, and
-/// wait for ever.
+/// What a handler may ask of a session, and tell it: nothing that locks what is on its stream. That may be locked already, and the
+/// call would wait for ever.
 #[derive(Clone, Copy)]
 pub struct OpenSession<'a>(pub(crate) &'a Session);
 
@@ -172,7 +173,7 @@ pub struct IqCx<'a> {
     /// the account that is asked; none at the host
     pub account: Option<&'a mut Account>,
     /// the session that asks, if it is this account's or, at the host, a session of ours
-    pub session: Option<&'a Session>,
+    pub session: Option<OpenSession<'a>>,
     /// who asks
     pub asker: &'a Jid,
     /// the stanza itself
@@ -181,8 +182,8 @@ pub struct IqCx<'a> {
     pub fx: &'a mut Effects,
     /// the host that is asked
     pub host: &'a Host,
-    /// what the whole server knows
-    pub server: &'a crate::server::Core,
+    /// what may be asked of the whole server
+    pub server: Server<'a>,
     /// the time
     pub now: Timestamp,
 }
@@ -223,17 +224,17 @@ impl IqCx<'_> {
 
     /// Changes a contact, and pushes it to the sessions that asked for the roster (RFC 6121 §2.1.6).
     pub fn store_contact(&mut self, contact: &BareJid, item: RosterItem) -> Result<(), StanzaError> {
-        let server = self.server;
+        let core = self.server.0;
         let account = self.account.as_deref_mut().ok_or_else(StanzaError::internal_server_error)?;
-        self.fx.further().words.extend(roster::store(server, account, contact, item, true));
+        self.fx.further().words.extend(roster::store(core, account, contact, item, true));
         Ok(())
     }
 
     /// Sends an IQ set to the session that asks, behind the answer.
     pub fn push_here(&mut self, payload: Element) {
         let Some(session) = self.session else { return };
-        let push = Stanza::new(Kind::Iq, Type::Set).id(self.server.random_id()).to(session.jid.clone());
-        self.fx.further().behind.push((session.id, push.child(payload)));
+        let push = Stanza::new(Kind::Iq, Type::Set).id(self.server.random_id()).to(session.jid().clone());
+        self.fx.further().behind.push((session.id(), push.child(payload)));
     }
 
     /// The contacts that some of these addresses stand for and that may see the account's presence: an address stands for
@@ -242,7 +243,7 @@ impl IqCx<'_> {
         &mut self,
         jids: impl IntoIterator<Item = &'j Jid>,
     ) -> Result<Vec<BareJid>, StanzaError> {
-        let roster = self.server.tables.roster;
+        let roster = self.server.0.tables.roster;
         let rows = self.account()?.states.rows(roster);
         let (of_one, of_domain): (Vec<&Jid>, Vec<&Jid>) = jids.into_iter().partition(|jid| jid.local().is_some());
         let shown = |item: &RosterItem| item.state().shows_presence();
@@ -284,8 +285,8 @@ pub struct SessionCx<'a> {
     pub fx: &'a mut Effects,
     /// the host
     pub host: &'a Host,
-    /// what the whole server knows
-    pub server: &'a crate::server::Core,
+    /// what may be asked of the whole server
+    pub server: Server<'a>,
     /// the time
     pub now: Timestamp,
 }

@@ -18,7 +18,8 @@ use crate::account::{Account, AccountRef, lock_pair};
 use crate::commit::{OrElse, Part, Say, Words};
 use crate::delivery::Decision;
 use crate::effects::{Effects, Visibility};
-use crate::hook::{Dir, IqCx, IqHandler, Reply};
+use crate::facade::Server;
+use crate::hook::{Dir, IqCx, IqHandler, OpenSession, Reply};
 use crate::host::Host;
 use crate::ledger::Pending;
 use crate::module::At;
@@ -337,12 +338,12 @@ impl Core {
         let answer = {
             let mut cx = IqCx {
                 account: account.as_deref_mut(),
-                session: Some(&**question.session),
+                session: Some(OpenSession(question.session)),
                 asker: question.asker,
                 iq: question.iq,
                 fx: &mut fx,
                 host: question.host,
-                server: self,
+                server: Server(self),
                 now,
             };
             catch_unwind(AssertUnwindSafe(|| match handler {
@@ -420,6 +421,10 @@ fn said(mut fx: Effects, account: &Account) -> Vec<Say> {
         let (each, whom) = match visibility {
             Visibility::Hide(contact, whom) => (gone(account, &contact), whom),
             Visibility::Show(contact, whom) => (here(account, &contact), whom),
+            Visibility::Withdraw(whom) => {
+                says.push(Say::Withdraw(Box::new(whom)));
+                continue;
+            }
         };
         let mode = whom.map_or(Mode::Subscriber { each: false }, Mode::To);
         let on = |stanza| Say::Route(Work { stanza, hops: 1, mode: mode.clone() });

@@ -9,9 +9,9 @@ use vorpal_proto::datetime::Timestamp;
 
 use crate::account::{Account, AccountRef};
 use crate::cursor::Load;
-use crate::log::{form, stanza_of, was_given};
+use crate::log::{Form, form, stanza_of, was_given};
 use crate::server::Core;
-use crate::session::{Out, Reading, Role, Session};
+use crate::session::{Out, Reading, Session};
 use crate::store::{Direction, Entry, EntryId, Owner};
 use crate::trace::Step;
 
@@ -107,15 +107,24 @@ impl Core {
             let nobodys = log.is_open(entry.id) && !log.is_held(entry.id);
             let missed = nobodys && session.priority().is_some_and(|p| p >= 0);
             let form = form(account, session, entry, stanza, missed, reading.had_to);
-            self.step_read(account, session, entry, nobodys, form.as_ref().map(|(_, role)| *role));
-            if let Some((stanza, role)) = form {
-                if role.is_owed() {
-                    account.log.hold(entry.id);
+            self.step_read(account, session, entry, nobodys, &form);
+            match form {
+                Form::Given(stanza, role) => {
+                    if role.is_owed() {
+                        account.log.hold(entry.id);
+                    }
+                    stream.push_read(Out::new(stanza, Some(entry.id), role));
                 }
-                stream.push_read(Out::new(stanza, Some(entry.id), role));
-            } else if log.is_open(entry.id) && was_given(session, entry, reading.had_to) && !stream.has(entry.id) {
-                // Before a restart it was taken, and the account's cursor had not come so far; whoever holds it now is late.
-                account.log.take(entry.id);
+                // If it has not arrived yet, it must.
+                Form::HasCopy if stream.owes_its_copy(entry.id) => account.log.hold(entry.id),
+                Form::HasCopy => account.log.take(entry.id),
+                Form::Left => {
+                    if log.is_open(entry.id) && was_given(session, entry, reading.had_to) && !stream.has(entry.id) {
+                        // Before a restart it was taken, and the account's cursor had not come so far; whoever holds it now is
+                        // late.
+                        account.log.take(entry.id);
+                    }
+                }
             }
         }
         pos = pos.max(end);
@@ -135,13 +144,14 @@ impl Core {
     }
 
     /// Tells those who follow the account what became of an entry that was read for a session.
-    fn step_read(&self, account: &Account, session: &Session, entry: &Entry, nobodys: bool, role: Option<Role>) {
+    fn step_read(&self, account: &Account, session: &Session, entry: &Entry, nobodys: bool, form: &Form) {
         self.step(Timestamp::from_millis(0), &account.jid, || {
             let step = Step { entry: Some(entry.id), ..Step::named("read") }.in_session(session);
-            match role {
-                Some(role) => step.decided("given").because(format!("{role:?}").to_lowercase()),
-                None if nobodys => step.decided("left").because("it is open, and for another"),
-                None => step.decided("left").because("it is taken or held, or for another"),
+            match form {
+                Form::Given(_, role) => step.decided("given").because(format!("{role:?}").to_lowercase()),
+                Form::HasCopy => step.decided("left").because("the session has a copy of it"),
+                Form::Left if nobodys => step.decided("left").because("it is open, and for another"),
+                Form::Left => step.decided("left").because("it is taken or held, or for another"),
             }
         });
     }

@@ -16,6 +16,7 @@ mod deadlines;
 mod debt;
 pub mod delivery;
 pub mod effects;
+pub mod facade;
 pub mod hook;
 pub mod host;
 pub mod inspect;

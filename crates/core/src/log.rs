@@ -110,9 +110,19 @@ pub(crate) fn stanza_of(entry: &Entry) -> Option<Stanza> {
     Stanza::stored(&entry.body).ok()
 }
 
-/// The form of an entry for one session, if the session gets it. The first match counts: the entry was planned for the session; the
-/// account received it and no session took it; the session gets a copy of what was sent or received. `missed` says whether no session
-/// took or holds the entry. Below `had_to` the session was given its entries live.
+/// What a session that reads the log is given of an entry.
+pub(crate) enum Form {
+    /// This stanza.
+    Given(Stanza, Role),
+    /// Nothing, though no other session took the entry: the session was given a copy of it before. That is as good as the message.
+    HasCopy,
+    /// Nothing.
+    Left,
+}
+
+/// The form of an entry for one session. The first match counts: the entry was planned for the session; the account received it and
+/// no session took it; the session gets a copy of what was sent or received. `missed` says whether no session took or holds the
+/// entry. Below `had_to` the session was given its entries live, copies included.
 pub(crate) fn form(
     account: &Account,
     session: &Session,
@@ -120,7 +130,7 @@ pub(crate) fn form(
     mut stanza: Stanza,
     missed: bool,
     had_to: EntryId,
-) -> Option<(Stanza, Role)> {
+) -> Form {
     if entry.flags & flags::ARCHIVED != 0 {
         account.stamp(&mut stanza, entry.id);
     }
@@ -129,26 +139,30 @@ pub(crate) fn form(
     let live = entry.id < had_to;
     let time = meta.since.map_or(entry.time, Timestamp::as_millis);
     if meta.targets.contains(&session.id) && !live {
-        return Some((delayed(stanza, &account.jid, time), Role::Planned));
+        return Form::Given(delayed(stanza, &account.jid, time), Role::Planned);
     }
     let orphaned = !meta.targets.iter().any(|id| account.session(*id).is_some());
     if received && missed && orphaned {
-        return Some((delayed(stanza, &account.jid, time), Role::Missed));
+        // A session is given copies before its first presence, and while its priority is negative.
+        if live && [&meta.copies, &meta.sent_copies].iter().any(|copies| copies.contains(&session.id)) {
+            return Form::HasCopy;
+        }
+        return Form::Given(delayed(stanza, &account.jid, time), Role::Missed);
     }
     if meta.origin == Some(session.id) || live {
-        return None;
+        return Form::Left;
     }
     let wrapped = |name: &str| {
         let stanza = delayed(stanza.clone(), &account.jid, time);
         copy_of(&stanza, name, account.jid.as_jid()).to(session.jid.clone())
     };
     if meta.sent_copies.contains(&session.id) {
-        return Some((wrapped("sent"), Role::Extra));
+        return Form::Given(wrapped("sent"), Role::Extra);
     }
     if meta.copies.contains(&session.id) {
-        return Some((wrapped("received"), Role::Extra));
+        return Form::Given(wrapped("received"), Role::Extra);
     }
-    None
+    Form::Left
 }
 
 /// Whether the session was given the entry itself live, and has taken it unless it still holds it.

@@ -16,7 +16,7 @@ use crate::account::{Account, AccountRef, lock_pair};
 use crate::commit::{Draft, OrElse, Part, Say, Words};
 use crate::counts::Count;
 use crate::effects::Effects;
-use crate::hook::{Dir, Flow, MessageCx};
+use crate::hook::{Dir, Flow, MessageCx, OpenSession};
 use crate::host::Modules;
 use crate::ledger::{Pending, never_promised};
 use crate::log::{LogMeta, copy_of, strip_delay};
@@ -164,19 +164,24 @@ impl Core {
                 }
             }
             End::Error(_) => {}
-            End::Goes(goes) => {
-                draft = goes.draft;
+            End::Goes(mut goes) => {
+                draft = goes.draft.take();
                 if draft.is_some() {
                     sender_words.or_else = OrElse::Bounce(Box::new(stanza.clone().to(to.clone())));
                 }
                 // As the log has it: what is given live and what is read later must not differ.
-                let sent = goes.received.clone().filter(|_| !goes.sender_copies.is_empty());
+                let mut sent = goes.received.clone().filter(|_| !goes.sender_copies.is_empty());
                 let words = if own { &mut sender_words } else { &mut receiver_words };
                 if let Some(received) = goes.received {
                     words.archived = draft.as_ref().is_some_and(|draft| draft.is_archived(0));
                     if !goes.receiver_copies.is_empty() {
                         let stanza = received.clone();
                         words.says.push(Say::Copies { stanza, name: "received", to: goes.receiver_copies });
+                    }
+                    if let Some(stanza) = sent.take_if(|_| own) {
+                        // Before the message: who has a copy is not given it as well.
+                        let to = std::mem::take(&mut goes.sender_copies);
+                        words.says.push(Say::Copies { stanza, name: "sent", to });
                     }
                     words.says.push(Say::Deliver { stanza: received, to: goes.to });
                 }
@@ -381,7 +386,7 @@ impl Core {
             dir: side.dir,
             account: side.account,
             peer: side.peer,
-            origin,
+            origin: origin.map(OpenSession),
             plan,
             fx: &mut side.fx,
             host: &side.account.host,

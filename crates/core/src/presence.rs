@@ -17,7 +17,7 @@ use vorpal_proto::stanza::{Stanza, Type};
 
 use crate::account::{Account, AccountRef, lock_pair};
 use crate::commit::{OrElse, Say, Words};
-use crate::effects::Judge;
+use crate::effects::{Judge, Withdrawal};
 use crate::hook::Dir;
 use crate::ledger::Pending;
 use crate::server::{Core, Mode, Todo, Work};
@@ -286,6 +286,42 @@ impl Core {
         self.mark_dirty(lock, &mut account);
         words.fan_out();
         self.say_alone(now, lock, &mut account, words, todo);
+    }
+
+    /// Takes back what was sent directly. It was judged by the lists as they are to be: the gate is not asked again.
+    pub(crate) fn withdraw(&self, lock: &AccountRef, account: &mut Account, whom: &Withdrawal, todo: &mut Todo) {
+        let Withdrawal { from: Judge(from), from_some_of: Judge(from_some_of) } = whom;
+        let roster = account.states.rows(self.tables.roster);
+        let mut changed = false;
+        for session in &account.sessions {
+            let mut stream = session.stream();
+            let stream = &mut *stream;
+            let named = |to: &&Jid| from(to) || (to.is_bare() && from_some_of(to));
+            let all: Vec<Jid> = stream.directed.iter().filter(named).cloned().collect();
+            for to in all {
+                let told_as_contact = session.is_available()
+                    && roster.get(to.bare_str()).is_some_and(|item| item.state().shows_presence());
+                if from(&to) {
+                    stream.directed.remove(&to);
+                    if stream.is_resumable() {
+                        stream.directed_changes.insert(to.clone());
+                        changed = true;
+                    }
+                }
+                let mode = match (to.is_bare(), told_as_contact) {
+                    (true, true) => continue,
+                    // Of the sessions there some may have been told before.
+                    (true, false) => Mode::To(whom.from.clone()),
+                    (false, true) => Mode::Unreached,
+                    (false, false) => Mode::Onward,
+                };
+                let stanza = Stanza::presence(Type::Unavailable).from(session.jid.clone()).to(to);
+                todo.work.push_back(Work { stanza, hops: 1, mode });
+            }
+        }
+        if changed {
+            self.mark_dirty(lock, account);
+        }
     }
 
     /// Presence arrives for a local account (§8.5.2.1.2, §8.5.3.1). An account that is not loaded has no session.

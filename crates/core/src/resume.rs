@@ -18,6 +18,7 @@ use crate::checkpoint;
 use crate::commit::{Draft, OrElse, Part, Say, Words};
 use crate::counts::Count;
 use crate::effects::{Effects, Manage};
+use crate::facade::Server;
 use crate::hook::{OpenAccount, OpenSession, SessionCx};
 use crate::log::LogMeta;
 use crate::module::Stage;
@@ -182,7 +183,7 @@ impl Core {
                 withheld: &mut withheld,
                 fx: &mut fx,
                 host: &host,
-                server: self,
+                server: Server(self),
                 now,
             };
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&mut cx))).is_err()

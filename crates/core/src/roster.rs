@@ -184,7 +184,7 @@ impl RosterItem {
     }
 
     /// Size of the item in bytes as it is written to a client; never less. What is not in the roster has none.
-    pub fn size(&self, contact: &BareJid) -> usize {
+    pub(crate) fn size(&self, contact: &BareJid) -> usize {
         if !self.listed {
             return 0;
         }
@@ -217,7 +217,7 @@ pub(crate) fn removed(iq: &Stanza) -> Option<BareJid> {
 }
 
 /// What is kept of a contact that may never have been seen: a stranger's item.
-pub fn newest(core: &Core, account: &Account, contact: &BareJid) -> RosterItem {
+pub(crate) fn newest(core: &Core, account: &Account, contact: &BareJid) -> RosterItem {
     account.states.newest(core.tables.roster, contact).cloned().unwrap_or_default()
 }
 
@@ -234,13 +234,13 @@ fn written_len(text: &str) -> usize {
 }
 
 /// Size of the whole roster in bytes, with everything that is submitted.
-pub fn size(core: &Core, account: &Account) -> usize {
+pub(crate) fn size(core: &Core, account: &Account) -> usize {
     account.states.newest_sum(core.tables.roster, |contact, item| item.size(contact))
 }
 
 /// Whether the roster has room for an item in the place of what it has of the contact. A roster beyond its bound, from
 /// before there was one, may shrink and not grow.
-pub fn has_room(core: &Core, account: &Account, contact: &BareJid, item: &RosterItem) -> bool {
+pub(crate) fn has_room(core: &Core, account: &Account, contact: &BareJid, item: &RosterItem) -> bool {
     let (new, old) = (item.size(contact), newest(core, account, contact).size(contact));
     new <= old || size(core, account) - old + new <= core.bounds().roster_bytes
 }
@@ -377,7 +377,7 @@ pub(crate) fn push_to(
 }
 
 /// A roster that was written before versions had epochs begins one, so that its version can be told.
-pub fn begin_epoch(core: &Core, account: &mut Account) {
+pub(crate) fn begin_epoch(core: &Core, account: &mut Account) {
     let Some(meta) = account.states.newest(core.tables.roster_meta, &()) else { return };
     if meta.ver > 0 && meta.epochs.is_empty() {
         // Of the changes before nothing can be said: the one that is known is the last.
@@ -395,18 +395,18 @@ pub fn committed<'a>(core: &Core, account: &'a Account) -> (RosterMeta, &'a Rows
 }
 
 /// The roster as it was submitted, for a session that is told of every change from now on.
-pub fn newest_all<'a>(core: &Core, account: &'a Account) -> (RosterMeta, Cow<'a, Rows<BareJid, RosterItem>>) {
+pub(crate) fn newest_all<'a>(core: &Core, account: &'a Account) -> (RosterMeta, Cow<'a, Rows<BareJid, RosterItem>>) {
     let meta = account.states.newest(core.tables.roster_meta, &()).cloned().unwrap_or_default();
     (meta, account.states.newest_rows(core.tables.roster))
 }
 
 /// How many rows there are at most.
-pub fn count(core: &Core, account: &Account) -> usize {
+pub(crate) fn count(core: &Core, account: &Account) -> usize {
     account.states.newest_len(core.tables.roster)
 }
 
 /// Whether the contact may see the account's presence, as far as is committed.
-pub fn shows_presence(core: &Core, account: &Account, contact: &str) -> bool {
+pub(crate) fn shows_presence(core: &Core, account: &Account, contact: &str) -> bool {
     account.states.rows(core.tables.roster).get(contact).is_some_and(|item| item.state().shows_presence())
 }
 

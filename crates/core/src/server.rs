@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use foldhash::fast::RandomState;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::stanza::Stanza;
@@ -386,6 +386,12 @@ impl Core {
         let mut bytes = [0; 26];
         self.fill_random(&mut bytes);
         bytes.iter().map(|b| char::from(LETTERS[usize::from(b % 32)])).collect()
+    }
+
+    /// What is on the stream of a session, locked for a moment. By way of the kernel, which handlers of modules do not have: they
+    /// run while streams are locked (see `facade.rs`).
+    pub fn stream<'a>(&self, session: &'a Session) -> MutexGuard<'a, Stream> {
+        session.stream()
     }
 
     /// When the account was last here, if it ever was.

@@ -496,8 +496,10 @@ impl Session {
         stream.epoch
     }
 
-    /// What is on its stream, locked for a moment.
-    pub fn stream(&self) -> MutexGuard<'_, Stream> {
+    /// What is on its stream, locked for a moment. Outside of the kernel this is [`Core::stream`].
+    ///
+    /// [`Core::stream`]: crate::server::Core::stream
+    pub(crate) fn stream(&self) -> MutexGuard<'_, Stream> {
         self.stream.lock()
     }
 

@@ -11,7 +11,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use vorpal_core::effects::Judge;
+use vorpal_core::effects::{Judge, Withdrawal};
 use vorpal_core::hook::{Answer, OpenAccount, SessionCx};
 use vorpal_core::rows::Rows;
 use vorpal_proto::error::{AppCondition, ErrorType};
@@ -85,8 +85,14 @@ fn add(cx: &mut IqCx<'_>, list: Blocklist, asked: Flag, block: &Element) -> Answ
             rows.insert(jid.clone(), true);
         }
     };
-    for (contact, whom) in affected(cx, list, &fresh, insert)? {
-        cx.fx.hide_from(contact, whom);
+    if !fresh.is_empty() {
+        let contacts = cx.contacts_within(&fresh)?;
+        let change = Change::new(cx, list, insert)?;
+        for (contact, whom) in change.affected(contacts) {
+            cx.fx.hide_from(contact, whom);
+        }
+        // So does everybody else to whom a session has sent presence. An unblock does not repeat it.
+        cx.fx.withdraw_from(change.withdrawal());
     }
     let states = &mut cx.account()?.states;
     fresh.into_iter().for_each(|jid| states.stage(list, jid, Some(true)));
@@ -108,8 +114,11 @@ fn remove(cx: &mut IqCx<'_>, list: Blocklist, asked: Flag, unblock: &Element) ->
             rows.remove(jid);
         }
     };
-    for (contact, whom) in affected(cx, list, &gone, remove)? {
-        cx.fx.show_to(contact, whom);
+    let contacts = cx.contacts_within(&gone)?;
+    if !contacts.is_empty() {
+        for (contact, whom) in Change::new(cx, list, remove)?.affected(contacts) {
+            cx.fx.show_to(contact, whom);
+        }
     }
     let states = &mut cx.account()?.states;
     gone.into_iter().for_each(|jid| states.stage(list, jid, None));
@@ -117,32 +126,49 @@ fn remove(cx: &mut IqCx<'_>, list: Blocklist, asked: Flag, unblock: &Element) ->
     ok()
 }
 
-/// The contacts from which a change of the list hides the user, or to which it shows the user. If items have resources, only some of a
-/// contact's sessions are affected: those that one list matches and the other does not; none if another item covers them anyway.
-fn affected(
-    cx: &mut IqCx<'_>,
-    list: Blocklist,
-    changed: &[Jid],
-    change: impl FnOnce(&mut Rows<Jid, bool>),
-) -> std::result::Result<Vec<(BareJid, Option<Judge>)>, StanzaError> {
-    let contacts = cx.contacts_within(changed)?;
-    if contacts.is_empty() {
-        return Ok(Vec::new());
+/// A change of the list: as it was, and as it is to be.
+struct Change {
+    was: Arc<Rows<Jid, bool>>,
+    is: Arc<Rows<Jid, bool>>,
+}
+
+impl Change {
+    fn new(
+        cx: &mut IqCx<'_>,
+        list: Blocklist,
+        change: impl FnOnce(&mut Rows<Jid, bool>),
+    ) -> std::result::Result<Change, StanzaError> {
+        let before = cx.account()?.states.newest_rows(list).into_owned();
+        let mut after = before.clone();
+        change(&mut after);
+        Ok(Change { was: Arc::new(before), is: Arc::new(after) })
     }
-    let before = cx.account()?.states.newest_rows(list).into_owned();
-    let mut after = before.clone();
-    change(&mut after);
-    let (was, is) = (Arc::new(before), Arc::new(after));
-    let judge = {
-        let (was, is) = (was.clone(), is.clone());
-        Judge::new(move |session: &Jid| matches_any(&was, session) != matches_any(&is, session))
-    };
-    let whom = |contact: &BareJid| match [&was, &is].map(|list| matches_all_of(list, contact)) {
-        [true, true] => None,
-        _ if [&was, &is].iter().any(|list| names_resources_of(list, contact)) => Some(Some(judge.clone())),
-        [was, is] => (was != is).then_some(None),
-    };
-    Ok(contacts.into_iter().filter_map(|contact| whom(&contact).map(|whom| (contact, whom))).collect())
+
+    /// Names the addresses that one list matches and the other does not.
+    fn judge(&self) -> Judge {
+        let (was, is) = (self.was.clone(), self.is.clone());
+        Judge::new(move |jid: &Jid| matches_any(&was, jid) != matches_any(&is, jid))
+    }
+
+    /// The contacts from which it hides the user, or to which it shows the user. If items have resources, only some of a contact's
+    /// sessions are affected: those that one list matches and the other does not; none if another item covers them anyway.
+    fn affected(&self, contacts: Vec<BareJid>) -> Vec<(BareJid, Option<Judge>)> {
+        let lists = [&self.was, &self.is];
+        let judge = self.judge();
+        let whom = |contact: &BareJid| match lists.map(|list| matches_all_of(list, contact)) {
+            [true, true] => None,
+            _ if lists.iter().any(|list| names_resources_of(list, contact)) => Some(Some(judge.clone())),
+            [was, is] => (was != is).then_some(None),
+        };
+        contacts.into_iter().filter_map(|contact| whom(&contact).map(|whom| (contact, whom))).collect()
+    }
+
+    /// From whom it takes back what sessions have sent directly: from those whom the list matches now, and did not before.
+    fn withdrawal(&self) -> Withdrawal {
+        let (was, is) = (self.was.clone(), self.is.clone());
+        let some_of = move |jid: &Jid| !matches_any(&was, jid) && names_resources_of(&is, &jid.bare());
+        Withdrawal { from: self.judge(), from_some_of: Judge::new(some_of) }
+    }
 }
 
 /// Pushes may have been lost with the process: unblocks everything at the client, then blocks the current list again.

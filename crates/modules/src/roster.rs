@@ -39,9 +39,8 @@ fn read(cx: &mut IqCx<'_>, query: &Element) -> Answer {
         cx.fx.save_session();
     }
     let account = cx.account()?;
-    roster::begin_epoch(server, account);
     // A change that waits for the disk is pushed only to sessions that had requested the roster before: so the answer comes after it.
-    let (meta, rows) = roster::newest_all(server, account);
+    let (meta, rows) = server.roster(account);
     let known = query.get("ver").and_then(|ver| meta.number(ver));
     if let Some(known) = known.filter(|ver| *ver >= meta.complete_from) {
         let mut changed: Vec<_> = rows.iter().filter(|(_, item)| item.ver > known).collect();
@@ -97,12 +96,12 @@ fn set(cx: &mut IqCx<'_>, contact: &BareJid, item: &Element) -> Answer {
     if groups.len() != given {
         return Err(StanzaError::bad_request("a group is named twice"));
     }
-    let stored = roster::newest(server, account, contact);
-    if !stored.listed && roster::count(server, account) >= server.bounds().contacts {
+    let stored = server.contact(account, contact);
+    if !stored.listed && server.contacts(account) >= server.bounds().contacts {
         return Err(roster::full());
     }
     let item = RosterItem { listed: true, name, groups, ..stored };
-    if !roster::has_room(server, account, contact, &item) {
+    if !server.has_room_for(account, contact, &item) {
         return Err(roster::full());
     }
     cx.store_contact(contact, item)?;
@@ -113,7 +112,7 @@ fn set(cx: &mut IqCx<'_>, contact: &BareJid, item: &Element) -> Answer {
 fn remove(cx: &mut IqCx<'_>, contact: &BareJid) -> Answer {
     let server = cx.server;
     let account = cx.account()?;
-    let stored = roster::newest(server, account, contact);
+    let stored = server.contact(account, contact);
     if !stored.listed {
         return Err(StanzaError::not_found());
     }

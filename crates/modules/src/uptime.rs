@@ -19,7 +19,7 @@ fn setup(m: &mut Setup<'_>) -> Result {
     m.account_feature(ns::LAST);
     // §5
     m.iq_get(At::Host, ns::LAST, "query", |cx, _| {
-        let seconds = cx.now.since(cx.server.started).as_secs();
+        let seconds = cx.now.since(cx.server.started()).as_secs();
         ok_with(el("query", ns::LAST).attr("seconds", seconds))
     });
     // §4: a stranger learns nothing (§8), by the registration.

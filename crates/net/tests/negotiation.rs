@@ -729,7 +729,7 @@ fn play(acts: &[Act], secure: bool, seed: u64, derived: &Derived, reached: &mut 
         if lock.lock().sessions.iter().any(|session| session.is_attached()) {
             return Err("gone: a session thinks it has a connection".to_owned());
         }
-        if lock.lock().sessions.iter().any(|session| !session.stream().is_resumable()) {
+        if lock.lock().sessions.iter().any(|session| !world.core.stream(session).is_resumable()) {
             return Err("gone: a session is left that nobody can resume".to_owned());
         }
     }

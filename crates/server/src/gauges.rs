@@ -258,7 +258,7 @@ impl Gauges {
             let sessions = lock.lock().sessions.clone();
             let (mut owed, mut new) = (0, 0);
             for session in &sessions {
-                let vitals = session.stream().vitals();
+                let vitals = self.shared.runtime.core.stream(session).vitals();
                 let one = |yes: bool| u64::from(yes);
                 sample.attached += one(session.is_attached());
                 sample.detached += one(!session.is_attached());

@@ -88,7 +88,7 @@ impl Server {
         let core = &self.runtime.core;
         for lock in core.all_loaded() {
             let sessions = lock.lock().sessions.clone();
-            for session in sessions.iter().filter(|session| !session.stream().is_resumable()) {
+            for session in sessions.iter().filter(|session| !core.stream(session).is_resumable()) {
                 core.close(now(), &lock, session, Some(StreamCondition::SystemShutdown.into()));
             }
         }

@@ -29,7 +29,9 @@ impl Connection {
                     return Some(Need::Close);
                 }
                 if let Some(h) = bound.resuming {
-                    if bound.session.stream().must_settle() || !self.core.level(now, &bound.lock, &bound.session) {
+                    if self.core.stream(&bound.session).must_settle()
+                        || !self.core.level(now, &bound.lock, &bound.session)
+                    {
                         return Some(Need::Wait);
                     }
                     bound.resuming = None;
@@ -40,7 +42,7 @@ impl Connection {
                     return None;
                 }
                 if bound.closing {
-                    if bound.session.stream().must_settle() {
+                    if self.core.stream(&bound.session).must_settle() {
                         return Some(Need::Wait);
                     }
                     // RFC 6120 §4.4: output from before the end is still sent.
@@ -51,7 +53,7 @@ impl Connection {
                     self.core.hang_up(now, &bound.lock, &bound.session, bound.epoch);
                     return Some(Need::Wait);
                 }
-                bound.session.stream().must_pause().then_some(Need::Wait)
+                self.core.stream(&bound.session).must_pause().then_some(Need::Wait)
             }
         }
     }

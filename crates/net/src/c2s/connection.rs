@@ -215,7 +215,7 @@ impl Connection {
     /// [`Stream::take_answered`]: vorpal_core::session::Stream::take_answered
     pub(super) fn take_answered(&self) -> usize {
         match &self.state {
-            State::Bound(bound) => bound.session.stream().take_answered(),
+            State::Bound(bound) => self.core.stream(&bound.session).take_answered(),
             State::Login(_) | State::Closed => 0,
         }
     }

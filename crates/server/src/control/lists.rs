@@ -100,7 +100,7 @@ pub(super) async fn sessions(runtime: &Arc<Runtime>, jid: Option<&str>) -> Resul
 }
 
 fn session(core: &Core, session: &Arc<Session>) -> Value {
-    let facts = session.stream().facts();
+    let facts = core.stream(session).facts();
     let away = facts.detached.map(|at| core.steady().saturating_sub(at).as_millis() as u64);
     let (priority, tls) = (session.priority(), facts.peer.tls);
     let address = IpAddr::from(facts.peer.address);
