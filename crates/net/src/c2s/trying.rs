@@ -107,10 +107,9 @@ impl Trying {
     /// The verdict on a password. A password that let nobody in before, against the same keys, is not derived again.
     pub async fn derive(&mut self, shared: &Shared, check: PasswordCheck) -> Option<Verdict> {
         let marks = shared.runtime.core.marks(&check);
-        let check = match self.known(&marks, check) {
-            Ok(verdict) => return Some(verdict),
-            Err(check) => check,
-        };
+        if let Some(verdict) = self.known(&marks, &check) {
+            return Some(verdict(check));
+        }
         let verdict = shared.runtime.derive(check).await?;
         self.remember(&marks, &verdict);
         Some(verdict)
@@ -118,15 +117,18 @@ impl Trying {
 
     /// The verdict without a derivation, if the same password was checked against the same keys before: it was wrong, which is no new
     /// guess, or it is that of a disabled account. The latter is no guess either, so nothing else bounds what it costs.
-    fn known(&mut self, marks: &Marks, check: PasswordCheck) -> Result<Verdict, PasswordCheck> {
-        let Some(trial) = &self.trial else { return Err(check) };
+    fn known(&mut self, marks: &Marks, check: &PasswordCheck) -> Option<fn(PasswordCheck) -> Verdict> {
+        let trial = self.trial.as_ref()?;
         // Both are looked for, whatever the account: a disabled one takes no longer than others.
-        let [wrong, barred] = [marks.wrong, marks.barred].map(|mark| trial.was_refused(&mark));
-        if wrong {
-            self.was_no_guess();
-            return Ok(check.refused());
+        match [marks.wrong, marks.barred].map(|mark| trial.was_refused(&mark)) {
+            [true, _] => {
+                self.was_no_guess();
+                Some(PasswordCheck::refused)
+            }
+            // It may have been enabled since.
+            [false, true] => check.is_barred().then_some(PasswordCheck::barred),
+            [false, false] => None,
         }
-        if barred { check.barred() } else { Err(check) }
     }
 
     fn remember(&self, marks: &Marks, verdict: &Verdict) {
@@ -189,9 +191,9 @@ mod tests {
         let mut trying = Trying { trial: Some(trial), ..Trying::default() };
         let (mut exchange, check) = login(password, credentials);
         let marks = check.marks(&SECRET);
-        let (derived, verdict) = match trying.known(&marks, check) {
-            Ok(verdict) => (false, verdict),
-            Err(check) => (true, check.run()),
+        let (derived, verdict) = match trying.known(&marks, &check) {
+            Some(verdict) => (false, verdict(check)),
+            None => (true, check.run()),
         };
         if derived {
             trying.remember(&marks, &verdict);

@@ -77,16 +77,14 @@ impl PasswordCheck {
         Verdict { account: self.account.address, found: Found::WrongAgain, renewal: None, ticket: self.ticket }
     }
 
-    /// The verdict on a password that was correct before against the same keys, if the account is disabled. Otherwise the password
-    /// must be checked: this is never a way in.
-    ///
-    /// # Errors
-    /// The account is not disabled.
-    pub fn barred(self) -> Result<Verdict, PasswordCheck> {
-        if !self.account.credentials.is_barred() {
-            return Err(self);
-        }
-        Ok(Verdict { account: self.account.address, found: Found::Barred, renewal: None, ticket: self.ticket })
+    /// Whether the account is disabled.
+    pub fn is_barred(&self) -> bool {
+        self.account.credentials.is_barred()
+    }
+
+    /// The verdict on a password that was correct before against the same keys, for an account that is disabled. Never a way in.
+    pub fn barred(self) -> Verdict {
+        Verdict { account: self.account.address, found: Found::Barred, renewal: None, ticket: self.ticket }
     }
 
     /// Does the derivation: milliseconds of CPU (see [`Iterations`]), so it must not run on the reactor.
