@@ -27,6 +27,8 @@ pub const MAX_SESSIONS: usize = 50;
 pub struct AccountLock {
     /// its address
     pub jid: BareJid,
+    /// its number in the store
+    pub owner: Owner,
     /// as [`Account::leaving`], without the lock
     leaving: AtomicBool,
     /// when it was used last, in ticks; see `accounts.rs`
@@ -88,6 +90,7 @@ impl AccountLock {
     pub(crate) fn new(state: Account) -> AccountRef {
         Arc::new(AccountLock {
             jid: state.jid.clone(),
+            owner: state.owner,
             leaving: AtomicBool::new(false),
             used: AtomicU32::new(0),
             state: Mutex::new(state),

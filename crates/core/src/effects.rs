@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use vorpal_proto::error::StreamError;
+use vorpal_proto::element::Element;
+use vorpal_proto::error::{StreamCondition, StreamError};
 use vorpal_proto::jid::{BareJid, Jid};
 use vorpal_proto::stanza::Stanza;
 
@@ -223,9 +224,16 @@ impl Effects {
         self.manage = Some(Manage::Enable { keep, resumable });
     }
 
-    /// XEP-0198 §4: the client has handled `h` stanzas.
-    pub fn acked(&mut self, h: u32) {
-        self.manage = Some(Manage::Acked(h));
+    /// XEP-0198 §4: the client says with `<a/>` how many stanzas it has handled. `h` is required, and an `xs:unsignedInt` (§14).
+    /// Without it the client and the server do not agree on what was handled, so the stream ends.
+    pub fn acked(&mut self, a: &Element) {
+        match a.get("h").and_then(|h| h.trim_matches([' ', '\t', '\n', '\r']).parse().ok()) {
+            Some(h) => self.manage = Some(Manage::Acked(h)),
+            None => {
+                let error = StreamError::from(StreamCondition::BadFormat);
+                self.end_stream(error.with_text("<a/> needs an h that is a number below 2^32"));
+            }
+        }
     }
 
     /// What the client sent ends its stream with this error (RFC 6120 §4.9), and its session.

@@ -110,8 +110,9 @@ impl Host {
         self.keys.store(Arc::new(policy));
     }
 
-    /// Swaps the modules: at a reload, for the next stanza.
-    pub fn set_registry(&self, registry: Registry) {
-        self.registry.store(Arc::new(registry));
+    /// Swaps the modules for the next stanza. Gives those of before. See [`crate::server::Core::set_registry`].
+    pub(crate) fn set_registry(&self, mut registry: Registry) -> Arc<Registry> {
+        registry.succeed(&self.registry.load());
+        self.registry.swap(Arc::new(registry))
     }
 }

@@ -400,8 +400,11 @@ impl Core {
         match flow {
             Flow::Next => None,
             Flow::Drop(_) => Some(End::Silence),
-            // A bounce could make a room remove our user.
-            Flow::Bounce(..) if stanza.type_() == Type::Groupchat && side.dir == Dir::Received => Some(End::Silence),
+            // A bounce could make a room remove our user (XEP-0045 §18.1.2; some rooms do so for any error). A session of ours is no
+            // room: it hears the error that everybody hears for whom nobody is there (RFC 6121 §8.5.2.1.1, §8.5.3.2.1).
+            Flow::Bounce(..) if stanza.type_() == Type::Groupchat && side.dir == Dir::Received && origin.is_none() => {
+                Some(End::Silence)
+            }
             Flow::Bounce(_, error) => Some(End::Error(error)),
         }
     }

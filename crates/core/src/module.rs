@@ -293,6 +293,14 @@ impl Setup<'_> {
         self.registry.on_close.push((self.module.name, Box::new(handler)));
     }
 
+    /// The module is switched off by a reload, and the session goes on. Whatever the module keeps from its client is to be sent.
+    ///
+    /// A session's client knows the features of its stream from the time when it began, and goes on to use them (RFC 6120
+    /// §4.3.2). So what the module took with [`Setup::on_nonza`] is ignored from here on, and ends no stream.
+    pub fn on_switched_off(&mut self, handler: impl Fn(&mut SessionCx<'_>) + Send + Sync + 'static) {
+        self.registry.on_switched_off.push((self.module.name, Box::new(handler)));
+    }
+
     /// Looks after each account of the host about once an hour, whether somebody uses it or not. Runs where waiting for the
     /// store is allowed; of one account only as much as is done in a moment, see [`SweepCx::again`].
     pub fn each_account(&mut self, handler: impl Fn(&mut SweepCx<'_>) -> store::Result<()> + Send + Sync + 'static) {

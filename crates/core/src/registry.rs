@@ -1,6 +1,6 @@
 //! Who takes part in what, on one host: the modules' registrations in the order of phases and of their list.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -149,11 +149,14 @@ pub struct Registry {
     pub(crate) on_resume: List<SessionHandler>,
     pub(crate) on_revive: List<SessionHandler>,
     pub(crate) on_close: List<SessionHandler>,
+    pub(crate) on_switched_off: List<SessionHandler>,
     pub(crate) stream_features: Vec<(&'static str, Stage, FeatureMaker)>,
     pub(crate) forms: Vec<FormMaker>,
     pub(crate) sweeps: List<SweepHandler>,
     iq: HashMap<(At, bool, u16), ByName<IqHandler>>,
     nonza: HashMap<(Stage, u16), ByName<NonzaHandler>>,
+    /// what modules took that have been switched off since the start, and nobody takes now
+    formerly: HashSet<(Stage, u16, &'static str)>,
     error: Option<SetupError>,
 }
 
@@ -178,11 +181,13 @@ impl Registry {
             on_resume: Vec::new(),
             on_revive: Vec::new(),
             on_close: Vec::new(),
+            on_switched_off: Vec::new(),
             stream_features: Vec::new(),
             forms: Vec::new(),
             sweeps: Vec::new(),
             iq: HashMap::new(),
             nonza: HashMap::new(),
+            formerly: HashSet::new(),
             error: None,
         };
         for module in modules {
@@ -240,6 +245,30 @@ impl Registry {
     pub(crate) fn nonza(&self, stage: Stage, ns: u16, name: &str) -> Option<(&'static str, &NonzaHandler)> {
         let list = self.nonza.get(&(stage, ns))?;
         list.iter().find(|(_, n, _)| *n == name).map(|(module, _, handler)| (*module, handler))
+    }
+
+    /// This registry takes the place of another on a host.
+    pub(crate) fn succeed(&mut self, before: &Registry) {
+        let taken = before.nonza.iter().flat_map(|((stage, ns), list)| {
+            let key = |(_, name, _): &(&'static str, &'static str, NonzaHandler)| (*stage, *ns, *name);
+            list.iter().map(key)
+        });
+        let known: HashSet<_> = taken.chain(before.formerly.iter().copied()).collect();
+        self.formerly = known.into_iter().filter(|(stage, ns, name)| self.nonza(*stage, *ns, name).is_none()).collect();
+    }
+
+    /// Whether a module took this element that is switched off now.
+    pub(crate) fn took_formerly(&self, stage: Stage, ns: u16, name: &str) -> bool {
+        self.formerly.iter().any(|known| *known == (stage, ns, name))
+    }
+
+    /// The handlers that sessions are told by that a module is gone: of the modules that the registry after this one does not have.
+    pub(crate) fn farewells<'a>(
+        &'a self,
+        after: &'a Registry,
+    ) -> impl Iterator<Item = &'a (&'static str, SessionHandler)> + Clone {
+        let stays = |name: &str| after.modules.iter().any(|module| module.name == name);
+        self.on_switched_off.iter().filter(move |(module, _)| !stays(module))
     }
 
     /// The handlers of one phase for stanzas of this kind.
@@ -359,6 +388,7 @@ impl Registry {
         rows.push(("resume".into(), names(&self.on_resume)));
         rows.push(("revive".into(), names(&self.on_revive)));
         rows.push(("close".into(), names(&self.on_close)));
+        rows.push(("switched off".into(), names(&self.on_switched_off)));
         rows.push(("each account".into(), names(&self.sweeps)));
         for stage in [Stage::Authenticated, Stage::Bound] {
             let made = self.stream_features.iter().filter(|(_, s, _)| *s == stage);

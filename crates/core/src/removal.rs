@@ -6,7 +6,7 @@
 //! 1. [`Core::begin_removal`]: nobody logs in any more, its sessions end, and from then on it is for everybody as if it
 //!    did not exist.
 //! 2. [`Core::leave`], for each of [`Core::contacts`], who has to be loaded: the contact's side of the subscription
-//!    ends as if the account had unsubscribed and cancelled (RFC 6121 §3.2, §3.3).
+//!    ends as if the account had unsubscribed and cancelled (RFC 6121 §3.2, §3.3), and so does an approval in advance (§3.4).
 //! 3. [`Core::delete_user`]: its rows go, and with the commit what sessions remember of it.
 
 use vorpal_proto::datetime::Timestamp;
@@ -69,9 +69,16 @@ impl Core {
                 return None;
             }
             let mut words = Words::default();
+            // The other contacts who have approved it in advance are not known: see `subscribe.rs`. A block stays: it is of an address,
+            // whoever has it (XEP-0191 §3.3), and so are the preferences of an archive (XEP-0441).
+            let mut item = roster::newest(self, &account, &lock.jid);
+            if item.disapprove() {
+                let listed = item.listed;
+                words.says.extend(roster::store(self, &mut account, &lock.jid, item, listed));
+            }
             for (kind, type_) in [(Kind::Unsubscribe, Type::Unsubscribe), (Kind::Unsubscribed, Type::Unsubscribed)] {
                 let stanza = Stanza::presence(type_).from(lock.jid.as_jid().clone()).to(contact.as_jid().clone());
-                self.run_inbound(now, &mut account, &stanza, kind, &mut words);
+                self.run_inbound(now, &mut account, lock.owner, &stanza, kind, &mut words);
             }
             words.says.push(Say::Notice(done));
             self.finish(now, &mut [Part { lock: &peer, account: &mut account, words }], None, Vec::new(), &mut todo);

@@ -28,7 +28,7 @@ use crate::revive::DirectedKey;
 use crate::server::{Core, Mode, Todo, Work};
 use crate::session::{Carrier, Closing, Management, Out, Role, Session, SessionId, Shared, Taken};
 use crate::store::{EntryId, Row, STORE, Write};
-use crate::switched_off::stream_management;
+use crate::switched_off;
 use crate::trace::Step;
 
 /// What is remembered of a session that ended without its client, by its token (XEP-0198 §5): so that the client, however late
@@ -139,7 +139,7 @@ impl Core {
             let mut known = handler.is_some();
             self.in_session(now, lock, &mut account, session, &mut todo, |cx| match handler {
                 Some((_, handler)) => handler(cx, nonza),
-                None => known = stream_management(cx, nonza),
+                None => known = switched_off::nonza(cx, &registry, nonza),
             });
             known
         };
@@ -161,7 +161,7 @@ impl Core {
         }
     }
 
-    fn in_session(
+    pub(crate) fn in_session(
         &self,
         now: Timestamp,
         lock: &AccountRef,

@@ -25,6 +25,7 @@ use crate::rows::Rows;
 use crate::server::Core;
 use crate::session::Session;
 use crate::state::Map;
+use crate::store::{Owner, STORE};
 use crate::subscription::{State, Subscription};
 
 /// So many contacts an account may have, unless the operator says otherwise.
@@ -88,11 +89,18 @@ pub struct RosterItem {
     /// the user has approved in advance (§3.4)
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub approved: bool,
+    /// whom the user has approved: the account that had the contact's address then; [`STORE`] if none of ours had it
+    #[serde(default, skip_serializing_if = "is_nobody")]
+    pub approved_of: Owner,
     /// the contact's request, complete, until it is answered (§3.1.3 rule 4)
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
     /// the version that changed it last
     pub ver: u64,
+}
+
+fn is_nobody(owner: &Owner) -> bool {
+    *owner == STORE
 }
 
 /// Maximum number of epochs that an account remembers. A client whose version is older gets the whole roster.
@@ -171,11 +179,19 @@ impl RosterItem {
         State::new(self.subscription, self.ask, self.request.is_some(), self.approved)
     }
 
-    /// Takes over a state; the request itself is set by the caller.
-    pub fn set_state(&mut self, state: State) {
+    /// Takes over a state; the request itself is set by the caller. `contact`: whose address it is now, see
+    /// [`RosterItem::approved_of`].
+    pub(crate) fn set_state(&mut self, state: State, contact: Owner) {
         self.subscription = state.subscription();
         self.ask = state.ask();
         self.approved = state.approved();
+        self.approved_of = if self.approved { contact } else { STORE };
+    }
+
+    /// Ends an approval in advance. True if there was one.
+    pub(crate) fn disapprove(&mut self) -> bool {
+        self.approved_of = STORE;
+        std::mem::take(&mut self.approved)
     }
 
     /// Whether there is nothing to remember but that it is gone.

@@ -789,13 +789,13 @@ impl Stream {
 
     /// Puts what was held back at the head of the queue, past all judges but the guard.
     pub(crate) fn flush(&mut self, session: &Session, guard: &mut impl Guard) {
+        // Without a connection nothing goes out: it waits for the next one, with everything else.
+        let Some(wake) = self.wake.clone() else { return };
         let mut bytes = Vec::new();
         self.release(session, guard, &mut bytes);
         if !bytes.is_empty() {
             self.enqueue_first(Item::Nonza(bytes));
-            if let Some(wake) = &self.wake {
-                wake.wake();
-            }
+            wake.wake();
         }
     }
 

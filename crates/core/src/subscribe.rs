@@ -15,11 +15,27 @@ use crate::account::{Account, AccountRef, lock_pair};
 use crate::commit::{OrElse, Part, Say, Words};
 use crate::hook::Dir;
 use crate::ledger::Pending;
+use crate::plan::subscription_kind;
 use crate::reserve::no_room;
-use crate::roster::{self, MAX_REQUEST, MAX_REQUEST_BYTES, MAX_REQUESTS, MAX_REQUESTS_OF_DOMAIN, Requests};
+use crate::roster::{self, MAX_REQUEST, MAX_REQUEST_BYTES, MAX_REQUESTS, MAX_REQUESTS_OF_DOMAIN, Requests, RosterItem};
+use crate::route::Destination;
 use crate::server::{Core, Mode, Todo, Work};
 use crate::session::Session;
-use crate::subscription::{Direction, Forward, Kind, Outcome, Presence, Push, Request, on_subscription};
+use crate::store::{Owner, STORE};
+use crate::subscription::{Direction, Forward, FromHalf, Kind, Outcome, Presence, Push, Request, on_subscription};
+
+/// The number of a sender's account that is ours and not in memory: no account has it.
+const UNKNOWN: Owner = Owner::MAX;
+
+/// What an account keeps of a contact.
+struct Known {
+    /// the number of the account that has the contact's address now; [`STORE`] if none of ours has it
+    owner: Owner,
+    /// what counts
+    item: RosterItem,
+    /// what is stored
+    stored: RosterItem,
+}
 
 impl Core {
     /// A session of ours sends one. `contact` is the recipient's account if it is ours and exists; `refusal` says why the
@@ -36,7 +52,7 @@ impl Core {
         stanza: Stanza,
         todo: &mut Todo,
     ) {
-        let (Some(kind), Some(to)) = (crate::plan::subscription_kind(stanza.type_()), stanza.head.to.as_ref()) else {
+        let (Some(kind), Some(to)) = (subscription_kind(stanza.type_()), stanza.head.to.as_ref()) else {
             return;
         };
         let contact_jid = to.bare();
@@ -47,8 +63,12 @@ impl Core {
         let Some(account) = a.as_deref_mut() else { return };
         let mut words = Words::settling(session, pending);
         let mut contact_words = Words::default();
+        let owner = b.as_deref().map_or(STORE, |contact| contact.owner);
         let refusal = match self.gate(now, Dir::Sent, account, contact_jid.as_jid(), Some(session), &mut stanza) {
-            Err(error) => Some(error),
+            Err(error) => {
+                self.refuse_quietly(account, &contact_jid, owner, kind, &mut words);
+                Some(error)
+            }
             Ok(()) if contact_jid == account.jid => Some(None),
             // What is asked for or given needs rows; what is taken back frees them.
             Ok(()) if matches!(kind, Kind::Subscribe | Kind::Subscribed) && self.refuses_more() => {
@@ -58,9 +78,13 @@ impl Core {
         };
         if let Some(refusal) = refusal {
             if let Some(error) = refusal {
-                words.says.push(Say::Send { to: session.id, stanza: stanza.error(&error).to(session.jid.clone()) });
+                let answer = stanza.error(&error).to(session.jid.clone());
+                if account.states.is_staged() {
+                    words.or_else = OrElse::Answer(Box::new(answer.clone()));
+                }
+                words.says.push(Say::Send { to: session.id, stanza: answer });
             }
-        } else if let Err(error) = self.run_outbound(now, account, &contact_jid, kind, &stanza, &mut words) {
+        } else if let Err(error) = self.run_outbound(now, account, &contact_jid, owner, kind, &stanza, &mut words) {
             words.says.push(Say::Send { to: session.id, stanza: stanza.error(&error).to(session.jid.clone()) });
         } else {
             words.or_else = OrElse::Bounce(Box::new(stanza.from(session.jid.clone())));
@@ -82,35 +106,68 @@ impl Core {
 
     /// One arrives for an account of ours from somebody whose side has been dealt with.
     pub(crate) fn subscription_received(&self, now: Timestamp, lock: &AccountRef, stanza: &Stanza, todo: &mut Todo) {
-        let Some(kind) = crate::plan::subscription_kind(stanza.type_()) else { return };
+        let Some(kind) = subscription_kind(stanza.type_()) else { return };
+        let owner = stanza.head.from.as_ref().map_or(STORE, |from| match self.destination(from) {
+            Destination::Account => self.loaded(from.bare_str()).map_or(UNKNOWN, |sender| sender.owner),
+            _ => STORE,
+        });
         let mut account = lock.lock();
         if account.leaving {
             return;
         }
         let mut words = Words::default();
-        self.run_inbound(now, &mut account, stanza, kind, &mut words);
+        self.run_inbound(now, &mut account, owner, stanza, kind, &mut words);
         self.finish(now, &mut [Part { lock, account: &mut account, words }], None, Vec::new(), todo);
     }
 
+    /// What the user refuses of a contact to whom nothing is routed because it is blocked (XEP-0191 §3.3): that is known to the user
+    /// alone, an approval in advance (RFC 6121 §3.4.2) or a request that waits for an answer. Otherwise the request would come again
+    /// once the contact is blocked no more, though the user has answered it.
+    fn refuse_quietly(&self, account: &mut Account, contact: &BareJid, owner: Owner, kind: Kind, words: &mut Words) {
+        let known = self.known(account, contact, owner, kind);
+        let state = known.stored.state();
+        if kind == Kind::Unsubscribed && matches!(state.from, FromHalf::Pending | FromHalf::PreApproved) {
+            let outcome = on_subscription(Direction::Outbound, state, kind);
+            self.apply(account, contact, known, &outcome, None, words);
+        }
+    }
+
+    /// What is kept of a contact who is to be sent a stanza, or has sent it.
+    ///
+    /// §3.4: an approval in advance is one of the account that had the address when it was given. The account's own roster does not
+    /// say who has approved it, so its removal cannot end the approval everywhere: it ends here, when somebody else has the address.
+    /// A request that was maybe not meant is for the user to answer.
+    fn known(&self, account: &Account, contact: &BareJid, owner: Owner, kind: Kind) -> Known {
+        let stored = roster::newest(self, account, contact);
+        let mut item = stored.clone();
+        if item.approved_of != owner && (owner != UNKNOWN || kind == Kind::Subscribe) {
+            item.disapprove();
+        }
+        Known { owner, item, stored }
+    }
+
+    #[allow(clippy::too_many_arguments)]
     fn run_outbound(
         &self,
         now: Timestamp,
         account: &mut Account,
         contact: &BareJid,
+        owner: Owner,
         kind: Kind,
         stanza: &Stanza,
         words: &mut Words,
     ) -> Result<(), StanzaError> {
-        let mut item = roster::newest(self, account, contact);
+        let known = self.known(account, contact, owner, kind);
+        let item = &known.item;
         let outcome = on_subscription(Direction::Outbound, item.state(), kind);
         let adds = !item.listed && outcome.push == Push::Yes;
         if adds && account.states.newest_len(self.tables.roster) >= self.bounds().contacts {
             return Err(roster::full());
         }
-        if adds && !roster::has_room(self, account, contact, &roster::RosterItem { listed: true, ..item.clone() }) {
+        if adds && !roster::has_room(self, account, contact, &RosterItem { listed: true, ..item.clone() }) {
             return Err(roster::full());
         }
-        self.apply(account, contact, &mut item, &outcome, None, words);
+        self.apply(account, contact, known, &outcome, None, words);
         self.follow(now, account, contact, &outcome, Some(stanza), words);
         Ok(())
     }
@@ -131,21 +188,21 @@ impl Core {
                 stanza.kind() == stanza::Kind::Presence && to == Some(party.jid.as_str())
             };
             match say {
-                Say::Route(Work { stanza, mode, .. }) if here(&stanza) => {
-                    match crate::plan::subscription_kind(stanza.type_()) {
-                        Some(kind) => self.run_inbound(now, party, &stanza, kind, theirs),
-                        None => self.presence_for(now, Some(account), party, stanza, &mode, theirs),
-                    }
-                }
+                Say::Route(Work { stanza, mode, .. }) if here(&stanza) => match subscription_kind(stanza.type_()) {
+                    Some(kind) => self.run_inbound(now, party, account.owner, &stanza, kind, theirs),
+                    None => self.presence_for(now, Some(account), party, stanza, &mode, theirs),
+                },
                 say => words.says.push(say),
             }
         }
     }
 
+    /// `owner`: the number of the sender's account; [`STORE`] if it is not known, or not ours.
     pub(crate) fn run_inbound(
         &self,
         now: Timestamp,
         account: &mut Account,
+        owner: Owner,
         stanza: &Stanza,
         kind: Kind,
         words: &mut Words,
@@ -158,8 +215,8 @@ impl Core {
         if blocked && kind == Kind::Subscribe {
             return;
         }
-        let mut item = roster::newest(self, account, &from);
-        let outcome = on_subscription(Direction::Inbound, item.state(), kind);
+        let known = self.known(account, &from, owner, kind);
+        let outcome = on_subscription(Direction::Inbound, known.item.state(), kind);
         let request = match outcome.request {
             Request::Keep => match self.kept(account, &from, &stanza) {
                 Some(request) => Some(request),
@@ -186,7 +243,7 @@ impl Core {
         for session in to.filter(|_| !blocked) {
             words.says.push(Say::Send { to: session.id, stanza: stanza.clone() });
         }
-        self.apply(account, &from, &mut item, &outcome, request, words);
+        self.apply(account, &from, known, &outcome, request, words);
         self.follow(now, account, &from, &outcome, None, words);
     }
 
@@ -219,28 +276,29 @@ impl Core {
         &self,
         account: &mut Account,
         contact: &BareJid,
-        item: &mut roster::RosterItem,
+        known: Known,
         outcome: &Outcome,
         request: Option<String>,
         words: &mut Words,
     ) {
-        let before = item.clone();
-        item.set_state(outcome.state);
+        let Known { owner, mut item, stored } = known;
+        item.set_state(outcome.state, owner);
         match outcome.request {
             Request::Leave => {}
             Request::Keep => item.request = request,
             Request::Forget => item.request = None,
         }
         let push = match outcome.push {
-            Push::No => false,
+            // An approval that was of somebody else is over.
+            Push::No => item.listed && item.approved != stored.approved,
             Push::IfListed => item.listed,
             Push::Yes => {
                 item.listed = true;
                 true
             }
         };
-        if push || *item != before {
-            words.says.extend(roster::store(self, account, contact, item.clone(), push));
+        if push || item != stored {
+            words.says.extend(roster::store(self, account, contact, item, push));
         }
     }
 

@@ -1,27 +1,66 @@
-//! Stream management (XEP-0198) on a host where a reload has switched it off.
+//! Modules that a reload switches off while sessions are there.
 //!
-//! Sessions that have it keep it until they end: their clients go on to ask for acknowledgements and to give them, and an
-//! element that nobody knows would end the stream. No other session gets it.
+//! A client knows the features of its stream from when it began. What it sends because of them is no error after the reload (RFC 6120
+//! §4.9.3.24 would end the stream): stream management (XEP-0198) goes on until the session ends, and what other modules took is
+//! ignored. What a module kept from the client goes out ([`crate::module::Setup::on_switched_off`]).
 
+use std::sync::Arc;
+
+use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::element::{Element, el};
 use vorpal_proto::ns;
 
 use crate::hook::SessionCx;
+use crate::host::Host;
+use crate::module::Stage;
+use crate::registry::Registry;
+use crate::server::{Core, Todo};
 
-/// Handles a word of stream management that no module handles. False if it is none.
-pub(crate) fn stream_management(cx: &mut SessionCx<'_>, nonza: &Element) -> bool {
-    if nonza.ns_id() != ns::SM.id() {
-        return false;
+impl Core {
+    /// Swaps the modules of a host, as a reload does: for the next stanza. Sessions are told of modules that are gone.
+    pub fn set_registry(&self, now: Timestamp, host: &Arc<Host>, registry: Registry) {
+        let before = host.set_registry(registry);
+        let after = host.registry();
+        let farewells = before.farewells(&after);
+        if farewells.clone().next().is_none() {
+            return;
+        }
+        for lock in self.all_loaded() {
+            let mut todo = Todo::default();
+            {
+                let mut account = lock.lock();
+                if !Arc::ptr_eq(&account.host, host) {
+                    continue;
+                }
+                for session in account.sessions.clone() {
+                    self.in_session(now, &lock, &mut account, &session, &mut todo, |cx| {
+                        farewells.clone().for_each(|told| Registry::session_event(std::slice::from_ref(told), cx));
+                    });
+                }
+            }
+            self.run_todo(now, todo);
+        }
     }
+}
+
+/// Handles an element that no module handles. False if the client has no reason to send it.
+pub(crate) fn nonza(cx: &mut SessionCx<'_>, registry: &Registry, nonza: &Element) -> bool {
+    match nonza.ns_id() == ns::SM.id() {
+        true => stream_management(cx, nonza),
+        false => registry.took_formerly(Stage::Bound, nonza.ns_id(), nonza.name()),
+    }
+}
+
+/// Sessions that have stream management keep it until they end: their clients go on to ask for acknowledgements and to give them. No
+/// other session gets it.
+fn stream_management(cx: &mut SessionCx<'_>, nonza: &Element) -> bool {
     let condition = match (nonza.name(), cx.stream.managed) {
         ("r", true) => {
             cx.fx.say_ack();
             return true;
         }
         ("a", true) => {
-            if let Some(h) = nonza.get("h").and_then(|h| h.parse().ok()) {
-                cx.fx.acked(h);
-            }
+            cx.fx.acked(nonza);
             return true;
         }
         // §3: its client may have read the features before the reload.

@@ -9,7 +9,7 @@ use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::{StreamCondition, StreamError};
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::sasl::prep::{self, PrepError};
-use vorpal_proto::sasl::{Credentials, Hash, PasswordCheck, Renewal, Shown};
+use vorpal_proto::sasl::{Credentials, Hash, Marks, PasswordCheck, Renewal, Shown};
 
 use crate::account::{Account, AccountRef};
 use crate::commit::{Flight, Notice, Part, Say, Words};
@@ -141,9 +141,9 @@ impl Core {
         account.lock().states.rows(self.tables.credentials).contains_key(hash.scheme())
     }
 
-    /// See [`PasswordCheck::mark`]. Nobody outside this process can make one.
-    pub fn mark(&self, check: &PasswordCheck) -> [u8; 16] {
-        check.mark(&self.secret)
+    /// See [`PasswordCheck::marks`]. Nobody outside this process can make them.
+    pub fn marks(&self, check: &PasswordCheck) -> Marks {
+        check.marks(&self.secret)
     }
 
     /// Creates an account. `done` hears whether it is stored; it is not if the name is taken. From then on it can be loaded.

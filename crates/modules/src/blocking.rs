@@ -184,12 +184,20 @@ fn tell_again(cx: &mut SessionCx<'_>, list: Blocklist, asked: Flag) {
 }
 
 /// The addresses in a request, without duplicates, in order.
+///
+/// §10.1: a request has items and nothing else. Whatever else it has is not ignored: an `<unblock/>` in which no item is recognised
+/// would unblock everybody (§3.5).
 fn items(parent: &Element) -> std::result::Result<Vec<Jid>, StanzaError> {
-    let items = parent.elements().filter(|e| e.is(ns::BLOCKING, "item"));
+    if !parent.content().trim().is_empty() || parent.get("jid").is_some() {
+        return Err(StanzaError::bad_request("addresses are given by items"));
+    }
     let (mut jids, mut seen) = (Vec::new(), HashSet::new());
-    for (at, item) in items.enumerate() {
+    for (at, item) in parent.elements().enumerate() {
         if at >= MAX_ITEMS {
             return Err(StanzaError::resource_constraint().with_text("too many addresses at once"));
+        }
+        if !item.is(ns::BLOCKING, "item") {
+            return Err(StanzaError::bad_request("addresses are given by items"));
         }
         let jid = item.get("jid").ok_or_else(|| StanzaError::bad_request("an item has a jid"))?;
         let jid = Jid::parse(jid).map_err(|_| StanzaError::jid_malformed())?;
@@ -226,8 +234,8 @@ fn gate(cx: &mut MessageCx<'_>, stanza: &mut Stanza, list: Blocklist) -> Flow {
             Flow::Bounce("to a blocked address", error)
         }
         (Dir::Received, Kind::Presence) => Flow::Drop("from a blocked address"),
-        // §3.3: the answer does not reveal whether the user exists: it is the same as for an offline user.
-        (Dir::Received, _) if stanza.type_() == Type::Groupchat => Flow::Drop("from a blocked room"),
+        // §3.3: the answer does not reveal whether the user exists: it is the same as for an offline user. So it is for `groupchat`
+        // (RFC 6121 §8.5.2.2.1, §8.5.3.2.1): silence would tell a user of the block. Rooms hear nothing: the core sees to that.
         (Dir::Received, _) => Flow::Bounce("from a blocked address", StanzaError::service_unavailable()),
     }
 }

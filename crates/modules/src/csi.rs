@@ -3,7 +3,7 @@
 //! While a client says that it is inactive, stanzas that can wait are held back: of presence, only the newest of each sender is
 //! kept; chat states are dropped. An important stanza flushes everything that was held before it, in order.
 //!
-//! Hooks:  outbound, resume, stream features, nonza
+//! Hooks:  outbound, resume, switched off, stream features, nonza
 //! Stores: nothing; one flag for each session
 //! Config: none
 //! Limits: 256 held stanzas; beyond that all are sent
@@ -24,6 +24,7 @@ fn setup(m: &mut Setup<'_>) -> Result {
     m.on_nonza(Stage::Bound, ns::CSI, "active", move |cx, _| wake_up(cx, inactive));
     // §5.2: a resumed stream begins as active.
     m.on_resume(move |cx| wake_up(cx, inactive));
+    m.on_switched_off(move |cx| wake_up(cx, inactive));
     m.on_outbound(move |cx, stanza| judge(cx, stanza, inactive));
     Ok(())
 }

@@ -10,7 +10,6 @@
 
 use vorpal_config::{Bounded, DAY, MINUTE, Period, SECOND, section};
 use vorpal_core::hook::SessionCx;
-use vorpal_proto::error::{StreamCondition, StreamError};
 
 use crate::prelude::*;
 
@@ -30,7 +29,7 @@ fn setup(m: &mut Setup<'_>) -> Result {
     m.stream_feature(Stage::Authenticated, || el("sm", ns::SM));
     m.on_nonza(Stage::Bound, ns::SM, "enable", move |cx, enable| begin(cx, enable, keep));
     m.on_nonza(Stage::Bound, ns::SM, "r", |cx, _| cx.fx.say_ack());
-    m.on_nonza(Stage::Bound, ns::SM, "a", acknowledged);
+    m.on_nonza(Stage::Bound, ns::SM, "a", |cx, a| cx.fx.acked(a));
     // §5: too late, the session has a resource already.
     m.on_nonza(Stage::Bound, ns::SM, "resume", |cx, _| fail(cx));
     Ok(())
@@ -49,16 +48,4 @@ fn begin(cx: &mut SessionCx<'_>, enable: &Element, keep: u64) {
 
 fn fail(cx: &mut SessionCx<'_>) {
     cx.say(&el("failed", ns::SM).child(el("unexpected-request", ns::STANZA_ERROR)));
-}
-
-/// §4: `h` is required, and an `xs:unsignedInt` (§14). Without it the client and the server do not agree on what was
-/// handled, so the stream ends.
-fn acknowledged(cx: &mut SessionCx<'_>, a: &Element) {
-    match a.get("h").and_then(|h| h.trim_matches([' ', '\t', '\n', '\r']).parse().ok()) {
-        Some(h) => cx.fx.acked(h),
-        None => {
-            let error = StreamError::from(StreamCondition::BadFormat);
-            cx.fx.end_stream(error.with_text("<a/> needs an h that is a number below 2^32"));
-        }
-    }
 }

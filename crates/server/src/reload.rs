@@ -164,7 +164,7 @@ impl Reload {
             .into_iter()
             .map(|(domain, registry)| match current.hosts.get(&domain) {
                 Some(host) => {
-                    host.set_registry(registry);
+                    core.set_registry(now(), host, registry);
                     host.clone()
                 }
                 None => {

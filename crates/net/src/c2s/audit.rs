@@ -72,6 +72,13 @@ impl Audit {
         }
     }
 
+    /// A connection was closed after its first byte: the listener is for another kind. A warning, as the operator can correct it.
+    pub(super) fn misdirected(&self, peer: SocketAddr) {
+        if self.may_say(Lot::TurnedAway, peer.ip().to_canonical()) {
+            tracing::warn!(%peer, "a connection is closed: TLS came to c2s_plain, which is for a proxy that has ended TLS");
+        }
+    }
+
     /// Whether a line about this address may be written. If not, it is counted, and the count is logged later.
     fn may_say(&self, lot: Lot, address: IpAddr) -> bool {
         match self.lines(lot).lock().line(self.0.began.elapsed(), address) {

@@ -292,7 +292,7 @@ async fn log_in(
         direct = begins.is_ok_and(|begins| begins.unwrap_or(false));
     }
     if direct && entrance == Entrance::Plain {
-        tracing::warn!(%peer, "a connection is closed: TLS came to c2s_plain, which is for a proxy that has ended TLS");
+        shared.audit.misdirected(peer);
         return None;
     }
     if direct {

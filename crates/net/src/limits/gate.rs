@@ -167,15 +167,15 @@ impl Gate {
 }
 
 impl Trial {
-    /// See [`Logins::was_wrong`].
-    pub fn was_wrong(&self, password: &Mark) -> bool {
-        self.pending.as_ref().is_some_and(|pending| self.gate.lock().logins.was_wrong(pending, password))
+    /// See [`Logins::was_refused`].
+    pub fn was_refused(&self, password: &Mark) -> bool {
+        self.pending.as_ref().is_some_and(|pending| self.gate.lock().logins.was_refused(pending, password))
     }
 
-    /// See [`Logins::is_wrong`].
-    pub fn is_wrong(&self, password: Mark) {
+    /// See [`Logins::is_refused`].
+    pub fn is_refused(&self, password: Mark) {
         if let Some(pending) = &self.pending {
-            self.gate.lock().logins.is_wrong(pending, password);
+            self.gate.lock().logins.is_refused(pending, password);
         }
     }
 

@@ -22,9 +22,9 @@ const MAX_ACCOUNTS: usize = 32_768;
 /// Maximum number of pairs of a network and an account that are remembered for a successful login, with about 70 bytes each.
 const MAX_KNOWN: usize = 65_536;
 
-/// Maximum number of pairs of a network and an account whose wrong passwords are remembered, with about 150 bytes each.
+/// Maximum number of pairs of a network and an account whose refused passwords are remembered, with about 150 bytes each.
 const MAX_GUESSED: usize = 16_384;
-/// Number of wrong passwords remembered for each pair.
+/// Number of refused passwords remembered for each pair.
 const GUESSES: usize = 4;
 
 /// Maximum number of simultaneous login attempts at one account from networks that never logged in to it.
@@ -35,10 +35,10 @@ const UNDER_WAY: Duration = Duration::from_secs(10);
 /// 128 bits of the hash of a name: names may be long, and unknown names are counted like existing ones.
 type AccountKey = [u8; 16];
 
-/// The fingerprint of a wrong password: see [`vorpal_proto::sasl::PasswordCheck::mark`].
+/// The fingerprint of a refused password: see [`vorpal_proto::sasl::PasswordCheck::marks`].
 pub type Mark = [u8; 16];
 
-/// The last wrong passwords, the newest first.
+/// The last refused passwords, the newest first.
 type Guesses = [Option<Mark>; GUESSES];
 
 /// A network and an account.
@@ -217,13 +217,13 @@ impl Logins {
         }
     }
 
-    /// Whether this is one of the last wrong passwords tried from the same network at the same account.
-    pub fn was_wrong(&self, attempt: &Pending, password: &Mark) -> bool {
+    /// Whether this is one of the last passwords that let nobody in, tried from the same network at the same account.
+    pub fn was_refused(&self, attempt: &Pending, password: &Mark) -> bool {
         self.guesses.peek((attempt.network, attempt.account)).contains(&Some(*password))
     }
 
-    /// This password is wrong.
-    pub fn is_wrong(&mut self, attempt: &Pending, password: Mark) {
+    /// This password lets nobody in: it is wrong, or the account is disabled.
+    pub fn is_refused(&mut self, attempt: &Pending, password: Mark) {
         let guesses = self.guesses.touch((attempt.network, attempt.account));
         guesses.rotate_right(1);
         guesses[0] = Some(password);

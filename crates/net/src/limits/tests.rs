@@ -241,9 +241,9 @@ fn guessing_at_one_account_is_refused_to_the_network_and_not_to_the_owner() {
 /// Tries a password that is wrong; false if that is refused.
 fn guess(logins: &mut Logins, address: IpAddr, account: &str, password: u8) -> bool {
     match logins.attempt(START, address, account) {
-        Attempt::After(_, pending) if logins.was_wrong(&pending, &[password; 16]) => logins.no_guess(pending),
+        Attempt::After(_, pending) if logins.was_refused(&pending, &[password; 16]) => logins.no_guess(pending),
         Attempt::After(_, pending) => {
-            logins.is_wrong(&pending, [password; 16]);
+            logins.is_refused(&pending, [password; 16]);
             logins.failed(pending);
         }
         Attempt::Refused(_) | Attempt::Busy => return false,

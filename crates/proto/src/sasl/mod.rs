@@ -50,7 +50,7 @@ pub use error::{Refusal, SaslError};
 pub use mechanism::{Hash, Mechanism};
 pub use nonce::Nonce;
 pub use payload::{decode_payload, encode_payload};
-pub use plain::{PasswordCheck, Renewal, Verdict};
+pub use plain::{Marks, PasswordCheck, Renewal, Verdict};
 
 /// Maximum length of a client's message, in bytes after base64 decoding.
 pub const MAX_INPUT_BYTES: usize = 4096;

@@ -59,20 +59,32 @@ impl PasswordCheck {
         self
     }
 
-    /// A fingerprint of this password and the credentials it would be checked against, made with the secret. For the same password,
-    /// after SASLprep, it stays the same until the account gets other keys. Cheap: one HMAC.
-    pub fn mark(&self, secret: &[u8; 32]) -> [u8; 16] {
+    /// Fingerprints of this password and the credentials it would be checked against, made with the secret. For the same password,
+    /// after SASLprep, they stay the same until the account gets other keys. Cheap: two HMACs, whether the account exists or not.
+    pub fn marks(&self, secret: &[u8; 32]) -> Marks {
         let credentials = &self.account.credentials;
-        let checked = [credentials.hash().scheme().as_bytes(), b"\0", self.account.address.as_bytes(), b"\0"];
-        let [scheme, first, address, second] = checked;
-        let parts = [b"guess\0", scheme, first, address, second, credentials.stored_key(), self.password.as_bytes()];
-        let mac = crypto::hmac(Hash::Sha256, secret, &parts);
-        mac.bytes().first_chunk().copied().unwrap_or_default()
+        let (scheme, address) = (credentials.hash().scheme().as_bytes(), self.account.address.as_bytes());
+        let (stored, password) = (credentials.stored_key(), self.password.as_bytes());
+        let mark = |what: &[u8]| {
+            let mac = crypto::hmac(Hash::Sha256, secret, &[what, scheme, b"\0", address, b"\0", stored, password]);
+            mac.bytes().first_chunk().copied().unwrap_or_default()
+        };
+        Marks { wrong: mark(b"guess\0"), barred: mark(b"barred\0") }
     }
 
-    /// The verdict on a password that was wrong before against the same keys: see [`mark`](PasswordCheck::mark).
+    /// The verdict on a password that was wrong before against the same keys: see [`marks`](PasswordCheck::marks).
     pub fn refused(self) -> Verdict {
         Verdict { account: self.account.address, found: Found::WrongAgain, renewal: None, ticket: self.ticket }
+    }
+
+    /// Whether the account is disabled.
+    pub fn is_barred(&self) -> bool {
+        self.account.credentials.is_barred()
+    }
+
+    /// The verdict on a password that was correct before against the same keys, for an account that is disabled. Never a way in.
+    pub fn barred(self) -> Verdict {
+        Verdict { account: self.account.address, found: Found::Barred, renewal: None, ticket: self.ticket }
     }
 
     /// Does the derivation: milliseconds of CPU (see [`Iterations`]), so it must not run on the reactor.
@@ -101,6 +113,15 @@ impl std::fmt::Debug for PasswordCheck {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PasswordCheck").field("account", &self.account.address).finish_non_exhaustive()
     }
+}
+
+/// What a [`PasswordCheck`] is recognised by when it is made again, without the password: see [`PasswordCheck::marks`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marks {
+    /// the password was wrong
+    pub wrong: [u8; 16],
+    /// it was correct, and the account disabled
+    pub barred: [u8; 16],
 }
 
 /// The keys that a [`PasswordCheck`] derived from the correct password.
@@ -136,6 +157,11 @@ impl Verdict {
     /// Whether the password is correct, also for a disabled account.
     pub fn is_proven(&self) -> bool {
         matches!(self.found, Found::Right | Found::Barred)
+    }
+
+    /// Whether the password is correct and the account disabled.
+    pub fn is_barred(&self) -> bool {
+        self.found == Found::Barred
     }
 
     /// The keys derived from the correct password. They should be stored once the exchange has succeeded.
