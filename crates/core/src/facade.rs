@@ -95,7 +95,7 @@ impl<'a> Server<'a> {
         roster::newest(self.0, account, contact)
     }
 
-    /// Maximum number of rows of the roster, removed contacts included.
+    /// Number of rows of the roster, removed contacts included.
     pub fn contacts(self, account: &Account) -> usize {
         roster::count(self.0, account)
     }

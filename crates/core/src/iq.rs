@@ -24,6 +24,7 @@ use crate::host::Host;
 use crate::ledger::Pending;
 use crate::module::At;
 use crate::plan;
+use crate::plan::subscription_kind;
 use crate::reading::{Asked, Job, busy};
 use crate::reserve::no_room;
 use crate::roster;
@@ -376,14 +377,58 @@ impl Core {
         match (&answer, account) {
             (Ok(Said::Reply(_)), Some(account)) if save => {
                 account.save_session(self, question.session);
-                words.says.extend(said(fx, account));
+                words.says.extend(self.said(now, fx, account));
             }
-            (Ok(Said::Reply(_)), Some(account)) => words.says.extend(said(fx, account)),
+            (Ok(Said::Reply(_)), Some(account)) => words.says.extend(self.said(now, fx, account)),
             // One that reads changes nothing: its answer may come when nobody can be told any more.
             (Err(_) | Ok(Said::Job(_)), Some(account)) => account.states.discard(),
             _ => words.says.extend(fx.take_further().sends.into_iter().map(|(to, stanza)| Say::Send { to, stanza })),
         }
         answer
+    }
+
+    /// What a handler's effects come to, in the order: presence to a contact, stanzas on their way, pushes. What they say to a contact
+    /// passes the account's gate, as everything that it sends (XEP-0191 §3.3).
+    fn said(&self, now: Timestamp, mut fx: Effects, account: &Account) -> Vec<Say> {
+        let mut says = Vec::new();
+        let fx = fx.take_further();
+        for visibility in fx.visibility {
+            let (each, whom) = match visibility {
+                // The gate judges by the lists as they are stored: whom a change of them hides still passes.
+                Visibility::Hide(contact, None) => {
+                    let each = gone(account, &contact);
+                    says.extend(self.passing(now, account, &contact, each).map(|work| {
+                        let mode = Mode::Subscriber { each: matches!(work.mode, Mode::EachSession) };
+                        Say::Route(Work { mode, ..work })
+                    }));
+                    continue;
+                }
+                Visibility::Hide(contact, Some(whom)) => (gone(account, &contact), Some(whom)),
+                Visibility::Show(contact, whom) => (here(account, &contact), whom),
+                Visibility::Withdraw(whom) => {
+                    says.push(Say::Withdraw(Box::new(whom)));
+                    continue;
+                }
+            };
+            let mode = whom.map_or(Mode::Subscriber { each: false }, Mode::To);
+            let on = |stanza| Say::Route(Work { stanza, hops: 1, mode: mode.clone() });
+            says.extend(each.into_iter().map(|(_, stanza)| on(stanza)));
+        }
+        says.extend(fx.routes.into_iter().map(|stanza| {
+            let mode = if self.goes_silently(now, account, &stanza) { Mode::Silent } else { Mode::Onward };
+            Say::Route(Work { stanza, hops: 1, mode })
+        }));
+        says.extend(fx.words);
+        says.extend(fx.sends.into_iter().map(|(to, stanza)| Say::Send { to, stanza }));
+        says
+    }
+
+    /// Whether a stanza that a handler sends changes the state of a subscription at a contact to whom nothing may be said.
+    fn goes_silently(&self, now: Timestamp, account: &Account, stanza: &Stanza) -> bool {
+        let Some(to) = stanza.head.to.as_ref().filter(|_| subscription_kind(stanza.type_()).is_some()) else {
+            return false;
+        };
+        stanza.kind() == Kind::Presence && self.gate(now, Dir::Sent, account, to, None, &mut stanza.clone()).is_err()
     }
 }
 
@@ -410,28 +455,4 @@ fn ends(decision: &Decision) -> bool {
 
 fn host_of(lock: &AccountRef) -> Arc<Host> {
     lock.lock().host.clone()
-}
-
-/// What a handler's effects come to, in the order: presence to a contact, stanzas on their way, pushes.
-fn said(mut fx: Effects, account: &Account) -> Vec<Say> {
-    let mut says = Vec::new();
-    let fx = fx.take_further();
-    let onward = |stanza| Say::Route(Work { stanza, hops: 1, mode: Mode::Onward });
-    for visibility in fx.visibility {
-        let (each, whom) = match visibility {
-            Visibility::Hide(contact, whom) => (gone(account, &contact), whom),
-            Visibility::Show(contact, whom) => (here(account, &contact), whom),
-            Visibility::Withdraw(whom) => {
-                says.push(Say::Withdraw(Box::new(whom)));
-                continue;
-            }
-        };
-        let mode = whom.map_or(Mode::Subscriber { each: false }, Mode::To);
-        let on = |stanza| Say::Route(Work { stanza, hops: 1, mode: mode.clone() });
-        says.extend(each.into_iter().map(|(_, stanza)| on(stanza)));
-    }
-    says.extend(fx.routes.into_iter().map(onward));
-    says.extend(fx.words);
-    says.extend(fx.sends.into_iter().map(|(to, stanza)| Say::Send { to, stanza }));
-    says
 }

@@ -102,7 +102,7 @@ impl Core {
         };
         if believes {
             debug_assert_eq!(crate::plan::subscription_kind(refusal.type_()), Some(Kind::Unsubscribed));
-            self.subscription_received(now, lock, &refusal.to(to.bare().into_jid()), todo);
+            self.subscription_received(now, lock, &refusal.to(to.bare().into_jid()), false, todo);
         } else {
             self.presence_received(now, lock, refusal, &Mode::Onward, todo);
         }

@@ -15,6 +15,7 @@ use vorpal_proto::stanza::{Stanza, Type};
 
 use crate::account::AccountRef;
 use crate::commit::{Notice, Part, Say, Words};
+use crate::hook::Dir;
 use crate::roster;
 use crate::server::{Core, Todo};
 use crate::store::Write;
@@ -62,6 +63,12 @@ impl Core {
             return None;
         };
         let mut todo = Todo::default();
+        let end = |type_| Stanza::presence(type_).from(lock.jid.as_jid().clone()).to(contact.as_jid().clone());
+        // To whom the account blocks nothing is said (XEP-0191 §3.3).
+        let silent = {
+            let leaving = lock.lock();
+            self.gate(now, Dir::Sent, &leaving, contact.as_jid(), None, &mut end(Type::Unsubscribed)).is_err()
+        };
         {
             let mut account = peer.lock();
             if account.leaving {
@@ -77,8 +84,7 @@ impl Core {
                 words.says.extend(roster::store(self, &mut account, &lock.jid, item, listed));
             }
             for (kind, type_) in [(Kind::Unsubscribe, Type::Unsubscribe), (Kind::Unsubscribed, Type::Unsubscribed)] {
-                let stanza = Stanza::presence(type_).from(lock.jid.as_jid().clone()).to(contact.as_jid().clone());
-                self.run_inbound(now, &mut account, lock.owner, &stanza, kind, &mut words);
+                self.run_inbound(now, &mut account, lock.owner, &end(type_), (kind, silent), &mut words);
             }
             words.says.push(Say::Notice(done));
             self.finish(now, &mut [Part { lock: &peer, account: &mut account, words }], None, Vec::new(), &mut todo);

@@ -359,7 +359,8 @@ impl Core {
                 match decision {
                     Decision::Handle(Handler::Probe) => self.probed(now, &peer, work.stanza, todo),
                     Decision::Handle(Handler::Subscription(_)) => {
-                        self.subscription_received(now, &peer, &work.stanza, todo);
+                        let silent = matches!(work.mode, Mode::Silent);
+                        self.subscription_received(now, &peer, &work.stanza, silent, todo);
                     }
                     Decision::Deliver(_) => self.presence_received(now, &peer, work.stanza, &work.mode, todo),
                     Decision::Handle(_) | Decision::Ignore(_) | Decision::Bounce(_) | Decision::Store => {}

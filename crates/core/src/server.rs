@@ -100,6 +100,8 @@ pub(crate) enum Mode {
     /// delay of then, also where it arrives at once at another session. Without a time no session has had it: it was
     /// planned for one that had gone when it came, and moves on as live delivery.
     Again(Option<Timestamp>),
+    /// the end of a subscription, to a contact that its sender blocks: the state changes there, and nothing is delivered
+    Silent,
     /// `unsubscribed` answers a probe
     ProbeRefused,
     /// presence to a bare address: the sender's gate judges each session there

@@ -105,7 +105,14 @@ impl Core {
     }
 
     /// One arrives for an account of ours from somebody whose side has been dealt with.
-    pub(crate) fn subscription_received(&self, now: Timestamp, lock: &AccountRef, stanza: &Stanza, todo: &mut Todo) {
+    pub(crate) fn subscription_received(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        stanza: &Stanza,
+        silent: bool,
+        todo: &mut Todo,
+    ) {
         let Some(kind) = subscription_kind(stanza.type_()) else { return };
         let owner = stanza.head.from.as_ref().map_or(STORE, |from| match self.destination(from) {
             Destination::Account => self.loaded(from.bare_str()).map_or(UNKNOWN, |sender| sender.owner),
@@ -116,7 +123,7 @@ impl Core {
             return;
         }
         let mut words = Words::default();
-        self.run_inbound(now, &mut account, owner, stanza, kind, &mut words);
+        self.run_inbound(now, &mut account, owner, stanza, (kind, silent), &mut words);
         self.finish(now, &mut [Part { lock, account: &mut account, words }], None, Vec::new(), todo);
     }
 
@@ -189,7 +196,10 @@ impl Core {
             };
             match say {
                 Say::Route(Work { stanza, mode, .. }) if here(&stanza) => match subscription_kind(stanza.type_()) {
-                    Some(kind) => self.run_inbound(now, party, account.owner, &stanza, kind, theirs),
+                    Some(kind) => {
+                        let silent = matches!(mode, Mode::Silent);
+                        self.run_inbound(now, party, account.owner, &stanza, (kind, silent), theirs);
+                    }
                     None => self.presence_for(now, Some(account), party, stanza, &mode, theirs),
                 },
                 say => words.says.push(say),
@@ -197,14 +207,15 @@ impl Core {
         }
     }
 
-    /// `owner`: the number of the sender's account; [`STORE`] if it is not known, or not ours.
+    /// `owner`: the number of the sender's account; [`STORE`] if it is not known, or not ours. A `silent` one changes the state, and is
+    /// not delivered: its sender blocks the account.
     pub(crate) fn run_inbound(
         &self,
         now: Timestamp,
         account: &mut Account,
         owner: Owner,
         stanza: &Stanza,
-        kind: Kind,
+        (kind, silent): (Kind, bool),
         words: &mut Words,
     ) {
         let Some(from) = stanza.head.from.as_ref().map(|from| from.bare()) else { return };
@@ -240,7 +251,7 @@ impl Core {
             Forward::Available => session.is_available(),
             Forward::Interested => session.has(interested),
         });
-        for session in to.filter(|_| !blocked) {
+        for session in to.filter(|_| !blocked && !silent) {
             words.says.push(Say::Send { to: session.id, stanza: stanza.clone() });
         }
         self.apply(account, &from, known, &outcome, request, words);
@@ -315,7 +326,7 @@ impl Core {
     ) {
         // §3.2.2: while the contact is still subscribed.
         if outcome.presence == Presence::Unavailable {
-            words.says.extend(self.passing(now, account, contact, gone(account, contact)));
+            words.says.extend(self.passing(now, account, contact, gone(account, contact)).map(Say::Route));
         }
         let reply = outcome.reply.map(|kind| {
             let type_ = match kind {
@@ -328,23 +339,22 @@ impl Core {
         });
         words.says.extend(stanza.cloned().into_iter().chain(reply).map(onward));
         if outcome.presence == Presence::Current {
-            words.says.extend(self.passing(now, account, contact, here(account, contact)));
+            words.says.extend(self.passing(now, account, contact, here(account, contact)).map(Say::Route));
         }
     }
 
     /// Of these presences of the account's sessions those that may go to the contact.
-    fn passing(
+    pub(crate) fn passing(
         &self,
         now: Timestamp,
         account: &Account,
         contact: &BareJid,
         each: Vec<(Arc<Session>, Stanza)>,
-    ) -> Vec<Say> {
-        let passes = |(session, mut stanza): (Arc<Session>, Stanza)| {
+    ) -> impl Iterator<Item = Work> {
+        each.into_iter().filter_map(move |(session, mut stanza)| {
             let mode = self.gated(now, Dir::Sent, account, contact.as_jid(), Some(&session), &mut stanza).ok()?;
-            Some(Say::Route(Work { stanza, hops: 1, mode }))
-        };
-        each.into_iter().filter_map(passes).collect()
+            Some(Work { stanza, hops: 1, mode })
+        })
     }
 }
 
