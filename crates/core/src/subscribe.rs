@@ -111,7 +111,9 @@ impl Core {
             return Err(roster::full());
         }
         self.apply(account, contact, &mut item, &outcome, None, words);
-        self.follow(now, account, contact, &outcome, Some(stanza), words);
+        // What changes nothing for the contact, such as an approval before the request, is not for the contact (§3.4.2).
+        let routed = Some(stanza).filter(|_| outcome.forward == Forward::Contact);
+        self.follow(now, account, contact, &outcome, routed, words);
         Ok(())
     }
 
