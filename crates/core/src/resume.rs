@@ -22,6 +22,7 @@ use crate::hook::{OpenAccount, OpenSession, SessionCx};
 use crate::log::LogMeta;
 use crate::module::Stage;
 use crate::plan::Targets;
+use crate::reading::LOST;
 use crate::registry::Registry;
 use crate::revive::DirectedKey;
 use crate::server::{Core, Mode, Todo, Work};
@@ -444,7 +445,7 @@ impl Core {
                 session.stream().closing = Some(Closing::Replaced);
                 old.wake();
             }
-            self.refuse_inquiries(now, lock, &mut account, &session, &mut todo);
+            self.refuse_inquiries(now, lock, &mut account, &session, LOST, &mut todo);
             self.log_what_is_not(now, lock, &mut account, &session, &mut todo);
             self.renumber(now, lock, &mut account, &session, h, &mut todo);
             let epoch = session.attach(carrier);
@@ -547,7 +548,7 @@ impl Core {
             self.end(now, lock, account, session, Closing::Normal, todo);
             return;
         }
-        self.refuse_inquiries(now, lock, account, session, todo);
+        self.refuse_inquiries(now, lock, account, session, LOST, todo);
         self.log_what_is_not(now, lock, account, session, todo);
         let horizon = account.horizon();
         let mut stream = session.stream();

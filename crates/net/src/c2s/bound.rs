@@ -40,6 +40,7 @@ impl Connection {
                     return None;
                 }
                 if bound.closing {
+                    self.core.refuse_stuck(now, &bound.lock, &bound.session);
                     if bound.session.stream().must_settle() {
                         return Some(Need::Wait);
                     }
