@@ -205,6 +205,11 @@ impl Account {
     /// An entry was not written: whoever holds it holds something that is not in the log.
     pub(crate) fn never_was(&mut self, entry: EntryId) {
         self.log.take(entry);
+    /// Whether a new password that ends its sessions is on its way to the disk.
+    pub(crate) fn is_being_revoked(&self) -> bool {
+        self.waiting.iter().any(Waiting::revokes)
+    }
+
         for session in &self.sessions {
             session.stream().not_logged(entry);
         }

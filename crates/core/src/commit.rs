@@ -73,6 +73,11 @@ impl Waiting {
         self.words.says.iter().any(|say| matches!(say, Say::Disabled { disabled: true, .. }))
     }
 
+    /// It ends the account's sessions with a new password.
+    pub(crate) fn revokes(&self) -> bool {
+        self.words.says.iter().any(|say| matches!(say, Say::Revoked { .. }))
+    }
+
     pub(crate) fn is_of(&self, session: &Session) -> bool {
         self.words.of.as_ref().is_some_and(|of| of.id == session.id)
     }

@@ -228,6 +228,9 @@ impl Core {
         resumable: bool,
         todo: &mut Todo,
     ) {
+        // It began with a password that ends when the new one is stored, and the session with it. A row of it would outlive a
+        // crash between that commit and the end.
+        let resumable = resumable && !account.is_being_revoked();
         let token = resumable.then(|| self.random_id());
         let mut progress = Vec::new();
         {
@@ -491,6 +494,10 @@ impl Core {
         let mut todo = Todo::default();
         let fine = {
             let mut account = lock.lock();
+            if account.session(session.id).is_none() {
+                // It has ended meanwhile, and its stream says so.
+                return true;
+            }
             let back = session.stream().is_restored();
             let taken = session.stream().acked_at_resumption(h);
             match taken {
