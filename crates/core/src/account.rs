@@ -132,7 +132,16 @@ pub(crate) fn lock_pair<'a>(
     a: Option<&'a AccountRef>,
     b: Option<&'a AccountRef>,
 ) -> (Option<MutexGuard<'a, Account>>, Option<MutexGuard<'a, Account>>) {
-    let (a, b) = match (a, b) {
+    let (a, b) = lock_both(a, b);
+    (a, b.filter(|b| !b.leaving))
+}
+
+/// As [`lock_pair`], also if the second is being removed.
+pub(crate) fn lock_both<'a>(
+    a: Option<&'a AccountRef>,
+    b: Option<&'a AccountRef>,
+) -> (Option<MutexGuard<'a, Account>>, Option<MutexGuard<'a, Account>>) {
+    match (a, b) {
         (Some(a), Some(b)) if Arc::ptr_eq(a, b) => (Some(a.lock()), None),
         (Some(a), Some(b)) if Arc::as_ptr(a) < Arc::as_ptr(b) => {
             let first = a.lock();
@@ -143,8 +152,7 @@ pub(crate) fn lock_pair<'a>(
             (Some(a.lock()), Some(first))
         }
         (a, b) => (a.map(|a| a.lock()), b.map(|b| b.lock())),
-    };
-    (a, b.filter(|b| !b.leaving))
+    }
 }
 
 impl Account {
@@ -197,6 +205,11 @@ impl Account {
         self.waiting.iter().any(Waiting::disables)
     }
 
+    /// Whether a new password that ends its sessions is on its way to the disk.
+    pub(crate) fn is_being_revoked(&self) -> bool {
+        self.waiting.iter().any(Waiting::revokes)
+    }
+
     /// Whether something that a session sent is on its way to the disk.
     pub(crate) fn has_in_flight(&self, session: &Session) -> bool {
         self.waiting.iter().any(|waiting| waiting.in_flight().is_some() && waiting.is_of(session))
@@ -205,11 +218,6 @@ impl Account {
     /// An entry was not written: whoever holds it holds something that is not in the log.
     pub(crate) fn never_was(&mut self, entry: EntryId) {
         self.log.take(entry);
-    /// Whether a new password that ends its sessions is on its way to the disk.
-    pub(crate) fn is_being_revoked(&self) -> bool {
-        self.waiting.iter().any(Waiting::revokes)
-    }
-
         for session in &self.sessions {
             session.stream().not_logged(entry);
         }
