@@ -135,7 +135,16 @@ pub(crate) fn lock_pair<'a>(
     a: Option<&'a AccountRef>,
     b: Option<&'a AccountRef>,
 ) -> (Option<MutexGuard<'a, Account>>, Option<MutexGuard<'a, Account>>) {
-    let (a, b) = match (a, b) {
+    let (a, b) = lock_both(a, b);
+    (a, b.filter(|b| !b.leaving))
+}
+
+/// As [`lock_pair`], also if the second is being removed.
+pub(crate) fn lock_both<'a>(
+    a: Option<&'a AccountRef>,
+    b: Option<&'a AccountRef>,
+) -> (Option<MutexGuard<'a, Account>>, Option<MutexGuard<'a, Account>>) {
+    match (a, b) {
         (Some(a), Some(b)) if Arc::ptr_eq(a, b) => (Some(a.lock()), None),
         (Some(a), Some(b)) if Arc::as_ptr(a) < Arc::as_ptr(b) => {
             let first = a.lock();
@@ -146,8 +155,7 @@ pub(crate) fn lock_pair<'a>(
             (Some(a.lock()), Some(first))
         }
         (a, b) => (a.map(|a| a.lock()), b.map(|b| b.lock())),
-    };
-    (a, b.filter(|b| !b.leaving))
+    }
 }
 
 impl Account {
@@ -198,6 +206,11 @@ impl Account {
     /// Whether it is on its way to the disk that it is disabled.
     pub(crate) fn is_being_disabled(&self) -> bool {
         self.waiting.iter().any(Waiting::disables)
+    }
+
+    /// Whether a new password that ends its sessions is on its way to the disk.
+    pub(crate) fn is_being_revoked(&self) -> bool {
+        self.waiting.iter().any(Waiting::revokes)
     }
 
     /// Whether something that a session sent is on its way to the disk.

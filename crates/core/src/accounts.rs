@@ -117,6 +117,11 @@ impl Core {
         self.accounts.shard(bare).loaded.get(bare).filter(|account| !account.is_leaving()).cloned()
     }
 
+    /// The account, if it is loaded, also if it is being removed.
+    pub(crate) fn in_memory(&self, bare: &BareJid) -> Option<AccountRef> {
+        self.accounts.shard(bare.as_str()).loaded.get(bare).cloned()
+    }
+
     /// Whether it is known that the account does not exist, or no longer exists.
     pub(crate) fn is_absent(&self, jid: &BareJid) -> bool {
         let shard = self.accounts.shard(jid.as_str());

@@ -74,13 +74,21 @@ impl Waiting {
         self.words.says.iter().any(|say| matches!(say, Say::Disabled { disabled: true, .. }))
     }
 
+    /// It ends the account's sessions with a new password.
+    pub(crate) fn revokes(&self) -> bool {
+        self.words.says.iter().any(|say| matches!(say, Say::Revoked { .. }))
+    }
+
     pub(crate) fn is_of(&self, session: &Session) -> bool {
         self.words.of.as_ref().is_some_and(|of| of.id == session.id)
     }
 
-    /// What it was built on came to nothing: an answer of the account's own that has nothing to write itself.
+    /// What it was built on came to nothing: an answer of the account's own that has nothing to write itself, or somebody who waits
+    /// to hear that all of it is stored.
     pub(crate) fn falls(&mut self, failure: Failure) {
-        if self.batch.is_none() && matches!(self.words.or_else, OrElse::Bounce(_)) {
+        let bounces = matches!(self.words.or_else, OrElse::Bounce(_));
+        let tells = |say: &Say| matches!(say, Say::Notice(_));
+        if self.batch.is_none() && (bounces || self.words.says.iter().any(tells)) {
             self.outcome = Some(Done::Failed(failure));
         }
     }

@@ -14,7 +14,7 @@ use vorpal_proto::error::StanzaError;
 use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
-use crate::account::{Account, AccountRef, lock_pair};
+use crate::account::{Account, AccountRef, lock_both, lock_pair};
 use crate::commit::{OrElse, Part, Say, Words};
 use crate::delivery::Decision;
 use crate::effects::{Effects, Visibility};
@@ -193,7 +193,9 @@ impl Core {
         let peer = asked.peer.filter(|peer| !Arc::ptr_eq(peer, lock));
         let own = !asked.at_host && asked.refusal.is_none() && asked.to.bare_str() == lock.jid.as_str();
         let peer = peer.or(asked.party.filter(|party| own && !Arc::ptr_eq(party, lock)));
-        let (mut a, mut b) = lock_pair(Some(lock), peer.as_ref());
+        let (mut a, b) = lock_both(Some(lock), peer.as_ref());
+        // Whoever is being removed hears only of what is taken back.
+        let mut b = b.filter(|b| !b.leaving || own && !b.deleted);
         let peer = peer.as_ref().filter(|_| b.is_some());
         let Some(account) = a.as_deref_mut() else { return };
         let mut words = Words::settling(session, pending);

@@ -10,7 +10,8 @@
 //! A question that is only read carries no promise: it is settled when it is answered. If an `h` that covers it is stored before,
 //! an error is stored with that (`session/answers.rs`). A session that has lost its
 //! connection is answered all the same, to be told when it is resumed: by what was found, if the job was running, else by
-//! `resource-constraint`. One that has ended is not answered.
+//! `resource-constraint`. So is one that has closed its stream, if the job would have to wait for an acknowledgement. One that has
+//! ended is not answered.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,6 +32,9 @@ use crate::store::{EntryId, Reader, StoreError};
 /// So many questions of one session may wait for the store, the one that is being read included. Beyond it the answer is
 /// `resource-constraint`, of the kind that says: ask again later.
 pub const MAX_INQUIRIES: u8 = 8;
+
+/// Why a question is not read: nobody is there to be answered.
+pub(crate) const LOST: &str = "the connection was lost before it was read";
 
 /// The store, as far as what it says may be told: what is committed, and of a log what nobody waits for any more.
 pub struct Committed<'a> {
@@ -201,18 +205,40 @@ impl Core {
         self.run_todo(now, todo);
     }
 
-    /// The connection is gone: what has not begun will not.
+    /// The client has closed its stream, and acknowledges nothing any more: what waits for that would wait for ever, and the end
+    /// of the stream with it.
+    pub fn refuse_stuck(&self, now: Timestamp, lock: &AccountRef, session: &Arc<Session>) {
+        let stuck = {
+            let stream = session.stream();
+            stream.managed && !stream.has_room() && stream.inquiries.as_ref().is_some_and(|asked| asked.is_due())
+        };
+        if stuck {
+            let mut todo = Todo::default();
+            self.refuse_inquiries(
+                now,
+                lock,
+                &mut lock.lock(),
+                session,
+                "the stream was closed before it was read",
+                &mut todo,
+            );
+            self.run_todo(now, todo);
+        }
+    }
+
+    /// What has not begun will not.
     pub(crate) fn refuse_inquiries(
         &self,
         now: Timestamp,
         lock: &AccountRef,
         account: &mut Account,
         session: &Arc<Session>,
+        why: &'static str,
         todo: &mut Todo,
     ) {
         let waiting = session.stream().inquiries.as_mut().map(|inquiries| std::mem::take(&mut inquiries.waiting));
         for asked in waiting.into_iter().flatten() {
-            let answer = asked.iq.error(&busy("the connection was lost before it was read"));
+            let answer = asked.iq.error(&busy(why));
             self.say_found(now, lock, account, session, asked.pending, vec![answer], todo);
         }
     }

@@ -6,14 +6,19 @@
 //! 1. [`Core::begin_removal`]: nobody logs in any more, its sessions end, and from then on it is for everybody as if it
 //!    did not exist.
 //! 2. [`Core::leave`], for each of [`Core::contacts`], who has to be loaded: the contact's side of the subscription
-//!    ends as if the account had unsubscribed and cancelled (RFC 6121 §3.2, §3.3), and so does an approval in advance (§3.4).
+//!    ends as if the account had unsubscribed and cancelled (RFC 6121 §3.2, §3.3), and in the same batch the account's own. So does an
+//!    approval in advance (§3.4).
 //! 3. [`Core::delete_user`]: its rows go, and with the commit what sessions remember of it.
 
+use std::collections::BTreeSet;
+
+use smallvec::SmallVec;
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::stanza::{Stanza, Type};
 
-use crate::account::AccountRef;
+use crate::account::{AccountRef, lock_both};
+use crate::cold::Cold;
 use crate::commit::{Notice, Part, Say, Words};
 use crate::hook::Dir;
 use crate::roster;
@@ -35,59 +40,77 @@ impl Core {
         self.run_todo(now, todo);
     }
 
-    /// The addresses of whoever may hold something of the account's: a subscription or a request, in either direction.
+    /// The addresses of whoever may hold something of the account's: a subscription or a request, in either direction. Also of
+    /// whoever holds it until it is stored that they do not.
     pub fn contacts(&self, lock: &AccountRef) -> Vec<BareJid> {
         let account = lock.lock();
         let holds = |item: &roster::RosterItem| {
             let state = item.state();
             state.to != ToHalf::No || matches!(state.from, FromHalf::Yes | FromHalf::Pending)
         };
-        let mut contacts = Vec::new();
+        let mut contacts = BTreeSet::new();
         account.states.newest_each(self.tables.roster, |contact, item| {
             if holds(item) {
-                contacts.push(contact.clone());
+                contacts.insert(contact.clone());
             }
         });
-        contacts
+        let stored = account.states.rows(self.tables.roster).iter().filter(|(_, item)| holds(item));
+        contacts.extend(stored.map(|(contact, _)| contact.clone()));
+        contacts.into_iter().collect()
     }
 
     /// The second step, for one contact of ours. `done` hears whether it is stored, or is given back if the contact has to be
     /// loaded first. The third step is to come when it is stored for all of them: else a contact would keep something of an
     /// account that is no more.
+    ///
+    /// Both sides end at once: else an account whose removal stops here would keep what its contact does not know of any more,
+    /// and would still have it when the contact's name has another owner.
     pub fn leave(&self, now: Timestamp, lock: &AccountRef, contact: &BareJid, done: Notice) -> Option<Notice> {
-        let Some(peer) = self.loaded(contact.as_str()) else {
-            if !self.is_absent(contact) {
-                return Some(done);
-            }
-            done(true);
-            return None;
-        };
+        let peer = self.in_memory(contact);
+        if peer.is_none() && !self.is_absent(contact) {
+            return Some(done);
+        }
+        // What the account had asked the contact for before comes before this.
+        if self.spilled.waits_for(contact.as_jid()) {
+            self.run(now, Cold { account: contact.clone() });
+        }
         let mut todo = Todo::default();
         let end = |type_| Stanza::presence(type_).from(lock.jid.as_jid().clone()).to(contact.as_jid().clone());
-        // To whom the account blocks nothing is said (XEP-0191 §3.3).
-        let silent = {
-            let leaving = lock.lock();
-            self.gate(now, Dir::Sent, &leaving, contact.as_jid(), None, &mut end(Type::Unsubscribed)).is_err()
-        };
         {
-            let mut account = peer.lock();
-            if account.leaving {
-                done(true);
-                return None;
+            // Two accounts that are being removed still hold something of each other, and one of the removals may stop here.
+            let (mut account, theirs) = lock_both(Some(lock), peer.as_ref());
+            let mut theirs = theirs.filter(|theirs| !theirs.deleted);
+            let mut parts: SmallVec<[Part<'_>; 2]> = SmallVec::new();
+            // Behind what the contact has submitted.
+            let mut notice = Some(Say::Notice(done));
+            if let (Some(peer), Some(theirs)) = (&peer, theirs.as_deref_mut()) {
+                let mut words = Words::default();
+                // The other contacts who have approved it in advance are not known: see `subscribe.rs`. A block stays: it is of an
+                // address, whoever has it (XEP-0191 §3.3), and so are the preferences of an archive (XEP-0441).
+                let mut item = roster::newest(self, theirs, &lock.jid);
+                if item.disapprove() {
+                    let listed = item.listed;
+                    words.says.extend(roster::store(self, theirs, &lock.jid, item, listed));
+                }
+                // To whom the account blocks nothing is said (XEP-0191 §3.3).
+                let silent = account.as_deref().is_some_and(|account| {
+                    let mut stanza = end(Type::Unsubscribed);
+                    self.gate(now, Dir::Sent, account, contact.as_jid(), None, &mut stanza).is_err()
+                });
+                for (kind, type_) in [(Kind::Unsubscribe, Type::Unsubscribe), (Kind::Unsubscribed, Type::Unsubscribed)]
+                {
+                    self.run_inbound(now, theirs, lock.owner, &end(type_), (kind, silent), &mut words);
+                }
+                words.says.extend(notice.take());
+                parts.push(Part { lock: peer, account: theirs, words });
             }
-            let mut words = Words::default();
-            // The other contacts who have approved it in advance are not known: see `subscribe.rs`. A block stays: it is of an address,
-            // whoever has it (XEP-0191 §3.3), and so are the preferences of an archive (XEP-0441).
-            let mut item = roster::newest(self, &account, &lock.jid);
-            if item.disapprove() {
-                let listed = item.listed;
-                words.says.extend(roster::store(self, &mut account, &lock.jid, item, listed));
+            if let Some(account) = account.as_deref_mut() {
+                let mut words = Words::default();
+                self.parted(account, contact, &mut words);
+                words.says.extend(notice.take());
+                parts.push(Part { lock, account, words });
             }
-            for (kind, type_) in [(Kind::Unsubscribe, Type::Unsubscribe), (Kind::Unsubscribed, Type::Unsubscribed)] {
-                self.run_inbound(now, &mut account, lock.owner, &end(type_), (kind, silent), &mut words);
-            }
-            words.says.push(Say::Notice(done));
-            self.finish(now, &mut [Part { lock: &peer, account: &mut account, words }], None, Vec::new(), &mut todo);
+            self.finish(now, &mut parts, None, Vec::new(), &mut todo);
         }
         self.run_todo(now, todo);
         None

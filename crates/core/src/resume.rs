@@ -23,6 +23,7 @@ use crate::hook::{OpenAccount, OpenSession, SessionCx};
 use crate::log::LogMeta;
 use crate::module::Stage;
 use crate::plan::Targets;
+use crate::reading::LOST;
 use crate::registry::Registry;
 use crate::revive::DirectedKey;
 use crate::server::{Core, Mode, Todo, Work};
@@ -228,6 +229,9 @@ impl Core {
         resumable: bool,
         todo: &mut Todo,
     ) {
+        // It began with a password that ends when the new one is stored, and the session with it. A row of it would outlive a
+        // crash between that commit and the end.
+        let resumable = resumable && !account.is_being_revoked();
         let token = resumable.then(|| self.random_id());
         let mut progress = Vec::new();
         {
@@ -445,7 +449,7 @@ impl Core {
                 session.stream().closing = Some(Closing::Replaced);
                 old.wake();
             }
-            self.refuse_inquiries(now, lock, &mut account, &session, &mut todo);
+            self.refuse_inquiries(now, lock, &mut account, &session, LOST, &mut todo);
             self.log_what_is_not(now, lock, &mut account, &session, &mut todo);
             self.renumber(now, lock, &mut account, &session, h, &mut todo);
             let epoch = session.attach(carrier);
@@ -491,6 +495,10 @@ impl Core {
         let mut todo = Todo::default();
         let fine = {
             let mut account = lock.lock();
+            if account.session(session.id).is_none() {
+                // It has ended meanwhile, and its stream says so.
+                return true;
+            }
             let back = session.stream().is_restored();
             let taken = session.stream().acked_at_resumption(h);
             match taken {
@@ -548,7 +556,7 @@ impl Core {
             self.end(now, lock, account, session, Closing::Normal, todo);
             return;
         }
-        self.refuse_inquiries(now, lock, account, session, todo);
+        self.refuse_inquiries(now, lock, account, session, LOST, todo);
         self.log_what_is_not(now, lock, account, session, todo);
         let horizon = account.horizon();
         let mut stream = session.stream();

@@ -106,11 +106,16 @@ impl Core {
             }
             account.save_directed(self, &session, unsaved);
         }
+        self.forget_gone(account, &mut words, &mut writes);
+        (words, writes)
+    }
+
+    /// The rows of sessions that ended, and whose deletion came to nothing, go.
+    pub(crate) fn forget_gone(&self, account: &mut Account, words: &mut Words, writes: &mut Vec<Write>) {
         for id in std::mem::take(&mut account.gone) {
-            writes.extend(self.forget_session(account, id, &mut words));
+            writes.extend(self.forget_session(account, id, words));
             writes.push(answers::clear(self.progress, id));
         }
-        (words, writes)
     }
 }
 

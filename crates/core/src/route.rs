@@ -20,6 +20,7 @@ use crate::plan::{plan_presence, subscription_kind};
 use crate::roster;
 use crate::server::{Core, MAX_GATHERED, MAX_HOPS, Mode, Todo, Work};
 use crate::session::Session;
+use crate::subscribe::takes_back;
 use crate::trace::Step;
 
 /// What an address stands for. What is not built yet answers the error of its kind.
@@ -197,6 +198,9 @@ impl Core {
             }
             Kind::Presence if at_host => self.answer(now, lock, session, pending, None, todo),
             Kind::Presence => {
+                // An account that is being removed may stay after all, and holds nothing then that its contact took back.
+                let takes_back = refusal.is_none() && takes_back(stanza.type_());
+                let peer = peer.or_else(|| takes_back.then(|| self.in_memory(&to.bare())).flatten());
                 let stanza = stanza.to(to);
                 self.subscription_sent(now, lock, session, pending, peer.as_ref(), refusal, stanza, todo);
             }
@@ -206,7 +210,8 @@ impl Core {
                 let party = match contact.map(|contact| (self.lookup(contact.as_jid()), contact)) {
                     Some((Lookup::Cold, account)) => return Some(Later { account, pending, stanza }),
                     Some((Lookup::Here(party), _)) => Some(party),
-                    Some((Lookup::Absent, _)) | None => None,
+                    Some((Lookup::Absent, account)) => self.in_memory(&account),
+                    None => None,
                 };
                 let to_iq = crate::iq::Addressed { to, peer, refusal, at_host, party };
                 self.iq_sent(now, lock, session, pending, to_iq, stanza, todo);

@@ -11,7 +11,7 @@ use vorpal_proto::jid::BareJid;
 use vorpal_proto::ns::{self, Ns};
 use vorpal_proto::stanza::{self, Stanza, Type};
 
-use crate::account::{Account, AccountRef, lock_pair};
+use crate::account::{Account, AccountRef, lock_both};
 use crate::commit::{OrElse, Part, Say, Words};
 use crate::hook::Dir;
 use crate::ledger::Pending;
@@ -58,7 +58,8 @@ impl Core {
         let contact_jid = to.bare();
         // §3: from bare address to bare address, whichever session and resource were written.
         let mut stanza = stanza.clone().from(lock.jid.as_jid().clone()).to(contact_jid.as_jid().clone());
-        let (mut a, mut b) = lock_pair(Some(lock), contact);
+        let (mut a, b) = lock_both(Some(lock), contact);
+        let mut b = b.filter(|b| !b.deleted);
         let contact = contact.filter(|_| b.is_some());
         let Some(account) = a.as_deref_mut() else { return };
         let mut words = Words::settling(session, pending);
@@ -175,12 +176,25 @@ impl Core {
             return Err(roster::full());
         }
         self.apply(account, contact, known, &outcome, None, words);
-        self.follow(now, account, contact, &outcome, Some(stanza), words);
+        // What changes nothing for the contact, such as an approval before the request, is not for the contact (§3.4.2).
+        let routed = Some(stanza).filter(|_| outcome.forward == Forward::Contact);
+        self.follow(now, account, contact, &outcome, routed, words);
         Ok(())
     }
 
+    /// Ends the account's side of its subscription, as if it had unsubscribed and cancelled (RFC 6121 §3.2, §3.3). The contact is
+    /// not told of it here.
+    pub(crate) fn parted(&self, account: &mut Account, contact: &BareJid, words: &mut Words) {
+        for kind in [Kind::Unsubscribe, Kind::Unsubscribed] {
+            let stored = roster::newest(self, account, contact);
+            let outcome = on_subscription(Direction::Outbound, stored.state(), kind);
+            let known = Known { owner: stored.approved_of, item: stored.clone(), stored };
+            self.apply(account, contact, known, &outcome, None, words);
+        }
+    }
+
     /// What one account says to this one by presence happens to it at once, in the order in which it is said, as its part of
-    /// the stretch.
+    /// the stretch. To one that is being removed, only what is taken back: it may stay after all.
     pub(crate) fn presence_here(
         &self,
         now: Timestamp,
@@ -192,7 +206,8 @@ impl Core {
         for say in std::mem::take(&mut words.says) {
             let here = |stanza: &Stanza| {
                 let to = stanza.head.to.as_ref().map(|to| to.as_str());
-                stanza.kind() == stanza::Kind::Presence && to == Some(party.jid.as_str())
+                let heard = !party.leaving || takes_back(stanza.type_());
+                stanza.kind() == stanza::Kind::Presence && to == Some(party.jid.as_str()) && heard
             };
             match say {
                 Say::Route(Work { stanza, mode, .. }) if here(&stanza) => match subscription_kind(stanza.type_()) {
@@ -255,7 +270,9 @@ impl Core {
             words.says.push(Say::Send { to: session.id, stanza: stanza.clone() });
         }
         self.apply(account, &from, known, &outcome, request, words);
-        self.follow(now, account, &from, &outcome, None, words);
+        if !account.leaving {
+            self.follow(now, account, &from, &outcome, None, words);
+        }
     }
 
     /// A request in the form in which it is kept until it is answered (§3.1.3 rule 4), if there is room for it.
@@ -356,6 +373,11 @@ impl Core {
             Some(Work { stanza, hops: 1, mode })
         })
     }
+}
+
+/// Whether it ends a subscription or a request.
+pub(crate) fn takes_back(type_: Type) -> bool {
+    matches!(type_, Type::Unsubscribe | Type::Unsubscribed)
 }
 
 fn onward(stanza: Stanza) -> Say {

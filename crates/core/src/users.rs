@@ -365,10 +365,12 @@ impl Core {
         lock: &AccountRef,
         account: &mut Account,
         say: Say,
-        writes: Vec<Write>,
+        mut writes: Vec<Write>,
         todo: &mut Todo,
     ) {
-        let words = Words::of_says([say]);
+        let mut words = Words::of_says([say]);
+        // Of sessions that are not to come back none may be left in the store.
+        self.forget_gone(account, &mut words, &mut writes);
         self.finish(now, &mut [Part { lock, account, words }], None, writes, todo);
     }
 }

@@ -348,3 +348,32 @@ fn a_client_that_does_not_read_is_not_read_for() {
         .count();
     assert_eq!(put_off, 6);
 }
+
+/// It acknowledges nothing any more: what waits for that would keep its stream open for ever.
+#[test]
+fn a_client_that_closes_its_stream_is_told_of_what_was_not_read_and_let_go() {
+    let mut archive = Archive::of(Store::Memory, &[100_000; 12]);
+    archive.world.enable(archive.romeo);
+    archive.world.clients[archive.romeo].smacks.as_mut().expect("stream management").mute = true;
+    let ask = |n| format!("<iq type='set' id='q{n}'><query xmlns='urn:xmpp:mam:2'/></iq>");
+    let asked: String = (0..4).map(ask).collect();
+    archive.world.clients[archive.romeo].inbox.clear();
+    archive.world.clients[archive.romeo].send(&asked);
+    archive.world.clients[archive.romeo].send("</stream:stream>");
+    archive.world.settle();
+    let mut answers = Vec::new();
+    let mut ended = false;
+    for heard in archive.world.clients[archive.romeo].inbox.drain(..) {
+        match heard {
+            Heard::Element(e) if e.is(ns::CLIENT, "iq") => {
+                answers
+                    .push((e.get("id").unwrap_or_default().to_owned(), e.get("type").unwrap_or_default().to_owned()));
+            }
+            Heard::End => ended = true,
+            _ => {}
+        }
+    }
+    let expected = [("q0", "result"), ("q1", "result"), ("q2", "error"), ("q3", "error")];
+    assert_eq!(answers, expected.map(|(id, kind)| (id.to_owned(), kind.to_owned())));
+    assert!(ended, "its stream is closed");
+}

@@ -11,13 +11,14 @@ use vorpal_core::server::Bounds;
 use vorpal_core::store::{
     Entry, EntryId, EntrySize, KeyedRow, Kind, LogQuery, MapId, MapQuery, Owner, OwnerRow, Reader, Result, Row, Write,
 };
-use vorpal_core::users::Sessions;
+use vorpal_core::users::{NewUser, Sessions};
 use vorpal_proto::element::Element;
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::ns;
 use vorpal_proto::sasl::{decode_payload, encode_payload};
+use vorpal_store::memory::Fault;
 use vorpal_testing::client::Heard;
-use vorpal_testing::disk::Store;
+use vorpal_testing::disk::{Medium, Store};
 use vorpal_testing::world::{ClientId, Secrets, World};
 
 fn world() -> World {
@@ -68,14 +69,20 @@ fn romeo_and_friend(world: &mut World) -> [ClientId; 2] {
 
 /// What Juliet's roster says of Romeo.
 fn subscription(world: &mut World) -> String {
-    let id = world.client("juliet", "asks");
+    subscription_of(world, "juliet", "romeo")
+}
+
+/// What somebody's roster says of somebody.
+fn subscription_of(world: &mut World, name: &str, contact: &str) -> String {
+    let id = world.client(name, "asks");
     world.bind(id);
     heard(world, id);
     say(world, id, "<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>");
     let answers = heard(world, id);
     world.cut(id);
     let query = answers.iter().find_map(|answer| answer.find(ns::ROSTER, "query")).expect("a roster");
-    let item = query.elements().find(|item| item.get("jid") == Some("romeo@localhost"));
+    let contact = format!("{contact}@localhost");
+    let item = query.elements().find(|item| item.get("jid") == Some(contact.as_str()));
     item.and_then(|item| item.get("subscription")).unwrap_or("none").to_owned()
 }
 
@@ -207,6 +214,135 @@ fn an_account_stays_while_a_contact_holds_something_of_it() {
 }
 
 #[test]
+fn a_removal_that_stops_leaves_nothing_of_a_contact_whose_name_has_another_owner() {
+    let mut world = world();
+    romeo_and_friend(&mut world);
+    world.load(&jid("juliet"));
+    let lock = world.load(&jid("romeo")).expect("it is there");
+    assert!(world.stored(|core, now, done| core.begin_removal(now, &lock, done)));
+    assert!(world.stored(|core, now, done| assert!(core.leave(now, &lock, &jid("juliet"), done).is_none())));
+    world.mood.refuses_one.store(true, Ordering::Relaxed);
+    assert!(!world.stored(|core, now, done| core.delete_user(now, &lock, done)));
+    world.core().stop_removal(&lock);
+    drop(lock);
+    // Juliet holds nothing of him any more: so her removal does not come to his roster.
+    assert!(world.remove_account(&jid("juliet")));
+    assert!(world.create_account("juliet"));
+    assert!(world.disable_account(&jid("romeo"), false));
+    assert_eq!(subscription_of(&mut world, "romeo", "juliet"), "none");
+}
+
+#[test]
+fn of_two_accounts_that_are_removed_at_once_neither_keeps_the_other() {
+    let mut world = world();
+    romeo_and_friend(&mut world);
+    let locks = ["romeo", "juliet"].map(|name| world.load(&jid(name)).expect("it is there"));
+    for lock in &locks {
+        assert!(world.stored(|core, now, done| core.begin_removal(now, lock, done)));
+    }
+    assert!(world.stored(|core, now, done| assert!(core.leave(now, &locks[0], &jid("juliet"), done).is_none())));
+    assert!(world.stored(|core, now, done| core.delete_user(now, &locks[0], done)));
+    // The other removal stops here.
+    world.core().stop_removal(&locks[1]);
+    drop(locks);
+    assert!(world.disable_account(&jid("juliet"), false));
+    assert_eq!(subscription(&mut world), "none");
+}
+
+#[test]
+fn what_is_taken_back_while_an_account_is_being_removed_is_taken_back_if_it_stays() {
+    let takes_back = [
+        "<presence type='unsubscribe' to='romeo@localhost'/><presence type='unsubscribed' to='romeo@localhost'/>",
+        "<iq type='set' id='r'><query xmlns='jabber:iq:roster'><item jid='romeo@localhost' subscription='remove'/></query></iq>",
+    ];
+    for xml in takes_back {
+        let mut world = world();
+        romeo_and_friend(&mut world);
+        let juliet = online(&mut world, "juliet", "r");
+        let lock = world.load(&jid("romeo")).expect("it is there");
+        assert!(world.stored(|core, now, done| core.begin_removal(now, &lock, done)));
+        heard(&mut world, juliet);
+        say(&mut world, juliet, xml);
+        let told = heard(&mut world, juliet).into_iter().filter(|heard| heard.get("from") == Some("romeo@localhost"));
+        assert_eq!(told.count(), 0, "it does not answer");
+        world.core().stop_removal(&lock);
+        drop(lock);
+        assert!(world.disable_account(&jid("romeo"), false));
+        assert_eq!(subscription_of(&mut world, "romeo", "juliet"), "none");
+        world.cut(juliet);
+    }
+}
+
+#[test]
+fn a_session_that_was_to_end_with_a_new_password_does_not_come_back_though_its_row_was_left() {
+    let mut world = world();
+    let id = world.client("romeo", "r");
+    world.bind(id);
+    world.enable(id);
+    let lock = world.load(&jid("romeo")).expect("it is there");
+    world.mood.refuses.store(true, Ordering::Relaxed);
+    world.core().kick_all(world.now, &lock, "ended by the operator");
+    world.settle();
+    world.mood.refuses.store(false, Ordering::Relaxed);
+    let secrets = Secrets::several(2);
+    let credentials = secrets.credentials(1);
+    assert!(world.stored(|core, now, done| core.set_credentials(now, &lock, credentials, Sessions::End, done)));
+    drop(lock);
+    world.crash();
+    let lock = world.load(&jid("romeo")).expect("it is there");
+    assert!(lock.lock().sessions.is_empty());
+}
+
+#[test]
+fn nobody_is_told_that_a_session_is_resumed_which_has_ended() {
+    let mut world = world();
+    let id = world.client("romeo", "r");
+    world.bind(id);
+    world.enable(id);
+    world.mood.waits.store(true, Ordering::Relaxed);
+    say(&mut world, id, "<message to='juliet@localhost' type='chat' id='1'><body>hi</body></message>");
+    world.cut(id);
+    world.authenticate(id);
+    let smacks = world.clients[id].smacks.clone().expect("stream management");
+    let token = smacks.token.expect("the session can be resumed");
+    // It waits until what came on the connection before is stored.
+    say(&mut world, id, &format!("<resume xmlns='urn:xmpp:sm:3' previd='{token}' h='{}'/>", smacks.received));
+    let lock = world.load(&jid("romeo")).expect("it is there");
+    world.mood.waits.store(false, Ordering::Relaxed);
+    while world.write_or_die() == Some(true) {}
+    // It is stored, and the connection has not gone on yet.
+    world.core().disable_user(world.now, &lock, true, Box::new(|stored| assert!(stored)));
+    world.settle();
+    let heard: Vec<_> = heard(&mut world, id).iter().map(|element| element.name().to_owned()).collect();
+    assert_eq!(heard, ["error"]);
+}
+
+#[test]
+fn a_request_on_its_way_to_a_new_account_is_withdrawn_with_its_sender() {
+    let mut world = world();
+    let romeo = online(&mut world, "romeo", "r");
+    let friends = [jid("nurse"), jid("romeo")];
+    world.mood.waits.store(true, Ordering::Relaxed);
+    world.mute_loader(true);
+    say(&mut world, romeo, "<presence type='subscribe' to='nurse@localhost'/>");
+    // The name gets an owner before that is stored: who has to be read before the request arrives.
+    let lock = world.load(&friends[1]).expect("it is there");
+    let user = NewUser::new(friends[0].clone()).expect("a name that can log in");
+    world.core().create_user(world.now, &user, Secrets::derive().credentials(0), Box::new(|stored| assert!(stored)));
+    world.core().begin_removal(world.now, &lock, Box::new(|stored| assert!(stored)));
+    world.mood.waits.store(false, Ordering::Relaxed);
+    world.settle();
+    assert_eq!(world.core().spilled_waiting().0, 1, "it waits for the account to be read");
+    assert!(world.finish_removal(&lock));
+    drop(lock);
+    world.mute_loader(false);
+    world.settle();
+    let nurse = online(&mut world, "nurse", "n");
+    let asked = heard(&mut world, nurse).into_iter().filter(|heard| heard.get("type") == Some("subscribe")).count();
+    assert_eq!(asked, 0, "whoever asked is no more");
+}
+
+#[test]
 fn nothing_is_written_of_an_account_that_is_deleted() {
     let mut world = world();
     let [first, _] = romeo_and_friend(&mut world);
@@ -301,6 +437,28 @@ fn the_old_password_lets_nobody_stay_who_came_while_the_new_one_was_being_stored
     assert!(!world.clients[early].is_connected());
     say(&mut world, proven, "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>");
     assert!(lock.lock().sessions.is_empty(), "and nobody binds who had proven it");
+}
+
+#[test]
+fn the_old_password_leaves_no_session_that_a_crash_brings_back() {
+    let mut world = world();
+    let lock = world.load(&jid("romeo")).expect("it is there");
+    let secrets = Secrets::several(2);
+    world.mood.waits.store(true, Ordering::Relaxed);
+    world.core().set_credentials(world.now, &lock, secrets.credentials(1), Sessions::End, Box::new(|_| ()));
+    let early = world.client("romeo", "early");
+    assert!(comes_in(&mut world, early));
+    say(&mut world, early, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
+    drop(lock);
+    // The server dies when the new one is stored, before it ends the session.
+    let Medium::Memory(disk) = world.medium() else { unreachable!("the store is in memory") };
+    disk.next(Fault::CrashAfter);
+    world.mood.waits.store(false, Ordering::Relaxed);
+    assert!(!world.settle_or_die());
+    world.crash();
+    let lock = world.load(&jid("romeo")).expect("it is there");
+    assert!(lock.lock().sessions.is_empty(), "it began with the old one");
+    assert!(!comes_in(&mut world, early), "the new one counts");
 }
 
 /// A reader in whose middle of an account something happens, once.

@@ -29,6 +29,13 @@ impl Connection {
                     return Some(Need::Close);
                 }
                 if let Some(h) = bound.resuming {
+                    if let Some(end) = bound.session.end_of(bound.epoch) {
+                        // Of a session that has ended meanwhile nothing is said to whoever was not told that it is back.
+                        let error = if let Pulled::Closed(error) = end { error } else { None };
+                        self.say_end(error.as_ref());
+                        self.state = State::Closed;
+                        return Some(Need::Close);
+                    }
                     if self.core.stream(&bound.session).must_settle()
                         || !self.core.level(now, &bound.lock, &bound.session)
                     {
@@ -42,6 +49,7 @@ impl Connection {
                     return None;
                 }
                 if bound.closing {
+                    self.core.refuse_stuck(now, &bound.lock, &bound.session);
                     if self.core.stream(&bound.session).must_settle() {
                         return Some(Need::Wait);
                     }

@@ -185,7 +185,8 @@ struct Task {
     yields: bool,
     /// the socket accepts no data
     stuck: Option<Box<Stuck>>,
-    write_timeout: Duration,
+    /// in milliseconds
+    write_timeout: u32,
     _here: Here,
 }
 
@@ -283,7 +284,7 @@ async fn log_in(
         waits: None,
         yields: false,
         stuck: None,
-        write_timeout,
+        write_timeout: u32::try_from(write_timeout.as_millis()).unwrap_or(u32::MAX),
         _here: here,
     });
     let mut direct = entrance == Entrance::DirectTls;
@@ -618,7 +619,7 @@ impl Task {
         match &mut self.stuck {
             Some(stuck) if stuck.left == left => stuck.until.as_mut().poll(cx),
             stuck => {
-                let mut until = Box::pin(tokio::time::sleep(self.write_timeout));
+                let mut until = Box::pin(tokio::time::sleep(Duration::from_millis(self.write_timeout.into())));
                 let pending = until.as_mut().poll(cx);
                 *stuck = Some(Box::new(Stuck { left, until }));
                 pending

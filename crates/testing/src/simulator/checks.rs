@@ -214,7 +214,9 @@ impl Simulator {
         let player = &self.players[id];
         // A session that ended, and whose rows the disk did not delete, is restored after a crash.
         let undead = self.taste.failures && player.crashes > 0;
-        if undead || !self.blinked.contains(&(id, player.life)) {
+        // The operator has ended it, and what it was told before that is still on its way.
+        let ended = self.names[player.account].submitted > player.attempt.submitted;
+        if undead || ended || !self.blinked.contains(&(id, player.life)) {
             return Ok(());
         }
         let name = self.name(id);

@@ -399,6 +399,7 @@ impl Simulator {
             self.note(|| "the server died at a commit".into());
             self.crash(0);
         }
+        self.take_facts();
     }
 
     fn commit(&mut self) {
@@ -406,6 +407,7 @@ impl Simulator {
             self.note(|| "the server died at a commit".into());
             self.crash(0);
         }
+        self.take_facts();
     }
 
     fn tick(&mut self, time: Duration) {
@@ -438,6 +440,8 @@ impl Simulator {
     fn begin_anew(&mut self, forget: usize, orderly: bool) {
         self.crashes += u32::from(!orderly);
         self.restarts += 1;
+        // What clients hear last may be of what was committed last.
+        self.take_facts();
         for at in (0..self.ghosts.len()).rev() {
             self.excuse_ghost(at);
         }

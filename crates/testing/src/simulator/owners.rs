@@ -22,6 +22,8 @@ use crate::random::Random;
 pub(super) struct Name {
     /// its number in the store; none if there is no such account
     pub owner: Option<Owner>,
+    /// the same, or of the account that was deleted last: that of its clients until there is another
+    pub latest: Option<Owner>,
     /// may not log in
     pub disabled: bool,
     /// its password
@@ -59,7 +61,8 @@ impl Simulator {
     pub(super) fn names_begin(&mut self) {
         self.names = (0..self.accounts.len()).map(|_| Name { next_key: 1, ..Name::default() }).collect();
         for account in 0..self.names.len() {
-            self.names[account].owner = self.stored_owner(account).map(|(owner, _)| owner);
+            let owner = self.stored_owner(account).map(|(owner, _)| owner);
+            (self.names[account].owner, self.names[account].latest) = (owner, owner);
             self.names[account].keys.insert(0);
         }
         self.world.mood.homes.lock().facts.clear();
@@ -243,14 +246,23 @@ impl Simulator {
                     && link.is_none_or(|link| link.up.is_empty())
             })
         };
-        let strangers: BTreeSet<usize> =
-            others.iter().copied().filter(|other| self.world.ghosts.is_empty() && quiet(other)).collect();
+        // Where the disk forgets, nobody is known to be a stranger: see `are_parted`.
+        let knows = self.world.ghosts.is_empty() && !self.taste.forgets;
+        let strangers: BTreeSet<usize> = others.iter().copied().filter(|other| knows && quiet(other)).collect();
         for other in &others {
             let pairs = [(account, *other), (*other, account)];
+            let was_touched = self.touched.contains(&(*other, account));
             for pair in pairs {
                 self.touched.insert(pair);
                 if strangers.contains(other) {
                     self.touched.remove(&pair);
+                }
+            }
+            if was_touched {
+                // Who had blocked the one before, or was no contact, may not have heard that its sessions went.
+                let of_before = format!("{}/", self.bare(account));
+                for player in self.players.iter_mut().filter(|player| player.account == *other) {
+                    player.presences.retain(|address, _| !address.starts_with(&of_before));
                 }
             }
             self.names[*other].strangers.remove(&account);
@@ -261,7 +273,7 @@ impl Simulator {
         let before = self.names[account].key;
         let (questions, met, born) = (self.questions, self.statuses, self.deleted.len());
         let name = &mut self.names[account];
-        name.owner = Some(owner);
+        (name.owner, name.latest) = (Some(owner), Some(owner));
         (name.disabled, name.half_removed) = (false, false);
         (name.generation, name.changes) = (name.generation + 1, name.changes + 1);
         (name.questions, name.met, name.born, name.strangers) = (questions, met, born, strangers);
@@ -437,7 +449,8 @@ impl Simulator {
             message.generation != player.generation && message.promised && message.managed
         } else {
             let homes = self.world.mood.homes.lock();
-            let current = self.names[player.account].owner;
+            // What was written to a client before its account was deleted may arrive after that.
+            let current = self.names[player.account].latest;
             let held = homes.held.get(&number.to_string());
             let of_another = held.is_some_and(|held| {
                 held.keys().any(|owner| self.deleted.contains(owner))
