@@ -496,12 +496,10 @@ impl Core {
         account.log.written = account.log.written.max(written.unwrap_or(0));
         let stamp = entry.filter(|_| words.archived);
         let mut copied = Targets::new();
-        for mut say in words.says.drain(..) {
-            if let (Some(entry), Say::Deliver { stanza, .. } | Say::Copies { stanza, .. }) = (stamp, &mut say) {
-                account.stamp(stanza, entry);
-            }
+        for say in words.says.drain(..) {
             match say {
-                Say::Copies { stanza, name, to } => {
+                Say::Copies { mut stanza, name, to } => {
+                    stamp.inspect(|entry| account.stamp(&mut stanza, *entry));
                     self.give_copies(now, lock, account, (&stanza, name), &to, entry, todo);
                     if copied.is_empty() {
                         copied = to;
@@ -509,7 +507,10 @@ impl Core {
                         copied.extend(to);
                     }
                 }
-                Say::Deliver { stanza, to } => self.deliver(now, lock, account, stanza, (&to, &copied), entry, todo),
+                Say::Deliver { mut stanza, to } => {
+                    stamp.inspect(|entry| account.stamp(&mut stanza, *entry));
+                    self.deliver(now, lock, account, stanza, (&to, &copied), entry, todo);
+                }
                 say => self.say_one(now, lock, account, say, entry, todo),
             }
         }

@@ -87,12 +87,14 @@ fn add(cx: &mut IqCx<'_>, list: Blocklist, asked: Flag, block: &Element) -> Answ
     };
     if !fresh.is_empty() {
         let contacts = cx.contacts_within(&fresh)?;
-        let change = Change::new(cx, list, insert)?;
-        for (contact, whom) in change.affected(contacts) {
-            cx.fx.hide_from(contact, whom);
+        if !contacts.is_empty() {
+            for (contact, whom) in Change::new(cx, list, insert)?.affected(contacts) {
+                cx.fx.hide_from(contact, whom);
+            }
         }
         // So does everybody else to whom a session has sent presence. An unblock does not repeat it.
-        cx.fx.withdraw_from(change.withdrawal());
+        let was = cx.account()?.states.newest_rows(list).into_owned();
+        cx.fx.withdraw_from(withdrawal(was, &fresh));
     }
     let states = &mut cx.account()?.states;
     fresh.into_iter().for_each(|jid| states.stage(list, jid, Some(true)));
@@ -162,12 +164,18 @@ impl Change {
         };
         contacts.into_iter().filter_map(|contact| whom(&contact).map(|whom| (contact, whom))).collect()
     }
+}
 
-    /// From whom it takes back what sessions have sent directly: from those whom the list matches now, and did not before.
-    fn withdrawal(&self) -> Withdrawal {
-        let (was, is) = (self.was.clone(), self.is.clone());
-        let some_of = move |jid: &Jid| !matches_any(&was, jid) && names_resources_of(&is, &jid.bare());
-        Withdrawal { from: self.judge(), from_some_of: Judge::new(some_of) }
+/// From whom new items take back what sessions have sent directly: from those whom they match, and the list as it was does not.
+fn withdrawal(was: Rows<Jid, bool>, fresh: &[Jid]) -> Withdrawal {
+    let fresh: Rows<Jid, bool> = fresh.iter().map(|jid| (jid.clone(), true)).collect();
+    let (was, fresh) = (Arc::new(was), Arc::new(fresh));
+    let (was_some_of, some_of) = (was.clone(), fresh.clone());
+    Withdrawal {
+        from: Judge::new(move |jid: &Jid| matches_any(&fresh, jid) && !matches_any(&was, jid)),
+        from_some_of: Judge::new(move |jid: &Jid| {
+            names_resources_of(&some_of, &jid.bare()) && !matches_any(&was_some_of, jid)
+        }),
     }
 }
 

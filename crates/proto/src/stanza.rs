@@ -21,7 +21,7 @@ use crate::jid::Jid;
 use crate::ns::{self, Ns};
 use crate::parse::{self, Limits, StreamContext, XmlError};
 use crate::scan::Plain;
-use crate::write::{escape_attr, escape_text, escaped_len};
+use crate::write::{escape_attr, escape_text, escaped_len, is_plain};
 
 /// The three kinds of stanza (RFC 6120 §8.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -376,9 +376,10 @@ impl Stanza {
     }
 
     fn from_plain(frame: &Bytes, plain: Plain, cx: &StreamContext) -> Result<Stanza, StanzaFault> {
-        let text = |range: &Range<u32>| {
-            std::str::from_utf8(&frame[range.start as usize..range.end as usize]).unwrap_or_default()
-        };
+        // Checked at once, and not piece by piece.
+        let end = plain.attrs.last().map_or(plain.name.end, |attr| attr.value.end);
+        let tag = std::str::from_utf8(&frame[..end as usize]).unwrap_or_default();
+        let text = |range: &Range<u32>| tag.get(range.start as usize..range.end as usize).unwrap_or_default();
         let kind = Kind::from_name(text(&plain.name)).ok_or(StanzaFault::NotAStanza)?;
         let (mut type_, mut id, mut from, mut to, mut lang) = (None, None, None, None, None);
         for attr in &plain.attrs {
@@ -734,10 +735,13 @@ fn plain_attr(out: &mut Vec<u8>, name: &str, value: &str) {
 /// markup nor control characters.
 fn address_attr(out: &mut Vec<u8>, name: &str, value: &Jid) {
     out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(value.bare_str().as_bytes());
-    if let Some(resource) = value.resource() {
-        out.push(b'/');
-        escape_attr(out, resource);
+    match value.resource() {
+        Some(resource) if !is_plain(resource) => {
+            out.extend_from_slice(value.bare_str().as_bytes());
+            out.push(b'/');
+            escape_attr(out, resource);
+        }
+        _ => out.extend_from_slice(value.as_str().as_bytes()),
     }
     out.push(b'\'');
 }

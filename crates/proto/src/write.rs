@@ -14,6 +14,11 @@ pub fn escape_attr(out: &mut Vec<u8>, value: &str) {
     escape(out, value, &ATTR);
 }
 
+/// Whether [`escape_attr`] leaves a value as it is.
+pub(crate) fn is_plain(value: &str) -> bool {
+    find(value.as_bytes(), &ATTR).is_none()
+}
+
 /// How many bytes [`escape_attr`] makes of a value.
 pub(crate) fn escaped_len(value: &str) -> usize {
     let mut out = Vec::new();
