@@ -7,6 +7,12 @@
 //! Not here: the escapes of XEP-0106, which are a matter of display.
 
 mod domain;
+/// As [`str::split_once`] with an ASCII character, for a short text at a fraction of its cost.
+fn cut(text: &str, at: u8) -> Option<(&str, &str)> {
+    let at = memchr::memchr(at, text.as_bytes())?;
+    Some((text.get(..at)?, text.get(at + 1..)?))
+}
+
 #[cfg(test)]
 mod tests;
 
@@ -95,11 +101,11 @@ impl Jid {
     ///
     /// The parts are told apart before anything is mapped (RFC 7622 §3.1): at the first `/`, then the first `@` before it.
     pub fn parse(s: &str) -> Result<Jid, JidError> {
-        let (bare, resource) = match s.split_once('/') {
+        let (bare, resource) = match cut(s, b'/') {
             Some((bare, resource)) => (bare, Some(resource)),
             None => (s, None),
         };
-        let (local, domain) = match bare.split_once('@') {
+        let (local, domain) = match cut(bare, b'@') {
             Some((local, domain)) => (Some(local), domain),
             None => (None, bare),
         };
