@@ -12,10 +12,11 @@ use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::{BareJid, Jid};
 use vorpal_proto::stanza::{Stanza, Type};
 
-use crate::account::AccountRef;
+use crate::account::{Account, AccountRef};
+use crate::commit::{Say, Words};
 use crate::hook::Dir;
 use crate::roster;
-use crate::server::{Arrival, Core, Todo};
+use crate::server::{Arrival, Core, Mode, Todo, Work};
 use crate::session::{Out, Pushed, Role, Session, SessionId, Stream};
 use crate::subscription::ToHalf;
 
@@ -131,11 +132,16 @@ impl Core {
                         gone.into_iter().for_each(|jid| list.push_front(Untold::Stale(jid)));
                         continue;
                     }
-                    let gone = back.then(|| Stanza::presence(Type::Unavailable).from(jid.into_jid()));
-                    gone.map(|gone| gone.to(session.jid.clone()))
+                    let gone = back.then(|| unavailable(jid.as_jid(), &session.jid));
+                    match self.loaded(jid.as_str()) {
+                        Some(contact) => {
+                            gone.and_then(|gone| self.went(now, &contact, &mut contact.lock(), gone, todo))
+                        }
+                        None => gone,
+                    }
                 }
                 Untold::Session(contact, id) => self.presence_of(now, &contact, id, lock.jid.as_jid(), &session.jid),
-                Untold::Stale(from) => self.presence_now(now, &from, lock.jid.as_jid(), &session.jid),
+                Untold::Stale(from) => self.presence_now(now, &from, lock.jid.as_jid(), &session.jid, todo),
                 Untold::Request(contact) => {
                     let account = lock.lock();
                     let item = account.states.rows(self.tables.roster).get(contact.as_str());
@@ -193,21 +199,43 @@ impl Core {
 impl Core {
     /// The presence of a session of ours as it is now: its own, or that it went. Nothing if it may not be known, or if it was
     /// sent to nobody else.
-    fn presence_now(&self, now: Timestamp, from: &Jid, asker: &Jid, to: &Jid) -> Option<Stanza> {
+    fn presence_now(&self, now: Timestamp, from: &Jid, asker: &Jid, to: &Jid, todo: &mut Todo) -> Option<Stanza> {
         let lock = self.loaded(from.bare_str())?;
-        let account = lock.lock();
+        let mut account = lock.lock();
         if from.bare_str() != asker.bare_str() && !roster::shows_presence(self, &account, asker.bare_str()) {
             return None;
         }
         let session = from.resource().and_then(|resource| account.by_resource(resource));
         let Some(session) = session.filter(|session| session.is_available()) else {
-            return Some(Stanza::presence(Type::Unavailable).from(from.clone()).to(to.clone()));
+            return self.went(now, &lock, &mut account, unavailable(from, to), todo);
         };
         let presence = session.stream().presence.clone()?;
         let mut stanza = presence.to(to.clone());
         self.gate(now, Dir::Sent, &account, to, Some(session), &mut stanza).ok()?;
         Some(stanza)
     }
+
+    /// That somebody of this account went. While that may be on its way to the disk it is said behind it: if the server is killed
+    /// before, the session is back.
+    fn went(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        account: &mut Account,
+        gone: Stanza,
+        todo: &mut Todo,
+    ) -> Option<Stanza> {
+        if account.waiting.is_empty() {
+            return Some(gone);
+        }
+        let gone = Work { stanza: gone, hops: 1, mode: Mode::Onward };
+        self.say_alone(now, lock, account, Words::of_says([Say::Route(gone)]), todo);
+        None
+    }
+}
+
+fn unavailable(from: &Jid, to: &Jid) -> Stanza {
+    Stanza::presence(Type::Unavailable).from(from.clone()).to(to.clone())
 }
 
 fn subscribes(stanza: &Stanza) -> bool {

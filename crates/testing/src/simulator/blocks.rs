@@ -20,7 +20,9 @@ struct Asked {
     sent: u64,
     /// so many that unblock had been sent before
     unblocked: u32,
-    /// when an answer was heard
+    /// so many times it was sent without an answer heard
+    waits: u32,
+    /// when the last answer was heard
     answered: Option<u64>,
 }
 
@@ -67,8 +69,10 @@ impl Blocks {
             self.certain.remove(&pair);
         }
         let unblocked = *unblocks;
-        let asked = Asked { pair, blocks, sent, unblocked, answered: None };
-        self.asked.entry(question.to_owned()).or_insert(asked).answered = None;
+        let asked = Asked { pair, blocks, sent, unblocked, waits: 0, answered: None };
+        let asked = self.asked.entry(question.to_owned()).or_insert(asked);
+        asked.waits += 1;
+        asked.answered = None;
     }
 
     /// The question that this is, if it is one: to be sent once more.
@@ -81,7 +85,11 @@ impl Blocks {
     pub fn answered(&mut self, id: PlayerId, question: &str, result: bool) {
         let now = self.now();
         let Some(asked) = self.asked.get_mut(question) else { return };
-        asked.answered.get_or_insert(now);
+        asked.waits = asked.waits.saturating_sub(1);
+        // The error of a failed commit may be heard after it was sent again, and that is still to be dealt with.
+        if result || asked.waits == 0 {
+            asked.answered = Some(now);
+        }
         let asked = *asked;
         let may_undo = |other: &Asked| {
             other.pair == asked.pair && !other.blocks && other.answered.is_none_or(|answered| answered > asked.sent)

@@ -13,6 +13,8 @@ impl Simulator {
     /// All clients process what has arrived. Returns whether there was anything.
     pub(super) fn hear(&mut self) -> Result<bool, Wrong> {
         self.take_facts();
+        // What comes after a violation would only hide it.
+        self.told()?;
         let mut any = false;
         for id in 0..self.players.len() {
             any |= self.hear_one(id)?;

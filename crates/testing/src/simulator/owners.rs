@@ -235,6 +235,10 @@ impl Simulator {
 
     /// Somebody new has the name.
     fn created(&mut self, account: usize, owner: Owner) {
+        // What has arrived was for the owner before.
+        let clients: Vec<PlayerId> =
+            (0..self.players.len()).filter(|id| self.players[*id].account == account).collect();
+        clients.iter().for_each(|id| self.hear_out(*id));
         self.note(|| format!("* {owner} is created"));
         let others: BTreeSet<usize> = (0..self.accounts.len()).filter(|other| *other != account).collect();
         // What is on the way may ask the new owner for something.
@@ -278,15 +282,12 @@ impl Simulator {
         (name.generation, name.changes) = (name.generation + 1, name.changes + 1);
         (name.questions, name.met, name.born, name.strangers) = (questions, met, born, strangers);
         name.keys.clear();
-        for id in (0..self.players.len()).filter(|id| self.players[*id].account == account).collect::<Vec<_>>() {
-            self.belongs_to_another(id, before);
-        }
+        clients.into_iter().for_each(|id| self.belongs_to_another(id, before));
         self.attempts_change(account, None, false);
     }
 
     /// The client is that of a new owner; whoever had it before writes into nothing.
     fn belongs_to_another(&mut self, id: PlayerId, before: usize) {
-        self.hear_out(id);
         let mut r = Random::new(self.plan.seed ^ ((id as u64) << 16) ^ self.questions);
         let relic = self.relic(id);
         if self.world.clients[id].is_connected() {
@@ -512,18 +513,17 @@ impl Simulator {
             return Err(wrong("answered_once", format!("{name} hears the answer to {question}, which another asked")));
         }
         asked.answers += 1;
+        let asked = asked.clone();
         // A session that ends after it has answered, and has not acknowledged the question, is answered for once more.
         let ended = self.names[asked.account].changes != asked.changes;
         let is_over = |(id, life): (PlayerId, u32)| {
-            // Its session may have ended while it was away.
-            self.players[id].life != life || !matches!(self.players[id].phase, Phase::In)
+            // Its session may have ended while it was away, or before its client knows.
+            self.players[id].life != life || !matches!(self.players[id].phase, Phase::In) || !self.has_session(id)
         };
-        let over = ended || asked.target.is_some_and(is_over);
         let twice = asked.answers > 1 && asked.life == life && asked.epoch == restarts;
-        if twice && !over && !self.taste.failures {
+        if twice && !self.taste.failures && !ended && !asked.target.is_some_and(is_over) {
             return Err(wrong("answered_once", format!("{name} hears {} answers to {question}", asked.answers)));
         }
-        let asked = asked.clone();
         let of = &self.names[asked.account];
         let gone = of.owner.is_none() || of.disabled;
         let unavailable = element.has(ns::CLIENT, "error")
@@ -536,6 +536,12 @@ impl Simulator {
             return Err(wrong("who_is_gone_is_gone", why));
         }
         Ok(())
+    }
+
+    /// Whether the server has a session with the client's address.
+    fn has_session(&self, id: PlayerId) -> bool {
+        let account = self.world.core().loaded(&self.bare(self.players[id].account));
+        account.is_some_and(|lock| lock.lock().by_resource(&self.world.clients[id].resource).is_some())
     }
 
     /// Whoever asked and lost nothing on the way has an answer.
