@@ -13,7 +13,7 @@ use vorpal_testing::world::Secrets;
 
 /// Seeds that once found something, with their steps: always played. Why they failed stands in docs/decisions/0009. They were found
 /// before the operator took part, and are played without.
-const REGRESSIONS: [(u64, usize); 32] = [
+const REGRESSIONS: [(u64, usize); 34] = [
     (1, 300),
     (8, 300),
     (9, 1_500),
@@ -39,7 +39,9 @@ const REGRESSIONS: [(u64, usize); 32] = [
     (6_155, 300),
     (10_139, 1_500),
     (10_660, 300),
+    (13_174, 300),
     (14_122, 300),
+    (14_332, 300),
     (18_238, 300),
     (24_809, 1_500),
     (40_757, 300),
@@ -49,7 +51,7 @@ const REGRESSIONS: [(u64, usize); 32] = [
 ];
 
 /// The same, of those that the operator takes part in.
-const OF_THE_OPERATOR: [(u64, usize); 16] = [
+const OF_THE_OPERATOR: [(u64, usize); 25] = [
     (9, 1_500),
     (18, 300),
     (68, 300),
@@ -66,6 +68,15 @@ const OF_THE_OPERATOR: [(u64, usize); 16] = [
     (4_899, 1_500),
     (5_469, 1_500),
     (5_943, 300),
+    (6_277, 300),
+    (8_439, 1_500),
+    (8_604, 300),
+    (10_233, 300),
+    (11_342, 300),
+    (14_039, 1_500),
+    (17_319, 1_500),
+    (18_739, 1_500),
+    (19_979, 1_500),
 ];
 
 /// So many seeds fail before no more are played, unless ENOUGH says otherwise.

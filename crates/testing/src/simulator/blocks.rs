@@ -152,3 +152,34 @@ impl Simulator {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAIR: Pair = (0, 1);
+
+    #[test]
+    fn what_waits_while_a_block_is_asked_for_once_more_may_be_caught() {
+        let mut blocks = Blocks::default();
+        blocks.asks("q1", PAIR, true);
+        blocks.asks("q1", PAIR, true);
+        // The first one came to nothing.
+        blocks.answered(0, "q1", false);
+        blocks.sends(7);
+        assert!(blocks.may_have_caught(7, PAIR));
+        blocks.answered(0, "q1", true);
+        assert!(blocks.may_have_caught(7, PAIR));
+        blocks.sends(8);
+        assert!(!blocks.may_have_caught(8, PAIR), "the gate says so to its sender");
+    }
+
+    #[test]
+    fn a_block_that_came_to_nothing_catches_nothing_any_more() {
+        let mut blocks = Blocks::default();
+        blocks.asks("q1", PAIR, true);
+        blocks.answered(0, "q1", false);
+        blocks.sends(7);
+        assert!(!blocks.may_have_caught(7, PAIR));
+    }
+}
