@@ -75,6 +75,9 @@ fn a_command_that_changes_something_says_what_and_in_which_data() {
     place.write("vorpal.toml", "");
     let named = |arguments: &[&'static str]| [&["-c", "vorpal.toml"], arguments].concat();
     let data = format!("(in the data at {}; no server runs on them)", place.path("data").display());
+    let new = format!("(in new data, created at {})", place.path("data").display());
+    let first = place.done(&named(&["user", "add", "z@localhost", "--password", "secret"]));
+    assert_eq!(first, format!("created the account z@localhost {new}\n"));
     for (arguments, did) in [
         (&["user", "add", "a@localhost", "--password", "secret"][..], "created the account a@localhost"),
         (&["user", "passwd", "a@localhost", "--password", "other"], "set the new password of a@localhost"),

@@ -670,3 +670,19 @@ fn presence_goes_to_nobody_who_has_no_entry_for_it() {
         assert!(heard.is_empty(), "{heard:?}");
     }
 }
+
+#[test]
+fn a_session_that_waits_is_over_when_its_account_was_disabled_or_had_another_owner() {
+    for removed in [false, true] {
+        let mut world = world();
+        let id = world.client("romeo", "orchard");
+        world.bind(id);
+        world.enable(id);
+        say(&mut world, id, "<presence/>");
+        world.cut(id);
+        assert!(if removed { world.remove_account(&jid("romeo")) } else { world.disable_account(&jid("romeo"), true) });
+        assert!(if removed { world.create_account("romeo") } else { world.disable_account(&jid("romeo"), false) });
+        assert!(world.resume(id).is_err(), "removed: {removed}");
+        assert_eq!(world.core().loaded("romeo@localhost").expect("it is there").lock().sessions.len(), 0);
+    }
+}

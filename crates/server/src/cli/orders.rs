@@ -26,6 +26,8 @@ pub(super) enum By {
     Server(PathBuf),
     /// This command itself, on the data in this directory.
     Command(PathBuf),
+    /// This command itself, which made the data in this directory.
+    Creator(PathBuf),
 }
 
 impl Target {
@@ -64,13 +66,14 @@ impl Target {
         }
         let creates = matches!(order, Order::UserAdd { .. } | Order::UserImport { .. }) && self.is_named();
         // If this cannot be determined, opening the data fails with the reason.
-        if !creates && matches!(files::has_database(&data), Ok(false)) {
+        let new = matches!(files::has_database(&data), Ok(false));
+        if new && !creates {
             bail!("{}", self.no_data());
         }
         let server = Server::open(self.config, self.program.modules)?;
         let answer = control::execute(&server.runtime, order).await;
         server.close().await;
-        Ok((answer, By::Command(data)))
+        Ok((answer, if new { By::Creator(data) } else { By::Command(data) }))
     }
 
     /// Sends an order to the running server only.

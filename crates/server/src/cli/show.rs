@@ -84,6 +84,7 @@ fn place(by: &By) -> (&'static str, &PathBuf, String) {
     match by {
         By::Server(socket) => ("server", socket, format!("by the server at {}", socket.display())),
         By::Command(data) => ("data", data, format!("in the data at {}; no server runs on them", data.display())),
+        By::Creator(data) => ("data", data, format!("in new data, created at {}", data.display())),
     }
 }
 
