@@ -20,7 +20,7 @@ use crate::stanza_id::IdKey;
 use crate::state::States;
 use crate::store::{BatchId, EntryId, Owner};
 
-/// So many sessions an account may have at once, unless the operator says otherwise.
+/// Maximum number of sessions of an account, unless the operator sets another.
 pub const MAX_SESSIONS: usize = 50;
 
 /// An account that is loaded.

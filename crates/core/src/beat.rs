@@ -21,7 +21,7 @@ use crate::session::{Closing, Session};
 use crate::store::{Batch, Write};
 use crate::trim::TRIM_RATE;
 
-/// How often in a second [`Core::beat`] is to be called.
+/// Number of calls of [`Core::beat`] per second.
 pub const BEATS: u32 = 20;
 
 /// Maximum number of accounts whose rows ride in one batch, and that are locked for it.

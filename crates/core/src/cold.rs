@@ -99,7 +99,7 @@ impl Spilled {
         work
     }
 
-    /// So many wait for an account.
+    /// Maximum number that wait for an account.
     fn len(&self, account: &BareJid) -> usize {
         self.lines.lock().of.get(account).map_or(0, VecDeque::len)
     }

@@ -9,7 +9,7 @@ use vorpal_proto::error::Condition;
 use vorpal_proto::sasl::{Mechanism, SaslError};
 use vorpal_proto::stanza::Kind;
 
-/// So many threads count without meeting; more share.
+/// Number of threads that count without contention; more share.
 const SHARDS: usize = 8;
 
 /// Whether a number only grows.
@@ -198,7 +198,7 @@ static MICROS: &[u64] = &[
 /// Batches in a commit, up to the most there can be.
 static BATCHES: &[u64] = &[1, 2, 5, 10, 20, 50, 100, 200, 512];
 
-/// How often a number was how large. For what happens some thousand times in a second at most: it has no shards.
+/// A histogram. It has no shards, so it is for at most some thousand values a second.
 #[derive(Debug)]
 pub struct Histogram {
     bounds: &'static [u64],

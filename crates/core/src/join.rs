@@ -15,7 +15,7 @@ use crate::session::{Out, Reading, Session};
 use crate::store::{Direction, Entry, EntryId, Owner};
 use crate::trace::Step;
 
-/// So many entries are read from the log at a time.
+/// Number of entries read from the log at a time.
 pub const PAGE: usize = 64;
 
 /// A part of a log that a session wants to be given next.

@@ -18,7 +18,7 @@ pub struct Lasting {
     met: Mutex<Met>,
 }
 
-/// How often a condition was met.
+/// Number of times that a condition was met.
 #[derive(Debug, Default)]
 struct Met {
     told: Option<Timestamp>,

@@ -33,7 +33,7 @@ pub struct LastActivity {
     pub status: String,
 }
 
-/// So many addresses a session may have sent presence to directly.
+/// Maximum number of addresses to which a session has sent presence directly.
 pub const MAX_DIRECTED: usize = 1_000;
 
 /// Maximum size of these addresses in bytes: of 1,000 of 128 bytes. With [`crate::account::MAX_SESSIONS`] that is 6.4 MiB

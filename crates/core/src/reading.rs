@@ -29,8 +29,8 @@ use crate::server::{Core, Todo};
 use crate::session::Session;
 use crate::store::{EntryId, Reader, StoreError};
 
-/// So many questions of one session may wait for the store, the one that is being read included. Beyond it the answer is
-/// `resource-constraint`, of the kind that says: ask again later.
+/// Maximum number of queries of one session that wait for the store, the one being read included. Any more are answered with
+/// `resource-constraint` of type `wait`.
 pub const MAX_INQUIRIES: u8 = 8;
 
 /// Why a question is not read: nobody is there to be answered.
@@ -56,7 +56,7 @@ pub struct Found {
     pub reply: Reply,
 }
 
-/// So many bytes of messages one job may find, but for one that is larger by itself.
+/// Maximum number of bytes of messages that one job finds, except for a single larger message.
 pub const MAX_FOUND: usize = 128 * 1024;
 
 /// Why a job found nothing.

@@ -42,7 +42,7 @@ pub(crate) struct Ended {
     at: u64,
 }
 
-/// So many ended sessions of an account are remembered, the newest.
+/// Number of ended sessions remembered for an account: the newest.
 const MAX_ENDED: usize = 16;
 
 /// What a connection asks for when it is logged in.

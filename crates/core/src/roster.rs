@@ -28,7 +28,7 @@ use crate::state::Map;
 use crate::store::{Owner, STORE};
 use crate::subscription::{State, Subscription};
 
-/// So many contacts an account may have, unless the operator says otherwise.
+/// Maximum number of contacts of an account, unless the operator sets another.
 pub const MAX_CONTACTS: usize = 5_000;
 
 /// Maximum size of a roster in bytes, unless the operator says otherwise: that of all its items as they are written to a
@@ -50,10 +50,10 @@ const ITEM_BYTES: usize = 96;
 /// Bytes of a `<group/>` besides its name.
 const GROUP_BYTES: usize = 15;
 
-/// So many requests of strangers are kept for an account.
+/// Maximum number of requests of strangers kept for an account.
 pub const MAX_REQUESTS: usize = 500;
 
-/// So many of them may come from one domain other than the account's own, so that one server cannot use up all.
+/// Maximum number of these from one domain other than the account's own, so that one server cannot use up all.
 pub const MAX_REQUESTS_OF_DOMAIN: usize = 100;
 
 /// Largest request that is kept as it came, in bytes. Of a larger one only what a person reads is kept, if it fits.
@@ -64,7 +64,7 @@ pub const MAX_REQUEST: usize = 4 << 10;
 /// then it is dropped.
 pub const MAX_REQUEST_BYTES: usize = 256 << 10;
 
-/// So many removed contacts are remembered.
+/// Maximum number of removed contacts remembered.
 pub const MAX_TOMBSTONES: usize = 500;
 
 /// Maximum size in bytes of the addresses of removed contacts; beyond it the older half is forgotten.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, btree_map};
 use std::ops::Bound;
 use std::slice;
 
-/// So many rows lie in a list.
+/// Maximum number of rows kept as a list.
 const FEW: usize = 8;
 
 /// See the module's text.

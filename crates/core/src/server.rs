@@ -36,34 +36,34 @@ use crate::store::{BatchId, Journal, MapId};
 use crate::trace::Traces;
 use crate::trim::Trims;
 
-/// So many accounts stay loaded without a session.
+/// Maximum number of accounts kept in memory without a session.
 pub const MAX_IDLE_ACCOUNTS: usize = 10_000;
 
-/// So often a stanza may be sent on by what it caused.
+/// Maximum length of a chain of stanzas each of which was caused by the one before.
 pub(crate) const MAX_HOPS: u8 = 8;
 
 /// Number of stanzas that were caused by others and are gathered before they go on. What one account says at once is gathered whole.
 pub(crate) const MAX_GATHERED: usize = 1_024;
 
-/// The bounds of an account, on all hosts: the first four are the operator's, the others are constants but in tests. What is
-/// there already stays.
+/// The limits of an account, on all hosts. The operator sets the first four; the others are constant except in tests. Whatever
+/// exceeds a new limit already stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// the most sessions, those without a connection included
+    /// maximum number of sessions, including those without a connection
     pub sessions: usize,
-    /// the most contacts in the roster
+    /// maximum number of contacts in the roster
     pub contacts: usize,
-    /// the most bytes of the roster, as it is written to a client
+    /// maximum size of the roster in bytes, as written to a client
     pub roster_bytes: usize,
-    /// the most bytes of messages that wait for the account and nobody has taken
+    /// maximum size in bytes of the messages that wait for the account
     pub offline_bytes: u64,
-    /// the most bytes that wait for one session
+    /// maximum size in bytes of what waits for one session
     pub queued: usize,
-    /// the most stanzas that are held back for an inactive client
+    /// maximum number of stanzas held back for an inactive client
     pub held: usize,
-    /// so many entries are read of a log at a time
+    /// number of log entries read at a time
     pub page: usize,
-    /// so many accounts stay loaded without a session
+    /// maximum number of accounts kept in memory without a session
     pub idle_accounts: usize,
 }
 

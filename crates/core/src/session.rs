@@ -64,7 +64,7 @@ pub(crate) const ASK_PART: usize = 8;
 /// A client is not read from while more than this part of what a session may hold waits to be written to it, counted as memory.
 pub(crate) const PAUSE_PART: usize = 2;
 
-/// So many stanzas may be held back for an inactive client before all are sent.
+/// Maximum number of stanzas held back for an inactive client; then all are sent.
 pub const MAX_HELD: usize = 256;
 
 /// Woken when there is something to do for a connection. Never blocks.

@@ -19,13 +19,13 @@ use crate::server::Core;
 use crate::session::{Session, SessionId, Wake};
 use crate::store::{BatchId, EntryId};
 
-/// So many may follow accounts at once.
+/// Maximum number of followers of accounts at once.
 pub const MAX_TRACERS: usize = 8;
 
-/// So many steps wait for one who follows; more are lost.
+/// Maximum number of steps that wait for a follower; more are lost.
 pub const MAX_STEPS: usize = 1_024;
 
-/// So many batches are remembered with the time at which they were handed over.
+/// Number of batches remembered with the time of their submission.
 const MAX_BATCHES: usize = 256;
 
 /// One decision, or one thing that happened.

@@ -118,7 +118,7 @@ impl Page {
     /// Reads `<set/>` of an answer.
     ///
     /// # Errors
-    /// `bad-request`: one end without the other, or a number that is none.
+    /// `bad-request`: one end without the other, or something that is not a number.
     pub fn read(set: &Element) -> Result<Page, StanzaError> {
         if !set.is(ns::RSM, "set") {
             return Err(wrong("not a result set"));
@@ -142,7 +142,7 @@ fn number(text: &str) -> Result<u32, StanzaError> {
     let text = text.trim_matches([' ', '\t', '\n', '\r']);
     let digits = text.strip_prefix('+').unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(wrong("a number is none"));
+        return Err(wrong("not a number"));
     }
     Ok(digits.parse().unwrap_or(u32::MAX))
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 /// program, say) it goes on, and waits again when the log has grown by a quarter of its bound.
 const READER_WAIT: Duration = Duration::from_millis(100);
 
-/// So many rows of the index are inserted by one statement.
+/// Number of rows of the index inserted by one statement.
 const ROWS: usize = 32;
 
 type Sql<T> = rusqlite::Result<T>;
