@@ -169,6 +169,20 @@ fn nothing_is_logged_as_rust_writes_it() {
     }
 }
 
+/// The faults of the simulator (`crates/testing/faults/try`) are changes to the sources as they are now.
+#[test]
+fn the_planted_faults_can_be_put_into_the_sources() {
+    let folder = root().join("crates/testing/faults");
+    let files = std::fs::read_dir(&folder).expect("the faults").map(|file| file.expect("a file").path());
+    let faults: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "patch")).collect();
+    assert!(faults.len() >= 6, "{faults:?}");
+    for fault in faults {
+        let mut command = Command::new("git");
+        let output = command.args(["apply", "--check"]).arg(&fault).current_dir(root()).output().expect("git runs");
+        assert!(output.status.success(), "{}: {}", fault.display(), String::from_utf8_lossy(&output.stderr));
+    }
+}
+
 #[test]
 fn the_arrows_between_the_crates_are_those_of_the_design() {
     let metadata = metadata();

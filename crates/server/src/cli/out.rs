@@ -18,7 +18,7 @@ pub(super) fn line(text: impl Display) -> Result<()> {
 /// Writes text as it is, and says whether its reader is still there.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub(super) fn write(text: impl Display) -> Result<bool> {
     taken(to(&mut io::stdout().lock(), text))
 }
