@@ -499,7 +499,9 @@ impl Core {
         for say in words.says.drain(..) {
             match say {
                 Say::Copies { mut stanza, name, to } => {
-                    stamp.inspect(|entry| account.stamp(&mut stanza, *entry));
+                    if let Some(entry) = stamp {
+                        account.stamp(&mut stanza, entry);
+                    }
                     self.give_copies(now, lock, account, (&stanza, name), &to, entry, todo);
                     if copied.is_empty() {
                         copied = to;
@@ -508,7 +510,9 @@ impl Core {
                     }
                 }
                 Say::Deliver { mut stanza, to } => {
-                    stamp.inspect(|entry| account.stamp(&mut stanza, *entry));
+                    if let Some(entry) = stamp {
+                        account.stamp(&mut stanza, entry);
+                    }
                     self.deliver(now, lock, account, stanza, (&to, &copied), entry, todo);
                 }
                 say => self.say_one(now, lock, account, say, entry, todo),
