@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use bytes::{Bytes, BytesMut};
-use vorpal_core::join::Fetch;
+use vorpal_core::life::join::Fetch;
 use vorpal_core::store::Entry;
 use vorpal_net::c2s::Need;
 use vorpal_proto::frame::{Frame, Framer};

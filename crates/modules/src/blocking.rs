@@ -11,9 +11,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use vorpal_core::effects::{Judge, Withdrawal};
-use vorpal_core::hook::{Answer, OpenAccount, SessionCx};
-use vorpal_core::rows::Rows;
+use vorpal_core::module::effects::{Judge, Withdrawal};
+use vorpal_core::module::hook::{Answer, OpenAccount, SessionCx};
+use vorpal_core::small::rows::Rows;
 use vorpal_proto::error::{AppCondition, ErrorType};
 use vorpal_proto::jid::{BareJid, Jid};
 use vorpal_proto::stanza::Kind;

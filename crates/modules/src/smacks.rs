@@ -9,7 +9,7 @@
 //! Limits: queues of 512 KiB for each session, then the log is read instead
 
 use vorpal_config::{Bounded, DAY, MINUTE, Period, SECOND, section};
-use vorpal_core::hook::SessionCx;
+use vorpal_core::module::hook::SessionCx;
 
 use crate::prelude::*;
 

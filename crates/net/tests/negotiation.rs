@@ -9,12 +9,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use vorpal_core::host::{Host, KeyPolicy};
-use vorpal_core::registry::Registry;
-use vorpal_core::server::{Core, core_names};
+use vorpal_core::core::{Core, core_names};
+use vorpal_core::life::users::NewUser;
+use vorpal_core::module::host::{Host, KeyPolicy};
+use vorpal_core::module::registry::Registry;
 use vorpal_core::session::Wake;
 use vorpal_core::store::{Loading, LogQuery, Reader};
-use vorpal_core::users::NewUser;
 use vorpal_net::c2s::{Connection, Need, Settings};
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::frame::{Frame, Framer};

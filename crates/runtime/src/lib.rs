@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, Semaphore};
-use vorpal_core::account::AccountRef;
-use vorpal_core::counts::Count;
-use vorpal_core::join::Fetch;
-use vorpal_core::reading::Inquiry;
-use vorpal_core::server::Core;
+use vorpal_core::core::Core;
+use vorpal_core::life::join::Fetch;
+use vorpal_core::owner::account::AccountRef;
+use vorpal_core::route::reading::Inquiry;
 use vorpal_core::session::Wake;
 use vorpal_core::store::{Entry, LogQuery, StoreError};
+use vorpal_core::watch::counts::Count;
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::sasl::{PasswordCheck, Verdict};

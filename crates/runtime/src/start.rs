@@ -8,12 +8,12 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::sync::{Semaphore, mpsc};
-use vorpal_core::beat::BEATS;
-use vorpal_core::host::Host;
-use vorpal_core::registry::Names;
-use vorpal_core::server::Core;
+use vorpal_core::core::Core;
+use vorpal_core::life::beat::BEATS;
+use vorpal_core::life::sweep::STEPS;
+use vorpal_core::module::host::Host;
+use vorpal_core::module::registry::Names;
 use vorpal_core::store::{Backend, Batch, Loading, Probe, Reader, Row, STORE, Write};
-use vorpal_core::sweep::STEPS;
 use vorpal_store::readers as store_readers;
 use vorpal_store::writer::{Done, Queue, Step, Writer};
 

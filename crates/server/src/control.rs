@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use vorpal_config::Change;
-use vorpal_core::trace::MAX_TRACERS;
+use vorpal_core::watch::trace::MAX_TRACERS;
 use vorpal_net::accept::Setbacks;
 use vorpal_runtime::{Runtime, Waker, now};
 use zeroize::Zeroizing;

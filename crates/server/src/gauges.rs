@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use vorpal_core::counts::{FAMILIES, Reading};
 use vorpal_core::session::SessionId;
 use vorpal_core::store::StoreError;
+use vorpal_core::watch::counts::{FAMILIES, Reading};
 use vorpal_net::c2s::Shared;
 use vorpal_net::tls::Certificate;
 use vorpal_net::tls::Host;

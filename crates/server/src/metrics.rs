@@ -7,7 +7,7 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use vorpal_core::counts::{FAMILIES, Sort};
+use vorpal_core::watch::counts::{FAMILIES, Sort};
 
 use crate::gauges::{Buckets, Gauges, Sample};
 

@@ -5,9 +5,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use vorpal_config::{Config, ConfigError, Errors, Place, Problem};
+use vorpal_core::core::core_names;
 use vorpal_core::module::Module;
-use vorpal_core::registry::Registry;
-use vorpal_core::server::core_names;
+use vorpal_core::module::registry::Registry;
 
 use crate::files;
 

@@ -5,8 +5,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use vorpal_config::{Config, Limits, Measure};
-use vorpal_core::host::{Host, KeyPolicy};
-use vorpal_core::server::Bounds;
+use vorpal_core::core::Bounds;
+use vorpal_core::module::host::{Host, KeyPolicy};
 use vorpal_net::c2s::{Settings, Terms};
 use vorpal_net::limits::{Rate, Settings as GateSettings};
 use vorpal_net::tls::{Policy, TlsVersion};

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use vorpal::control::{self, Answer, Order};
 use vorpal::{Program, Server, serve};
 use vorpal_config::Config;
-use vorpal_core::hook::Flow;
+use vorpal_core::module::hook::Flow;
 use vorpal_core::module::{At, Module, Phase, Result, Setup, Stage};
 use vorpal_proto::element::el;
 use vorpal_proto::ns::Ns;

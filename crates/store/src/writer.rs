@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use vorpal_core::counts::{Count, Counts};
+use vorpal_core::watch::counts::{Count, Counts};
 
 /// Microseconds since 1970.
 pub type Micros = u64;

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::BytesMut;
-use vorpal_core::join::Fetch;
-use vorpal_core::reading::Inquiry;
-use vorpal_core::server::Core;
+use vorpal_core::core::Core;
+use vorpal_core::life::join::Fetch;
+use vorpal_core::route::reading::Inquiry;
 use vorpal_core::session::Wake;
 use vorpal_core::store::{Entry, LogQuery, Reader};
 use vorpal_net::c2s::{Connection, Need};

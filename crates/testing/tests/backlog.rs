@@ -2,8 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use vorpal_core::counts::Count;
-use vorpal_core::ledger::MAX_UNSETTLED_BYTES;
+use vorpal_core::session::ledger::MAX_UNSETTLED_BYTES;
+use vorpal_core::watch::counts::Count;
 use vorpal_proto::element::Element;
 use vorpal_proto::ns;
 use vorpal_store::writer::Backlog;

@@ -1,6 +1,6 @@
 //! What is written about a second later, little by little.
 
-use vorpal_core::beat::{BEATS, RIDERS};
+use vorpal_core::life::beat::{BEATS, RIDERS};
 use vorpal_proto::ns;
 use vorpal_testing::client::Heard;
 use vorpal_testing::disk::Store;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use vorpal_core::presence::{MAX_LAST_STATUS, MAX_PRESENCE};
-use vorpal_core::roster;
-use vorpal_core::server::Bounds;
+use vorpal_core::core::Bounds;
+use vorpal_core::owner::roster;
+use vorpal_core::route::presence::{MAX_LAST_STATUS, MAX_PRESENCE};
 use vorpal_proto::element::Element;
 use vorpal_proto::ns;
 use vorpal_testing::client::Heard;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use vorpal_core::clock::DOUBT;
 use vorpal_core::module::Section;
 use vorpal_core::store::{Kind, LogQuery};
+use vorpal_core::watch::clock::DOUBT;
 use vorpal_testing::disk::Store;
 use vorpal_testing::world::{ClientId, World};
 

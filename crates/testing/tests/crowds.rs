@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use vorpal_core::core::Bounds;
 use vorpal_core::module::Module;
-use vorpal_core::presence::MAX_PRESENCE;
-use vorpal_core::server::Bounds;
+use vorpal_core::route::presence::MAX_PRESENCE;
 use vorpal_core::session::MAX_QUEUED_BYTES;
 use vorpal_proto::element::Element;
 use vorpal_proto::ns;

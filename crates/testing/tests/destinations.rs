@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use vorpal_core::host::{Host, Serves};
-use vorpal_core::registry::Registry;
+use vorpal_core::module::host::{Host, Serves};
+use vorpal_core::module::registry::Registry;
 use vorpal_proto::jid::BareJid;
 use vorpal_testing::client::Heard;
 use vorpal_testing::disk::Store;

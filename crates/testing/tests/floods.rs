@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use allocation_counter::measure;
-use vorpal_core::registry::Registry;
-use vorpal_core::server::{Bounds, core_names};
+use vorpal_core::core::{Bounds, core_names};
+use vorpal_core::module::registry::Registry;
 use vorpal_testing::disk::{Medium, Store};
 use vorpal_testing::link::Weather;
 use vorpal_testing::world::{ClientId, HOST, Secrets, Setup, World};

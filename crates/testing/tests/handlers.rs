@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use vorpal_core::hook::{OpenSession, SessionCx, Verdict, ok};
+use vorpal_core::module::hook::{OpenSession, SessionCx, Verdict, ok};
 use vorpal_core::module::{At, Module, Result, Setup, Stage};
 use vorpal_core::session::Flag;
 use vorpal_proto::ns;

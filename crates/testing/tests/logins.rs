@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use vorpal_core::account::AccountRef;
-use vorpal_core::host::KeyPolicy;
-use vorpal_core::users::{NewUser, Sessions};
+use vorpal_core::life::users::{NewUser, Sessions};
+use vorpal_core::module::host::KeyPolicy;
+use vorpal_core::owner::account::AccountRef;
 use vorpal_net::c2s::{Connection, Need, Settings};
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::parse::Limits;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vorpal_core::registry::Registry;
+use vorpal_core::module::registry::Registry;
 use vorpal_testing::disk::Store;
 use vorpal_testing::world::{ClientId, World};
 

@@ -5,13 +5,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use vorpal_core::account::AccountRef;
-use vorpal_core::accounts::MAX_ROWS;
-use vorpal_core::server::Bounds;
+use vorpal_core::core::Bounds;
+use vorpal_core::core::accounts::MAX_ROWS;
+use vorpal_core::life::users::{NewUser, Sessions};
+use vorpal_core::owner::account::AccountRef;
 use vorpal_core::store::{
     Entry, EntryId, EntrySize, KeyedRow, Kind, LogQuery, MapId, MapQuery, Owner, OwnerRow, Reader, Result, Row, Write,
 };
-use vorpal_core::users::{NewUser, Sessions};
 use vorpal_proto::element::Element;
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::ns;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use vorpal_core::life::sweep::{ENTRIES, REST};
 use vorpal_core::store::{Direction, Kind, LogQuery, NewEntry, Owner, Side, Write, flags};
-use vorpal_core::sweep::{ENTRIES, REST};
 use vorpal_testing::disk::Store;
 use vorpal_testing::world::World;
 

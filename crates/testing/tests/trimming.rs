@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vorpal_core::beat::BEATS;
+use vorpal_core::life::beat::BEATS;
 use vorpal_core::store::{Kind, LogQuery};
 use vorpal_testing::disk::Store;
 use vorpal_testing::world::{ClientId, World};

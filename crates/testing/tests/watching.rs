@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vorpal_core::counts::Count;
-use vorpal_core::trace::{MAX_STEPS, MAX_TRACERS, Step, Trace};
+use vorpal_core::watch::counts::Count;
+use vorpal_core::watch::trace::{MAX_STEPS, MAX_TRACERS, Step, Trace};
 use vorpal_proto::jid::BareJid;
 use vorpal_testing::disk::Store;
 use vorpal_testing::link::Bell;
@@ -54,7 +54,7 @@ fn names(steps: &[Step]) -> Vec<&str> {
 fn a_message_is_counted_where_it_comes_is_stored_and_is_delivered() {
     let mut two = two();
     let counts = two.world.core().counts.clone();
-    let read = |counts: &vorpal_core::counts::Counts| {
+    let read = |counts: &vorpal_core::watch::counts::Counts| {
         let all = [Count::Messages, Count::Delivered, Count::Entries, Count::Copied, Count::BouncedUnavailable];
         all.map(|count| counts.get(count))
     };

@@ -3,14 +3,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::*;
-use crate::account::AccountLock;
-use crate::cursor::LogState;
-use crate::host::Host;
-use crate::registry::Registry;
-use crate::server::{Bounds, core_names};
+use crate::core::{Bounds, core_names};
+use crate::module::host::Host;
+use crate::module::registry::Registry;
+use crate::owner::account::AccountLock;
+use crate::owner::cursor::LogState;
 
-use crate::stanza_id::IdKey;
-use crate::state::States;
+use crate::owner::stanza_id::IdKey;
+use crate::owner::state::States;
 use crate::store::{Expect, Ids, Journal, MapId, Owner};
 
 /// A queue that commits nothing by itself.

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use vorpal_proto::stanza::Stanza;
 
 use super::{Out, Role, SessionId, Stream};
-use crate::lists::push_one;
 use crate::session::queue::Item;
+use crate::small::lists::push_one;
 use crate::store::{MapId, Row, STORE, Write};
 
 /// Maximum number of answers of one session that are kept and not acknowledged. More do not fit into its queue, but where its

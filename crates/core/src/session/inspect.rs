@@ -1,7 +1,7 @@
 //! What a stream holds, counted: for tests, which check what must hold between the counts.
 
 use super::Stream;
-use crate::inspect::StreamReport;
+use crate::watch::inspect::StreamReport;
 
 impl Stream {
     pub(crate) fn report(&self) -> StreamReport {

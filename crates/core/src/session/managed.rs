@@ -12,10 +12,10 @@ use vorpal_proto::ns;
 use vorpal_proto::stanza::{Stanza, Type};
 
 use super::{ASK_AFTER, ASK_PART, Closing, Item, Management, Out, Pulled, Reading, Role, SessionId, Stream, Taken};
-use crate::checkpoint::{self, Checkpoint, Checkpoints, Sent};
-use crate::debt::Debt;
-use crate::lists::give_back;
-use crate::revive::SessionRow;
+use crate::commit::checkpoint::{self, Checkpoint, Checkpoints, Sent};
+use crate::commit::debt::Debt;
+use crate::life::revive::SessionRow;
+use crate::small::lists::give_back;
 use crate::store::{EntryId, MapId, Row, STORE, Write};
 
 /// A checkpoint is written anew after this part of the stanzas that it lists was sent, at the latest with the next beat of its

@@ -88,7 +88,7 @@ impl fmt::Display for Cipher {
 pub struct Facts {
     /// when it was bound
     pub since: Timestamp,
-    /// since when it has no connection, by [`crate::server::Core::steady`]; none while it has one
+    /// since when it has no connection, by [`crate::core::Core::steady`]; none while it has one
     pub detached: Option<Duration>,
     /// its client's end
     pub peer: Peer,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{Management, Out};
-use crate::lists::{give_back, push_one};
+use crate::small::lists::{give_back, push_one};
 
 /// Something that waits.
 #[expect(clippy::large_enum_variant, reason = "nearly all are stanzas: a box would be an allocation for each")]

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use vorpal_core::life::sweep::SweepCx;
 use vorpal_core::store::{self, LogQuery, flags};
-use vorpal_core::sweep::SweepCx;
 
 /// Number of entries of one account deleted at a time.
 const BATCH: u32 = 512;

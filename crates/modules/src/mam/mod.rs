@@ -17,11 +17,11 @@ mod prefs;
 mod query;
 
 use vorpal_config::Measure;
-use vorpal_core::hook::Answer;
-use vorpal_core::plan::Plan;
-use vorpal_core::roster::{self, RosterItem};
-use vorpal_core::stanza_id;
-use vorpal_core::state::Cell;
+use vorpal_core::module::hook::Answer;
+use vorpal_core::owner::roster::{self, RosterItem};
+use vorpal_core::owner::stanza_id;
+use vorpal_core::owner::state::Cell;
+use vorpal_core::route::plan::Plan;
 use vorpal_proto::archive;
 use vorpal_proto::jid::BareJid;
 

@@ -5,9 +5,9 @@
 //! far as the page's budget goes.
 
 use bytes::Bytes;
-use vorpal_core::hook::reply;
-use vorpal_core::reading::{Committed, Found, Job, MAX_FOUND, ReadError, busy};
-use vorpal_core::stanza_id::IdKey;
+use vorpal_core::module::hook::reply;
+use vorpal_core::owner::stanza_id::IdKey;
+use vorpal_core::route::reading::{Committed, Found, Job, MAX_FOUND, ReadError, busy};
 use vorpal_core::store::{Direction, Entry, EntryId, EntrySize, LogQuery, Owner, flags};
 use vorpal_proto::archive::{self, End, Fin, Query};
 use vorpal_proto::datetime::Timestamp;

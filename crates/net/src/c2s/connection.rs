@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use vorpal_core::account::AccountRef;
-use vorpal_core::host::{Host, Serves};
-use vorpal_core::join::Fetch;
-use vorpal_core::reading::Inquiry;
+use vorpal_core::core::Core;
+use vorpal_core::life::join::Fetch;
+use vorpal_core::module::host::{Host, Serves};
+use vorpal_core::owner::account::AccountRef;
 use vorpal_core::route::Later;
-use vorpal_core::server::Core;
+use vorpal_core::route::reading::Inquiry;
 use vorpal_core::session::{Session, Wake};
 use vorpal_core::store::Entry;
 use vorpal_proto::datetime::Timestamp;

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tracing::Instrument;
 
-use vorpal_core::counts::Count;
+use vorpal_core::watch::counts::Count;
 
 use super::task::{Shared, serve};
 use crate::accept::Setbacks;

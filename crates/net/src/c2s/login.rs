@@ -5,12 +5,12 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use vorpal_core::account::AccountRef;
-use vorpal_core::counts::Count;
+use vorpal_core::core::Core;
+use vorpal_core::life::resume::BindError;
 use vorpal_core::module::Stage;
-use vorpal_core::resume::BindError;
-use vorpal_core::server::Core;
+use vorpal_core::owner::account::AccountRef;
 use vorpal_core::session::Carrier;
+use vorpal_core::watch::counts::Count;
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::element::{Element, el};
 use vorpal_proto::error::{StanzaError, StreamCondition, StreamError};

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
-use vorpal_core::counts::Count;
+use vorpal_core::watch::counts::Count;
 use vorpal_proto::sasl::{Marks, PasswordCheck, Verdict};
 
 use super::rush::{Busy, Login, Turn};

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use clap::Subcommand;
 use serde_json::json;
-use vorpal_core::server::core_names;
+use vorpal_core::core::core_names;
 
 use super::out;
 use crate::{Program, certificates, files, reload, warnings};

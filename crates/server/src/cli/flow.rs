@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow};
 use serde_json::json;
-use vorpal_core::registry::Registry;
-use vorpal_core::server::core_names;
+use vorpal_core::core::core_names;
+use vorpal_core::module::registry::Registry;
 
 use super::out;
 use crate::Program;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 use serde_json::{Value, json};
-use vorpal_core::account::AccountRef;
-use vorpal_core::server::Core;
+use vorpal_core::core::Core;
+use vorpal_core::owner::account::AccountRef;
 use vorpal_core::session::Session;
 use vorpal_core::store::Kind;
 use vorpal_proto::datetime::Timestamp;

@@ -1,6 +1,6 @@
 //! The rules that must hold during a run. See the list in [`super`].
 
-use vorpal_core::reading::MAX_FOUND;
+use vorpal_core::route::reading::MAX_FOUND;
 
 use super::book::Directed;
 use super::player::PlayerId;
@@ -260,7 +260,7 @@ impl Simulator {
                 if stream.weight > self.taste.bounds.queued + slack {
                     return Err(wrong(RULE, format!("a session holds too much: {session:?}")));
                 }
-                if stream.unsettled > vorpal_core::ledger::MAX_UNSETTLED {
+                if stream.unsettled > vorpal_core::session::ledger::MAX_UNSETTLED {
                     return Err(wrong(RULE, format!("a session has sent too much: {session:?}")));
                 }
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use vorpal_core::roster;
+use vorpal_core::owner::roster;
 use vorpal_core::store::{Direction, Kind, LogQuery};
 use vorpal_proto::jid::BareJid;
 

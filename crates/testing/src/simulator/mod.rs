@@ -65,7 +65,7 @@ use std::time::Duration;
 
 use vorpal_core::module::Module;
 use vorpal_core::store::{EntryId, Kind, LogQuery, Owner};
-use vorpal_core::trace::{Step, Trace};
+use vorpal_core::watch::trace::{Step, Trace};
 use vorpal_proto::jid::BareJid;
 use vorpal_store::memory::{Disk, Fault};
 

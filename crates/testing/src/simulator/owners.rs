@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vorpal_core::roster::{self, RosterItem};
+use vorpal_core::life::users::Sessions;
+use vorpal_core::owner::roster::{self, RosterItem};
 use vorpal_core::session::SessionId;
 use vorpal_core::store::{Kind, LogQuery, Owner};
-use vorpal_core::users::Sessions;
 use vorpal_proto::element::Element;
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::ns;
@@ -116,7 +116,7 @@ impl Simulator {
         &mut self,
         account: usize,
         order: Order,
-        lock: Option<&vorpal_core::account::AccountRef>,
+        lock: Option<&vorpal_core::owner::account::AccountRef>,
     ) -> u32 {
         let name = &mut self.names[account];
         name.changes += 1;

@@ -1,0 +1,233 @@
+//! Debts: errors that the server owes a session after a failed commit.
+//!
+//! A stanza whose batch failed is answered with an error at once, but it is not settled: no acknowledgement covers it until the
+//! error is stored, too. Debts are written with the session's next batch, or on their own with the next tick, so a later stanza of
+//! the session never reaches the disk before them.
+//!
+//! When a batch fails, everything that its accounts submitted after it fails as well ([`crate::store::Stale`]). Until the last of
+//! these batches is back, stanzas of their sessions are not submitted at all.
+//!
+//! Invariant: a row that says a stanza is handled is committed with, or after, the outcome of that stanza.
+
+use std::sync::Arc;
+
+use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::error::StanzaError;
+use vorpal_proto::stanza::{Kind, Stanza};
+
+use crate::commit::{Draft, Failure, OrElse, Part, Say, Words};
+use crate::core::{Core, Todo};
+use crate::owner::account::{Account, AccountRef};
+use crate::owner::cursor::Load;
+use crate::owner::log::LogMeta;
+use crate::session::ledger::{Pending, Settled};
+use crate::session::{Out, Role, Session, Shared};
+use crate::store::{EntryId, Ids, NewEntry, Write};
+use crate::watch::counts::Count;
+
+/// A stanza whose batch failed.
+#[derive(Debug)]
+pub(crate) struct Debt {
+    /// its number
+    pub n: u64,
+    /// the error that was sent to its sender, and its shared state in the session's queue
+    error: Option<(Stanza, Arc<Shared>)>,
+    /// the id of the error in the log
+    pub entry: Option<EntryId>,
+    /// how much the error takes there
+    pub load: Load,
+}
+
+impl Debt {
+    /// Whether this queued stanza is its error.
+    pub(crate) fn is_held_as(&self, out: &Out) -> bool {
+        self.error.as_ref().is_some_and(|(_, shared)| out.is_of(shared))
+    }
+}
+
+impl Part<'_> {
+    /// Adds the session's debts to this batch.
+    pub(crate) fn take_debts(&mut self, core: &Core, session: &Session) {
+        if self.words.debts.is_empty() {
+            self.words.debts = std::mem::take(&mut session.stream().debts);
+        }
+        if !self.words.debts.is_empty() {
+            self.account.save_session(core, session);
+        }
+    }
+
+    /// Writes the errors among the debts to the log.
+    pub(crate) fn log_debts(&mut self, now: Timestamp, ids: &mut dyn Ids, writes: &mut Vec<Write>) {
+        let Some(session) = &self.words.of else { return };
+        for debt in &mut self.words.debts {
+            let Some((error, _)) = &debt.error else { continue };
+            let from = error.head.from.clone().unwrap_or_else(|| self.account.jid.as_jid().clone());
+            let meta = LogMeta { targets: [session.id].into_iter().collect(), ..LogMeta::default() };
+            let Draft { sides, body } = Draft::new(error, [Some(meta.received(self.account, &from)), None]);
+            let id = ids.entry();
+            debt.entry = Some(id);
+            debt.load = sides.iter().flatten().next().map_or_else(Load::default, |side| Load::of(side, body.len()));
+            self.account.log.loose = true;
+            writes.push(Write::Log(Box::new(NewEntry { id, time: now.as_millis(), sides, body })));
+        }
+    }
+}
+
+impl Account {
+    /// The debts are stored.
+    pub(crate) fn debts_paid(&mut self, session: &Arc<Session>, debts: Vec<Debt>) {
+        let here = self.session(session.id).is_some();
+        for debt in debts {
+            let mut stream = session.stream();
+            stream.ledger.settle(Settled(debt.n));
+            if stream.is_resumable() {
+                stream.ledger.stored(debt.n);
+            }
+            stream.dealt_with(debt.n);
+            let (Some((_, shared)), Some(entry)) = (&debt.error, debt.entry) else { continue };
+            if !here {
+                self.log.missed = true;
+            } else if stream.logged(shared, entry) {
+                self.log.hold(entry);
+            } else if !stream.will_read(entry) {
+                self.log.take(entry);
+            }
+        }
+        self.advance();
+    }
+}
+
+impl Core {
+    /// A batch of the account failed.
+    pub(crate) fn doom(&self, lock: &AccountRef, account: &mut Account, failure: Failure) {
+        account.doomed = account.last_in_flight().map(|last| (last, failure));
+        account.unsaved = true;
+        account.troubled = true;
+        account.log.stored = 0;
+        account.waiting.iter_mut().for_each(|waiting| waiting.falls(failure));
+        for session in &account.sessions {
+            session.stream().rows_failed();
+        }
+        self.mark_dirty(lock, account);
+    }
+
+    /// Sends what has to be sent when a batch has failed.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn say_failed(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        account: &mut Account,
+        words: Words,
+        entry: Option<EntryId>,
+        failure: Failure,
+        todo: &mut Todo,
+    ) {
+        if let Some(entry) = entry {
+            account.never_was(entry);
+            account.log.uncharge(words.charged);
+        }
+        let same = matches!(words.or_else, OrElse::Same);
+        for say in words.says {
+            match say {
+                Say::Notice(notice) | Say::Revoked { done: notice } => notice(false),
+                Say::Disabled { done, .. } => {
+                    account.disabled = account.stored_disabled || account.is_being_disabled();
+                    lock.set_leaving(account, false);
+                    done(false);
+                }
+                Say::Deleted { done } => {
+                    account.deleted = false;
+                    lock.set_leaving(account, false);
+                    done(false);
+                }
+                // It is asked for again with the next tick, or the next stanza.
+                Say::Stored { session, .. } => session.stream().not_stored(),
+                Say::Enabled { session, .. } => session.stream().not_enabled(),
+                Say::Forgotten { id } => account.gone.push(id),
+                Say::Trimmed { from } => {
+                    account.log.trimmed = account.log.trimmed.min(from);
+                    account.log.loose = true;
+                }
+                say if same => self.say_one(now, lock, account, say, None, todo),
+                _ => {}
+            }
+        }
+        let error = match words.or_else {
+            OrElse::Bounce(stanza) if stanza.is_answerable() => {
+                if stanza.kind() == Kind::Message {
+                    self.counts.one(Count::of_bounce(&failure.told().condition));
+                }
+                Some(stanza.error(&failure.told()))
+            }
+            OrElse::Answer(error) => Some(*error),
+            _ => None,
+        };
+        let Some(session) = words.of else { return };
+        let mut debts = words.debts;
+        for entry in debts.iter_mut().filter_map(|debt| debt.entry.take()) {
+            account.log.take(entry);
+        }
+        if account.session(session.id).is_none() {
+            // Nobody was told that these were handled, and nobody waits for an answer.
+            return;
+        }
+        session.stream().debts.append(&mut debts);
+        let Some(Pending(n)) = words.settles else { return };
+        let managed = session.stream().managed;
+        // The answer to an IQ is kept in another way: see `session/answers.rs`.
+        let promised = |error: &Stanza| managed && error.kind() != Kind::Iq;
+        let mut owed = None;
+        if let Some(error) = error {
+            tracing::debug!(session = %session.jid, reason = failure.name(), "answered with an error: the store failed");
+            let mark = if error.kind() == Kind::Iq { session.stream().keep_answer(n, error.clone()) } else { 0 };
+            let mut out = Out::new(error.clone(), None, Role::Extra).answering(mark);
+            if promised(&error) {
+                let shared = Arc::new(Shared::owed());
+                out = Out::new(error.clone(), None, Role::Planned).shared(Some(&shared));
+                owed = Some((error, shared));
+            }
+            self.give(now, lock, account, &session, out, todo);
+        }
+        if !managed {
+            self.settle(now, lock, account, &session, n, false, todo);
+            return;
+        }
+        let mut stream = session.stream();
+        stream.debts.push(Debt { n, error: owed, entry: None, load: Load::default() });
+        todo.deal_with(&session, &mut stream, n);
+        drop(stream);
+        self.mark_dirty(lock, account);
+    }
+
+    /// Pays what is still owed, and writes anew what may be stored differently.
+    pub(crate) fn pay(&self, now: Timestamp, lock: &AccountRef, account: &mut Account, todo: &mut Todo) {
+        if account.doomed.is_some() {
+            self.mark_dirty(lock, account);
+            return;
+        }
+        for session in account.sessions.clone() {
+            let debts = std::mem::take(&mut session.stream().debts);
+            let Some(handled) = debts.last().map(|debt| debt.n) else { continue };
+            let mut rows = Vec::new();
+            {
+                let mut stream = session.stream();
+                if stream.is_resumable() {
+                    stream.progress_rows(self.progress, session.id, handled, &mut rows);
+                }
+            }
+            let says = Say::Stored { session: session.clone(), handled };
+            let words = Words { of: Some(session), debts, ..Words::of_says([says]) };
+            self.finish(now, &mut [Part { lock, account, words }], None, rows, todo);
+        }
+    }
+}
+
+impl Failure {
+    fn told(self) -> StanzaError {
+        match self {
+            Failure::Full => StanzaError::resource_constraint().with_text("the server cannot store it now"),
+            Failure::Broken => StanzaError::internal_server_error(),
+        }
+    }
+}

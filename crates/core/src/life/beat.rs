@@ -1,0 +1,241 @@
+//! What is due, little by little: rows that carry no promise and were put off, sessions that nobody came back to, entries to
+//! delete.
+//!
+//! How far sessions and logs have come is written about a second after it changed. Each account's rows are few, and many accounts
+//! have some: they ride together in batches of [`RIDERS`], and the batches are spread over the second, so that nobody's message
+//! waits behind all of them. A batch of many riders has no owner: it fails alone, and what was in it is written again. It must not
+//! be passed by a row of one of its sessions that was submitted after its rows were made. So its accounts stay locked until it is
+//! submitted, each by a try that does not wait; one that has something on its way to the disk does not ride.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::MutexGuard;
+use smallvec::SmallVec;
+use vorpal_proto::datetime::Timestamp;
+
+use crate::commit::{Flight, Part, Say, put_rows};
+use crate::core::{Core, Todo};
+use crate::life::trim::TRIM_RATE;
+use crate::owner::account::{Account, AccountRef};
+use crate::session::{Closing, Session};
+use crate::store::{Batch, Write};
+
+/// Number of calls of [`Core::beat`] per second.
+pub const BEATS: u32 = 20;
+
+/// Maximum number of accounts whose rows ride in one batch, and that are locked for it.
+pub const RIDERS: usize = 64;
+
+/// At least so many accounts have their rows written in a beat, if as many are due.
+const LEAST: usize = 64;
+
+/// At least one of so many accounts that wait has its rows written in a beat: more than one of [`BEATS`], so that those that
+/// changed at once are through within half a second.
+const SHARE: usize = 10;
+
+/// An account whose rows ride in a batch with those of others.
+pub(crate) struct Rider {
+    pub lock: AccountRef,
+    /// how far its sessions are handled when that is stored
+    pub handled: SmallVec<[(Arc<Session>, u64); 2]>,
+}
+
+/// A rider before the batch is submitted.
+struct Boarding<'a> {
+    lock: &'a AccountRef,
+    account: MutexGuard<'a, Account>,
+    handled: SmallVec<[(Arc<Session>, u64); 2]>,
+}
+
+impl Core {
+    /// Something of the account is to be written within about a second.
+    pub(crate) fn mark_dirty(&self, lock: &AccountRef, account: &mut Account) {
+        if !account.dirty {
+            account.dirty = true;
+            self.dirty.lock().push_back((self.beats.load(Ordering::Relaxed), lock.clone()));
+        }
+    }
+
+    /// Does a part of what is due. To be called [`BEATS`] times a second, after [`Core::tell_time`].
+    pub fn beat(&self, now: Timestamp) {
+        let beat = self.beats.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut todo = Todo::default();
+        let due: Vec<AccountRef> = {
+            let mut dirty = self.dirty.lock();
+            let most = LEAST.max(dirty.len() / SHARE);
+            let since = |(at, _): &(u64, AccountRef)| at + u64::from(BEATS) <= beat;
+            let count = dirty.iter().take(most).take_while(|first| since(first)).count();
+            dirty.drain(..count).map(|(_, lock)| lock).collect()
+        };
+        self.save(now, &due, &mut todo);
+        self.trim(now, TRIM_RATE / BEATS, &mut todo);
+        self.run_todo(now, todo);
+        if beat.is_multiple_of(u64::from(BEATS)) {
+            self.end_overdue(now);
+            self.save_profiles(now);
+            self.commit_checkpoints(now);
+            self.evict();
+        }
+    }
+
+    /// Does all that is due within a second at once. To be called after [`Core::tell_time`], when the server stops or where time is
+    /// virtual.
+    pub fn tick(&self, now: Timestamp) {
+        self.end_overdue(now);
+        let mut todo = Todo::default();
+        let due: Vec<AccountRef> = std::mem::take(&mut *self.dirty.lock()).into_iter().map(|(_, lock)| lock).collect();
+        self.save(now, &due, &mut todo);
+        self.save_profiles(now);
+        self.trim(now, TRIM_RATE, &mut todo);
+        self.run_todo(now, todo);
+        self.commit_checkpoints(now);
+        self.evict();
+    }
+
+    /// Number of sessions without a connection: each ends at some time, if nobody comes back to it.
+    pub fn deadlines(&self) -> usize {
+        self.deadlines.len()
+    }
+
+    /// Ends sessions that nobody came back to.
+    fn end_overdue(&self, now: Timestamp) {
+        let steady = self.steady();
+        let mut todo = Todo::default();
+        while let Some((jid, id)) = self.deadlines.pop(steady) {
+            let Some(lock) = self.loaded(jid.as_str()) else { continue };
+            let mut account = lock.lock();
+            let Some(session) = account.session(id).cloned() else { continue };
+            let over = session.stream().deadline().is_some_and(|at| at <= steady);
+            if over {
+                self.end(now, &lock, &mut account, &session, Closing::Normal, &mut todo);
+            }
+            drop(account);
+            self.run_if_full(now, &mut todo);
+        }
+        self.run_todo(now, todo);
+    }
+
+    /// Writes what these accounts have put off.
+    fn save(&self, now: Timestamp, due: &[AccountRef], todo: &mut Todo) {
+        for some in due.chunks(RIDERS) {
+            let mut alone: Vec<&AccountRef> = Vec::new();
+            let mut writes = Vec::new();
+            let mut riders: Vec<Boarding<'_>> = Vec::new();
+            for lock in some {
+                match lock.try_lock().filter(|account| account.may_ride()) {
+                    Some(account) => riders.push(self.board(now, lock, account, &mut writes)),
+                    None => alone.push(lock),
+                }
+            }
+            self.submit_riders(now, &mut riders, writes);
+            for mut rider in riders {
+                self.look_at(now, rider.lock, &mut rider.account, todo);
+            }
+            for lock in alone {
+                let mut account = lock.lock();
+                account.dirty = false;
+                // A row would be there for ever.
+                if account.deleted {
+                    continue;
+                }
+                self.pay(now, lock, &mut account, todo);
+                self.save_company(now, &mut account);
+                let (words, writes) = self.cursors(lock, &mut account);
+                self.finish(now, &mut [Part { lock, account: &mut account, words }], None, writes, todo);
+                self.look_at(now, lock, &mut account, todo);
+            }
+            self.run_if_full(now, todo);
+        }
+    }
+
+    fn board<'a>(
+        &self,
+        now: Timestamp,
+        lock: &'a AccountRef,
+        mut account: MutexGuard<'a, Account>,
+        writes: &mut Vec<Write>,
+    ) -> Boarding<'a> {
+        account.dirty = false;
+        self.save_company(now, &mut account);
+        let (words, own) = self.cursors(lock, &mut account);
+        writes.extend(own);
+        let handled = words.says.into_iter().filter_map(|say| match say {
+            Say::Noted { session, handled } => Some((session, handled)),
+            _ => None,
+        });
+        Boarding { lock, account, handled: handled.collect() }
+    }
+
+    fn submit_riders(&self, now: Timestamp, riders: &mut [Boarding<'_>], mut writes: Vec<Write>) {
+        let unwritten = |rider: &Boarding<'_>| rider.account.states.is_staged() || !rider.handled.is_empty();
+        let flight: Vec<Rider> = riders
+            .iter_mut()
+            .filter(|rider| unwritten(rider))
+            .map(|rider| Rider { lock: rider.lock.clone(), handled: std::mem::take(&mut rider.handled) })
+            .collect();
+        if flight.is_empty() {
+            return;
+        }
+        let mut flight = Some(flight);
+        let open = self.journal.submit(now.as_millis() * 1000, &mut |ids| {
+            let id = ids.batch();
+            riders.iter_mut().for_each(|rider| put_rows(&mut rider.account, id, &mut writes));
+            if let Some(flight) = flight.take() {
+                self.flights.lock().insert(id, Flight::Riders(flight));
+            }
+            Batch { id, now: now.as_millis(), writes: std::mem::take(&mut writes), ..Batch::default() }
+        });
+        if !open {
+            riders.iter_mut().for_each(|rider| rider.account.states.discard());
+        }
+    }
+
+    /// Rows that rode together are stored, or have to be written again.
+    pub(crate) fn riders_done(&self, id: crate::store::BatchId, riders: Vec<Rider>, committed: bool) {
+        for Rider { lock, handled } in riders {
+            let mut account = lock.lock();
+            account.rows_done(id, committed);
+            if committed {
+                handled.into_iter().for_each(|(session, handled)| session.stream().ledger.stored(handled));
+            } else {
+                handled.iter().for_each(|(session, _)| session.stream().answers_failed());
+                account.unsaved = true;
+                account.log.stored = 0;
+                self.mark_dirty(&lock, &mut account);
+            }
+        }
+    }
+
+    /// What else an account is looked at for.
+    fn look_at(&self, now: Timestamp, lock: &AccountRef, account: &mut Account, todo: &mut Todo) {
+        self.end_far_behind(now, lock, account, todo);
+        for session in account.sessions.clone() {
+            self.answer_ack(now, lock, account, &session, todo);
+            let due = {
+                let mut stream = session.stream();
+                stream.ask();
+                stream.wake();
+                stream.falls_due_at_last()
+            };
+            if due {
+                self.checkpoint_is_due(lock, &session);
+            }
+        }
+    }
+}
+
+impl Account {
+    /// Whether what it has put off may be written together with that of others: nothing that differs from it is on its way to the
+    /// disk, and all of it is as stored but for what has changed since.
+    fn may_ride(&self) -> bool {
+        let owes = |session: &Arc<Session>| !session.stream().debts.is_empty();
+        self.waiting.is_empty()
+            && self.doomed.is_none()
+            && !self.unsaved
+            && !self.leaving
+            && self.gone.is_empty()
+            && !self.states.is_staged()
+            && !self.sessions.iter().any(owes)
+    }
+}

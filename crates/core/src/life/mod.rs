@@ -1,0 +1,11 @@
+//! Where accounts and sessions begin, continue and end: login, resumption, restart, removal, periodic work.
+
+pub mod beat;
+pub mod join;
+pub(crate) mod removal;
+pub mod resume;
+pub mod revive;
+pub mod sweep;
+pub(crate) mod switched_off;
+pub(crate) mod trim;
+pub mod users;

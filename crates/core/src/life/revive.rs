@@ -1,0 +1,302 @@
+//! What is stored of sessions, and how they come back after a restart (XEP-0198 §5).
+//!
+//! A session that can be resumed has two rows: [`SessionRow`], which changes seldom, and one that says how far it is handled,
+//! which rides on the batches of its own stanzas. Directed presence has a row for each address. After a restart the session
+//! is back as detached, available as it was, and nobody saw it go. When its client resumes, the session reads the log from what
+//! the client is known to have, and is told what else it missed and would not ask for: presence, changes of the roster, and
+//! what modules push.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::jid::Jid;
+use vorpal_proto::stanza::Stanza;
+
+use crate::commit::checkpoint::{self, Checkpoint};
+use crate::commit::{Say, Words};
+use crate::core::{Arrival, Core, Todo};
+use crate::owner::account::{Account, AccountRef};
+use crate::owner::roster;
+use crate::owner::state::Key;
+use crate::session::ledger::Ledger;
+use crate::session::{Closing, Session, SessionId, answers};
+use crate::store::{self, EntryId, MapQuery, Reader, STORE, Write};
+
+/// A session that can be resumed, as it is stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRow {
+    /// its resource
+    pub resource: String,
+    /// the secret by which it is resumed
+    pub token: String,
+    /// when stream management was enabled, in milliseconds since 1970
+    #[serde(default)]
+    pub since: u64,
+    /// for how long it is kept without a connection, in milliseconds
+    pub keep: u64,
+    /// its priority, if it is available
+    pub priority: Option<i8>,
+    /// its last presence
+    pub presence: Option<String>,
+    /// entries from here on were given live
+    pub joined: EntryId,
+    /// the names of its flags
+    pub flags: Vec<String>,
+    /// the version of the roster that its client has, if it asked for the roster
+    #[serde(default)]
+    pub roster: u64,
+}
+
+/// A session has sent presence to an address directly (RFC 6121 §4.6): one row each.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct DirectedKey(pub SessionId, pub Jid);
+
+impl Key for DirectedKey {
+    fn to_bytes(&self) -> Vec<u8> {
+        [&self.0.to_be_bytes(), self.1.as_str().as_bytes()].concat()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<DirectedKey> {
+        let (id, jid) = bytes.split_first_chunk::<8>()?;
+        Some(DirectedKey(SessionId::from_be_bytes(*id), Jid::from_bytes(jid)?))
+    }
+}
+
+impl Core {
+    /// Cursors are written without promise: after a crash the last second is sent again under the same ids.
+    ///
+    /// Gives what is to be written besides what is staged, and what is said when it is.
+    pub(crate) fn cursors(&self, lock: &AccountRef, account: &mut Account) -> (Words, Vec<Write>) {
+        let mut words = Words::default();
+        let mut writes = Vec::new();
+        let cursor = account.log.cursor();
+        let horizon = account.horizon();
+        for session in account.sessions.iter() {
+            let mut stream = session.stream();
+            if !stream.is_resumable() {
+                continue;
+            }
+            stream.cursor = stream.cursor.max(stream.floor(horizon).saturating_sub(1));
+            // Nobody waits for this row, unless it is the last word.
+            let stopping = self.checkpoints.is_stopping();
+            let handled = match stopping {
+                true => stream.ledger.handled(),
+                false => stream.handled_without_answers(),
+            };
+            let row = (stream.ledger.row(handled), stream.cursor);
+            if account.unsaved || row != stream.progress || (stopping && stream.has_gone_answers()) {
+                stream.progress_rows(self.progress, session.id, handled, &mut writes);
+                let handled = stream.ledger.submitted();
+                words.says.push(Say::Noted { session: session.clone(), handled });
+            }
+        }
+        if cursor > account.log.stored {
+            account.log.stored = cursor;
+            let stored = account.log.stored_cursor();
+            account.states.stage(self.tables.cursor, (), Some(stored));
+        }
+        self.wants_trim(lock, account);
+        let unsaved = std::mem::take(&mut account.unsaved);
+        for session in account.sessions.clone() {
+            if unsaved || account.has_newer_roster(self, &session) {
+                account.save_session(self, &session);
+            }
+            account.save_directed(self, &session, unsaved);
+        }
+        self.forget_gone(account, &mut words, &mut writes);
+        (words, writes)
+    }
+
+    /// The rows of sessions that ended, and whose deletion came to nothing, go.
+    pub(crate) fn forget_gone(&self, account: &mut Account, words: &mut Words, writes: &mut Vec<Write>) {
+        for id in std::mem::take(&mut account.gone) {
+            writes.extend(self.forget_session(account, id, words));
+            writes.push(answers::clear(self.progress, id));
+        }
+    }
+}
+
+impl Account {
+    /// Stages the row of a session that can be resumed.
+    pub(crate) fn save_session(&mut self, core: &Core, session: &Session) {
+        let row = {
+            let mut stream = session.stream();
+            let ver = roster::committed(core, self).0.ver;
+            if session.has(core.interested()) && (stream.roster_ver == 0 || stream.is_quiet()) {
+                stream.roster_ver = ver;
+            }
+            let Some(token) = stream.token.clone().filter(|_| stream.resumable) else { return };
+            SessionRow {
+                resource: session.jid.resource().unwrap_or_default().into(),
+                token,
+                since: stream.since,
+                keep: stream.keep,
+                priority: session.priority(),
+                presence: stream.presence.as_ref().map(Stanza::to_xml),
+                joined: stream.joined,
+                flags: core.names.flag_names(session.flags()),
+                roster: stream.roster_ver,
+            }
+        };
+        self.states.stage(core.tables.sessions, session.id, Some(row));
+    }
+
+    /// Whether the client has, for all that is known, a newer roster than is stored with the session.
+    fn has_newer_roster(&self, core: &Core, session: &Session) -> bool {
+        let stream = session.stream();
+        stream.is_resumable() && session.has(core.interested()) && {
+            stream.is_quiet() && stream.roster_ver != roster::committed(core, self).0.ver
+        }
+    }
+
+    /// Stages whom the session has sent presence to since the last time; or whatever differs from what is stored.
+    fn save_directed(&mut self, core: &Core, session: &Session, all: bool) {
+        let mut stream = session.stream();
+        let mut changed: BTreeSet<Jid> = std::mem::take(&mut stream.directed_changes);
+        if !stream.is_resumable() {
+            return;
+        }
+        if all {
+            changed.extend(self.directed_rows(core, session.id));
+            changed.extend(stream.directed.iter().cloned());
+        }
+        for jid in changed {
+            let value = stream.directed.contains(&jid).then_some(true);
+            let key = DirectedKey(session.id, jid);
+            if self.states.newest(core.tables.directed, &key).copied() != value {
+                self.states.stage(core.tables.directed, key, value);
+            }
+        }
+    }
+
+    /// Whom the session has sent presence to, as far as is stored.
+    pub(crate) fn directed_rows(&self, core: &Core, id: SessionId) -> Vec<Jid> {
+        let rows = self.states.rows(core.tables.directed).keys();
+        rows.filter(|key| key.0 == id).map(|key| key.1.clone()).collect()
+    }
+}
+
+impl Core {
+    /// The server stops: every session that can be resumed lets go of its connection, without an end of its stream, and what
+    /// it holds gets into the log. To be called when nothing is read any more; then [`Core::tick`] when all is written.
+    pub fn suspend(&self, now: Timestamp) {
+        let mut todo = Todo::default();
+        for lock in self.all_loaded() {
+            let mut account = lock.lock();
+            for session in account.sessions.clone() {
+                let wake = {
+                    let stream = session.stream();
+                    stream.wake.clone().filter(|_| stream.is_resumable())
+                };
+                let Some(wake) = wake else { continue };
+                self.detach_locked(now, &lock, &mut account, &session, &mut todo);
+                session.stream().closing.get_or_insert(Closing::Detached);
+                wake.wake();
+            }
+            self.mark_dirty(&lock, &mut account);
+        }
+        self.run_todo(now, todo);
+        self.last_checkpoints(now);
+    }
+
+    /// A client is back after a restart: what it missed and will not ask for (XEP-0198 §5). Presence and requests are those of a
+    /// session that just became available; besides, contacts that are not here any more, and changes of the roster.
+    pub(crate) fn catch_up(&self, account: &Account, lock: &AccountRef, session: &Arc<Session>, todo: &mut Todo) {
+        if session.has(self.interested()) {
+            let (meta, rows) = roster::committed(self, account);
+            let known = session.stream().roster_ver;
+            // Of one that is too old the removed contacts are not known; the client has them until it asks.
+            let mut changed: Vec<_> =
+                rows.iter().filter(|(_, item)| item.ver > known && item.ver <= meta.ver).collect();
+            changed.sort_by_key(|(_, item)| item.ver);
+            self.missed_changes(session, changed.into_iter().map(|(contact, _)| contact.clone()));
+        }
+        if session.is_available() {
+            todo.arrivals.push(Arrival { lock: lock.clone(), session: session.clone(), back: true });
+        }
+    }
+}
+
+/// What is stored of how far a session is.
+#[derive(Default)]
+pub(crate) struct Progress {
+    /// whose
+    id: SessionId,
+    /// what was handled
+    handled: Option<Bytes>,
+    /// what was sent
+    checkpoint: Option<Bytes>,
+    /// the answers to what was handled, by number
+    answers: Vec<(u64, Stanza)>,
+}
+
+impl Core {
+    /// Reads how far a session is.
+    pub(crate) fn read_progress(&self, id: SessionId, reader: &mut dyn Reader) -> store::Result<Progress> {
+        let mut row = |key: &[u8]| Ok(reader.map_get(self.progress, STORE, key)?.map(|row| row.value));
+        let handled = row(&id.to_be_bytes())?;
+        let checkpoint = row(&checkpoint::key(id))?;
+        let mut answers = Vec::new();
+        if handled.as_ref().is_some_and(|row| row.get(16).is_some()) {
+            let prefix = answers::prefix(id);
+            let query = MapQuery { prefix: &prefix, limit: 2 * answers::MAX_KEPT, ..MapQuery::default() };
+            let rows = reader.map_range(self.progress, STORE, query)?;
+            answers.extend(rows.iter().filter_map(|row| answers::read(&row.key, &row.row.value)));
+        }
+        Ok(Progress { id, handled, checkpoint, answers })
+    }
+}
+
+/// Brings the stored sessions of an account back as detached. `progress`: their rows of that name, as far as there are any.
+pub(crate) fn restore(core: &Core, account: &mut Account, mut progress: Vec<Progress>) {
+    let steady = core.steady();
+    let mut rows: Vec<(SessionId, SessionRow)> =
+        account.states.rows(core.tables.sessions).iter().map(|(id, row)| (*id, row.clone())).collect();
+    rows.sort_by_key(|(_, row)| std::cmp::Reverse(row.since));
+    for (id, row) in rows {
+        // One that was replaced or gave way, and whose rows could not be deleted any more.
+        if account.by_resource(&row.resource).is_some() || account.sessions.len() >= core.bounds().sessions {
+            account.gone.push(id);
+            continue;
+        }
+        let number = |bytes: Option<&[u8]>| bytes.and_then(|b| b.try_into().ok()).map(u64::from_be_bytes);
+        let stored = progress.iter_mut().find(|stored| stored.id == id).map(std::mem::take).unwrap_or_default();
+        let checkpoint = stored.checkpoint.as_deref().and_then(Checkpoint::decode);
+        let progress = stored.handled.as_deref();
+        let handled = progress.and_then(|value| number(value.get(..8))).unwrap_or(0);
+        let cursor = progress.and_then(|value| number(value.get(8..16))).unwrap_or(account.log.cursor());
+        let cursor = checkpoint.as_ref().map_or(cursor, |checkpoint| checkpoint.cursor.max(cursor));
+        let Ok(jid) = account.jid.as_jid().with_resource(&row.resource) else { continue };
+        let session = Session::new(id, jid, &core.bounds());
+        session.restore_flags(core.names.flag_bits(&row.flags));
+        session.set_priority(row.priority);
+        {
+            let mut stream = session.stream();
+            stream.ledger = Ledger::resumed(handled);
+            stream.presence = row.presence.as_deref().and_then(|text| Stanza::parse(text).ok());
+            stream.restore(&row, cursor, steady);
+            // As when they were taken: see `took`.
+            let for_all = row.priority.is_some_and(|p| p >= 0);
+            for (id, owed) in checkpoint.iter().flat_map(|known| &known.taken) {
+                if *owed || for_all {
+                    account.log.take(*id);
+                }
+            }
+            stream.restore_checkpoint(checkpoint);
+            stream.restore_answers(stored.answers.into_iter().filter(|(n, _)| *n <= handled));
+            session.set_counted();
+            stream.directed = account.directed_rows(core, id).into_iter().collect();
+            let from = account.log.cursor().min(cursor) + 1;
+            stream.read_from(from, cursor + 1);
+            if let Some(reading) = &mut stream.reading {
+                reading.left = account.log.last;
+            }
+        }
+        account.log.missed &= session.priority().is_none_or(|p| p < 0);
+        account.sessions.push(Arc::new(session));
+    }
+    account.guard_sessions();
+}

@@ -1,0 +1,460 @@
+//! IQs: who answers, and who may ask (RFC 6120 §8.2.3, §10.3.3; RFC 6121 §8.5).
+//!
+//! A question is dispatched by what it is for and by its child. What nobody claims is `service-unavailable`, and so is
+//! everything that an account does not want a stranger to know: an account that exists, one that does not and one that
+//! is disabled answer alike.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::element::Element;
+use vorpal_proto::error::StanzaError;
+use vorpal_proto::jid::Jid;
+use vorpal_proto::stanza::{Kind, Stanza, Type};
+
+use crate::commit::{OrElse, Part, Say, Words};
+use crate::core::{Core, Mode, Todo, Work};
+use crate::module::At;
+use crate::module::effects::{Effects, Visibility};
+use crate::module::facade::Server;
+use crate::module::hook::{Dir, IqCx, IqHandler, OpenSession, Reply};
+use crate::module::host::Host;
+use crate::owner::account::{Account, AccountRef, lock_both, lock_pair};
+use crate::owner::roster;
+use crate::route::plan;
+use crate::route::plan::subscription_kind;
+use crate::route::reading::{Asked, Job, busy};
+use crate::route::subscribe::{gone, here};
+use crate::rules::delivery::Decision;
+use crate::session::ledger::Pending;
+use crate::session::{Session, SessionId};
+use crate::watch::reserve::no_room;
+use crate::watch::trace::Step;
+
+/// An IQ that a session of ours sends, and what its `to` stands for.
+pub(crate) struct Addressed {
+    pub to: Jid,
+    pub peer: Option<AccountRef>,
+    pub refusal: Option<StanzaError>,
+    pub at_host: bool,
+    /// the account that a change of one's own roster is about: both are changed in one batch
+    pub party: Option<AccountRef>,
+}
+
+/// Answers up to this size, in bytes, cost the client nothing. Of a larger one the rest is charged to its traffic budget.
+pub(crate) const UNCHARGED: usize = 16 << 10;
+
+/// A larger answer to a `get`, in bytes, is not stored: after a crash its client is told to ask again.
+const KEPT: usize = 1 << 10;
+
+/// What a handler says to a question.
+enum Said {
+    Reply(Reply),
+    /// the store has to be read
+    Job(Job),
+}
+
+/// One question to one handler.
+struct Question<'a> {
+    at: At,
+    /// the account of who asks
+    lock: &'a AccountRef,
+    host: &'a Arc<Host>,
+    asker: &'a Jid,
+    session: &'a Arc<Session>,
+    iq: &'a Stanza,
+    payload: &'a Element,
+}
+
+impl Core {
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn iq_sent(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        session: &Arc<Session>,
+        pending: Pending,
+        asked: Addressed,
+        iq: Stanza,
+        todo: &mut Todo,
+    ) {
+        let asks = matches!(iq.type_(), Type::Get | Type::Set);
+        // §8.2.3 rules 5 and 6: a request has exactly one child, an answer at most one beside an error.
+        if asks && iq.child_count() != 1 {
+            let error = StanzaError::bad_request("a request has exactly one child");
+            let answer = iq.to(asked.to).error(&error);
+            self.answer(now, lock, session, pending, Some(answer), todo);
+            return;
+        }
+        let iq = iq.to(asked.to.clone());
+        if asked.to.is_full() && !asked.at_host {
+            self.forward_iq(now, lock, session, pending, asked, iq, todo);
+        } else if !asks && (asked.at_host || ends(&plan::plan_iq(&iq, &asked.to, true, None, false))) {
+            // An answer to the server or to an account: to something that nobody asked, or no longer waits for.
+            self.answer(now, lock, session, pending, None, todo);
+        } else {
+            self.ask(now, lock, session, pending, asked, iq, todo);
+        }
+    }
+
+    /// To a session of somebody (RFC 6121 §8.5.3).
+    #[allow(clippy::too_many_arguments)]
+    fn forward_iq(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        session: &Arc<Session>,
+        pending: Pending,
+        asked: Addressed,
+        mut iq: Stanza,
+        todo: &mut Todo,
+    ) {
+        let (mut a, mut b) = lock_pair(Some(lock), asked.peer.as_ref());
+        let own = asked.peer.as_ref().is_some_and(|peer| Arc::ptr_eq(peer, lock));
+        let Some(sender) = a.as_deref() else { return };
+        let receiver = if own { Some(sender) } else { b.as_deref() };
+        // Whether it may leave comes before whether it would arrive.
+        let outcome = self.gate(now, Dir::Sent, sender, &asked.to, Some(session), &mut iq).and_then(|()| {
+            match (receiver, asked.refusal) {
+                (_, Some(error)) => Err(Some(error)),
+                (None, None) => self.addressed(None, &asked.to, &session.jid, &iq),
+                (Some(receiver), None) => self
+                    .gate(now, Dir::Received, receiver, &session.jid, None, &mut iq)
+                    .and_then(|()| self.addressed(Some(receiver), &asked.to, &session.jid, &iq)),
+            }
+        });
+        let told = |decision: &str| Step::of("answered", &iq).decided(decision);
+        self.step(now, &lock.jid, || match &outcome {
+            Ok(_) => {
+                let sessions = vec![asked.to.as_str().to_owned()];
+                Step { sessions, ..Step::of("planned", &iq).decided("deliver") }
+            }
+            Err(Some(error)) => told(error.condition.as_str()),
+            Err(None) => told("nothing"),
+        });
+        let mut words = Words::settling(session, pending);
+        let mut peer_words = Words::default();
+        match outcome {
+            // RFC 6120 §10.1: behind what was sent to the receiver before and waits for its commit.
+            Ok(to) => (if own { &mut words } else { &mut peer_words }).says.push(Say::Forward { to, stanza: iq }),
+            Err(error) => {
+                let answer = error.filter(|_| iq.is_answerable()).map(|error| iq.error(&error));
+                words.says.extend(answer.map(|stanza| session.answer(pending, stanza, None)));
+            }
+        }
+        let mut parts: SmallVec<[Part<'_>; 2]> = SmallVec::new();
+        if let Some(account) = a.as_deref_mut() {
+            parts.push(Part { lock, account, words });
+        }
+        if let (Some(lock), Some(account)) = (asked.peer.as_ref(), b.as_deref_mut()) {
+            parts.push(Part { lock, account, words: peer_words });
+        }
+        self.finish(now, &mut parts, None, Vec::new(), todo);
+    }
+
+    /// The session of a full address, if an IQ of this sender reaches it.
+    fn addressed(
+        &self,
+        receiver: Option<&Account>,
+        to: &Jid,
+        from: &Jid,
+        iq: &Stanza,
+    ) -> Result<SessionId, Option<StanzaError>> {
+        let session = to.resource().and_then(|resource| receiver?.by_resource(resource));
+        let knows = |account: &Account| {
+            account.jid.as_str() == from.bare_str() || roster::shows_presence(self, account, from.bare_str())
+        };
+        let shares_presence =
+            receiver.is_some_and(knows) || session.is_some_and(|session| session.has_shown_itself_to(from));
+        match plan::plan_iq(iq, to, receiver.is_some(), session, shares_presence) {
+            Decision::Deliver(_) => session.map(|session| session.id).ok_or(None),
+            Decision::Bounce(condition) => Err(Some(condition.into())),
+            Decision::Store | Decision::Ignore(_) | Decision::Handle(_) => Err(None),
+        }
+    }
+
+    /// To a host, to one's own account or to somebody else's: a handler answers.
+    #[allow(clippy::too_many_arguments)]
+    fn ask(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        session: &Arc<Session>,
+        pending: Pending,
+        asked: Addressed,
+        mut iq: Stanza,
+        todo: &mut Todo,
+    ) {
+        let Some(payload) = iq.children().into_iter().next() else { return };
+        let host =
+            if asked.at_host { self.host(asked.to.domain()) } else { asked.peer.as_ref().map(|_| host_of(lock)) };
+        let peer = asked.peer.filter(|peer| !Arc::ptr_eq(peer, lock));
+        let own = !asked.at_host && asked.refusal.is_none() && asked.to.bare_str() == lock.jid.as_str();
+        let peer = peer.or(asked.party.filter(|party| own && !Arc::ptr_eq(party, lock)));
+        let (mut a, b) = lock_both(Some(lock), peer.as_ref());
+        // Whoever is being removed hears only of what is taken back.
+        let mut b = b.filter(|b| !b.leaving || own && !b.deleted);
+        let peer = peer.as_ref().filter(|_| b.is_some());
+        let Some(account) = a.as_deref_mut() else { return };
+        let mut words = Words::settling(session, pending);
+        let mut peer_words = Words::default();
+        let mut behind = Vec::new();
+        let mut question = Question {
+            at: At::Host,
+            lock,
+            host: &account.host.clone(),
+            asker: &session.jid,
+            session,
+            iq: &iq.clone(),
+            payload: &payload,
+        };
+        let mut later = false;
+        let leaves = match own {
+            true => Ok(()),
+            false => self.gate(now, Dir::Sent, account, &asked.to, Some(session), &mut iq),
+        };
+        let answer: Result<Result<Said, StanzaError>, Option<StanzaError>> = if let Err(error) = leaves {
+            Err(error)
+        } else if let Some(error) = asked.refusal {
+            Err(Some(error))
+        } else if let (true, Some(host)) = (asked.at_host, &host) {
+            question.host = host;
+            Ok(self.put(now, question, None, &mut words, &mut behind))
+        } else if own {
+            question.at = At::OwnAccount;
+            let answer = self.put(now, question, Some(&mut *account), &mut words, &mut behind);
+            if let Some(party) = b.as_deref_mut() {
+                self.presence_here(now, account, party, &mut words, &mut peer_words);
+                // And what the party's side answers by itself.
+                self.presence_here(now, party, account, &mut peer_words, &mut words);
+            }
+            Ok(answer)
+        } else {
+            // A disabled one is as one that does not exist.
+            let peer = b.as_deref_mut().filter(|peer| !peer.disabled);
+            match (plan::plan_iq(&iq, &asked.to, peer.is_some(), None, false), peer) {
+                (Decision::Bounce(condition), _) => Ok(Err(condition.into())),
+                (_, None) => Err(None),
+                (_, Some(peer)) => match self.gate(now, Dir::Received, peer, &session.jid, None, &mut iq) {
+                    Err(error) => Err(error),
+                    Ok(()) => {
+                        let host = peer.host.clone();
+                        question.host = &host;
+                        question.at = self.standing(peer, &session.jid, &question);
+                        Ok(self.put(now, question, Some(peer), &mut peer_words, &mut behind))
+                    }
+                },
+            }
+        };
+        // Flags of sessions are kept whatever happens: their rows are there already.
+        let sessions = self.tables.sessions.at;
+        let only_adds = |account: Option<&Account>| account.is_some_and(|account| account.states.only_adds(sessions));
+        let answer = match answer {
+            Ok(Ok(Said::Reply(_))) if (only_adds(Some(account)) || only_adds(b.as_deref())) && self.refuses_more() => {
+                [Some(&mut *account), b.as_deref_mut()]
+                    .into_iter()
+                    .flatten()
+                    .for_each(|account| account.states.discard());
+                (words.says, peer_words, behind) = (SmallVec::new(), Words::default(), Vec::new());
+                Some(iq.error(&no_room()))
+            }
+            Ok(Ok(Said::Reply(reply))) => Some(match reply.0 {
+                Some(payload) => iq.result().child(payload),
+                None => iq.result(),
+            }),
+            Ok(Ok(Said::Job(job))) if session.stream().inquiries.get_or_insert_default().open() => {
+                later = true;
+                let asked_account = if own { Some(lock) } else { peer };
+                let asked = Asked { of: asked_account.cloned(), pending, iq: iq.clone(), job };
+                let inquire = Say::Inquire { session: session.clone(), asked: Box::new(asked) };
+                let words = if b.is_some() { &mut peer_words } else { &mut words };
+                words.says.push(inquire);
+                session.stream().keep_answer(pending.0, lost(&iq));
+                words.or_else = OrElse::Same;
+                None
+            }
+            Ok(Ok(Said::Job(_))) => Some(iq.error(&busy("too many questions at once"))),
+            Ok(Err(error)) => Some(iq.error(&error)),
+            Err(error) => error.map(|error| iq.error(&error)),
+        };
+        // What is read for is settled when it is answered.
+        words.settles = words.settles.filter(|_| !later);
+        // An answer may be of changes that are not committed yet: if they come to nothing, so does it.
+        let built = own && !later && account.last_in_flight().is_some();
+        let writes = account.states.is_staged() || b.as_deref().is_some_and(|b| b.states.is_staged());
+        if let Some(answer) = answer {
+            let weight = answer.weight();
+            session.stream().answered += weight.saturating_sub(UNCHARGED);
+            // A change is made once, and so is its answer; what was only asked may be asked again.
+            let repeats = iq.type_() == Type::Get && weight > KEPT;
+            let kept = repeats.then(|| lost(&iq));
+            words.says.push(session.answer(pending, answer, kept));
+        }
+        words.says.extend(behind);
+        if writes || built {
+            words.or_else = OrElse::Bounce(Box::new(iq));
+        }
+        if writes {
+            // RFC 6120 §10.1: what comes next sees what this has changed.
+            session.stream().barrier = Some(pending.0);
+        }
+        let mut parts: SmallVec<[Part<'_>; 2]> = SmallVec::new();
+        if let Some(account) = a.as_deref_mut() {
+            parts.push(Part { lock, account, words });
+        }
+        if let (Some(lock), Some(account)) = (peer, b.as_deref_mut()) {
+            parts.push(Part { lock, account, words: peer_words });
+        }
+        self.finish(now, &mut parts, None, Vec::new(), todo);
+    }
+
+    /// As what the asker stands before an account that is not its own.
+    fn standing(&self, account: &Account, asker: &Jid, question: &Question<'_>) -> At {
+        let registry = account.host.registry();
+        let set = question.iq.type_() == Type::Set;
+        let anyone = registry.iq(At::Anyone, set, question.payload.ns_id(), question.payload.name()).is_some();
+        if !anyone && roster::shows_presence(self, account, asker.bare_str()) { At::Contacts } else { At::Anyone }
+    }
+
+    /// Puts a question to its handler, if it has one.
+    fn put(
+        &self,
+        now: Timestamp,
+        question: Question<'_>,
+        account: Option<&mut Account>,
+        words: &mut Words,
+        behind: &mut Vec<Say>,
+    ) -> Result<Said, StanzaError> {
+        let registry = question.host.registry();
+        let set = question.iq.type_() == Type::Set;
+        let (ns, name) = (question.payload.ns_id(), question.payload.name());
+        let Some((module, handler)) = registry.iq(question.at, set, ns, name) else {
+            self.step(now, &question.lock.jid, || {
+                Step::of("answered", question.iq).decided("service-unavailable").because("no module answers this there")
+            });
+            return Err(StanzaError::service_unavailable());
+        };
+        let mut fx = Effects::default();
+        let mut account = account;
+        let answer = {
+            let mut cx = IqCx {
+                account: account.as_deref_mut(),
+                session: Some(OpenSession(question.session)),
+                asker: question.asker,
+                iq: question.iq,
+                fx: &mut fx,
+                host: question.host,
+                server: Server(self),
+                now,
+            };
+            catch_unwind(AssertUnwindSafe(|| match handler {
+                IqHandler::Answers(answer) => answer(&mut cx, question.payload).map(Said::Reply),
+                IqHandler::Reads(ask) => ask(&mut cx, question.payload).map(Said::Job),
+            }))
+        };
+        let answer = answer.unwrap_or_else(|_| {
+            tracing::error!(module, "an IQ handler panicked");
+            Err(StanzaError::internal_server_error())
+        });
+        self.step(now, &question.lock.jid, || {
+            let step = Step { module: Some(module), ..Step::of("answered", question.iq) };
+            match &answer {
+                Ok(_) => step.decided("result"),
+                Err(error) => step.decided(error.condition.as_str()),
+            }
+        });
+        if answer.is_err() {
+            // What it asked for before it refused, or panicked.
+            fx = Effects::default();
+        }
+        behind.extend(
+            fx.further
+                .iter_mut()
+                .flat_map(|further| further.behind.drain(..))
+                .map(|(to, stanza)| Say::Send { to, stanza }),
+        );
+        let save = std::mem::take(&mut fx.save);
+        match (&answer, account) {
+            (Ok(Said::Reply(_)), Some(account)) if save => {
+                account.save_session(self, question.session);
+                words.says.extend(self.said(now, fx, account));
+            }
+            (Ok(Said::Reply(_)), Some(account)) => words.says.extend(self.said(now, fx, account)),
+            // One that reads changes nothing: its answer may come when nobody can be told any more.
+            (Err(_) | Ok(Said::Job(_)), Some(account)) => account.states.discard(),
+            _ => words.says.extend(fx.take_further().sends.into_iter().map(|(to, stanza)| Say::Send { to, stanza })),
+        }
+        answer
+    }
+
+    /// What a handler's effects come to, in the order: presence to a contact, stanzas on their way, pushes. What they say to a contact
+    /// passes the account's gate, as everything that it sends (XEP-0191 §3.3).
+    fn said(&self, now: Timestamp, mut fx: Effects, account: &Account) -> Vec<Say> {
+        let mut says = Vec::new();
+        let fx = fx.take_further();
+        for visibility in fx.visibility {
+            let (each, whom) = match visibility {
+                // The gate judges by the lists as they are stored: whom a change of them hides still passes.
+                Visibility::Hide(contact, None) => {
+                    let each = gone(account, &contact);
+                    says.extend(self.passing(now, account, &contact, each).map(|work| {
+                        let mode = Mode::Subscriber { each: matches!(work.mode, Mode::EachSession) };
+                        Say::Route(Work { mode, ..work })
+                    }));
+                    continue;
+                }
+                Visibility::Hide(contact, Some(whom)) => (gone(account, &contact), Some(whom)),
+                Visibility::Show(contact, whom) => (here(account, &contact), whom),
+                Visibility::Withdraw(whom) => {
+                    says.push(Say::Withdraw(Box::new(whom)));
+                    continue;
+                }
+            };
+            let mode = whom.map_or(Mode::Subscriber { each: false }, Mode::To);
+            let on = |stanza| Say::Route(Work { stanza, hops: 1, mode: mode.clone() });
+            says.extend(each.into_iter().map(|(_, stanza)| on(stanza)));
+        }
+        says.extend(fx.routes.into_iter().map(|stanza| {
+            let mode = if self.goes_silently(now, account, &stanza) { Mode::Silent } else { Mode::Onward };
+            Say::Route(Work { stanza, hops: 1, mode })
+        }));
+        says.extend(fx.words);
+        says.extend(fx.sends.into_iter().map(|(to, stanza)| Say::Send { to, stanza }));
+        says
+    }
+
+    /// Whether a stanza that a handler sends changes the state of a subscription at a contact to whom nothing may be said.
+    fn goes_silently(&self, now: Timestamp, account: &Account, stanza: &Stanza) -> bool {
+        let Some(to) = stanza.head.to.as_ref().filter(|_| subscription_kind(stanza.type_()).is_some()) else {
+            return false;
+        };
+        stanza.kind() == Kind::Presence && self.gate(now, Dir::Sent, account, to, None, &mut stanza.clone()).is_err()
+    }
+}
+
+impl Session {
+    /// The answer to an IQ of this number. After a crash, if its client has not had it, it is said again; or `kept` in its place.
+    pub(crate) fn answer(&self, Pending(n): Pending, stanza: Stanza, kept: Option<Stanza>) -> Say {
+        let mark = match stanza.kind() {
+            Kind::Iq => self.stream().keep_answer(n, kept.unwrap_or_else(|| stanza.clone())),
+            _ => 0,
+        };
+        Say::Answer { to: self.id, stanza, mark }
+    }
+}
+
+/// What is said after a crash in the place of an answer that is not kept.
+fn lost(iq: &Stanza) -> Stanza {
+    iq.error(&busy("the server was restarted before the answer was read"))
+}
+
+/// Whether nothing becomes of it.
+fn ends(decision: &Decision) -> bool {
+    matches!(decision, Decision::Ignore(_))
+}
+
+fn host_of(lock: &AccountRef) -> Arc<Host> {
+    lock.lock().host.clone()
+}

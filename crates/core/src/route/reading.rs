@@ -1,0 +1,270 @@
+//! Questions whose answer is in the store: asked under the account's lock, read without it, answered in order.
+//!
+//! A handler judges the question and returns a [`Job`]. The job waits in the session that asked, behind what the asked
+//! account had to say at that moment, so that a client finds whatever was acknowledged to it before; then whoever drives
+//! the kernel takes it by [`Core::inquiry`], runs it where waiting for the disk is allowed, and gives what was found to
+//! [`Core::answered`]. Of one session one job runs at a time, and only while little waits to be written to it: answers
+//! come in the order of the questions, and a client that does not read is not read for. A session that has ended is not read
+//! for either.
+//!
+//! A question that is only read carries no promise: it is settled when it is answered. If an `h` that covers it is stored before,
+//! an error is stored with that (`session/answers.rs`). A session that has lost its
+//! connection is answered all the same, to be told when it is resumed: by what was found, if the job was running, else by
+//! `resource-constraint`. So is one that has closed its stream, if the job would have to wait for an acknowledgement. One that has
+//! ended is not answered.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::error::{ErrorType, StanzaError};
+use vorpal_proto::jid::BareJid;
+use vorpal_proto::stanza::Stanza;
+
+use crate::commit::{OrElse, Part, Say, Words};
+use crate::core::{Core, Todo};
+use crate::module::hook::Reply;
+use crate::owner::account::{Account, AccountRef};
+use crate::session::Session;
+use crate::session::ledger::Pending;
+use crate::store::{EntryId, Reader, StoreError};
+
+/// Maximum number of queries of one session that wait for the store, the one being read included. Any more are answered with
+/// `resource-constraint` of type `wait`.
+pub const MAX_INQUIRIES: u8 = 8;
+
+/// Why a question is not read: nobody is there to be answered.
+pub(crate) const LOST: &str = "the connection was lost before it was read";
+
+/// The store, as far as what it says may be told: what is committed, and of a log what nobody waits for any more.
+pub struct Committed<'a> {
+    /// answers what is asked
+    pub reader: &'a mut dyn Reader,
+    /// only entries below this id are to be told of
+    pub horizon: EntryId,
+}
+
+/// Reads, and makes the answer. Must not wait for anything but the store.
+pub type Job = Box<dyn FnOnce(&mut Committed<'_>) -> Result<Found, ReadError> + Send>;
+
+/// What a job found. The messages are sent to whoever asked, in their order and before the answer; all of them, or, if
+/// the session has ended, none. Their bytes are bounded by who makes them: [`MAX_FOUND`].
+pub struct Found {
+    /// with all their attributes
+    pub messages: Vec<Stanza>,
+    /// the answer
+    pub reply: Reply,
+}
+
+/// Maximum number of bytes of messages that one job finds, except for a single larger message.
+pub const MAX_FOUND: usize = 128 * 1024;
+
+/// Why a job found nothing.
+#[derive(Debug)]
+pub enum ReadError {
+    /// What whoever asked is told.
+    Told(StanzaError),
+    /// The store could not be read; that it is so is told, and nothing of why.
+    Store(StoreError),
+}
+
+impl From<StanzaError> for ReadError {
+    fn from(error: StanzaError) -> ReadError {
+        ReadError::Told(error)
+    }
+}
+
+impl From<StoreError> for ReadError {
+    fn from(error: StoreError) -> ReadError {
+        ReadError::Store(error)
+    }
+}
+
+/// A job that knows how far it may read.
+pub type DueJob = Box<dyn FnOnce(&mut dyn Reader) -> Result<Found, ReadError> + Send>;
+
+/// A job that is due.
+pub struct Inquiry {
+    /// who is to be answered
+    pub asker: Asker,
+    /// what is to be run
+    pub job: DueJob,
+}
+
+/// Who asked, and what: for [`Core::answered`].
+pub struct Asker {
+    lock: AccountRef,
+    session: Arc<Session>,
+    pending: Pending,
+    iq: Stanza,
+}
+
+impl Asker {
+    /// The account that asks.
+    pub fn account(&self) -> &BareJid {
+        &self.lock.jid
+    }
+}
+
+/// A job that waits in a session.
+pub(crate) struct Asked {
+    /// whose log or rows it reads
+    pub of: Option<AccountRef>,
+    pub pending: Pending,
+    pub iq: Stanza,
+    pub job: Job,
+}
+
+/// The jobs of one session.
+#[derive(Default)]
+pub(crate) struct Inquiries {
+    waiting: VecDeque<Asked>,
+    /// all that are not answered, also those on their way here
+    open: u8,
+    running: bool,
+}
+
+impl Inquiries {
+    /// Makes room for one more; false at the bound.
+    pub fn open(&mut self) -> bool {
+        let room = self.open < MAX_INQUIRIES;
+        self.open += u8::from(room);
+        room
+    }
+
+    pub fn push(&mut self, asked: Asked) {
+        self.waiting.push_back(asked);
+    }
+
+    /// Whether one could begin.
+    pub fn is_due(&self) -> bool {
+        !self.running && !self.waiting.is_empty()
+    }
+
+    fn next(&mut self) -> Option<Asked> {
+        if self.running {
+            return None;
+        }
+        let next = self.waiting.pop_front()?;
+        self.running = true;
+        Some(next)
+    }
+}
+
+impl Core {
+    /// The next job of a session, if one is due: ask whenever its connection has something to do.
+    pub fn inquiry(&self, lock: &AccountRef, session: &Arc<Session>) -> Option<Inquiry> {
+        let Asked { of, pending, iq, job } = {
+            let mut stream = session.stream();
+            if !stream.has_room() {
+                return None;
+            }
+            stream.inquiries.as_mut()?.next()?
+        };
+        let horizon = of.map_or(EntryId::MAX, |of| of.lock().horizon());
+        let (of, id) = (lock.clone(), session.id);
+        let due = move |reader: &mut dyn Reader| {
+            // It may have waited for long.
+            if of.lock().session(id).is_none() {
+                return Err(busy("the session has ended").into());
+            }
+            job(&mut Committed { reader, horizon })
+        };
+        let asker = Asker { lock: lock.clone(), session: session.clone(), pending, iq };
+        Some(Inquiry { asker, job: Box::new(due) })
+    }
+
+    /// What a job found: said behind what its asker's account has to say now.
+    pub fn answered(&self, now: Timestamp, asker: Asker, found: Result<Found, ReadError>) {
+        let Asker { lock, session, pending, iq } = asker;
+        let stanzas = match found {
+            Ok(Found { messages, reply }) => {
+                let mut stanzas = messages;
+                stanzas.push(match reply.0 {
+                    Some(payload) => iq.result().child(payload),
+                    None => iq.result(),
+                });
+                stanzas
+            }
+            Err(ReadError::Told(error)) => vec![iq.error(&error)],
+            Err(ReadError::Store(error)) => {
+                if let Some(questions) = self.conditions.questions.met(now, 1) {
+                    tracing::error!(%error, questions, session = %session.jid, "queries could not be answered: the store cannot be read");
+                }
+                vec![iq.error(&StanzaError::internal_server_error())]
+            }
+        };
+        let mut todo = Todo::default();
+        {
+            let mut account = lock.lock();
+            if let Some(inquiries) = &mut session.stream().inquiries {
+                inquiries.running = false;
+            }
+            self.say_found(now, &lock, &mut account, &session, pending, stanzas, &mut todo);
+        }
+        self.run_todo(now, todo);
+    }
+
+    /// The client has closed its stream, and acknowledges nothing any more: what waits for that would wait for ever, and the end
+    /// of the stream with it.
+    pub fn refuse_stuck(&self, now: Timestamp, lock: &AccountRef, session: &Arc<Session>) {
+        let stuck = {
+            let stream = session.stream();
+            stream.managed && !stream.has_room() && stream.inquiries.as_ref().is_some_and(|asked| asked.is_due())
+        };
+        if stuck {
+            let mut todo = Todo::default();
+            self.refuse_inquiries(
+                now,
+                lock,
+                &mut lock.lock(),
+                session,
+                "the stream was closed before it was read",
+                &mut todo,
+            );
+            self.run_todo(now, todo);
+        }
+    }
+
+    /// What has not begun will not.
+    pub(crate) fn refuse_inquiries(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        account: &mut Account,
+        session: &Arc<Session>,
+        why: &'static str,
+        todo: &mut Todo,
+    ) {
+        let waiting = session.stream().inquiries.as_mut().map(|inquiries| std::mem::take(&mut inquiries.waiting));
+        for asked in waiting.into_iter().flatten() {
+            let answer = asked.iq.error(&busy(why));
+            self.say_found(now, lock, account, session, asked.pending, vec![answer], todo);
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn say_found(
+        &self,
+        now: Timestamp,
+        lock: &AccountRef,
+        account: &mut Account,
+        session: &Arc<Session>,
+        pending: Pending,
+        stanzas: Vec<Stanza>,
+        todo: &mut Todo,
+    ) {
+        if let Some(inquiries) = &mut session.stream().inquiries {
+            inquiries.open = inquiries.open.saturating_sub(1);
+        }
+        let mark = session.stream().kept_answer(pending.0);
+        let says = [Say::Found { to: session.id, stanzas, mark }].into_iter().collect();
+        let words = Words { says, or_else: OrElse::Same, ..Words::settling(session, pending) };
+        self.finish(now, &mut [Part { lock, account, words }], None, Vec::new(), todo);
+    }
+}
+
+/// `resource-constraint` that passes.
+pub fn busy(text: &'static str) -> StanzaError {
+    StanzaError::resource_constraint().with_kind(ErrorType::Wait).with_text(text)
+}

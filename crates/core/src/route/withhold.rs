@@ -1,0 +1,152 @@
+//! What is written to a session is judged at that moment, whoever made it and however long it has waited: by lists that the
+//! account of the session keeps, a block list for instance (XEP-0191 §3.3).
+//!
+//! The gates judge a stanza when it comes. Behind them it may wait: in the log for a session that is away, in the queue of one, for a
+//! commit, for an inactive client. There is one place where all of it becomes bytes for a client, and there it is judged again
+//! ([`crate::module::Setup::withholds`]). What is withheld counts as written and taken: it has no number on the stream, so that the
+//! counts of both ends agree after a resumption too; its entry is open no more; and nobody hears an error, except who has asked
+//! something and would wait for the answer.
+//!
+//! The list of the sender is not asked again. What was accepted from a sender before it blocked the receiver is delivered: it was
+//! acknowledged to the sender, who does not get an error for it (§3.3 forbids to route what is sent *to* a blocked address, and this
+//! was sent before); and the servers of others, and of senders whose accounts are not loaded, could not be asked.
+//!
+//! Nearly no account has such a list. A session knows by a flag whether its account has one, and only then is the account locked.
+
+use std::sync::Arc;
+
+use vorpal_proto::error::StanzaError;
+use vorpal_proto::stanza::{Kind, Stanza};
+
+use crate::core::{Core, Todo};
+use crate::module::hook::OpenAccount;
+use crate::module::registry::Registry;
+use crate::owner::account::{Account, AccountRef};
+use crate::session::{Out, Pulled, Session};
+use crate::store::BatchId;
+use crate::watch::trace::Step;
+
+/// Who judges what is about to be written to a session.
+pub(crate) trait Guard {
+    /// Whether the stanza is not to be written.
+    fn withholds(&mut self, stanza: &Stanza) -> bool;
+    /// A stanza that is not written.
+    fn keep(&mut self, out: Out);
+}
+
+/// Of an account that keeps no list.
+pub(crate) struct Unguarded;
+
+impl Guard for Unguarded {
+    fn withholds(&mut self, _: &Stanza) -> bool {
+        false
+    }
+
+    fn keep(&mut self, _: Out) {}
+}
+
+/// Of an account that is locked.
+pub(crate) struct Guarded<'a> {
+    pub registry: &'a Registry,
+    pub account: OpenAccount<'a>,
+    /// what was withheld: tell [`Core::withheld`]
+    pub withheld: &'a mut Vec<Out>,
+}
+
+impl Guard for Guarded<'_> {
+    fn withholds(&mut self, stanza: &Stanza) -> bool {
+        self.registry.withholds(self.account, stanza)
+    }
+
+    fn keep(&mut self, out: Out) {
+        self.withheld.push(out);
+    }
+}
+
+impl Core {
+    /// Writes what waits for this connection of a session, up to about `limit` bytes. No account may be locked by the caller.
+    pub fn pull(
+        &self,
+        lock: &AccountRef,
+        session: &Arc<Session>,
+        registry: &Registry,
+        epoch: u32,
+        out: &mut Vec<u8>,
+        limit: usize,
+    ) -> Pulled {
+        if session.is_guarded() {
+            return self.pull_guarded(lock, session, registry, epoch, out, limit);
+        }
+        session.pull(registry, &mut Unguarded, epoch, out, limit)
+    }
+
+    #[cold]
+    fn pull_guarded(
+        &self,
+        lock: &AccountRef,
+        session: &Arc<Session>,
+        registry: &Registry,
+        epoch: u32,
+        out: &mut Vec<u8>,
+        limit: usize,
+    ) -> Pulled {
+        let mut todo = Todo::default();
+        let pulled = {
+            let mut account = lock.lock();
+            let mut withheld = Vec::new();
+            let mut guard = Guarded {
+                registry,
+                account: OpenAccount { jid: &account.jid, states: &account.states },
+                withheld: &mut withheld,
+            };
+            let pulled = session.pull(registry, &mut guard, epoch, out, limit);
+            self.withheld(lock, &mut account, session, withheld, &mut todo);
+            pulled
+        };
+        self.run_todo(self.lately(), todo);
+        pulled
+    }
+
+    /// What was withheld from a session is taken, as if its client had acknowledged it. Who asks something is told that nobody
+    /// answers (RFC 6120 §8.2.3; XEP-0191 §3.3): the answer would not come.
+    pub(crate) fn withheld(
+        &self,
+        lock: &AccountRef,
+        account: &mut Account,
+        session: &Arc<Session>,
+        withheld: Vec<Out>,
+        todo: &mut Todo,
+    ) {
+        if withheld.is_empty() {
+            return;
+        }
+        for out in &withheld {
+            self.step(self.lately(), &account.jid, || Step {
+                entry: out.entry,
+                ..Step::of("withheld", &out.stanza).in_session(session)
+            });
+        }
+        let entries = session.stream().passed_over(&withheld);
+        self.took(lock, account, session, &entries);
+        for out in withheld {
+            if out.stanza.kind() == Kind::Iq && out.stanza.is_answerable() {
+                todo.route(out.stanza.error(&StanzaError::service_unavailable()), 1);
+            }
+        }
+    }
+}
+
+impl Account {
+    /// A batch that holds rows of the account is committed, or came to nothing.
+    pub(crate) fn rows_done(&mut self, batch: BatchId, committed: bool) {
+        if self.states.complete(batch, committed) {
+            self.guard_sessions();
+        }
+    }
+
+    /// Tells the sessions whether the account keeps a list by which what is written to them is judged.
+    pub(crate) fn guard_sessions(&self) {
+        let guarded = self.states.guards();
+        self.sessions.iter().for_each(|session| session.set_guarded(guarded));
+    }
+}
