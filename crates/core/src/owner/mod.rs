@@ -3,6 +3,7 @@
 pub mod account;
 pub(crate) mod company;
 pub(crate) mod cursor;
+pub mod key;
 pub mod log;
 pub mod roster;
 pub mod stanza_id;

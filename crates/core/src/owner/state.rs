@@ -13,63 +13,10 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
-use vorpal_proto::jid::{BareJid, Jid};
 
+pub use crate::owner::key::Key;
 use crate::small::rows::Rows;
 use crate::store::{BatchId, MapId};
-
-/// What can be the key of a row. The bytes order as the keys do.
-pub trait Key: Ord + Clone + Send + 'static {
-    /// The key as it is stored.
-    fn to_bytes(&self) -> Vec<u8>;
-    /// The key that was stored; nothing if it is none.
-    fn from_bytes(bytes: &[u8]) -> Option<Self>;
-}
-
-impl Key for () {
-    fn to_bytes(&self) -> Vec<u8> {
-        Vec::new()
-    }
-    fn from_bytes(_: &[u8]) -> Option<()> {
-        Some(())
-    }
-}
-
-impl Key for Jid {
-    fn to_bytes(&self) -> Vec<u8> {
-        self.as_str().as_bytes().to_vec()
-    }
-    fn from_bytes(bytes: &[u8]) -> Option<Jid> {
-        Jid::parse(std::str::from_utf8(bytes).ok()?).ok()
-    }
-}
-
-impl Key for BareJid {
-    fn to_bytes(&self) -> Vec<u8> {
-        self.as_str().as_bytes().to_vec()
-    }
-    fn from_bytes(bytes: &[u8]) -> Option<BareJid> {
-        std::str::from_utf8(bytes).ok()?.parse().ok()
-    }
-}
-
-impl Key for String {
-    fn to_bytes(&self) -> Vec<u8> {
-        self.as_bytes().to_vec()
-    }
-    fn from_bytes(bytes: &[u8]) -> Option<String> {
-        String::from_utf8(bytes.to_vec()).ok()
-    }
-}
-
-impl Key for u64 {
-    fn to_bytes(&self) -> Vec<u8> {
-        self.to_be_bytes().to_vec()
-    }
-    fn from_bytes(bytes: &[u8]) -> Option<u64> {
-        Some(u64::from_be_bytes(bytes.try_into().ok()?))
-    }
-}
 
 /// What can be the value of a row: stored as JSON, so that an operator can read it and a field can be added.
 pub trait Value: Clone + Serialize + DeserializeOwned + Send + Sync + 'static {}
