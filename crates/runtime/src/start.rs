@@ -92,7 +92,7 @@ pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
         // Dropped when the thread ends, for whatever reason.
         let _running = running;
         writer.run(
-            || now().as_millis() * 1000,
+            now,
             |done| {
                 // Without a receiver commits are useless.
                 if tell.send(done).is_err() {
@@ -254,7 +254,7 @@ fn secret(queue: &Queue, writer: &mut Writer) -> Result<[u8; 32]> {
     getrandom::fill(&mut secret).map_err(|e| anyhow::anyhow!("{e}"))?;
     let row = Row::from(Bytes::copy_from_slice(&secret));
     let writes = vec![Write::Put { map, owner: STORE, key: Bytes::from_static(b"secret"), row: Some(row) }];
-    queue.submit(now().as_millis() * 1000, Batch { owners: SmallVec::new(), writes, ..Batch::default() })?;
+    queue.submit(now(), Batch { owners: SmallVec::new(), writes, ..Batch::default() })?;
     match writer.step() {
         Step::Committed(done) if done.iter().all(|d| d.outcome.is_committed()) => Ok(secret),
         _ => anyhow::bail!("the secret could not be written"),

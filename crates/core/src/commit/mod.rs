@@ -342,7 +342,7 @@ impl Core {
             }
         }
         let mut given = (BatchId(0), None);
-        let open = self.journal.submit(now.as_millis() * 1000, &mut |ids| {
+        let open = self.journal.submit(now, &mut |ids| {
             let id = ids.batch();
             parts.iter_mut().for_each(|part| put_rows(part.account, id, writes));
             for part in parts.iter_mut() {

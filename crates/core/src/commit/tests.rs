@@ -38,7 +38,7 @@ impl Ids for Numbers<'_> {
 }
 
 impl Journal for Queue {
-    fn submit(&self, _: u64, build: &mut dyn FnMut(&mut dyn Ids) -> Batch) -> bool {
+    fn submit(&self, _: Timestamp, build: &mut dyn FnMut(&mut dyn Ids) -> Batch) -> bool {
         let id = BatchId(self.next.fetch_add(1, Ordering::Relaxed));
         self.batches.lock().push(build(&mut Numbers(&self.next, id)));
         true

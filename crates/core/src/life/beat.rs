@@ -178,7 +178,7 @@ impl Core {
             return;
         }
         let mut flight = Some(flight);
-        let open = self.journal.submit(now.as_millis() * 1000, &mut |ids| {
+        let open = self.journal.submit(now, &mut |ids| {
             let id = ids.batch();
             riders.iter_mut().for_each(|rider| put_rows(&mut rider.account, id, &mut writes));
             if let Some(flight) = flight.take() {

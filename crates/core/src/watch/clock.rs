@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use vorpal_proto::datetime::Timestamp;
 
 use crate::core::Core;
-use crate::store::EntryId;
+use crate::store::{EntryId, time_of};
 
 /// A sudden difference between the two clocks that is larger than this is a step of the time of day.
 pub const STEP: Duration = Duration::from_secs(60);
@@ -115,7 +115,7 @@ impl Core {
     /// Reports the newest entry of the store when the server starts: a time of day that is far ahead of it is not trusted at once.
     pub fn tell_newest(&self, now: Timestamp, newest: EntryId) {
         if newest > 0 {
-            self.clock.doubt(now, Timestamp::from_millis(newest / 1000));
+            self.clock.doubt(now, time_of(newest));
         }
     }
 
