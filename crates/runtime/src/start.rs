@@ -59,7 +59,7 @@ pub struct Setup {
 /// The store cannot be read, or a thread cannot be started.
 pub fn start(backing: Backing, setup: Setup) -> Result<Arc<Runtime>> {
     let (queue, mut writer) = Writer::new(backing.backend);
-    setup.names.bind(|name| writer.map(name, Loading::WithOwner)).context("the store's tables")?;
+    setup.names.bind(|name, loading| writer.map(name, loading)).context("the store's tables")?;
     let progress = writer.map("progress", Loading::Cold).context("the store's tables")?;
     let secret = secret(&queue, &mut writer).context("the store's secret")?;
     let random = |bytes: &mut [u8]| getrandom::fill(bytes).expect("the system has random numbers");

@@ -214,7 +214,7 @@ impl World {
             Arc::new(host)
         };
         let hosts: Vec<Arc<Host>> = self.hosts.iter().map(host).collect();
-        names.bind(|name| writer.map(name, Loading::WithOwner)).expect("the store's tables");
+        names.bind(|name, loading| writer.map(name, loading)).expect("the store's tables");
         let progress = writer.map("progress", Loading::Cold).expect("the store's tables");
         let random = self.random.clone();
         let random = Box::new(move |bytes: &mut [u8]| random.lock().fill(bytes));

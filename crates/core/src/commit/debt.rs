@@ -99,7 +99,7 @@ impl Core {
         now: Timestamp,
         lock: &AccountRef,
         account: &mut Account,
-        words: Words,
+        mut words: Words,
         entry: Option<EntryId>,
         failure: Failure,
         todo: &mut Todo,
@@ -109,6 +109,8 @@ impl Core {
             account.log.uncharge(words.charged);
         }
         let same = matches!(words.or_else, OrElse::Same);
+        let told = words.told(failure);
+        words.decided();
         for say in words.says {
             match say {
                 Say::Notice(notice) | Say::Revoked { done: notice } => notice(false),
@@ -137,9 +139,9 @@ impl Core {
         let error = match words.or_else {
             OrElse::Bounce(stanza) if stanza.is_answerable() => {
                 if stanza.kind() == Kind::Message {
-                    self.counts.one(Count::of_bounce(&failure.told().condition));
+                    self.counts.one(Count::of_bounce(&told.condition));
                 }
-                Some(stanza.error(&failure.told()))
+                Some(stanza.error(&told))
             }
             OrElse::Answer(error) => Some(*error),
             _ => None,
@@ -160,7 +162,7 @@ impl Core {
         let promised = |error: &Stanza| managed && error.kind() != Kind::Iq;
         let mut owed = None;
         if let Some(error) = error {
-            tracing::debug!(session = %session.jid, reason = failure.name(), "answered with an error: the store failed");
+            tracing::debug!(session = %session.jid, reason = failure.name(), "answered with an error: nothing was stored");
             let mark = if error.kind() == Kind::Iq { session.stream().keep_answer(n, error.clone()) } else { 0 };
             let mut out = Out::new(error.clone(), None, Role::Extra).answering(mark);
             if promised(&error) {
@@ -170,7 +172,11 @@ impl Core {
             }
             self.give(now, lock, account, &session, out, todo);
         }
-        if !managed {
+        let alone = matches!(failure, Failure::Refused { alone: true, .. });
+        if alone {
+            session.stream().row_was_refused();
+        }
+        if !managed || alone {
             self.settle(now, lock, account, &session, n, false, todo);
             return;
         }
@@ -205,10 +211,11 @@ impl Core {
 }
 
 impl Failure {
-    fn told(self) -> StanzaError {
+    /// What the sender is told, unless the batch's conditions have errors of their own.
+    pub(super) fn told(self) -> StanzaError {
         match self {
             Failure::Full => StanzaError::resource_constraint().with_text("the server cannot store it now"),
-            Failure::Broken => StanzaError::internal_server_error(),
+            Failure::Broken | Failure::Refused { .. } => StanzaError::internal_server_error(),
         }
     }
 }

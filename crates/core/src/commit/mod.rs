@@ -9,6 +9,7 @@
 
 pub(crate) mod checkpoint;
 pub(crate) mod debt;
+mod refusal;
 
 use std::sync::Arc;
 
@@ -48,14 +49,18 @@ impl Core {
         todo: &mut Todo,
     ) {
         let mut writes = extra;
-        let unwritten = |p: &Part<'_>| p.account.states.is_staged() || !p.words.debts.is_empty();
+        let unwritten =
+            |p: &Part<'_>| p.account.states.is_staged() || p.words.cold.is_some() || !p.words.debts.is_empty();
         let writing = draft.is_some() || !writes.is_empty() || parts.iter().any(unwritten);
         let doomed = parts.iter().filter(|p| p.words.settles.is_some()).find_map(|p| p.account.doomed);
         let (batch, outcome) = match doomed {
             _ if !writing => (None, Some(Done::Committed)),
             // What an earlier batch of the session takes with it must not be passed by this one.
             Some((_, failure)) => {
-                parts.iter_mut().for_each(|part| part.account.states.discard());
+                for part in parts.iter_mut() {
+                    part.account.states.discard();
+                    part.words.cold = None;
+                }
                 (None, Some(Done::Failed(failure)))
             }
             None => (Some(self.submit(now, parts, draft, &mut writes)), None),
@@ -88,13 +93,17 @@ impl Core {
     ) -> (BatchId, Option<EntryId>) {
         // A batch that comes from a session says how far the session is handled once it is committed: all that the
         // session sent before is settled, or stands in the queue before this batch, or is owed and rides on it.
+        let conditional = refusal::gather(parts, writes);
         for part in parts.iter_mut() {
             let Some(session) = part.words.of.clone() else { continue };
-            part.take_debts(self, &session);
+            if !conditional {
+                part.take_debts(self, &session);
+            }
             let Some(Pending(n)) = part.words.settles else { continue };
             let mut stream = session.stream();
             if stream.is_resumable() {
                 stream.progress_rows(self.progress, session.id, n, writes);
+                stream.conditional = conditional;
             }
         }
         let load = |owner| {
@@ -175,6 +184,8 @@ impl Core {
                 }
             };
             let refused = matches!(outcome, Outcome::Refused { .. });
+            // A refusal concerns this batch alone, unless others may have been built on it.
+            let alone = refused && !accounts.iter().any(|lock| lock.lock().is_built_on(id));
             let done = match outcome {
                 Outcome::Committed => Done::Committed,
                 Outcome::Failed(StoreError::Full) => Done::Failed(Failure::Full),
@@ -183,10 +194,9 @@ impl Core {
                     let cause = accounts.iter().find_map(|lock| lock.lock().doomed);
                     Done::Failed(cause.map_or(Failure::Broken, |(_, failure)| failure))
                 }
-                Outcome::Refused { .. } | Outcome::Failed(_) => Done::Failed(Failure::Broken),
+                Outcome::Refused { write } => Done::Failed(Failure::Refused { write, alone }),
+                Outcome::Failed(_) => Done::Failed(Failure::Broken),
             };
-            // A refusal concerns this batch alone, unless others may have been built on it.
-            let alone = refused && !accounts.iter().any(|lock| lock.lock().is_built_on(id));
             for lock in accounts {
                 let mut account = lock.lock();
                 account.rows_done(id, done == Done::Committed);
@@ -196,7 +206,7 @@ impl Core {
                 if let (Done::Failed(failure), false) = (done, alone) {
                     // What was pending of it is dropped, so that memory is again what is stored.
                     self.journal.reloaded(account.owner);
-                    self.doom(&lock, &mut account, failure);
+                    self.doom(&lock, &mut account, failure.of_others());
                 } else if account.doomed.is_some_and(|(last, _)| last <= id) {
                     account.doomed = None;
                 }
@@ -291,6 +301,7 @@ impl Core {
                 say => self.say_one(now, lock, account, say, entry, todo),
             }
         }
+        words.decided();
         let Some(session) = &words.of else { return };
         if !words.debts.is_empty() {
             account.debts_paid(session, std::mem::take(&mut words.debts));
@@ -590,14 +601,6 @@ impl Core {
                 false
             }
         }
-    }
-}
-
-impl Account {
-    /// Whether what was submitted behind this batch counts on it: on values that it changes, or on a number that it settles.
-    fn is_built_on(&self, id: BatchId) -> bool {
-        let settles = self.waiting.iter().any(|waiting| waiting.batch == Some(id) && waiting.settles());
-        settles || self.states.is_changed_by(id)
     }
 }
 

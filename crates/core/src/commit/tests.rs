@@ -71,7 +71,7 @@ fn world() -> World {
     let queue = Arc::new(Queue::default());
     let names = core_names();
     let numbers = AtomicU64::new(1);
-    names.bind(|_| Ok::<_, StoreError>(MapId(numbers.fetch_add(1, Ordering::Relaxed) as u16))).expect("tables");
+    names.bind(|_, _| Ok::<_, StoreError>(MapId(numbers.fetch_add(1, Ordering::Relaxed) as u16))).expect("tables");
     let registry = Registry::build(std::iter::empty(), names.clone(), |_| None).expect("no modules");
     let core = Core::new(queue.clone(), names, MAP, [7; 32], Box::new(|bytes| bytes.fill(3)), NOW);
     let jid: BareJid = "romeo@x".parse().expect("an address");

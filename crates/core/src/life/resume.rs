@@ -347,6 +347,10 @@ impl Core {
                 stream.write_ack();
                 return;
             }
+            if stream.conditional {
+                // Its outcome is followed by this once more.
+                return;
+            }
             stream.ledger.handled()
         };
         self.store_handled(now, lock, account, session, handled, todo);

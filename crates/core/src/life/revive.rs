@@ -41,6 +41,11 @@ impl Core {
             if !stream.is_resumable() {
                 continue;
             }
+            if stream.conditional {
+                // Not before its outcome is known; then also if it says what it said before.
+                stream.progress = (u64::MAX, 0);
+                continue;
+            }
             stream.cursor = stream.cursor.max(stream.floor(horizon).saturating_sub(1));
             // Nobody waits for this row, unless it is the last word.
             let stopping = self.checkpoints.runs.is_stopping();

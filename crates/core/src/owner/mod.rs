@@ -1,6 +1,7 @@
 //! What has a number in the store and a lock: its states, its log, and what it waits to say.
 
 pub mod account;
+pub mod cold;
 pub mod contacts;
 pub(crate) mod cursor;
 pub mod judge;

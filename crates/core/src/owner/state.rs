@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
 
+use crate::owner::cold::ColdWrites;
 pub use crate::owner::key::Key;
 use crate::small::rows::Rows;
 use crate::store::{BatchId, MapId};
@@ -342,11 +343,12 @@ impl States {
         self.staged
     }
 
-    /// Whether what is staged only adds to what is kept: it has a row that is not there yet, and removes none. `except` is a
-    /// table that does not count.
-    pub(crate) fn only_adds(&self, except: usize) -> bool {
+    /// Whether what is staged, with what is written besides, only adds to what is kept: it has a row that is not there yet, and
+    /// removes none. `except` is a table that does not count.
+    pub(crate) fn only_adds(&self, except: usize, cold: Option<&ColdWrites>) -> bool {
         let tables = || self.tables.iter().filter(|(at, _)| *at != except).map(|(_, table)| table);
-        tables().any(|table| table.adds()) && !tables().any(|table| table.removes())
+        let adds = cold.is_some_and(ColdWrites::adds) || tables().any(|table| table.adds());
+        adds && !cold.is_some_and(ColdWrites::removes) && !tables().any(|table| table.removes())
     }
 
     pub(crate) fn discard(&mut self) {

@@ -201,6 +201,8 @@ pub struct Stream {
     pub(crate) storing: bool,
     /// that row could not be written
     pub(crate) refused: bool,
+    /// a batch on its way has the session's row and may be refused: no other row of it is submitted until that is known
+    pub(crate) conditional: bool,
     /// stanzas whose batch failed, by number
     pub(crate) debts: Vec<Debt>,
     /// answers that the client has not acknowledged
@@ -326,6 +328,7 @@ impl Session {
             owes_ack: None,
             storing: false,
             refused: false,
+            conditional: false,
             debts: Vec::new(),
             answers: None,
             queue: Queue::default(),
