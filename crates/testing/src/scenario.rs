@@ -16,7 +16,7 @@
 //! unread stanzas. An account exists from the first mention of one of its actors.
 //!
 //! `archive` as the first line enables the archive (XEP-0313), with its configuration after a colon:
-//! `archive: keep = '30d'`. Other scenes have no archive.
+//! `archive: keep = '30d'`. Other scenes have no archive. `config private: max_items = 2` as the first line configures another module.
 //!
 //! `actor: state, option, …` brings an actor to a state. States: `connected` (nothing is sent), `opened` (a stream),
 //! `authenticated`, `bound`, `online` (bound and available). Options: `carbons`, `smacks` (the server's `<r/>` is answered and not
@@ -37,7 +37,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use vorpal_core::module::Module;
+use vorpal_core::module::{Module, Section};
 use vorpal_proto::element::Element;
 use vorpal_proto::ns;
 
@@ -180,8 +180,13 @@ impl Player {
         let first = scene.lines.first().map_or("", |line| line.text.as_str());
         let archive = first.strip_prefix("archive").map(|rest| rest.trim_start_matches(':').replace(',', "\n"));
         let modules: Vec<_> = stage.modules.iter().copied().filter(|m| archive.is_some() || m.name != "mam").collect();
-        let section = archive.map(|text| text.parse().map(|section| ("mam", section))).transpose();
-        let sections = section.map_err(|error| format!("{first}: {error}"))?.into_iter().collect();
+        let other = first.strip_prefix("config ").and_then(|rest| rest.split_once(':'));
+        let section = archive.map(|text| ("mam", text)).or(other.map(|(name, text)| (name, text.replace(',', "\n"))));
+        let section = section.map(|(name, text)| {
+            let module = modules.iter().find(|module| module.name == name).ok_or("no such module")?;
+            Ok::<_, String>((module.name, text.parse::<Section>().map_err(|error| error.to_string())?))
+        });
+        let sections = section.transpose().map_err(|error| format!("{first}: {error}"))?.into_iter().collect();
         Ok(Player {
             world: World::configured(1, stage.store, stage.passthrough, &modules, sections),
             update: stage.update,
@@ -246,7 +251,7 @@ impl Player {
             return Ok(());
         }
         match text {
-            _ if line.text.starts_with("archive") => {}
+            _ if line.text.starts_with("archive") || line.text.starts_with("config ") => {}
             "server restarts" => self.world.restart(),
             "server crashes" | "server crashes, starts" => self.world.crash(),
             "disk refuses writes" => self.world.mood.refuses.store(true, Ordering::Relaxed),
