@@ -8,6 +8,7 @@ use std::sync::Arc;
 use vorpal_proto::datetime::Timestamp;
 
 use crate::core::Core;
+use crate::core::turn::Locked;
 use crate::owner::account::{Account, AccountRef};
 use crate::owner::log::{Form, form, stanza_of, was_given};
 use crate::session::{Out, Reading, Session};
@@ -136,7 +137,7 @@ impl Core {
         drop(stream);
         account.advance();
         if account.log.cursor() != cursor {
-            self.mark_dirty(lock, account);
+            self.mark_dirty(&mut Locked::new(lock, account));
         }
     }
 

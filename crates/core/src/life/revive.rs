@@ -6,22 +6,21 @@
 //! the client is known to have, and is told what else it missed and would not ask for: presence, changes of the roster, and
 //! what modules push.
 
-use crate::owner::contacts;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::Stanza;
 
 use crate::core::Core;
+use crate::core::turn::{Locked, Turn};
 use crate::owner::account::{Account, AccountRef};
+use crate::owner::contacts;
 use crate::owner::tables::DirectedKey;
-use crate::owner::words::{Arrival, Say, Todo, Words};
-use crate::session::checkpoint;
-use crate::session::checkpoint::Checkpoint;
+use crate::owner::words::{Arrival, Say, Words};
+use crate::session::checkpoint::{self, Checkpoint};
 use crate::session::ledger::Ledger;
 use crate::session::row::SessionRow;
 use crate::session::{Closing, Session, SessionId, answers};
@@ -31,12 +30,12 @@ impl Core {
     /// Cursors are written without promise: after a crash the last second is sent again under the same ids.
     ///
     /// Gives what is to be written besides what is staged, and what is said when it is.
-    pub(crate) fn cursors(&self, lock: &AccountRef, account: &mut Account) -> (Words, Vec<Write>) {
+    pub(crate) fn cursors(&self, at: &mut Locked<'_>) -> (Words, Vec<Write>) {
         let mut words = Words::default();
         let mut writes = Vec::new();
-        let cursor = account.log.cursor();
-        let horizon = account.horizon();
-        for session in account.sessions.iter() {
+        let cursor = at.account.log.cursor();
+        let horizon = at.account.horizon();
+        for session in at.account.sessions.iter() {
             let mut stream = session.stream();
             if !stream.is_resumable() {
                 continue;
@@ -49,26 +48,26 @@ impl Core {
                 false => stream.handled_without_answers(),
             };
             let row = (stream.ledger.row(handled), stream.cursor);
-            if account.unsaved || row != stream.progress || (stopping && stream.has_gone_answers()) {
+            if at.account.unsaved || row != stream.progress || (stopping && stream.has_gone_answers()) {
                 stream.progress_rows(self.progress, session.id, handled, &mut writes);
                 let handled = stream.ledger.submitted();
                 words.says.push(Say::Noted { session: session.clone(), handled });
             }
         }
-        if cursor > account.log.stored {
-            account.log.stored = cursor;
-            let stored = account.log.stored_cursor();
-            account.states.stage(self.tables.cursor, (), Some(stored));
+        if cursor > at.account.log.stored {
+            at.account.log.stored = cursor;
+            let stored = at.account.log.stored_cursor();
+            at.account.states.stage(self.tables.cursor, (), Some(stored));
         }
-        self.wants_trim(lock, account);
-        let unsaved = std::mem::take(&mut account.unsaved);
-        for session in account.sessions.clone() {
-            if unsaved || account.has_newer_roster(self, &session) {
-                account.save_session(self, &session);
+        self.wants_trim(at);
+        let unsaved = std::mem::take(&mut at.account.unsaved);
+        for session in at.account.sessions.clone() {
+            if unsaved || at.account.has_newer_roster(self, &session) {
+                at.account.save_session(self, &session);
             }
-            account.save_directed(self, &session, unsaved);
+            at.account.save_directed(self, &session, unsaved);
         }
-        self.forget_gone(account, &mut words, &mut writes);
+        self.forget_gone(at.account, &mut words, &mut writes);
         (words, writes)
     }
 
@@ -145,39 +144,41 @@ impl Core {
     /// The server stops: every session that can be resumed lets go of its connection, without an end of its stream, and what
     /// it holds gets into the log. To be called when nothing is read any more; then [`Core::tick`] when all is written.
     pub fn suspend(&self, now: Timestamp) {
-        let mut todo = Todo::default();
-        for lock in self.all_loaded() {
-            let mut account = lock.lock();
-            for session in account.sessions.clone() {
-                let wake = {
-                    let stream = session.stream();
-                    stream.wake.clone().filter(|_| stream.is_resumable())
-                };
-                let Some(wake) = wake else { continue };
-                self.detach_locked(now, &lock, &mut account, &session, &mut todo);
-                session.stream().closing.get_or_insert(Closing::Detached);
-                wake.wake();
+        self.turn(now, |turn| {
+            for lock in self.all_loaded() {
+                let mut account = lock.lock();
+                for session in account.sessions.clone() {
+                    let wake = {
+                        let stream = session.stream();
+                        stream.wake.clone().filter(|_| stream.is_resumable())
+                    };
+                    let Some(wake) = wake else { continue };
+                    turn.detach_locked(&mut Locked::new(&lock, &mut account), &session);
+                    session.stream().closing.get_or_insert(Closing::Detached);
+                    wake.wake();
+                }
+                self.mark_dirty(&mut Locked::new(&lock, &mut account));
             }
-            self.mark_dirty(&lock, &mut account);
-        }
-        self.run_todo(now, todo);
+        });
         self.last_checkpoints(now);
     }
+}
 
+impl Turn<'_> {
     /// A client is back after a restart: what it missed and will not ask for (XEP-0198 §5). Presence and requests are those of a
     /// session that just became available; besides, contacts that are not here any more, and changes of the roster.
-    pub(crate) fn catch_up(&self, account: &Account, lock: &AccountRef, session: &Arc<Session>, todo: &mut Todo) {
-        if session.has(self.interested()) {
-            let (meta, rows) = contacts::committed(&self.tables, account);
+    pub(crate) fn catch_up(&mut self, account: &Account, lock: &AccountRef, session: &Arc<Session>) {
+        if session.has(self.core.interested()) {
+            let (meta, rows) = contacts::committed(&self.core.tables, account);
             let known = session.stream().roster_ver;
             // Of one that is too old the removed contacts are not known; the client has them until it asks.
             let mut changed: Vec<_> =
                 rows.iter().filter(|(_, item)| item.ver > known && item.ver <= meta.ver).collect();
             changed.sort_by_key(|(_, item)| item.ver);
-            self.missed_changes(session, changed.into_iter().map(|(contact, _)| contact.clone()));
+            self.core.missed_changes(session, changed.into_iter().map(|(contact, _)| contact.clone()));
         }
         if session.is_available() {
-            todo.arrivals.push(Arrival { lock: lock.clone(), session: session.clone(), back: true });
+            self.todo.arrivals.push(Arrival { lock: lock.clone(), session: session.clone(), back: true });
         }
     }
 }

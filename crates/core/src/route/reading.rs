@@ -21,8 +21,9 @@ use vorpal_proto::jid::BareJid;
 use vorpal_proto::stanza::Stanza;
 
 use crate::core::Core;
-use crate::owner::account::{Account, AccountRef};
-use crate::owner::words::{OrElse, Part, Say, Todo, Words};
+use crate::core::turn::{Locked, Turn};
+use crate::owner::account::AccountRef;
+use crate::owner::words::{OrElse, Say, Words};
 use crate::session::Session;
 use crate::session::inquiries::{Asked, Committed, Found, ReadError};
 use crate::session::ledger::Pending;
@@ -102,15 +103,13 @@ impl Core {
                 vec![iq.error(&StanzaError::internal_server_error())]
             }
         };
-        let mut todo = Todo::default();
-        {
+        self.turn(now, |turn| {
             let mut account = lock.lock();
             if let Some(inquiries) = &mut session.stream().inquiries {
                 inquiries.running = false;
             }
-            self.say_found(now, &lock, &mut account, &session, pending, stanzas, &mut todo);
-        }
-        self.run_todo(now, todo);
+            turn.say_found(&mut Locked::new(&lock, &mut account), &session, pending, stanzas);
+        })
     }
 
     /// The client has closed its stream, and acknowledges nothing any more: what waits for that would wait for ever, and the end
@@ -121,54 +120,35 @@ impl Core {
             stream.managed && !stream.has_room() && stream.inquiries.as_ref().is_some_and(|asked| asked.is_due())
         };
         if stuck {
-            let mut todo = Todo::default();
-            self.refuse_inquiries(
-                now,
-                lock,
-                &mut lock.lock(),
-                session,
-                "the stream was closed before it was read",
-                &mut todo,
-            );
-            self.run_todo(now, todo);
+            self.turn(now, |turn| {
+                turn.refuse_inquiries(
+                    &mut Locked::new(lock, &mut lock.lock()),
+                    session,
+                    "the stream was closed before it was read",
+                );
+            });
         }
     }
+}
 
+impl Turn<'_> {
     /// What has not begun will not.
-    pub(crate) fn refuse_inquiries(
-        &self,
-        now: Timestamp,
-        lock: &AccountRef,
-        account: &mut Account,
-        session: &Arc<Session>,
-        why: &'static str,
-        todo: &mut Todo,
-    ) {
+    pub(crate) fn refuse_inquiries(&mut self, at: &mut Locked<'_>, session: &Arc<Session>, why: &'static str) {
         let waiting = session.stream().inquiries.as_mut().map(|inquiries| std::mem::take(&mut inquiries.waiting));
         for asked in waiting.into_iter().flatten() {
             let answer = asked.iq.error(&busy(why));
-            self.say_found(now, lock, account, session, asked.pending, vec![answer], todo);
+            self.say_found(at, session, asked.pending, vec![answer]);
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn say_found(
-        &self,
-        now: Timestamp,
-        lock: &AccountRef,
-        account: &mut Account,
-        session: &Arc<Session>,
-        pending: Pending,
-        stanzas: Vec<Stanza>,
-        todo: &mut Todo,
-    ) {
+    fn say_found(&mut self, at: &mut Locked<'_>, session: &Arc<Session>, pending: Pending, stanzas: Vec<Stanza>) {
         if let Some(inquiries) = &mut session.stream().inquiries {
             inquiries.open = inquiries.open.saturating_sub(1);
         }
         let mark = session.stream().kept_answer(pending.0);
         let says = [Say::Found { to: session.id, stanzas, mark }].into_iter().collect();
         let words = Words { says, or_else: OrElse::Same, ..Words::settling(session, pending) };
-        self.finish(now, &mut [Part { lock, account, words }], None, Vec::new(), todo);
+        self.finish_one(at, words, None, Vec::new());
     }
 }
 
