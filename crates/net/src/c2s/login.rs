@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use vorpal_core::core::Core;
-use vorpal_core::life::resume::BindError;
+use vorpal_core::life::bind::BindError;
 use vorpal_core::module::Stage;
 use vorpal_core::owner::account::AccountRef;
 use vorpal_core::session::Carrier;
