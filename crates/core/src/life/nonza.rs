@@ -11,6 +11,7 @@ use crate::module::registry::Registry;
 use crate::owner::account::AccountRef;
 use crate::owner::words::{Say, Words};
 use crate::session::guard::OpenSession;
+use crate::session::nonzas;
 use crate::session::{Closing, Management, Session};
 use std::sync::Arc;
 use vorpal_proto::datetime::Timestamp;
@@ -129,14 +130,10 @@ impl Turn<'_> {
         }
         let keep = if resumable { keep } else { 0 };
         let management = Box::new(Management { sent: 0, acked: 0, asked: false, unasked: 0 });
-        let mut answer = String::from("<enabled xmlns='urn:xmpp:sm:3'");
-        if let Some(token) = &token {
-            answer.push_str(&format!(" id='{token}' resume='true' max='{}'", keep / 1000));
-        }
-        answer.push_str("/>");
+        let bytes = nonzas::enabled(token.as_deref(), keep / 1000);
         at.account.save_session(self.core, session);
         self.core.company_changes(at, session, false);
-        let says = [Say::Enabled { session: session.clone(), bytes: answer.into_bytes(), management }];
+        let says = [Say::Enabled { session: session.clone(), bytes, management }];
         let words = Words { says: says.into_iter().collect(), ..Words::default() };
         self.finish_one(at, words, None, progress);
     }

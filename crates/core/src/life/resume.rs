@@ -11,6 +11,7 @@ use crate::core::turn::{Locked, Turn};
 use crate::owner::account::AccountRef;
 use crate::owner::words::{Say, Words};
 use crate::route::reading::LOST;
+use crate::session::nonzas;
 use crate::session::{Carrier, Closing, Session, checkpoint};
 use crate::store::{Row, STORE, Write};
 use crate::watch::counts::Count;
@@ -89,10 +90,8 @@ impl Core {
                         let mut stream = session.stream();
                         stream.rewind();
                         stream.answer_again(back);
-                        let token = stream.token.clone().unwrap_or_default();
-                        let answer =
-                            format!("<resumed xmlns='urn:xmpp:sm:3' previd='{token}' h='{}'/>", stream.ledger.h());
-                        stream.push_first(answer.into_bytes());
+                        let answer = nonzas::resumed(stream.token.as_deref().unwrap_or_default(), stream.ledger.h());
+                        stream.push_first(answer);
                     }
                     let registry = account.host.registry();
                     turn.session_event(&mut Locked::new(lock, &mut account), session, &registry.on_resume);

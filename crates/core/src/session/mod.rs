@@ -11,6 +11,7 @@ pub mod guard;
 pub mod inquiries;
 pub mod ledger;
 mod managed;
+pub(crate) mod nonzas;
 mod peer;
 mod queue;
 pub mod row;
