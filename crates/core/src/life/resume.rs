@@ -173,7 +173,6 @@ impl Core {
     ) {
         let host = account.host.clone();
         let mut fx = Effects::default();
-        let mut withheld = Vec::new();
         let panicked = {
             let mut stream = session.stream();
             let account = OpenAccount { jid: &account.jid, states: &account.states };
@@ -181,7 +180,6 @@ impl Core {
                 account,
                 session: OpenSession(session),
                 stream: &mut stream,
-                withheld: &mut withheld,
                 fx: &mut fx,
                 host: &host,
                 server: Server(self),
@@ -189,7 +187,6 @@ impl Core {
             };
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&mut cx))).is_err()
         };
-        self.withheld(lock, account, session, withheld, todo);
         if panicked {
             tracing::error!(session = %session.jid, "a session handler panicked");
             return;

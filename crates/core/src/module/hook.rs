@@ -18,8 +18,7 @@ use crate::owner::account::Account;
 use crate::owner::roster::{self, RosterItem};
 use crate::owner::state::{Cell, Key, Map, States, Value};
 use crate::route::plan::Plan;
-use crate::route::withhold::Guarded;
-use crate::session::{Flag, Out, Session, SessionId, Slot, Stream};
+use crate::session::{Flag, Session, SessionId, Slot, Stream};
 
 /// On which side of a stanza a handler runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -279,8 +278,6 @@ pub struct SessionCx<'a> {
     pub session: OpenSession<'a>,
     /// what is on its stream
     pub stream: &'a mut Stream,
-    /// what of it was not written
-    pub(crate) withheld: &'a mut Vec<Out>,
     /// what shall happen
     pub fx: &'a mut Effects,
     /// the host
@@ -305,11 +302,9 @@ impl SessionCx<'_> {
         self.fx.send(self.session.id(), push.child(payload));
     }
 
-    /// What was held back goes out now.
+    /// Sends the stanzas that [`Setup::on_outbound`](crate::module::Setup::on_outbound) held back.
     pub fn flush(&mut self) {
-        let (registry, account) = (self.host.registry(), self.account);
-        let mut guard = Guarded { registry: &registry, account, withheld: &mut *self.withheld };
-        self.stream.flush(self.session.0, &mut guard);
+        self.stream.flush();
     }
 
     /// The module's value in this session.

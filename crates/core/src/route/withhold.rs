@@ -22,7 +22,7 @@ use crate::core::{Core, Todo};
 use crate::module::hook::OpenAccount;
 use crate::module::registry::Registry;
 use crate::owner::account::{Account, AccountRef};
-use crate::session::{Out, Pulled, Session};
+use crate::session::{Out, Pulled, Session, Wire};
 use crate::store::BatchId;
 use crate::watch::trace::Step;
 
@@ -64,14 +64,14 @@ impl Guard for Guarded<'_> {
 }
 
 impl Core {
-    /// Writes what waits for this connection of a session, up to about `limit` bytes. No account may be locked by the caller.
+    /// Writes the output of this connection of a session, up to about `limit` bytes. The caller must not hold an account's lock.
     pub fn pull(
         &self,
         lock: &AccountRef,
         session: &Arc<Session>,
         registry: &Registry,
         epoch: u32,
-        out: &mut Vec<u8>,
+        out: &mut impl Wire,
         limit: usize,
     ) -> Pulled {
         if session.is_guarded() {
@@ -87,7 +87,7 @@ impl Core {
         session: &Arc<Session>,
         registry: &Registry,
         epoch: u32,
-        out: &mut Vec<u8>,
+        out: &mut impl Wire,
         limit: usize,
     ) -> Pulled {
         let mut todo = Todo::default();
