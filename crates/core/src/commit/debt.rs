@@ -15,35 +15,16 @@ use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::StanzaError;
 use vorpal_proto::stanza::{Kind, Stanza};
 
-use crate::commit::{Draft, Failure, OrElse, Part, Say, Words};
-use crate::core::{Core, Todo};
+use crate::core::Core;
 use crate::owner::account::{Account, AccountRef};
-use crate::owner::cursor::Load;
 use crate::owner::log::LogMeta;
+use crate::owner::words::{Draft, Failure, OrElse, Part, Say, Todo, Words};
+use crate::session::debt::Debt;
 use crate::session::ledger::{Pending, Settled};
 use crate::session::{Out, Role, Session, Shared};
+use crate::store::load::Load;
 use crate::store::{EntryId, Ids, NewEntry, Write};
 use crate::watch::counts::Count;
-
-/// A stanza whose batch failed.
-#[derive(Debug)]
-pub(crate) struct Debt {
-    /// its number
-    pub n: u64,
-    /// the error that was sent to its sender, and its shared state in the session's queue
-    error: Option<(Stanza, Arc<Shared>)>,
-    /// the id of the error in the log
-    pub entry: Option<EntryId>,
-    /// how much the error takes there
-    pub load: Load,
-}
-
-impl Debt {
-    /// Whether this queued stanza is its error.
-    pub(crate) fn is_held_as(&self, out: &Out) -> bool {
-        self.error.as_ref().is_some_and(|(_, shared)| out.is_of(shared))
-    }
-}
 
 impl Part<'_> {
     /// Adds the session's debts to this batch.

@@ -14,10 +14,12 @@ use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 use vorpal_proto::datetime::Timestamp;
 
-use crate::commit::{Flight, Part, Say, put_rows};
-use crate::core::{Core, Todo};
+use crate::commit::put_rows;
+use crate::core::Core;
+use crate::core::flights::{Flight, Rider};
 use crate::life::trim::TRIM_RATE;
 use crate::owner::account::{Account, AccountRef};
+use crate::owner::words::{Part, Say, Todo};
 use crate::session::{Closing, Session};
 use crate::store::{Batch, Write};
 
@@ -33,13 +35,6 @@ const LEAST: usize = 64;
 /// At least one of so many accounts that wait has its rows written in a beat: more than one of [`BEATS`], so that those that
 /// changed at once are through within half a second.
 const SHARE: usize = 10;
-
-/// An account whose rows ride in a batch with those of others.
-pub(crate) struct Rider {
-    pub lock: AccountRef,
-    /// how far its sessions are handled when that is stored
-    pub handled: SmallVec<[(Arc<Session>, u64); 2]>,
-}
 
 /// A rider before the batch is submitted.
 struct Boarding<'a> {

@@ -9,14 +9,11 @@ use vorpal_proto::datetime::Timestamp;
 
 use crate::core::Core;
 use crate::owner::account::{Account, AccountRef};
-use crate::owner::cursor::Load;
 use crate::owner::log::{Form, form, stanza_of, was_given};
 use crate::session::{Out, Reading, Session};
+use crate::store::load::Load;
 use crate::store::{Direction, Entry, EntryId, Owner};
 use crate::watch::trace::Step;
-
-/// Number of entries read from the log at a time.
-pub const PAGE: usize = 64;
 
 /// A part of a log that a session wants to be given next.
 #[derive(Clone, Copy, Debug)]

@@ -10,6 +10,7 @@
 //!    approval in advance (§3.4).
 //! 3. [`Core::delete_user`]: its rows go, and with the commit what sessions remember of it.
 
+use crate::owner::contacts;
 use std::collections::BTreeSet;
 
 use smallvec::SmallVec;
@@ -17,12 +18,13 @@ use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::stanza::{Stanza, Type};
 
-use crate::commit::{Notice, Part, Say, Words};
-use crate::core::{Core, Todo};
+use crate::core::Core;
+use crate::core::spilled::Cold;
 use crate::module::hook::Dir;
 use crate::owner::account::{AccountRef, lock_both};
 use crate::owner::roster;
-use crate::route::cold::Cold;
+use crate::owner::words::Todo;
+use crate::owner::words::{Notice, Part, Say, Words};
 use crate::rules::subscription::{FromHalf, Kind, ToHalf};
 use crate::store::Write;
 
@@ -87,10 +89,10 @@ impl Core {
                 let mut words = Words::default();
                 // The other contacts who have approved it in advance are not known: see `subscribe.rs`. A block stays: it is of an
                 // address, whoever has it (XEP-0191 §3.3), and so are the preferences of an archive (XEP-0441).
-                let mut item = roster::newest(self, theirs, &lock.jid);
+                let mut item = contacts::newest(&self.tables, theirs, &lock.jid);
                 if item.disapprove() {
                     let listed = item.listed;
-                    words.says.extend(roster::store(self, theirs, &lock.jid, item, listed));
+                    words.says.extend(self.store_contact(theirs, &lock.jid, item, listed));
                 }
                 // To whom the account blocks nothing is said (XEP-0191 §3.3).
                 let silent = account.as_deref().is_some_and(|account| {

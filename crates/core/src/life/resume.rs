@@ -6,41 +6,32 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+
 use smallvec::SmallVec;
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::{StanzaError, StreamCondition, StreamError};
 use vorpal_proto::ns;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
-use crate::commit::checkpoint;
-use crate::commit::{Draft, OrElse, Part, Say, Words};
-use crate::core::{Core, Mode, Todo, Work};
-use crate::life::revive::DirectedKey;
+use crate::core::Core;
 use crate::life::switched_off;
 use crate::module::Stage;
 use crate::module::effects::{Effects, Manage};
 use crate::module::facade::Server;
-use crate::module::hook::{OpenAccount, OpenSession, SessionCx};
+use crate::module::hook::{OpenAccount, SessionCx};
 use crate::module::registry::Registry;
 use crate::owner::account::{Account, AccountRef};
 use crate::owner::log::LogMeta;
-use crate::route::plan::Targets;
+use crate::owner::plan::Targets;
+use crate::owner::tables::{DirectedKey, Ended};
+use crate::owner::words::{Draft, Mode, OrElse, Part, Say, Todo, Words, Work};
 use crate::route::reading::LOST;
+use crate::session::checkpoint;
+use crate::session::guard::OpenSession;
 use crate::session::{Carrier, Closing, Management, Out, Role, Session, SessionId, Shared, Taken};
 use crate::store::{EntryId, Row, STORE, Write};
 use crate::watch::counts::Count;
 use crate::watch::trace::Step;
-
-/// What is remembered of a session that ended without its client, by its token (XEP-0198 §5): so that the client, however late
-/// it comes, learns what was handled.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Ended {
-    /// how many of its stanzas were handled
-    h: u32,
-    /// when it ended, in milliseconds since 1970
-    at: u64,
-}
 
 /// Number of ended sessions remembered for an account: the newest.
 const MAX_ENDED: usize = 16;
@@ -430,7 +421,7 @@ impl Core {
             let mut account = lock.lock();
             let found = account.sessions.iter().find(|s| s.stream().token.as_deref().is_some_and(|t| same(t, token)));
             // Checked before anything is taken over: an old connection may have had this in its buffers.
-            let found = found.filter(|s| s.stream().can_have(h, &self.checkpoints));
+            let found = found.filter(|s| s.stream().can_have(h, &self.checkpoints.runs));
             // What its client wrote on a connection that it has given up since: it counts on the newer one by now.
             let found = found.filter(|s| s.stream().carried_by < carrier.order);
             let found = found.filter(|_| account.revocations == carrier.revocations);

@@ -6,64 +6,26 @@
 //! the client is known to have, and is told what else it missed and would not ask for: presence, changes of the roster, and
 //! what modules push.
 
+use crate::owner::contacts;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::Stanza;
 
-use crate::commit::checkpoint::{self, Checkpoint};
-use crate::commit::{Say, Words};
-use crate::core::{Arrival, Core, Todo};
+use crate::core::Core;
 use crate::owner::account::{Account, AccountRef};
-use crate::owner::roster;
-use crate::owner::state::Key;
+use crate::owner::tables::DirectedKey;
+use crate::owner::words::{Arrival, Say, Todo, Words};
+use crate::session::checkpoint;
+use crate::session::checkpoint::Checkpoint;
 use crate::session::ledger::Ledger;
+use crate::session::row::SessionRow;
 use crate::session::{Closing, Session, SessionId, answers};
-use crate::store::{self, EntryId, MapQuery, Reader, STORE, Write};
-
-/// A session that can be resumed, as it is stored.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SessionRow {
-    /// its resource
-    pub resource: String,
-    /// the secret by which it is resumed
-    pub token: String,
-    /// when stream management was enabled, in milliseconds since 1970
-    #[serde(default)]
-    pub since: u64,
-    /// for how long it is kept without a connection, in milliseconds
-    pub keep: u64,
-    /// its priority, if it is available
-    pub priority: Option<i8>,
-    /// its last presence
-    pub presence: Option<String>,
-    /// entries from here on were given live
-    pub joined: EntryId,
-    /// the names of its flags
-    pub flags: Vec<String>,
-    /// the version of the roster that its client has, if it asked for the roster
-    #[serde(default)]
-    pub roster: u64,
-}
-
-/// A session has sent presence to an address directly (RFC 6121 §4.6): one row each.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct DirectedKey(pub SessionId, pub Jid);
-
-impl Key for DirectedKey {
-    fn to_bytes(&self) -> Vec<u8> {
-        [&self.0.to_be_bytes(), self.1.as_str().as_bytes()].concat()
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Option<DirectedKey> {
-        let (id, jid) = bytes.split_first_chunk::<8>()?;
-        Some(DirectedKey(SessionId::from_be_bytes(*id), Jid::from_bytes(jid)?))
-    }
-}
+use crate::store::{self, MapQuery, Reader, STORE, Write};
 
 impl Core {
     /// Cursors are written without promise: after a crash the last second is sent again under the same ids.
@@ -81,7 +43,7 @@ impl Core {
             }
             stream.cursor = stream.cursor.max(stream.floor(horizon).saturating_sub(1));
             // Nobody waits for this row, unless it is the last word.
-            let stopping = self.checkpoints.is_stopping();
+            let stopping = self.checkpoints.runs.is_stopping();
             let handled = match stopping {
                 true => stream.ledger.handled(),
                 false => stream.handled_without_answers(),
@@ -124,7 +86,7 @@ impl Account {
     pub(crate) fn save_session(&mut self, core: &Core, session: &Session) {
         let row = {
             let mut stream = session.stream();
-            let ver = roster::committed(core, self).0.ver;
+            let ver = contacts::committed(&core.tables, self).0.ver;
             if session.has(core.interested()) && (stream.roster_ver == 0 || stream.is_quiet()) {
                 stream.roster_ver = ver;
             }
@@ -148,7 +110,7 @@ impl Account {
     fn has_newer_roster(&self, core: &Core, session: &Session) -> bool {
         let stream = session.stream();
         stream.is_resumable() && session.has(core.interested()) && {
-            stream.is_quiet() && stream.roster_ver != roster::committed(core, self).0.ver
+            stream.is_quiet() && stream.roster_ver != contacts::committed(&core.tables, self).0.ver
         }
     }
 
@@ -206,7 +168,7 @@ impl Core {
     /// session that just became available; besides, contacts that are not here any more, and changes of the roster.
     pub(crate) fn catch_up(&self, account: &Account, lock: &AccountRef, session: &Arc<Session>, todo: &mut Todo) {
         if session.has(self.interested()) {
-            let (meta, rows) = roster::committed(self, account);
+            let (meta, rows) = contacts::committed(&self.tables, account);
             let known = session.stream().roster_ver;
             // Of one that is too old the removed contacts are not known; the client has them until it asks.
             let mut changed: Vec<_> =

@@ -10,11 +10,12 @@ use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::element::{Element, el};
 use vorpal_proto::ns;
 
-use crate::core::{Core, Todo};
+use crate::core::Core;
 use crate::module::Stage;
 use crate::module::hook::SessionCx;
 use crate::module::host::Host;
 use crate::module::registry::Registry;
+use crate::owner::words::Todo;
 
 impl Core {
     /// Swaps the modules of a host, as a reload does: for the next stanza. Sessions are told of modules that are gone.

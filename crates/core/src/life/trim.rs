@@ -1,16 +1,16 @@
 //! Trimming: deletes entries that every session has taken and no archive keeps. All accounts are trimmed at about the same time, so
 //! that a page of the log is written once for all of them, and in small pieces, so that commits are not delayed for long.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use vorpal_proto::datetime::Timestamp;
 
-use crate::commit::{Part, Say, Words};
-use crate::core::{Core, Todo};
+use crate::core::Core;
 use crate::owner::account::{Account, AccountRef};
 use crate::owner::cursor::PIECE;
+use crate::owner::words::Todo;
+use crate::owner::words::{Part, Say, Words};
 use crate::session::Session;
 use crate::store::{EntryId, Write, flags};
 
@@ -28,17 +28,6 @@ const ACCOUNTS: usize = 1_024;
 
 /// Minimum cost of an account, in entries: each batch has a fixed cost.
 const LEAST: u32 = 8;
-
-/// The accounts to trim. Each account is in at most one of the lists.
-#[derive(Default)]
-pub(crate) struct Trims {
-    /// when the next round begins, in steady time
-    due: Duration,
-    /// accounts of the next round
-    next: Vec<AccountRef>,
-    /// accounts of this round that have more to delete
-    now: VecDeque<AccountRef>,
-}
 
 impl Core {
     /// Schedules the account for the next round if it has deletable entries.

@@ -11,10 +11,11 @@ use vorpal_proto::jid::BareJid;
 use vorpal_proto::sasl::prep::{self, PrepError};
 use vorpal_proto::sasl::{Credentials, Hash, Marks, PasswordCheck, Renewal, Shown};
 
-use crate::commit::{Flight, Notice, Part, Say, Words};
-use crate::core::{Core, Todo};
+use crate::core::Core;
+use crate::core::flights::Flight;
 use crate::module::host::{Host, KeyPolicy};
 use crate::owner::account::{Account, AccountRef};
+use crate::owner::words::{Notice, PASSWORD_CHANGED, Part, Say, Todo, Words};
 use crate::session::Closing;
 use crate::store::{Batch, Kind, OwnerRow, Row, Write};
 use crate::watch::profiles::Profile;
@@ -92,9 +93,6 @@ fn counted(account: &Account, from: Option<Profile>, to: Option<Profile>, done: 
         done(stored);
     })
 }
-
-/// What a session is told that ends with a new password.
-pub(crate) const PASSWORD_CHANGED: &str = "the password was changed";
 
 /// What becomes of an account's sessions when it gets another password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! everything that an account does not want a stranger to know: an account that exists, one that does not and one that
 //! is disabled answer alike.
 
+use crate::owner::contacts;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -14,20 +15,23 @@ use vorpal_proto::error::StanzaError;
 use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
-use crate::commit::{OrElse, Part, Say, Words};
-use crate::core::{Core, Mode, Todo, Work};
+use crate::core::Core;
 use crate::module::At;
 use crate::module::effects::{Effects, Visibility};
 use crate::module::facade::Server;
-use crate::module::hook::{Dir, IqCx, IqHandler, OpenSession, Reply};
+use crate::module::hook::{Dir, IqCx, IqHandler};
 use crate::module::host::Host;
 use crate::owner::account::{Account, AccountRef, lock_both, lock_pair};
-use crate::owner::roster;
+use crate::owner::words::{Mode, Todo, Work};
+use crate::owner::words::{OrElse, Part, Say, Words};
 use crate::route::plan;
 use crate::route::plan::subscription_kind;
-use crate::route::reading::{Asked, Job, busy};
+use crate::route::reading::busy;
 use crate::route::subscribe::{gone, here};
 use crate::rules::delivery::Decision;
+use crate::session::guard::OpenSession;
+use crate::session::inquiries::Reply;
+use crate::session::inquiries::{Asked, Job};
 use crate::session::ledger::Pending;
 use crate::session::{Session, SessionId};
 use crate::watch::reserve::no_room;
@@ -164,7 +168,7 @@ impl Core {
     ) -> Result<SessionId, Option<StanzaError>> {
         let session = to.resource().and_then(|resource| receiver?.by_resource(resource));
         let knows = |account: &Account| {
-            account.jid.as_str() == from.bare_str() || roster::shows_presence(self, account, from.bare_str())
+            account.jid.as_str() == from.bare_str() || contacts::shows_presence(&self.tables, account, from.bare_str())
         };
         let shares_presence =
             receiver.is_some_and(knows) || session.is_some_and(|session| session.has_shown_itself_to(from));
@@ -267,7 +271,8 @@ impl Core {
             Ok(Ok(Said::Job(job))) if session.stream().inquiries.get_or_insert_default().open() => {
                 later = true;
                 let asked_account = if own { Some(lock) } else { peer };
-                let asked = Asked { of: asked_account.cloned(), pending, iq: iq.clone(), job };
+                let asked =
+                    Asked { of: asked_account.map(|account| account.jid.clone()), pending, iq: iq.clone(), job };
                 let inquire = Say::Inquire { session: session.clone(), asked: Box::new(asked) };
                 let words = if b.is_some() { &mut peer_words } else { &mut words };
                 words.says.push(inquire);
@@ -315,7 +320,11 @@ impl Core {
         let registry = account.host.registry();
         let set = question.iq.type_() == Type::Set;
         let anyone = registry.iq(At::Anyone, set, question.payload.ns_id(), question.payload.name()).is_some();
-        if !anyone && roster::shows_presence(self, account, asker.bare_str()) { At::Contacts } else { At::Anyone }
+        if !anyone && contacts::shows_presence(&self.tables, account, asker.bare_str()) {
+            At::Contacts
+        } else {
+            At::Anyone
+        }
     }
 
     /// Puts a question to its handler, if it has one.
@@ -391,7 +400,7 @@ impl Core {
 
     /// What a handler's effects come to, in the order: presence to a contact, stanzas on their way, pushes. What they say to a contact
     /// passes the account's gate, as everything that it sends (XEP-0191 §3.3).
-    fn said(&self, now: Timestamp, mut fx: Effects, account: &Account) -> Vec<Say> {
+    fn said(&self, now: Timestamp, mut fx: Effects, account: &mut Account) -> Vec<Say> {
         let mut says = Vec::new();
         let fx = fx.take_further();
         for visibility in fx.visibility {
@@ -420,7 +429,9 @@ impl Core {
             let mode = if self.goes_silently(now, account, &stanza) { Mode::Silent } else { Mode::Onward };
             Say::Route(Work { stanza, hops: 1, mode })
         }));
-        says.extend(fx.words);
+        for (contact, item) in fx.contacts {
+            says.extend(self.store_contact(account, &contact, item, true));
+        }
         says.extend(fx.sends.into_iter().map(|(to, stanza)| Say::Send { to, stanza }));
         says
     }

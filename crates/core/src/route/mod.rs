@@ -1,6 +1,7 @@
 //! Where a stanza goes: by its `to`, before anything else (RFC 6120 §10, RFC 6121 §8).
 
 pub mod cold;
+pub(crate) mod company;
 pub(crate) mod iq;
 pub(crate) mod message;
 pub mod plan;
@@ -8,6 +9,7 @@ pub mod presence;
 pub(crate) mod probe;
 pub mod quota;
 pub mod reading;
+pub mod roster;
 pub(crate) mod subscribe;
 pub(crate) mod untold;
 pub(crate) mod withhold;
@@ -19,16 +21,16 @@ use vorpal_proto::error::{StanzaError, StreamCondition};
 use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
-use crate::commit::{Done, Part, Say, Words};
 use crate::core::accounts::Lookup;
-use crate::core::{Core, MAX_GATHERED, MAX_HOPS, Mode, Todo, Work};
+use crate::core::{Core, MAX_GATHERED, MAX_HOPS};
 use crate::module::host::Serves;
 use crate::owner::account::{Account, AccountRef};
-use crate::owner::log::delayed;
-use crate::owner::roster;
+use crate::owner::words::{Done, Part, Say, Words};
+use crate::owner::words::{Mode, Todo, Work};
 use crate::route::message::Sender;
 use crate::route::plan::{plan_presence, subscription_kind};
 use crate::route::subscribe::takes_back;
+use crate::rules::delay::delayed;
 use crate::rules::delivery::{Decision, Handler};
 use crate::session::Session;
 use crate::session::ledger::Pending;
@@ -217,7 +219,7 @@ impl Core {
                 self.subscription_sent(now, lock, session, pending, peer.as_ref(), refusal, stanza, todo);
             }
             Kind::Iq => {
-                let contact = roster::removed(&stanza).filter(|_| to.bare_str() == own.as_str());
+                let contact = crate::owner::roster::removed(&stanza).filter(|_| to.bare_str() == own.as_str());
                 let contact = contact.filter(|contact| self.destination(contact.as_jid()) == Destination::Account);
                 let party = match contact.map(|contact| (self.lookup(contact.as_jid()), contact)) {
                     Some((Lookup::Cold, account)) => return Some(Later { account, pending, stanza }),

@@ -4,10 +4,8 @@
 //! locked alone. A probe of a contact of ours is answered at once from the contact's sessions.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::StanzaError;
@@ -15,28 +13,19 @@ use vorpal_proto::jid::{BareJid, Jid};
 use vorpal_proto::ns;
 use vorpal_proto::stanza::{Stanza, Type};
 
-use crate::commit::{OrElse, Say, Words};
-use crate::core::{Core, Mode, Todo, Work};
-use crate::module::effects::{Judge, Withdrawal};
+use crate::core::Core;
 use crate::module::hook::Dir;
 use crate::owner::account::{Account, AccountRef, lock_pair};
+use crate::owner::judge::{Judge, Withdrawal};
+use crate::owner::tables::LastActivity;
+use crate::owner::words::{Fan, Mode, OrElse, Say, Todo, Words, Work};
 use crate::session::ledger::Pending;
 use crate::session::{Out, Role, Session};
-
-/// When somebody was last here, and with which words (XEP-0012 §4).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LastActivity {
-    /// in milliseconds since 1970
-    pub time: u64,
-    /// the `<status/>` of the last unavailable presence
-    #[serde(default)]
-    pub status: String,
-}
 
 /// Maximum number of addresses to which a session has sent presence directly.
 pub const MAX_DIRECTED: usize = 1_000;
 
-/// Maximum size of these addresses in bytes: of 1,000 of 128 bytes. With [`crate::owner::account::MAX_SESSIONS`] that is 6.4 MiB
+/// Maximum size of these addresses in bytes: of 1,000 of 128 bytes. With [`crate::bounds::MAX_SESSIONS`] that is 6.4 MiB
 /// for an account that does its worst.
 pub const MAX_DIRECTED_BYTES: usize = 128 << 10;
 
@@ -50,24 +39,6 @@ pub const MAX_LAST_STATUS: usize = 1_023;
 
 /// Number of receivers that are looked up while the account of the sender is locked.
 const SLICE: usize = 64;
-
-/// To whom a presence goes that is said to many.
-pub(crate) struct Fan {
-    /// the account that it is from
-    pub lock: AccountRef,
-    /// the session that it is from
-    pub session: Arc<Session>,
-    /// to all contacts who may see it, and the account's own sessions
-    pub everybody: bool,
-    /// and to these addresses
-    pub directed: BTreeSet<Jid>,
-}
-
-impl fmt::Debug for Fan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Fan of {}", self.session.jid)
-    }
-}
 
 impl Core {
     /// Presence without `to`, from a session of ours (§4.2, §4.4, §4.5).

@@ -6,19 +6,20 @@
 //! An account that does not exist and one that has nothing to do with the prober answer alike: `unsubscribed`. One that
 //! blocks the prober does not answer (XEP-0191 §3.3 allows nothing else).
 
+use crate::owner::contacts;
 use std::sync::Arc;
 
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::{BareJid, Jid};
 use vorpal_proto::stanza::{Stanza, Type};
 
-use crate::commit::{Say, Words};
-use crate::core::{Core, Mode, Todo, Work};
+use crate::core::Core;
 use crate::module::hook::Dir;
 use crate::owner::account::{Account, AccountRef};
-use crate::owner::log::delay;
-use crate::owner::roster;
+use crate::owner::words::{Mode, Todo, Work};
+use crate::owner::words::{Say, Words};
 use crate::route::iq::UNCHARGED;
+use crate::rules::delay::delay;
 use crate::rules::subscription::{Kind, ToHalf};
 use crate::session::Session;
 
@@ -51,7 +52,7 @@ impl Core {
 
     fn answers(&self, now: Timestamp, account: &Account, asker: &Jid, to: &Jid, probe: &Stanza) -> Vec<Work> {
         let own = account.jid.as_str() == asker.bare_str();
-        let subscribed = own || roster::shows_presence(self, account, asker.bare_str());
+        let subscribed = own || contacts::shows_presence(&self.tables, account, asker.bare_str());
         let pass = |session: &Arc<Session>, mut stanza: Stanza| {
             self.gate(now, Dir::Sent, account, asker, Some(session), &mut stanza).ok()?;
             Some(Work { stanza, hops: 1, mode: Mode::Onward })
@@ -98,7 +99,7 @@ impl Core {
         let (Some(from), Some(to)) = (refusal.head.from.clone(), refusal.head.to.clone()) else { return };
         let believes = {
             let account = lock.lock();
-            roster::newest(self, &account, &from.bare()).state().to == ToHalf::Yes
+            contacts::newest(&self.tables, &account, &from.bare()).state().to == ToHalf::Yes
         };
         if believes {
             debug_assert_eq!(crate::route::plan::subscription_kind(refusal.type_()), Some(Kind::Unsubscribed));

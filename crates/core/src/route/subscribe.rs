@@ -2,6 +2,7 @@
 //!
 //! Their home is both rosters: one batch, under both locks.
 
+use crate::owner::contacts;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -11,13 +12,12 @@ use vorpal_proto::jid::BareJid;
 use vorpal_proto::ns::{self, Ns};
 use vorpal_proto::stanza::{self, Stanza, Type};
 
-use crate::commit::{OrElse, Part, Say, Words};
-use crate::core::{Core, Mode, Todo, Work};
+use crate::core::Core;
 use crate::module::hook::Dir;
 use crate::owner::account::{Account, AccountRef, lock_both};
-use crate::owner::roster::{
-    self, MAX_REQUEST, MAX_REQUEST_BYTES, MAX_REQUESTS, MAX_REQUESTS_OF_DOMAIN, Requests, RosterItem,
-};
+use crate::owner::roster::{self, MAX_REQUEST, MAX_REQUEST_BYTES, MAX_REQUESTS, MAX_REQUESTS_OF_DOMAIN, RosterItem};
+use crate::owner::words::{Mode, Todo, Work};
+use crate::owner::words::{OrElse, Part, Say, Words};
 use crate::route::Destination;
 use crate::route::plan::subscription_kind;
 use crate::rules::subscription::{
@@ -150,7 +150,7 @@ impl Core {
     /// say who has approved it, so its removal cannot end the approval everywhere: it ends here, when somebody else has the address.
     /// A request that was maybe not meant is for the user to answer.
     fn known(&self, account: &Account, contact: &BareJid, owner: Owner, kind: Kind) -> Known {
-        let stored = roster::newest(self, account, contact);
+        let stored = contacts::newest(&self.tables, account, contact);
         let mut item = stored.clone();
         if item.approved_of != owner && (owner != UNKNOWN || kind == Kind::Subscribe) {
             item.disapprove();
@@ -176,7 +176,15 @@ impl Core {
         if adds && account.states.newest_len(self.tables.roster) >= self.bounds().contacts {
             return Err(roster::full());
         }
-        if adds && !roster::has_room(self, account, contact, &RosterItem { listed: true, ..item.clone() }) {
+        if adds
+            && !contacts::has_room(
+                &self.tables,
+                account,
+                contact,
+                &RosterItem { listed: true, ..item.clone() },
+                self.bounds().roster_bytes,
+            )
+        {
             return Err(roster::full());
         }
         self.apply(account, contact, known, &outcome, None, words);
@@ -190,7 +198,7 @@ impl Core {
     /// not told of it here.
     pub(crate) fn parted(&self, account: &mut Account, contact: &BareJid, words: &mut Words) {
         for kind in [Kind::Unsubscribe, Kind::Unsubscribed] {
-            let stored = roster::newest(self, account, contact);
+            let stored = contacts::newest(&self.tables, account, contact);
             let outcome = on_subscription(Direction::Outbound, stored.state(), kind);
             let known = Known { owner: stored.approved_of, item: stored.clone(), stored };
             self.apply(account, contact, known, &outcome, None, words);
@@ -281,10 +289,11 @@ impl Core {
 
     /// A request in the form in which it is kept until it is answered (§3.1.3 rule 4), if there is room for it.
     fn kept(&self, account: &mut Account, from: &BareJid, stanza: &Stanza) -> Option<String> {
-        let before =
-            roster::newest(self, account, from).request.map_or(0, |request| from.as_str().len() + request.len());
+        let before = contacts::newest(&self.tables, account, from)
+            .request
+            .map_or(0, |request| from.as_str().len() + request.len());
         let again = usize::from(before > 0);
-        let requests = Requests::of(self, account);
+        let requests = contacts::requests(&self.tables, account);
         let (all, bytes) = (requests.all - again, requests.bytes - before);
         let of_domain = requests.of_domain(from.domain()) - again;
         let crowded = of_domain >= MAX_REQUESTS_OF_DOMAIN && from.domain() != account.jid.domain();
@@ -330,7 +339,7 @@ impl Core {
             }
         };
         if push || item != stored {
-            words.says.extend(roster::store(self, account, contact, item, push));
+            words.says.extend(self.store_contact(account, contact, item, push));
         }
     }
 

@@ -5,6 +5,7 @@
 //! each. So the session has a list of what it has not been told yet, by name, and is told the next of it whenever little
 //! waits to be written. Each item is looked up when its turn comes, and is what holds then.
 
+use crate::owner::contacts;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -12,55 +13,13 @@ use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::{BareJid, Jid};
 use vorpal_proto::stanza::{Stanza, Type};
 
-use crate::commit::{Say, Words};
-use crate::core::{Arrival, Core, Mode, Todo, Work};
+use crate::core::Core;
 use crate::module::hook::Dir;
 use crate::owner::account::{Account, AccountRef};
-use crate::owner::roster;
+use crate::owner::words::{Arrival, Mode, Say, Todo, Words, Work};
 use crate::rules::subscription::ToHalf;
-use crate::session::{Out, Pushed, Role, Session, SessionId, Stream};
-
-/// Something that a session has not been told yet.
-#[derive(Debug)]
-pub(crate) enum Untold {
-    /// a change of the roster that its client missed
-    Change(BareJid),
-    /// the presence of another session of the account
-    Own(SessionId),
-    /// the presence of a contact
-    Contact {
-        /// who
-        jid: BareJid,
-        /// the client may believe that the contact is there: if not, it is told
-        back: bool,
-    },
-    /// the presence of one of a contact's sessions
-    Session(BareJid, SessionId),
-    /// the request of somebody who wants to be a contact
-    Request(BareJid),
-    /// the presence of somebody whose newest did not fit
-    Stale(Jid),
-}
-
-/// What a session has not been told yet, in order.
-pub(crate) type List = Option<Box<VecDeque<Untold>>>;
-
-impl Stream {
-    /// The next item, if little waits to be written. What waits behind the log counts as well.
-    fn next_untold(&mut self) -> Option<Untold> {
-        if !self.may_be_told() {
-            return None;
-        }
-        if let Some(list) = &mut self.untold {
-            let next = list.pop_front();
-            if list.is_empty() {
-                self.untold = None;
-            }
-            return next;
-        }
-        self.stale.pop().map(Untold::Stale)
-    }
-}
+use crate::session::untold::Untold;
+use crate::session::{Out, Pushed, Role, Session, SessionId};
 
 impl Core {
     /// A session became available, or is back.
@@ -114,8 +73,8 @@ impl Core {
             let stanza = match next {
                 Untold::Change(contact) => {
                     let account = lock.lock();
-                    let (meta, rows) = roster::committed(self, &account);
-                    rows.get(contact.as_str()).map(|item| roster::push_to(self, session, &meta, &contact, item))
+                    let (meta, rows) = contacts::committed(&self.tables, &account);
+                    rows.get(contact.as_str()).map(|item| self.roster_push(session, &meta, &contact, item))
                 }
                 Untold::Own(id) => {
                     let account = lock.lock();
@@ -174,7 +133,7 @@ impl Core {
     fn sessions_shown(&self, contact: &BareJid, asker: &Jid, back: bool) -> (Vec<SessionId>, Vec<Jid>) {
         let Some(contact) = self.loaded(contact.as_str()) else { return Default::default() };
         let contact = contact.lock();
-        if !roster::shows_presence(self, &contact, asker.bare_str()) {
+        if !contacts::shows_presence(&self.tables, &contact, asker.bare_str()) {
             return Default::default();
         }
         let gone = if back { contact.gone_company(self) } else { Vec::new() };
@@ -185,7 +144,7 @@ impl Core {
     fn presence_of(&self, now: Timestamp, contact: &BareJid, id: SessionId, asker: &Jid, to: &Jid) -> Option<Stanza> {
         let contact = self.loaded(contact.as_str())?;
         let contact = contact.lock();
-        if !roster::shows_presence(self, &contact, asker.bare_str()) {
+        if !contacts::shows_presence(&self.tables, &contact, asker.bare_str()) {
             return None;
         }
         let session = contact.session(id).filter(|session| session.is_available())?;
@@ -202,7 +161,7 @@ impl Core {
     fn presence_now(&self, now: Timestamp, from: &Jid, asker: &Jid, to: &Jid, todo: &mut Todo) -> Option<Stanza> {
         let lock = self.loaded(from.bare_str())?;
         let mut account = lock.lock();
-        if from.bare_str() != asker.bare_str() && !roster::shows_presence(self, &account, asker.bare_str()) {
+        if from.bare_str() != asker.bare_str() && !contacts::shows_presence(&self.tables, &account, asker.bare_str()) {
             return None;
         }
         let session = from.resource().and_then(|resource| account.by_resource(resource));

@@ -16,52 +16,18 @@
 use std::sync::Arc;
 
 use vorpal_proto::error::StanzaError;
-use vorpal_proto::stanza::{Kind, Stanza};
+use vorpal_proto::stanza::Kind;
 
-use crate::core::{Core, Todo};
+use crate::core::Core;
 use crate::module::hook::OpenAccount;
+use crate::module::registry::Guarded;
 use crate::module::registry::Registry;
+use crate::module::registry::Unguarded;
 use crate::owner::account::{Account, AccountRef};
+use crate::owner::words::Todo;
 use crate::session::{Out, Pulled, Session, Wire};
 use crate::store::BatchId;
 use crate::watch::trace::Step;
-
-/// Who judges what is about to be written to a session.
-pub(crate) trait Guard {
-    /// Whether the stanza is not to be written.
-    fn withholds(&mut self, stanza: &Stanza) -> bool;
-    /// A stanza that is not written.
-    fn keep(&mut self, out: Out);
-}
-
-/// Of an account that keeps no list.
-pub(crate) struct Unguarded;
-
-impl Guard for Unguarded {
-    fn withholds(&mut self, _: &Stanza) -> bool {
-        false
-    }
-
-    fn keep(&mut self, _: Out) {}
-}
-
-/// Of an account that is locked.
-pub(crate) struct Guarded<'a> {
-    pub registry: &'a Registry,
-    pub account: OpenAccount<'a>,
-    /// what was withheld: tell [`Core::withheld`]
-    pub withheld: &'a mut Vec<Out>,
-}
-
-impl Guard for Guarded<'_> {
-    fn withholds(&mut self, stanza: &Stanza) -> bool {
-        self.registry.withholds(self.account, stanza)
-    }
-
-    fn keep(&mut self, out: Out) {
-        self.withheld.push(out);
-    }
-}
 
 impl Core {
     /// Writes the output of this connection of a session, up to about `limit` bytes. The caller must not hold an account's lock.
@@ -77,7 +43,7 @@ impl Core {
         if session.is_guarded() {
             return self.pull_guarded(lock, session, registry, epoch, out, limit);
         }
-        session.pull(registry, &mut Unguarded, epoch, out, limit)
+        session.pull(&mut Unguarded(registry), epoch, out, limit)
     }
 
     #[cold]
@@ -99,7 +65,7 @@ impl Core {
                 account: OpenAccount { jid: &account.jid, states: &account.states },
                 withheld: &mut withheld,
             };
-            let pulled = session.pull(registry, &mut guard, epoch, out, limit);
+            let pulled = session.pull(&mut guard, epoch, out, limit);
             self.withheld(lock, &mut account, session, withheld, &mut todo);
             pulled
         };

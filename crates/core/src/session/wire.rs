@@ -9,10 +9,8 @@ use vorpal_proto::stanza::Stanza;
 
 use super::queue::{ITEM_BYTES, Item};
 use super::{Held, Out, Session, Stream};
-use crate::commit::checkpoint::DUE_AFTER;
-use crate::module::hook::{OpenSession, Outgoing, Verdict};
-use crate::module::registry::Registry;
-use crate::route::withhold::Guard;
+use crate::session::checkpoint::DUE_AFTER;
+use crate::session::guard::{Guard, OpenSession, Outgoing, Verdict};
 use crate::small::lists::push_one;
 
 /// The output of a connection. Each call is one item, so a transport that sends items one by one knows where each begins and ends.
@@ -53,7 +51,6 @@ impl Stream {
     pub(crate) fn pull(
         &mut self,
         session: &Session,
-        registry: &Registry,
         guard: &mut impl Guard,
         out: &mut impl Wire,
         limit: usize,
@@ -65,7 +62,7 @@ impl Stream {
                 // It is counted until it is acknowledged, or gone.
                 Item::Stanza(mut next) => {
                     let appended = next.stanza.appended();
-                    let verdict = registry.judge(&Outgoing { session: OpenSession(session) }, &mut next.stanza);
+                    let verdict = guard.judge(&Outgoing { session: OpenSession(session) }, &mut next.stanza);
                     if next.stanza.appended() != appended {
                         self.weight -= next.weight;
                         next.weigh();
@@ -189,8 +186,7 @@ mod tests {
     use vorpal_proto::stanza::Type;
 
     use super::*;
-    use crate::core::Bounds;
-    use crate::route::withhold::Unguarded;
+    use crate::bounds::Bounds;
     use crate::session::{Pushed, Role, Wake};
 
     /// A transport that sends each item by itself, and declares the namespace of stanzas.
@@ -226,6 +222,21 @@ mod tests {
         fn wake(&self) {}
     }
 
+    /// Lets everything pass.
+    struct Open;
+
+    impl Guard for Open {
+        fn judge(&mut self, _: &Outgoing<'_>, _: &mut Stanza) -> Verdict {
+            Verdict::Send
+        }
+
+        fn withholds(&mut self, _: &Stanza) -> bool {
+            false
+        }
+
+        fn keep(&mut self, _: Out) {}
+    }
+
     fn message(id: &str) -> Out {
         Out::new(Stanza::message(Type::Chat).id(id), None, Role::Extra)
     }
@@ -243,7 +254,7 @@ mod tests {
 
     #[test]
     fn each_item_reaches_the_transport_by_itself_also_what_was_held_back() {
-        let (session, registry) = (session(), Registry::build([], Arc::default(), |_| None).expect("no modules"));
+        let session = session();
         let mut stream = session.stream();
         for id in ["1", "2"] {
             let mut held = message(id);
@@ -255,7 +266,7 @@ mod tests {
         stream.flush();
         stream.push_nonza(b"<x xmlns='urn:example'/>".to_vec());
         let mut frames = Frames::default();
-        assert!(!stream.pull(&session, &registry, &mut Unguarded, &mut frames, usize::MAX));
+        assert!(!stream.pull(&session, &mut Open, &mut frames, usize::MAX));
         let stanza = |id| format!("<message xmlns='jabber:client' type='chat' id='{id}'/>");
         assert_eq!(frames.0, [stanza("1"), stanza("2"), stanza("3"), "<x xmlns='urn:example'/>".to_owned()]);
         assert_eq!((stream.weight, stream.queue.weight()), (0, 0));

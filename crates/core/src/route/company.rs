@@ -9,12 +9,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::Jid;
 
+use crate::bounds::MAX_SESSIONS;
 use crate::core::Core;
-use crate::owner::account::{Account, AccountRef, MAX_SESSIONS};
+use crate::owner::account::{Account, AccountRef};
+use crate::owner::tables::Company;
 use crate::session::Session;
 
 /// One that went is remembered for so long, in milliseconds: a client that is away longer begins a new session.
@@ -22,13 +23,6 @@ const KEPT: u64 = 24 * 60 * 60 * 1000;
 
 /// Maximum number of resources in the row.
 const MAX_KNOWN: usize = MAX_SESSIONS;
-
-/// Resources of an account whose sessions cannot be resumed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Company {
-    /// each with when it went, in milliseconds since 1970, if it went while the server was running
-    each: BTreeMap<String, Option<u64>>,
-}
 
 impl Core {
     /// A session of the account became available or can be resumed from now on; or it `went`.
