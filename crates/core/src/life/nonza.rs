@@ -65,14 +65,12 @@ impl Turn<'_> {
     ) {
         let host = at.account.host.clone();
         let mut fx = Effects::default();
-        let mut withheld = Vec::new();
         let panicked = {
             let mut stream = session.stream();
             let mut cx = SessionCx {
                 account: OpenAccount { jid: &at.account.jid, states: &at.account.states },
                 session: OpenSession(session),
                 stream: &mut stream,
-                withheld: &mut withheld,
                 fx: &mut fx,
                 host: &host,
                 server: Server(self.core),
@@ -80,7 +78,6 @@ impl Turn<'_> {
             };
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&mut cx))).is_err()
         };
-        self.withheld(at, session, withheld);
         if panicked {
             tracing::error!(session = %session.jid, "a session handler panicked");
             return;
