@@ -12,10 +12,16 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use vorpal_proto::stanza::Stanza;
 
-use super::{Out, Role, SessionId, Stream};
+use crate::session::flags::SessionId;
+use crate::session::out::Out;
+use crate::session::out::Role;
 use crate::session::queue::Item;
+use crate::session::stream::Stream;
 use crate::small::lists::push_one;
-use crate::store::{MapId, Row, STORE, Write};
+use crate::store::MapId;
+use crate::store::Row;
+use crate::store::STORE;
+use crate::store::Write;
 
 /// Maximum number of answers of one session that are kept and not acknowledged. More do not fit into its queue, but where its
 /// client never acknowledges. Beyond it the oldest are kept no longer.

@@ -4,9 +4,15 @@ use std::collections::BTreeSet;
 
 use vorpal_proto::jid::Jid;
 use vorpal_proto::ns;
-use vorpal_proto::stanza::{Kind, Stanza, Type};
+use vorpal_proto::stanza::Kind;
+use vorpal_proto::stanza::Stanza;
+use vorpal_proto::stanza::Type;
 
-use super::{OUT_BYTES, Out, PAUSE_PART, Pushed, Role, Stream};
+use crate::session::out::OUT_BYTES;
+use crate::session::out::Out;
+use crate::session::out::Role;
+use crate::session::stream::Pushed;
+use crate::session::stream::Stream;
 use crate::store::EntryId;
 
 /// Maximum number of senders that are remembered because their presence did not fit.
@@ -142,3 +148,6 @@ pub(super) fn is_state(stanza: &Stanza) -> bool {
         && matches!(stanza.type_(), Type::None | Type::Unavailable)
         && !stanza.has_any(ns::MUC_USER)
 }
+
+/// A client is not read from while more than this part of what a session may hold waits to be written to it, counted as memory.
+pub(crate) const PAUSE_PART: usize = 2;

@@ -1,6 +1,6 @@
 //! What a stream holds, counted: for tests, which check what must hold between the counts.
 
-use super::Stream;
+use crate::session::stream::Stream;
 
 impl Stream {
     pub(crate) fn report(&self) -> StreamReport {

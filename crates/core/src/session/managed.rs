@@ -9,16 +9,33 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use vorpal_proto::element::el;
 use vorpal_proto::ns;
-use vorpal_proto::stanza::{Stanza, Type};
+use vorpal_proto::stanza::Stanza;
+use vorpal_proto::stanza::Type;
 
-use super::wire::ACK_REQUEST;
-use super::{ASK_AFTER, ASK_PART, Closing, Item, Management, Out, Pulled, Reading, Role, SessionId, Stream, Taken};
+use crate::session::flags::SessionId;
+use crate::session::out::Out;
+use crate::session::out::Role;
+use crate::session::out::Taken;
+use crate::session::queue::Item;
+use crate::session::stream::Closing;
+use crate::session::stream::Management;
+use crate::session::stream::Pulled;
+use crate::session::stream::Reading;
+use crate::session::stream::Stream;
+use crate::session::wire::ACK_REQUEST;
 
-use crate::session::checkpoint::{self, Checkpoint, Runs, Sent};
+use crate::session::checkpoint;
+use crate::session::checkpoint::Checkpoint;
+use crate::session::checkpoint::Runs;
+use crate::session::checkpoint::Sent;
 use crate::session::debt::Debt;
 use crate::session::row::SessionRow;
 use crate::small::lists::give_back;
-use crate::store::{EntryId, MapId, Row, STORE, Write};
+use crate::store::EntryId;
+use crate::store::MapId;
+use crate::store::Row;
+use crate::store::STORE;
+use crate::store::Write;
 
 /// A checkpoint is written anew after this part of the stanzas that it lists was sent, at the latest with the next beat of its
 /// account.
@@ -522,3 +539,9 @@ impl Stream {
         self.paused
     }
 }
+
+/// After so many stanzas the client is asked how far it is (XEP-0198 §4); after fewer, with the next tick.
+pub(crate) const ASK_AFTER: u32 = 5;
+
+/// Or when this part of what a session may hold waits or is unacknowledged.
+pub(crate) const ASK_PART: usize = 8;

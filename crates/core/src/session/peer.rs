@@ -7,7 +7,7 @@ use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::ns;
 use vorpal_proto::sasl::Mechanism;
 
-use super::Stream;
+use crate::session::stream::Stream;
 
 /// The client's end of a connection, and how it logged in. Small, as every session has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 
-use vorpal_proto::jid::{BareJid, Jid};
+use vorpal_proto::jid::BareJid;
+use vorpal_proto::jid::Jid;
 
-use crate::session::{SessionId, Stream};
+use crate::session::flags::SessionId;
+use crate::session::stream::Stream;
 
 /// Something that a session has not been told yet.
 #[derive(Debug)]
