@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::Stanza;
 
-use crate::session::capacity::is_state;
+use crate::rules::state::is_state;
 use crate::session::out::Out;
 use crate::store::EntryId;
 
@@ -143,7 +143,7 @@ impl List {
 mod tests {
     use vorpal_proto::stanza::Type;
 
-    use super::super::Role;
+    use crate::session::out::Role;
     use super::*;
 
     fn presence(from: &str, show: &str) -> Out {

@@ -9,33 +9,19 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use vorpal_proto::element::el;
 use vorpal_proto::ns;
-use vorpal_proto::stanza::Stanza;
-use vorpal_proto::stanza::Type;
+use vorpal_proto::stanza::{Stanza, Type};
 
-use crate::session::flags::SessionId;
-use crate::session::out::Out;
-use crate::session::out::Role;
-use crate::session::out::Taken;
-use crate::session::queue::Item;
-use crate::session::stream::Closing;
-use crate::session::stream::Management;
-use crate::session::stream::Pulled;
-use crate::session::stream::Reading;
-use crate::session::stream::Stream;
-use crate::session::wire::ACK_REQUEST;
-
-use crate::session::checkpoint;
-use crate::session::checkpoint::Checkpoint;
-use crate::session::checkpoint::Runs;
-use crate::session::checkpoint::Sent;
+use crate::session::checkpoint::{self, Checkpoint, Runs, Sent};
 use crate::session::debt::Debt;
+use crate::session::flags::SessionId;
+use crate::session::ledger::Ledger;
+use crate::session::out::{Out, Role, Taken};
+use crate::session::queue::Item;
 use crate::session::row::SessionRow;
+use crate::session::stream::{Closing, Management, Pulled, Reading, Stream};
+use crate::session::wire::ACK_REQUEST;
 use crate::small::lists::give_back;
-use crate::store::EntryId;
-use crate::store::MapId;
-use crate::store::Row;
-use crate::store::STORE;
-use crate::store::Write;
+use crate::store::{EntryId, MapId, Row, STORE, Write};
 
 /// A checkpoint is written anew after this part of the stanzas that it lists was sent, at the latest with the next beat of its
 /// account.
@@ -124,7 +110,10 @@ impl Stream {
 
     /// The connection is gone; what it had asked is void, and so is what it was owed that is no stanza (XEP-0198 §4 counts
     /// stanzas only).
-    pub(crate) fn detach(&mut self, steady: Duration) {
+    ///
+    /// `received`: what the account has received so far, in bytes.
+    pub(crate) fn detach(&mut self, steady: Duration, received: u64) {
+        self.received_before = received;
         self.queue.retain(false, |_| true);
         self.queue.shrink();
         self.weigh();
@@ -137,7 +126,9 @@ impl Stream {
     }
 
     /// A session that was stored: detached, with nothing in its queues.
-    pub(crate) fn restore(&mut self, row: &SessionRow, cursor: EntryId, steady: Duration) {
+    pub(crate) fn restore(&mut self, row: &SessionRow, handled: u64, cursor: EntryId, steady: Duration) {
+        self.ledger = Ledger::resumed(handled);
+        self.presence = row.presence.as_deref().and_then(|text| Stanza::parse(text).ok());
         self.managed = true;
         self.resumable = true;
         self.token = Some(row.token.clone());

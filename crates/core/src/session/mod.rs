@@ -3,6 +3,7 @@
 //! The face of a session (its address, priority and flags) may be read by everybody. What is on its stream is behind a
 //! short lock of its own. Lock order: account, then session. A detached session has no connection and loses nothing.
 
+mod acks;
 pub(crate) mod answers;
 pub(crate) mod capacity;
 mod carrier;
@@ -10,6 +11,7 @@ pub mod checkpoint;
 pub(crate) mod deadlines;
 pub(crate) mod debt;
 mod deferred;
+mod directed;
 mod flags;
 pub mod guard;
 pub mod inquiries;
@@ -20,8 +22,11 @@ pub(crate) mod nonzas;
 mod out;
 mod peer;
 mod queue;
+mod reading;
 pub mod row;
+mod stale;
 mod stream;
+mod telling;
 pub(crate) mod untold;
 pub mod wire;
 
@@ -32,7 +37,7 @@ pub use managed::Vitals;
 pub use out::{Out, Role};
 pub(crate) use out::{Shared, Taken};
 pub use peer::{Cipher, Facts, Peer, Tls};
-pub(crate) use stream::{Closing, Pushed, Reading};
+pub(crate) use stream::{Closing, Pushed, Remains};
 pub use stream::{Management, Pulled, Stream};
 pub use wire::Wire;
 

@@ -12,8 +12,10 @@ use vorpal_proto::stanza::Stanza;
 use vorpal_proto::stanza::Type;
 
 use crate::rules::delay::delayed;
-use crate::session::answers::KEPT_BYTES;
 use crate::store::EntryId;
+
+/// What keeping an answer (`answers.rs`) takes besides its bytes, which it has in common with the stanza in the queue.
+pub(super) const KEPT_BYTES: usize = size_of::<Stanza>() + 16;
 
 /// Why a stanza is in a session's queue: what becomes of it if the session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

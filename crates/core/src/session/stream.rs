@@ -13,18 +13,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vorpal_proto::error::StreamError;
-use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::Stanza;
 
 use crate::bounds::Bounds;
 use crate::session::answers;
-use crate::session::capacity::Stale;
 use crate::session::checkpoint::Checkpoint;
 use crate::session::debt::Debt;
 use crate::session::deferred::Deferred;
+use crate::session::directed::Directed;
 use crate::session::inquiries::Inquiries;
 use crate::session::ledger::{Ledger, MAX_UNSETTLED_BYTES, Pending};
 use crate::session::queue::{Item, Queue};
+use crate::session::stale::Stale;
 use crate::store::EntryId;
 
 /// What became of a stanza that was given to a session.
@@ -71,113 +71,111 @@ pub(crate) struct Reading {
 
 /// What is on a session's stream.
 pub struct Stream {
-    pub(crate) wake: Option<Arc<dyn Wake>>,
+    pub(super) wake: Option<Arc<dyn Wake>>,
     /// the client behind the connection that carries it, or carried it last
-    pub(crate) peer: Peer,
+    pub(super) peer: Peer,
     /// which connection it is: a task of an older one finds itself out
-    pub(crate) epoch: u32,
+    pub(super) epoch: u32,
     /// the epoch of the newest connection that carried it: older ones were replaced, and did not let go of it
-    pub(crate) carrying: u32,
+    pub(super) carrying: u32,
     /// the newest connection that ever carried it, among all there were
-    pub(crate) carried_by: u64,
+    pub(super) carried_by: u64,
     /// what the client sent
-    pub ledger: Ledger,
+    pub(super) ledger: Ledger,
     /// an IQ that must be answered before the next stanza is taken
-    pub(crate) barrier: Option<u64>,
+    pub(super) barrier: Option<u64>,
     /// that is no IQ, but says something to many: they are to have it first
-    pub(crate) fans: bool,
+    pub(super) fans: bool,
     /// questions that wait for the store
-    pub(crate) inquiries: Option<Box<Inquiries>>,
+    pub(super) inquiries: Option<Box<Inquiries>>,
     /// what it has not been told since it became available
-    pub(crate) untold: crate::session::untold::List,
+    pub(super) untold: crate::session::untold::List,
     /// bytes of large answers that nobody has charged to the client yet
-    pub(crate) answered: usize,
+    pub(super) answered: usize,
     /// whose presence did not fit
-    pub(crate) stale: Stale,
+    pub(super) stale: Stale,
     /// the client asked for stream management: what it sends is promised
-    pub managed: bool,
+    pub(super) managed: bool,
     /// stream management of what is sent, once `<enabled/>` was
-    pub sm: Option<Management>,
+    pub(super) sm: Option<Management>,
     /// the client asked how far its stanzas are handled when this was the last of them
-    pub(crate) owes_ack: Option<u64>,
+    pub(super) owes_ack: Option<u64>,
     /// the row that the owed answer waits for is on its way
-    pub(crate) storing: bool,
+    pub(super) storing: bool,
     /// that row could not be written
-    pub(crate) refused: bool,
+    pub(super) refused: bool,
     /// stanzas whose batch failed, by number
-    pub(crate) debts: Vec<Debt>,
+    pub(super) debts: Vec<Debt>,
     /// answers that the client has not acknowledged
-    pub(crate) answers: Option<Box<answers::Answers>>,
-    pub(crate) queue: Queue,
-    pub(crate) held: VecDeque<Held>,
+    pub(super) answers: Option<Box<answers::Answers>>,
+    pub(super) queue: Queue,
+    pub(super) held: VecDeque<Held>,
     /// sent, and not yet acknowledged; without stream management: not yet written to the socket
-    pub(crate) unacked: VecDeque<Out>,
-    pub(crate) weight: usize,
-    pub(crate) reading: Option<Reading>,
+    pub(super) unacked: VecDeque<Out>,
+    pub(super) weight: usize,
+    pub(super) reading: Option<Reading>,
     /// entries from here on are given live; below it the log was read
-    pub(crate) joined: EntryId,
+    pub(super) joined: EntryId,
     /// entries that were written while the session held their stanzas: not to be read again
-    pub(crate) had: BTreeSet<EntryId>,
+    pub(super) had: BTreeSet<EntryId>,
     /// what came while the log was read
-    pub(crate) deferred: Deferred,
+    pub(super) deferred: Deferred,
     /// the last presence that was broadcast
-    pub(crate) presence: Option<Stanza>,
+    pub(super) presence: Option<Stanza>,
     /// to whom presence was sent directly (RFC 6121 §4.6)
-    pub(crate) directed: BTreeSet<Jid>,
-    /// of those, what is not stored yet as it is
-    pub(crate) directed_changes: BTreeSet<Jid>,
+    pub(super) directed: Directed,
     /// the version of the roster that the client is known to have
-    pub(crate) roster_ver: u64,
+    pub(super) roster_ver: u64,
     /// it can be resumed, also after a crash
-    pub(crate) resumable: bool,
+    pub(super) resumable: bool,
     /// the secret by which it is resumed
-    pub(crate) token: Option<String>,
+    pub(super) token: Option<String>,
     /// for how long it is kept without a connection, in milliseconds
-    pub(crate) keep: u64,
+    pub(super) keep: u64,
     /// when the session was bound, in milliseconds since 1970
-    pub(crate) since: u64,
+    pub(super) since: u64,
     /// what was read since everything was settled, in bytes
-    unsettled_bytes: usize,
+    pub(super) unsettled_bytes: usize,
     /// the connection waits until less is unsettled
-    pub(crate) paused: bool,
+    pub(super) paused: bool,
     /// it waits until less is in the queue
-    pub(crate) crowded: bool,
-    pub(crate) closing: Option<Closing>,
+    pub(super) crowded: bool,
+    pub(super) closing: Option<Closing>,
     /// since when it has no connection, in steady time
-    pub(crate) detached: Option<Duration>,
+    pub(super) detached: Option<Duration>,
     /// what the account had received by then, in bytes
-    pub(crate) received_before: u64,
+    pub(super) received_before: u64,
     /// the client is known to have every entry up to here that was meant for the session
-    pub(crate) cursor: EntryId,
+    pub(super) cursor: EntryId,
     /// what the newest row of its progress says that was handed to the store
-    pub(crate) progress: (u64, EntryId),
+    pub(super) progress: (u64, EntryId),
     /// the newest entry that the client took
-    pub(crate) newest_taken: EntryId,
+    pub(super) newest_taken: EntryId,
     /// something was sent that the stored checkpoint does not say; of what was acknowledged since it says less, and not too little
-    pub(crate) unlisted: bool,
+    pub(super) unlisted: bool,
     /// its checkpoint is due
-    pub(crate) due: bool,
+    pub(super) due: bool,
     /// the newest entry that was sent
-    pub(crate) newest_sent: EntryId,
+    pub(super) newest_sent: EntryId,
     /// an entry was sent behind a newer one
-    pub(crate) disordered: bool,
+    pub(super) disordered: bool,
     /// what had been sent at the last checkpoint
-    pub(crate) listed: u64,
+    pub(super) listed: u64,
     /// what the client has and the cursor does not say; and after a restart, until it is resumed, what was sent before
-    pub(crate) checkpoint: Option<Box<Checkpoint>>,
+    pub(super) checkpoint: Option<Box<Checkpoint>>,
     /// it has let go of what the log has
-    pub(crate) hibernates: bool,
+    pub(super) hibernates: bool,
     /// while it hibernates: below this its client has what it let go of
-    pub(crate) awake_from: EntryId,
+    pub(super) awake_from: EntryId,
     /// while it hibernates: from here on the log is to be read as well, for what nobody took
-    pub(crate) back_to: Option<EntryId>,
+    pub(super) back_to: Option<EntryId>,
     /// it is back after a restart, and nobody has resumed it yet
-    pub(crate) restored: bool,
-    slots: Vec<Option<Box<dyn Any + Send>>>,
-    pub(crate) max_queued: usize,
+    pub(super) restored: bool,
+    pub(super) slots: Vec<Option<Box<dyn Any + Send>>>,
+    pub(super) max_queued: usize,
     /// an answer that alone is larger than that, and was taken
-    pub(crate) largest: usize,
-    pub(crate) max_held: usize,
+    pub(super) largest: usize,
+    pub(super) max_held: usize,
 }
 
 /// What a connection has to do after it was given what waits.
@@ -240,8 +238,7 @@ impl Stream {
             had: BTreeSet::new(),
             deferred: Deferred::default(),
             presence: None,
-            directed: BTreeSet::new(),
-            directed_changes: BTreeSet::new(),
+            directed: Directed::default(),
             roster_ver: 0,
             resumable: false,
             token: None,
@@ -387,7 +384,7 @@ impl Stream {
         }
     }
 
-    pub(crate) fn enqueue(&mut self, item: Item) {
+    pub(super) fn enqueue(&mut self, item: Item) {
         let before = self.queue.weight();
         self.queue.push_back(item);
         self.weight += self.queue.weight() - before;
@@ -514,5 +511,124 @@ impl Stream {
             .get_or_insert_with(|| Box::new(T::default()))
             .downcast_mut()
             .expect("a slot is made with its type")
+    }
+}
+
+/// What a session leaves behind that ends.
+pub(crate) struct Remains {
+    /// stanzas that its client is not known to have
+    pub held: Vec<Out>,
+    /// it was reading the log
+    pub was_reading: bool,
+    /// it could be resumed: it has rows
+    pub resumable: bool,
+}
+
+impl Stream {
+    /// The number of the connection that carries it, or carried it last.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// Whether the newest connection that carried it, among all of the server, is older than this one.
+    pub(crate) fn is_older_than(&self, connection: u64) -> bool {
+        self.carried_by < connection
+    }
+
+    /// The connection, if there is one.
+    pub(crate) fn connection(&self) -> Option<Arc<dyn Wake>> {
+        self.wake.clone()
+    }
+
+    /// Whether it is closed, or about to be.
+    pub(crate) fn is_over(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    /// Another connection takes it over: the old one is closed.
+    pub(crate) fn replace(&mut self) {
+        if let Some(old) = self.wake.take() {
+            self.closing = Some(Closing::Replaced);
+            old.wake();
+        }
+    }
+
+    /// The connection is closed, and the session stays.
+    pub(crate) fn let_go(&mut self) {
+        self.closing.get_or_insert(Closing::Detached);
+    }
+
+    /// The session ends. What of it is still on its way to the disk must not bring its rows back.
+    pub(crate) fn end(&mut self, closing: Closing) -> Remains {
+        self.closing = Some(closing);
+        let wake = self.wake.take();
+        let resumable = std::mem::take(&mut self.resumable);
+        self.owes_ack = None;
+        let was_reading = self.reading.take().is_some();
+        let held = self.drain();
+        self.inquiries = None;
+        self.untold = None;
+        self.stale = Stale::default();
+        if let Some(wake) = wake {
+            wake.wake();
+        }
+        Remains { held, was_reading, resumable }
+    }
+
+    /// The last presence that was broadcast, while the session is available.
+    pub(crate) fn presence(&self) -> Option<&Stanza> {
+        self.presence.as_ref()
+    }
+
+    /// The session has broadcast this presence.
+    pub(crate) fn set_presence(&mut self, presence: Stanza) {
+        self.presence = Some(presence);
+    }
+
+    /// The session is not available any more: nobody's presence is for it.
+    pub(crate) fn becomes_unavailable(&mut self) {
+        self.presence = None;
+        self.untold = None;
+        self.stale = Stale::default();
+    }
+
+    /// When the session was bound, in milliseconds since 1970.
+    pub(crate) fn since(&self) -> u64 {
+        self.since
+    }
+
+    /// The session was bound at this time, in milliseconds since 1970.
+    pub(crate) fn bound_at(&mut self, millis: u64) {
+        self.since = millis;
+    }
+
+    /// The version of the roster that the client is known to have.
+    pub(crate) fn roster_ver(&self) -> u64 {
+        self.roster_ver
+    }
+
+    /// The client has this version of the roster.
+    pub(crate) fn set_roster_ver(&mut self, ver: u64) {
+        self.roster_ver = ver;
+    }
+
+    /// Bytes of an answer are to be charged to the client: see [`Stream::take_answered`].
+    pub(crate) fn charge(&mut self, bytes: usize) {
+        self.answered += bytes;
+    }
+
+    /// The next stanza is not processed before this one is answered.
+    pub(crate) fn wait_for(&mut self, Pending(n): Pending) {
+        self.barrier = Some(n);
+    }
+
+    /// The next stanza is not processed before everybody has this one, which is for many.
+    pub(crate) fn wait_for_fan(&mut self, Pending(n): Pending) {
+        (self.barrier, self.fans) = (Some(n), true);
+    }
+
+    /// Whether the next stanza waits until everybody has this one.
+    pub(crate) fn waits_for_fan(&self, n: u64) -> bool {
+        self.barrier == Some(n) && self.fans
     }
 }
