@@ -32,7 +32,7 @@ use crate::parse::{Limits, StreamContext, XMLNS, is_content};
 use crate::portable::is_portable_uri;
 
 /// A stanza in the plain grammar. Ranges count bytes from the start of the frame.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plain {
     /// The name of the stanza, which is in the content namespace.
     pub name: Range<u32>,
@@ -73,14 +73,50 @@ pub struct Child {
 ///
 /// [`parse_fragment`]: crate::parse::parse_fragment
 pub fn scan(frame: &[u8], limits: &Limits) -> Option<Plain> {
-    Scanner::new(frame, limits)?.stanza(ns::CLIENT, true)
+    scan_whole(frame, limits, ns::CLIENT, true)
+}
+
+fn scan_whole(frame: &[u8], limits: &Limits, content: Ns, implied: bool) -> Option<Plain> {
+    let has_space = judge_characters(frame)?;
+    let mut scanner = Scanner::new(frame, limits, has_space)?;
+    let plain = scanner.stanza(content, implied)?;
+    (scanner.at == frame.len()).then_some(plain)
 }
 
 impl StreamContext {
     /// Judges a frame from this stream: as [`scan`], with the content namespace of the stream.
     pub fn scan(&self, frame: &[u8], limits: &Limits) -> Option<Plain> {
-        Scanner::new(frame, limits)?.stanza(self.content(), self.content_is_default())
+        scan_whole(frame, limits, self.content(), self.content_is_default())
     }
+
+    /// Judges the frame at the start of `bytes`, and says how long it is. `None`: it is not plain, not complete, or it contains a tab
+    /// or a line feed.
+    ///
+    /// Invariant: [`StreamContext::scan`] accepts that frame with the same result, and the framer finds the same one.
+    pub(crate) fn scan_first(&self, bytes: &[u8], limits: &Limits) -> Option<(Plain, usize)> {
+        // Its length is not known yet: characters are judged at the end, and as many nodes are allowed as fit all bytes.
+        let mut scanner = Scanner::new(bytes, limits, false)?;
+        let allowed = scanner.budget;
+        let plain = scanner.stanza(self.content(), self.content_is_default())?;
+        let frame = bytes.get(..scanner.at)?;
+        let fits = allowed - scanner.budget <= limits.nodes_in(frame.len());
+        (fits && !judge_characters(frame)?).then_some((plain, frame.len()))
+    }
+}
+
+/// Looks at the characters as such: after this only ASCII has a meaning. `None` if there is one that XML forbids, or a carriage
+/// return; else whether there is a tab or a line feed.
+fn judge_characters(frame: &[u8]) -> Option<bool> {
+    let (mut least, mut union) = (u8::MAX, 0);
+    for &byte in frame {
+        least = least.min(byte);
+        union |= byte;
+    }
+    // Tabs and line feeds, which may stand in text, make it look again, and later at each value.
+    let has_space = least < b' ';
+    let is_control = |&byte: &u8| byte < b' ' && byte != b'\t' && byte != b'\n';
+    let refused = has_space && frame.iter().any(is_control) || !union.is_ascii() && !is_xml_text(frame);
+    (!refused).then_some(has_space)
 }
 
 struct Scanner<'a> {
@@ -138,26 +174,15 @@ const MAX_ATTRIBUTES: usize = 16;
 type Attrs = SmallVec<[PlainAttr; 6]>;
 
 impl<'a> Scanner<'a> {
-    /// Looks at the characters as such: after this only ASCII has a meaning.
-    fn new(frame: &'a [u8], limits: &'a Limits) -> Option<Scanner<'a>> {
+    /// `has_space`: see [`judge_characters`].
+    fn new(frame: &'a [u8], limits: &'a Limits, has_space: bool) -> Option<Scanner<'a>> {
         u32::try_from(frame.len()).ok()?;
-        let (mut least, mut union) = (u8::MAX, 0);
-        for &byte in frame {
-            least = least.min(byte);
-            union |= byte;
-        }
-        // Tabs and line feeds, which may stand in text, make it look again, and later at each value.
-        let has_space = least < b' ';
-        let is_control = |&byte: &u8| byte < b' ' && byte != b'\t' && byte != b'\n';
-        if has_space && frame.iter().any(is_control) || !union.is_ascii() && !is_xml_text(frame) || limits.depth == 0 {
-            return None;
-        }
         let budget = limits.nodes_in(frame.len());
-        Some(Scanner { frame, at: 0, limits, budget, has_space, names: SmallVec::new() })
+        (limits.depth > 0).then(|| Scanner { frame, at: 0, limits, budget, has_space, names: SmallVec::new() })
     }
 
-    /// The whole frame. `implied`: without `xmlns` the stanza is in the content namespace.
-    fn stanza(mut self, content: Ns, implied: bool) -> Option<Plain> {
+    /// The stanza up to its end. `implied`: without `xmlns` the stanza is in the content namespace.
+    fn stanza(&mut self, content: Ns, implied: bool) -> Option<Plain> {
         let mut attrs = Attrs::new();
         let stanza = self.start_tag(Declared::default(), Some(&mut attrs))?;
         if !stanza.xmlns.map_or(implied, |xmlns| xmlns.id == content.id()) {
@@ -203,7 +228,7 @@ impl<'a> Scanner<'a> {
                 });
             }
         }
-        (self.at == self.frame.len()).then_some(Plain { name, attrs, body: range(body, end), children })
+        Some(Plain { name, attrs, body: range(body, end), children })
     }
 
     fn rest(&self) -> &'a [u8] {

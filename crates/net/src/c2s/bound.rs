@@ -67,9 +67,21 @@ impl Connection {
     }
 
     pub(super) fn in_session(&mut self, now: Timestamp, frame: &Bytes) -> Option<Need> {
+        let read = Stanza::read(frame, &self.context, &self.settings.limits, self.settings.passthrough);
+        if !matches!(read, Err(StanzaFault::NotAStanza)) {
+            return self.take_read(now, read);
+        }
+        let Ok(nonza) = parse_element(frame, &self.context, &self.settings.limits) else {
+            return Some(self.fail(now, StreamCondition::NotWellFormed.into()));
+        };
+        self.nonza(now, &nonza)
+    }
+
+    /// Takes a stanza, or answers what is wrong with it.
+    pub(super) fn take_read(&mut self, now: Timestamp, read: Result<Stanza, StanzaFault>) -> Option<Need> {
         let State::Bound(bound) = &mut self.state else { return None };
         let (lock, session) = (&bound.lock, &bound.session);
-        match Stanza::read(frame, &self.context, &self.settings.limits, self.settings.passthrough) {
+        match read {
             Ok(stanza) => match self.core.receive(now, lock, session, bound.epoch, stanza) {
                 Ok(later) => {
                     bound.later = later.map(Box::new);
@@ -81,12 +93,8 @@ impl Connection {
                 self.core.refuse(now, lock, session, bound.epoch, fault.answer());
                 None
             }
-            Err(StanzaFault::NotAStanza) => {
-                let Ok(nonza) = parse_element(frame, &self.context, &self.settings.limits) else {
-                    return Some(self.fail(now, StreamCondition::NotWellFormed.into()));
-                };
-                self.nonza(now, &nonza)
-            }
+            // RFC 6120 §4.9.3.24
+            Err(StanzaFault::NotAStanza) => Some(self.fail(now, StreamCondition::UnsupportedStanzaType.into())),
             Err(StanzaFault::Xml(error)) => {
                 let condition = StreamCondition::from_name(error.condition(), "");
                 Some(self.fail(now, StreamError::from(condition).with_text(error.to_string())))

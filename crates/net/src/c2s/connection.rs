@@ -20,6 +20,7 @@ use vorpal_proto::jid::{BareJid, Jid};
 use vorpal_proto::ns;
 use vorpal_proto::parse::{Limits, StreamContext, StreamHeader, XmlError, parse_open};
 use vorpal_proto::sasl::{self, ChannelBindings, Mechanism, PasswordCheck, Verdict};
+use vorpal_proto::stanza::Stanza;
 use vorpal_proto::write::escape_attr;
 
 use super::audit::Trail;
@@ -168,6 +169,21 @@ impl Connection {
                 self.choked = true;
                 return Some(Need::Wait);
             }
+            // In a session nearly all that comes is a plain stanza: found and judged in one pass.
+            if self.settings.passthrough
+                && matches!(self.state, State::Bound(_))
+                && let Some((frame, plain)) = self.framer.next_plain(buf, &self.context, &self.settings.limits)
+            {
+                let read = Stanza::read_plain(frame, &plain, &self.context);
+                let need = self.take_read(now, read);
+                if need.is_some() {
+                    return need;
+                }
+                if !buf.is_empty() && !goes_on() {
+                    return None;
+                }
+                continue;
+            }
             let before = buf.len();
             let frame = match self.framer.next(buf) {
                 Ok(frame) => frame,
@@ -202,7 +218,7 @@ impl Connection {
                     if need.is_some() {
                         return need;
                     }
-                    if !goes_on() {
+                    if !buf.is_empty() && !goes_on() {
                         return None;
                     }
                 }
