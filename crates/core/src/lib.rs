@@ -6,6 +6,7 @@
 //!
 //! `store, rules, bounds, small ← session ← owner ← module, watch ← core ← commit ← route ← life`
 
+pub mod bounds;
 pub mod commit;
 pub mod core;
 pub mod life;

@@ -11,8 +11,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use vorpal_core::module::effects::{Judge, Withdrawal};
-use vorpal_core::module::hook::{Answer, OpenAccount, SessionCx};
+use vorpal_core::module::hook::{OpenAccount, SessionCx};
+use vorpal_core::owner::judge::{Judge, Withdrawal};
+use vorpal_core::session::inquiries::Answer;
 use vorpal_core::small::rows::Rows;
 use vorpal_proto::error::{AppCondition, ErrorType};
 use vorpal_proto::jid::{BareJid, Jid};

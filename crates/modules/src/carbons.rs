@@ -26,7 +26,7 @@ fn setup(m: &mut Setup<'_>) -> Result {
 }
 
 /// §4, §5: for the session that asks, from the next stanza on.
-fn switch(cx: &mut IqCx<'_>, wants: Flag, on: bool) -> vorpal_core::module::hook::Answer {
+fn switch(cx: &mut IqCx<'_>, wants: Flag, on: bool) -> vorpal_core::session::inquiries::Answer {
     if let Some(session) = cx.session {
         session.set(wants, on);
         cx.fx.save_session();

@@ -8,8 +8,9 @@
 //! Config: none
 //! Limits: 256 held stanzas; beyond that all are sent
 
-use vorpal_core::module::hook::{Outgoing, SessionCx, Verdict};
-use vorpal_core::session::ledger::only_chat_states;
+use vorpal_core::module::hook::SessionCx;
+use vorpal_core::rules::promise::only_chat_states;
+use vorpal_core::session::guard::{Outgoing, Verdict};
 use vorpal_proto::stanza::Kind;
 
 use crate::prelude::*;

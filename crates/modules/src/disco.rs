@@ -8,8 +8,8 @@
 //! Config: none
 //! Not:    capabilities of clients: their presence is passed on unchanged
 
-use vorpal_core::module::hook::Answer;
 use vorpal_core::module::registry::Registry;
+use vorpal_core::session::inquiries::Answer;
 
 use crate::caps;
 use crate::prelude::*;

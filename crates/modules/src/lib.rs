@@ -20,10 +20,11 @@ pub mod uptime;
 pub mod version;
 
 mod prelude {
-    pub use vorpal_core::module::hook::{Dir, Flow, IqCx, MessageCx, ok, ok_with};
+    pub use vorpal_core::module::hook::{Dir, Flow, IqCx, MessageCx};
     pub use vorpal_core::module::{At, Module, Phase, Result, Setup, Stage, Xep};
     pub use vorpal_core::owner::state::Map;
     pub use vorpal_core::session::Flag;
+    pub use vorpal_core::session::inquiries::{ok, ok_with};
     pub use vorpal_proto::element::{Element, el};
     pub use vorpal_proto::error::StanzaError;
     pub use vorpal_proto::ns;

@@ -8,8 +8,8 @@
 //! Config: none
 //! Not:    XEP-0013, flexible retrieval
 
-use vorpal_core::route::plan::Plan;
-use vorpal_core::session::ledger::only_chat_states;
+use vorpal_core::owner::plan::Plan;
+use vorpal_core::rules::promise::only_chat_states;
 use vorpal_proto::ns::Ns;
 
 use crate::prelude::*;

@@ -8,9 +8,9 @@
 //! Config: none
 //! Limits: `limits.roster_entries`, `limits.roster_bytes`, names of 1,023 bytes, 16 groups of 255 bytes for each contact
 
-use vorpal_core::module::hook::Answer;
 use vorpal_core::owner::roster::{self, MAX_GROUP, MAX_GROUPS, MAX_NAME, RosterItem, RosterMeta};
 use vorpal_core::rules::subscription::{Kind, Presence, Request, on_remove};
+use vorpal_core::session::inquiries::Answer;
 use vorpal_core::small::rows::Rows;
 use vorpal_proto::jid::BareJid;
 
@@ -47,7 +47,7 @@ fn read(cx: &mut IqCx<'_>, query: &Element) -> Answer {
         changed.sort_by_key(|(_, item)| item.ver);
         // §2.6.3 allows either: many pushes are longer than all items in one answer.
         if changed.len() > MAX_PUSHES {
-            return Ok(vorpal_core::module::hook::reply(whole(&meta, &rows)));
+            return Ok(vorpal_core::session::inquiries::reply(whole(&meta, &rows)));
         }
         let pushes: Vec<Element> =
             changed.iter().map(|(contact, item)| meta.query(item.ver).child(item.element(contact))).collect();
@@ -56,7 +56,7 @@ fn read(cx: &mut IqCx<'_>, query: &Element) -> Answer {
         }
         return ok();
     }
-    Ok(vorpal_core::module::hook::reply(whole(&meta, &rows)))
+    Ok(vorpal_core::session::inquiries::reply(whole(&meta, &rows)))
 }
 
 fn whole(meta: &RosterMeta, rows: &Rows<BareJid, RosterItem>) -> Element {

@@ -7,7 +7,7 @@
 //! Stores: nothing of its own: the kernel's `last_activity`
 //! Config: none
 
-use vorpal_core::module::hook::Answer;
+use vorpal_core::session::inquiries::Answer;
 
 use crate::prelude::*;
 

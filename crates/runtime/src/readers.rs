@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
-use vorpal_core::route::reading::{DueJob, Found, ReadError, busy};
+use vorpal_core::route::reading::{DueJob, busy};
+use vorpal_core::session::inquiries::{Found, ReadError};
 use vorpal_core::store::{Reader, StoreError};
 use vorpal_proto::jid::BareJid;
 use vorpal_store::readers;

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use vorpal_config::{Config, Limits, Measure};
-use vorpal_core::core::Bounds;
+use vorpal_core::bounds::Bounds;
 use vorpal_core::module::host::{Host, KeyPolicy};
 use vorpal_net::c2s::{Settings, Terms};
 use vorpal_net::limits::{Rate, Settings as GateSettings};

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use vorpal_core::commit::Notice;
-use vorpal_core::core::{Bounds, Core, core_names};
+use vorpal_core::bounds::Bounds;
+use vorpal_core::core::{Core, core_names};
 use vorpal_core::life::beat::BEATS;
 use vorpal_core::life::join::Fetch;
 use vorpal_core::life::users::NewUser;
@@ -15,6 +15,7 @@ use vorpal_core::module::host::{Host, KeyPolicy};
 use vorpal_core::module::registry::Registry;
 use vorpal_core::module::{Module, Section};
 use vorpal_core::owner::account::AccountRef;
+use vorpal_core::owner::words::Notice;
 use vorpal_core::session::Wake;
 use vorpal_core::store::{Batch, Entry, Ids, Journal, Loading, Reader, Write};
 use vorpal_net::c2s::{Connection, Settings};

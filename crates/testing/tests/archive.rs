@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use vorpal_core::route::reading::{MAX_FOUND, MAX_INQUIRIES};
+use vorpal_core::session::inquiries::{MAX_FOUND, MAX_INQUIRIES};
 use vorpal_core::store::{Direction, EntryId, NewEntry, Owner, Side, Write, flags};
 use vorpal_proto::element::Element;
 use vorpal_proto::ns;

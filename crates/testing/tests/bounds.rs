@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use vorpal_core::core::Bounds;
+use vorpal_core::bounds::Bounds;
 use vorpal_core::owner::roster;
 use vorpal_core::route::presence::{MAX_LAST_STATUS, MAX_PRESENCE};
 use vorpal_proto::element::Element;
@@ -149,7 +149,7 @@ fn addresses_of_removed_contacts_are_forgotten_when_they_take_too_much() {
         asked(&mut world, romeo, &format!("<iq type='set' id='s'><query xmlns='jabber:iq:roster'>{item}</query></iq>"));
     }
     let account = world.core().loaded("romeo@localhost").expect("romeo is here");
-    let rows: usize = roster::committed(world.core(), &account.lock()).1.keys().map(|jid| jid.as_str().len()).sum();
+    let rows: usize = world.core().roster(&account.lock()).1.keys().map(|jid| jid.as_str().len()).sum();
     assert!(rows <= roster::MAX_TOMBSTONE_BYTES + 2_000, "{rows}");
 }
 
@@ -192,7 +192,7 @@ fn a_presence_that_is_kept_is_small_and_so_are_the_addresses_it_was_sent_to() {
 fn requests(world: &World, name: &str) -> Vec<String> {
     let account = world.core().loaded(&format!("{name}@localhost")).expect("it is here");
     let account = account.lock();
-    roster::committed(world.core(), &account).1.values().filter_map(|item| item.request.clone()).collect()
+    world.core().roster(&account).1.values().filter_map(|item| item.request.clone()).collect()
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn a_roster_that_is_larger_than_the_queue_of_a_session_is_given_to_it() {
     for _ in 0..3 {
         let roster = roster_of(&mut world, other);
         assert_eq!(roster.get("type"), Some("result"));
-        assert!(roster.to_string_in("jabber:client").len() > vorpal_core::session::MAX_QUEUED_BYTES);
+        assert!(roster.to_string_in("jabber:client").len() > vorpal_core::bounds::MAX_QUEUED_BYTES);
         let ping = asked(&mut world, other, "<iq type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>");
         assert_eq!(ping.get("type"), Some("result"));
         assert!(world.clients[other].is_connected());

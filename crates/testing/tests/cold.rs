@@ -1,9 +1,9 @@
 //! Stanzas that go on by themselves, to accounts that have to be read first.
 
-use vorpal_core::core::Bounds;
+use vorpal_core::bounds::Bounds;
+use vorpal_core::core::spilled::MAX_SPILLED_FOR_ONE;
 use vorpal_core::module::hook::{Dir, Flow};
 use vorpal_core::module::{Module, Phase, Result, Setup};
-use vorpal_core::route::cold::MAX_SPILLED_FOR_ONE;
 use vorpal_core::store::StoreError;
 use vorpal_proto::element::{Element, el};
 use vorpal_proto::jid::Jid;

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use vorpal_core::core::Bounds;
+use vorpal_core::bounds::Bounds;
+use vorpal_core::bounds::MAX_QUEUED_BYTES;
 use vorpal_core::module::Module;
 use vorpal_core::route::presence::MAX_PRESENCE;
-use vorpal_core::session::MAX_QUEUED_BYTES;
 use vorpal_proto::element::Element;
 use vorpal_proto::ns;
 use vorpal_store::memory::Disk;

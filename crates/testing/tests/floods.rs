@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use allocation_counter::measure;
-use vorpal_core::core::{Bounds, core_names};
+use vorpal_core::bounds::Bounds;
+use vorpal_core::core::core_names;
 use vorpal_core::module::registry::Registry;
 use vorpal_testing::disk::{Medium, Store};
 use vorpal_testing::link::Weather;

@@ -4,9 +4,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use vorpal_core::module::hook::{OpenSession, SessionCx, Verdict, ok};
+use vorpal_core::module::hook::SessionCx;
 use vorpal_core::module::{At, Module, Result, Setup, Stage};
 use vorpal_core::session::Flag;
+use vorpal_core::session::guard::{OpenSession, Verdict};
+use vorpal_core::session::inquiries::ok;
 use vorpal_proto::ns;
 use vorpal_testing::disk::Store;
 use vorpal_testing::world::World;

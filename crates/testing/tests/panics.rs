@@ -1,8 +1,9 @@
 //! A handler that panics: what it asked for before is dropped, whatever the phase (docs/decisions/0003, rule 10).
 
-use vorpal_core::module::hook::{Flow, MessageCx, ok};
+use vorpal_core::module::hook::{Flow, MessageCx};
 use vorpal_core::module::{At, Module, Phase, Result, Setup};
 use vorpal_core::session::Flag;
+use vorpal_core::session::inquiries::ok;
 use vorpal_proto::element::el;
 use vorpal_proto::ns;
 use vorpal_proto::stanza::{Stanza, Type};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vorpal_core::core::Bounds;
+use vorpal_core::bounds::Bounds;
 use vorpal_core::route::quota::{CONTACT_SHARE, STRANGER_SHARE, STRANGERS_PART};
 use vorpal_core::store::{Kind, LogQuery, Owner};
 use vorpal_proto::element::Element;

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use vorpal_core::core::Bounds;
-use vorpal_core::core::accounts::MAX_ROWS;
+use vorpal_core::bounds::Bounds;
+use vorpal_core::life::load::MAX_ROWS;
 use vorpal_core::life::users::{NewUser, Sessions};
 use vorpal_core::owner::account::AccountRef;
 use vorpal_core::store::{

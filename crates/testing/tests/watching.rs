@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use vorpal_core::core::watched::Trace;
 use vorpal_core::watch::counts::Count;
-use vorpal_core::watch::trace::{MAX_STEPS, MAX_TRACERS, Step, Trace};
+use vorpal_core::watch::trace::{MAX_STEPS, MAX_TRACERS, Step};
 use vorpal_proto::jid::BareJid;
 use vorpal_testing::disk::Store;
 use vorpal_testing::link::Bell;

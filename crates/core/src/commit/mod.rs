@@ -10,273 +10,122 @@
 pub(crate) mod checkpoint;
 pub(crate) mod debt;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::StanzaError;
-use vorpal_proto::jid::{BareJid, Jid};
 use vorpal_proto::ns;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
-use crate::commit::debt::Debt;
-use crate::core::{Arrival, Core, Mode, Todo, Work};
-use crate::life::beat::Rider;
-use crate::life::users::PASSWORD_CHANGED;
-use crate::module::effects::Withdrawal;
+use crate::core::Core;
+use crate::core::flights::Flight;
+use crate::core::turn::{Locked, Turn};
 use crate::owner::account::{Account, AccountRef};
-use crate::owner::cursor::Load;
 use crate::owner::log::copy_of;
-use crate::route::plan::Targets;
-use crate::route::presence::Fan;
-use crate::route::reading::Asked;
-use crate::session::ledger::{Pending, Settled, never_promised};
-use crate::session::{Management, Out, Pushed, Role, Session, SessionId, Shared};
+use crate::owner::plan::Targets;
+use crate::owner::words::{
+    Arrival, Done, Draft, Failure, Fan, Mode, PASSWORD_CHANGED, Part, Say, Waiting, Words, Work,
+};
+use crate::rules::promise::never_promised;
+use crate::session::ledger::{Pending, Settled};
+use crate::session::{Out, Pushed, Role, Session, SessionId, Shared};
 use crate::small::lists::{give_back, push_one};
-use crate::store::{Batch, BatchId, EntryId, NewEntry, Outcome, Row, Side, StoreError, Write, flags};
+use crate::store::load::Load;
+use crate::store::{Batch, BatchId, EntryId, NewEntry, Outcome, Row, StoreError, Write, flags};
 use crate::watch::counts::Count;
 use crate::watch::trace::Step;
 
-/// What waits for an account: unwritten, or behind something unwritten.
-pub(crate) struct Waiting {
-    batch: Option<BatchId>,
-    pub(crate) entry: Option<EntryId>,
-    outcome: Option<Done>,
-    words: Words,
-}
-
-impl Waiting {
-    /// The lowest id that the batch has in this account's log.
-    pub(crate) fn first_entry(&self) -> Option<EntryId> {
-        self.words.debts.iter().find_map(|debt| debt.entry).or(self.entry)
-    }
-
-    pub(crate) fn in_flight(&self) -> Option<BatchId> {
-        self.batch.filter(|_| self.outcome.is_none())
-    }
-
-    /// It settles a stanza: the row that says so is part of its batch, and rows behind it say no less.
-    fn settles(&self) -> bool {
-        self.words.settles.is_some()
-    }
-
-    /// What it will add to the account's archive.
-    pub(crate) fn charges(&self) -> u64 {
-        if self.outcome.is_none() { self.words.charged } else { 0 }
-    }
-
-    /// How much it says.
-    pub(crate) fn unsaid(&self) -> usize {
-        self.words.says.len()
-    }
-
-    /// It disables its account.
-    pub(crate) fn disables(&self) -> bool {
-        self.words.says.iter().any(|say| matches!(say, Say::Disabled { disabled: true, .. }))
-    }
-
-    /// It ends the account's sessions with a new password.
-    pub(crate) fn revokes(&self) -> bool {
-        self.words.says.iter().any(|say| matches!(say, Say::Revoked { .. }))
-    }
-
-    pub(crate) fn is_of(&self, session: &Session) -> bool {
-        self.words.of.as_ref().is_some_and(|of| of.id == session.id)
-    }
-
-    /// What it was built on came to nothing: an answer of the account's own that has nothing to write itself, or somebody who waits
-    /// to hear that all of it is stored.
-    pub(crate) fn falls(&mut self, failure: Failure) {
-        let bounces = matches!(self.words.or_else, OrElse::Bounce(_));
-        let tells = |say: &Say| matches!(say, Say::Notice(_));
-        if self.batch.is_none() && (bounces || self.words.says.iter().any(tells)) {
-            self.outcome = Some(Done::Failed(failure));
-        }
-    }
-
-    /// Takes out what was planned for this session, is not in the log, and should be.
-    pub(crate) fn take_unlogged(&mut self, id: SessionId) -> Vec<(Stanza, Targets)> {
-        let mut taken = Vec::new();
-        // What has failed is not said, and its sender will send it again.
-        if self.entry.is_some() || matches!(self.outcome, Some(Done::Failed(_))) {
-            return taken;
-        }
-        for say in std::mem::take(&mut self.words.says) {
-            match say {
-                Say::Deliver { stanza, to } if to.contains(&id) && never_promised(&stanza).is_none() => {
-                    taken.push((stanza, to));
-                }
-                say => self.words.says.push(say),
-            }
-        }
-        taken
-    }
-}
-
-/// What became of a batch. Without a batch it is the same as if one were committed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Done {
-    Committed,
-    Failed(Failure),
-}
-
-/// Why a batch came to nothing, as far as its sender is told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Failure {
-    /// no room: it may be tried again later
-    Full,
-    Broken,
-}
-
-impl Failure {
-    /// For the log.
-    pub fn name(self) -> &'static str {
-        match self {
-            Failure::Full => "no room",
-            Failure::Broken => "the commit failed",
-        }
-    }
-}
-
-/// What one account says when its writes are committed.
-#[derive(Default)]
-pub(crate) struct Words {
-    pub says: SmallVec<[Say; 1]>,
-    /// the account's archive keeps the entry: its messages say so (XEP-0359)
-    pub archived: bool,
-    /// what the entry adds to the account's archive, in bytes
-    pub charged: u64,
-    /// the session whose stanza it is
-    pub of: Option<Arc<Session>>,
-    /// the stanza that this settles
-    pub settles: Option<Pending>,
-    /// what the session owes from before, and pays with this batch
-    pub debts: Vec<Debt>,
-    /// what is said if the batch fails
-    pub or_else: OrElse,
-}
-
-impl Words {
-    /// Those that settle a stanza.
-    pub(crate) fn settling(session: &Arc<Session>, pending: Pending) -> Words {
-        Words { of: Some(session.clone()), settles: Some(pending), ..Words::default() }
-    }
-
-    /// RFC 6120 §10.1: what is said to many is with all of them before the session's next stanza is looked at. Without this it
-    /// would fall behind a message that comes after it.
-    pub(crate) fn fan_out(&self) {
-        if let (Some(session), Some(Pending(n))) = (&self.of, &self.settles)
-            && self.says.iter().any(|say| matches!(say, Say::Route(_) | Say::Broadcast { .. }))
-        {
-            let mut stream = session.stream();
-            (stream.barrier, stream.fans) = (Some(*n), true);
-        }
-    }
-
-    /// Those of nobody's stanza.
-    pub(crate) fn of_says(says: impl IntoIterator<Item = Say>) -> Words {
-        Words { says: says.into_iter().collect(), ..Words::default() }
-    }
-}
-
-/// What is said if a batch fails.
-#[derive(Default)]
-pub(crate) enum OrElse {
-    #[default]
-    Nothing,
-    /// the sender of this stanza gets an error
-    Bounce(Box<Stanza>),
-    /// the session gets this answer all the same
-    Answer(Box<Stanza>),
-    /// everything: it carries no promise, and the row it speaks of is written anew later
-    Same,
-}
-
-/// One thing to be said.
-pub(crate) enum Say {
-    /// A message to the sessions that were planned for it. If none of them is left it is planned once more.
-    Deliver { stanza: Stanza, to: Targets },
-    /// A copy to each of these sessions, wrapped as `received` or `sent` (XEP-0280).
-    Copies { stanza: Stanza, name: &'static str, to: Targets },
-    /// To one session.
-    Send { to: SessionId, stanza: Stanza },
-    /// The answer to the session's own IQ, and the mark under which it is kept ([`crate::session::answers`]).
-    Answer { to: SessionId, stanza: Stanza, mark: u64 },
-    /// An IQ of somebody else to one session: what it cannot take comes back.
-    Forward { to: SessionId, stanza: Stanza },
-    /// What was read for one session: messages and the answer behind them, all or none; and the mark of the answer.
-    Found { to: SessionId, stanzas: Vec<Stanza>, mark: u64 },
-    /// A question of a session may be read for now.
-    Inquire { session: Arc<Session>, asked: Box<Asked> },
-    /// On its way through the server, from here.
-    Route(Work),
-    /// Presence of a session to everybody who may see it, if `everybody`, and to these addresses. Who that is is found when it is
-    /// said: until then it is one stanza, however many there are.
-    Broadcast { session: Arc<Session>, stanza: Stanza, everybody: bool, directed: BTreeSet<Jid> },
-    /// Presence that was sent directly is taken back.
-    Withdraw(Box<Withdrawal>),
-    /// What contacts and strangers have to say to a session that became available.
-    Probes { session: Arc<Session> },
-    /// The session takes what was missed, and from here on what comes.
-    Join { session: Arc<Session> },
-    /// Somebody outside waits for the commit.
-    Notice(Notice),
-    /// The same, and the account is stored as disabled, or as enabled from here on.
-    Disabled { disabled: bool, done: Notice },
-    /// The same, and logins of before count no more: not even those that came while it was being stored.
-    Revoked { done: Notice },
-    /// The same, and the account is no more.
-    Deleted { done: Notice },
-    /// The session can be resumed from here on.
-    Enabled { session: Arc<Session>, bytes: Vec<u8>, management: Box<Management> },
-    /// The row of how much of a session is handled is committed.
-    Stored { session: Arc<Session>, handled: u64 },
-    /// The row is committed, and nobody waits for it.
-    Noted { session: Arc<Session>, handled: u64 },
-    /// The rows of a session that ended are deleted.
-    Forgotten { id: SessionId },
-    /// The log was trimmed from here on.
-    Trimmed { from: EntryId },
-}
-
-/// Who hears what became of a batch.
-pub(crate) enum Flight {
-    Accounts(SmallVec<[AccountRef; 2]>),
-    /// an account of this name is created
-    Created(BareJid, Notice),
-    /// rows of many accounts that carry no promise
-    Riders(Vec<Rider>),
-}
-
-/// Called once with whether a write is stored.
-pub type Notice = Box<dyn FnOnce(bool) + Send>;
-
-/// One account's part of a stretch.
-pub(crate) struct Part<'a> {
-    pub lock: &'a AccountRef,
-    pub account: &'a mut Account,
-    pub words: Words,
-}
-
-/// A log entry that a stretch wants written.
-pub(crate) struct Draft {
-    pub sides: [Option<Side>; 2],
-    pub body: Bytes,
-}
-
 impl Core {
+    /// The results of a group of batches, in order. Called once per commit.
+    pub fn complete(&self, now: Timestamp, results: impl IntoIterator<Item = (BatchId, Outcome)>) {
+        self.turn(now, |turn| {
+            let mut failed: Option<(StoreError, u64)> = None;
+            let mut committed = false;
+            for (id, outcome) in results {
+                committed |= outcome.is_committed();
+                if let Outcome::Failed(error) = &outcome {
+                    failed.get_or_insert((error.clone(), 0)).1 += 1;
+                }
+                let Some(flight) = self.flights.lock().remove(&id) else { continue };
+                let accounts = match flight {
+                    Flight::Accounts(accounts) => accounts,
+                    Flight::Created(jid, notice) => {
+                        if outcome.is_committed() {
+                            self.forget(&jid);
+                        }
+                        notice(outcome.is_committed());
+                        continue;
+                    }
+                    Flight::Riders(riders) => {
+                        self.riders_done(id, riders, outcome.is_committed());
+                        continue;
+                    }
+                };
+                let refused = matches!(outcome, Outcome::Refused { .. });
+                let done = match outcome {
+                    Outcome::Committed => Done::Committed,
+                    Outcome::Failed(StoreError::Full) => Done::Failed(Failure::Full),
+                    // What it was built on failed before: for that reason, so does this.
+                    Outcome::Failed(StoreError::Stale) => {
+                        let cause = accounts.iter().find_map(|lock| lock.lock().doomed);
+                        Done::Failed(cause.map_or(Failure::Broken, |(_, failure)| failure))
+                    }
+                    Outcome::Refused { .. } | Outcome::Failed(_) => Done::Failed(Failure::Broken),
+                };
+                // A refusal concerns this batch alone, unless others may have been built on it.
+                let alone = refused && !accounts.iter().any(|lock| lock.lock().is_built_on(id));
+                for lock in accounts {
+                    let mut account = lock.lock();
+                    account.rows_done(id, done == Done::Committed);
+                    for waiting in account.waiting.iter_mut().filter(|w| w.batch == Some(id)) {
+                        waiting.outcome = Some(done);
+                    }
+                    if let (Done::Failed(failure), false) = (done, alone) {
+                        // What was pending of it is dropped, so that memory is again what is stored.
+                        self.journal.reloaded(account.owner);
+                        self.doom(&mut Locked::new(&lock, &mut account), failure);
+                    } else if account.doomed.is_some_and(|(last, _)| last <= id) {
+                        account.doomed = None;
+                    }
+                    turn.flush(&mut Locked::new(&lock, &mut account));
+                    if account.troubled && account.last_in_flight().is_none() {
+                        // Whoever resumes after a failure waits for this.
+                        account.troubled = false;
+                        account.sessions.iter().for_each(|session| session.stream().wake());
+                    }
+                    drop(account);
+                    turn.run_if_full();
+                }
+            }
+            match failed {
+                Some((error, batches)) => {
+                    if let Some(batches) = self.conditions.commits.met(now, batches) {
+                        let error: &dyn std::error::Error = &error;
+                        tracing::error!(
+                            error,
+                            batches,
+                            place = self.place(),
+                            "commits are not written: whatever has to be stored is refused until they are"
+                        );
+                    }
+                }
+                None if committed => {
+                    if let Some(batches) = self.conditions.commits.over() {
+                        tracing::info!(batches, place = self.place(), "commits are written again; batches had failed");
+                    }
+                }
+                None => {}
+            }
+        })
+    }
+}
+
+impl Turn<'_> {
     /// Ends a stretch: hands the writes over, if there are any, and says what may be said now. The accounts' staged
     /// changes are part of it.
-    pub(crate) fn finish(
-        &self,
-        now: Timestamp,
-        parts: &mut [Part<'_>],
-        draft: Option<Draft>,
-        extra: Vec<Write>,
-        todo: &mut Todo,
-    ) {
+    pub(crate) fn finish(&mut self, parts: &mut [Part<'_>], draft: Option<Draft>, extra: Vec<Write>) {
         let mut writes = extra;
         let unwritten = |p: &Part<'_>| p.account.states.is_staged() || !p.words.debts.is_empty();
         let writing = draft.is_some() || !writes.is_empty() || parts.iter().any(unwritten);
@@ -288,18 +137,18 @@ impl Core {
                 parts.iter_mut().for_each(|part| part.account.states.discard());
                 (None, Some(Done::Failed(failure)))
             }
-            None => (Some(self.submit(now, parts, draft, &mut writes)), None),
+            None => (Some(self.submit(parts, draft, &mut writes)), None),
         };
-        if let (Some(given), true) = (batch, self.is_traced()) {
+        if let (Some(given), true) = (batch, self.core.is_traced()) {
             for part in parts.iter() {
-                self.step_submitted(now, part.account, given, part.words.settles.as_ref().map(|n| n.0));
+                self.core.step_submitted(self.now, part.account, given, part.words.settles.as_ref().map(|n| n.0));
             }
         }
         for part in parts {
             let (batch, entry) = batch.map_or((None, None), |(id, entry)| (Some(id), entry));
             match outcome {
                 Some(done) if part.account.waiting.is_empty() => {
-                    self.say(now, part.lock, part.account, (batch, entry), &mut part.words, done, todo);
+                    self.say(&mut Locked::new(part.lock, part.account), (batch, entry), &mut part.words, done);
                 }
                 _ => {
                     let words = std::mem::take(&mut part.words);
@@ -311,7 +160,6 @@ impl Core {
 
     fn submit(
         &self,
-        now: Timestamp,
         parts: &mut [Part<'_>],
         mut draft: Option<Draft>,
         writes: &mut Vec<Write>,
@@ -320,11 +168,11 @@ impl Core {
         // session sent before is settled, or stands in the queue before this batch, or is owed and rides on it.
         for part in parts.iter_mut() {
             let Some(session) = part.words.of.clone() else { continue };
-            part.take_debts(self, &session);
+            part.take_debts(self.core, &session);
             let Some(Pending(n)) = part.words.settles else { continue };
             let mut stream = session.stream();
             if stream.is_resumable() {
-                stream.progress_rows(self.progress, session.id, n, writes);
+                stream.progress_rows(self.core.progress, session.id, n, writes);
             }
         }
         let load = |owner| {
@@ -342,25 +190,25 @@ impl Core {
             }
         }
         let mut given = (BatchId(0), None);
-        let open = self.journal.submit(now.as_millis() * 1000, &mut |ids| {
+        let open = self.core.journal.submit(self.now.as_millis() * 1000, &mut |ids| {
             let id = ids.batch();
             parts.iter_mut().for_each(|part| put_rows(part.account, id, writes));
             for part in parts.iter_mut() {
-                part.log_debts(now, ids, writes);
+                part.log_debts(self.now, ids, writes);
             }
             let entry = draft.take().map(|draft| {
                 let entry_id = ids.entry();
                 writes.push(Write::Log(Box::new(NewEntry {
                     id: entry_id,
-                    time: now.as_millis(),
+                    time: self.now.as_millis(),
                     sides: draft.sides,
                     body: draft.body,
                 })));
                 entry_id
             });
             given = (id, entry);
-            self.flights.lock().insert(id, Flight::Accounts(accounts.clone()));
-            Batch { id, now: now.as_millis(), owners: owners.clone(), updates, writes: std::mem::take(writes) }
+            self.core.flights.lock().insert(id, Flight::Accounts(accounts.clone()));
+            Batch { id, now: self.now.as_millis(), owners: owners.clone(), updates, writes: std::mem::take(writes) }
         });
         if !open {
             // The server is stopping: nothing is promised any more, and nothing is said of it.
@@ -379,111 +227,24 @@ impl Core {
         given
     }
 
-    /// The results of a group of batches, in order. Called once per commit.
-    pub fn complete(&self, now: Timestamp, results: impl IntoIterator<Item = (BatchId, Outcome)>) {
-        let mut todo = Todo::default();
-        let mut failed: Option<(StoreError, u64)> = None;
-        let mut committed = false;
-        for (id, outcome) in results {
-            committed |= outcome.is_committed();
-            if let Outcome::Failed(error) = &outcome {
-                failed.get_or_insert((error.clone(), 0)).1 += 1;
-            }
-            let Some(flight) = self.flights.lock().remove(&id) else { continue };
-            let accounts = match flight {
-                Flight::Accounts(accounts) => accounts,
-                Flight::Created(jid, notice) => {
-                    if outcome.is_committed() {
-                        self.forget(&jid);
-                    }
-                    notice(outcome.is_committed());
-                    continue;
-                }
-                Flight::Riders(riders) => {
-                    self.riders_done(id, riders, outcome.is_committed());
-                    continue;
-                }
-            };
-            let refused = matches!(outcome, Outcome::Refused { .. });
-            let done = match outcome {
-                Outcome::Committed => Done::Committed,
-                Outcome::Failed(StoreError::Full) => Done::Failed(Failure::Full),
-                // What it was built on failed before: for that reason, so does this.
-                Outcome::Failed(StoreError::Stale) => {
-                    let cause = accounts.iter().find_map(|lock| lock.lock().doomed);
-                    Done::Failed(cause.map_or(Failure::Broken, |(_, failure)| failure))
-                }
-                Outcome::Refused { .. } | Outcome::Failed(_) => Done::Failed(Failure::Broken),
-            };
-            // A refusal concerns this batch alone, unless others may have been built on it.
-            let alone = refused && !accounts.iter().any(|lock| lock.lock().is_built_on(id));
-            for lock in accounts {
-                let mut account = lock.lock();
-                account.rows_done(id, done == Done::Committed);
-                for waiting in account.waiting.iter_mut().filter(|w| w.batch == Some(id)) {
-                    waiting.outcome = Some(done);
-                }
-                if let (Done::Failed(failure), false) = (done, alone) {
-                    // What was pending of it is dropped, so that memory is again what is stored.
-                    self.journal.reloaded(account.owner);
-                    self.doom(&lock, &mut account, failure);
-                } else if account.doomed.is_some_and(|(last, _)| last <= id) {
-                    account.doomed = None;
-                }
-                self.flush(now, &lock, &mut account, &mut todo);
-                if account.troubled && account.last_in_flight().is_none() {
-                    // Whoever resumes after a failure waits for this.
-                    account.troubled = false;
-                    account.sessions.iter().for_each(|session| session.stream().wake());
-                }
-                drop(account);
-                self.run_if_full(now, &mut todo);
-            }
+    fn flush(&mut self, at: &mut Locked<'_>) {
+        while let Some(done) = at.account.waiting.front().and_then(|w| w.outcome) {
+            let Some(mut next) = at.account.waiting.pop_front() else { return };
+            self.say(at, (next.batch, next.entry), &mut next.words, done);
         }
-        match failed {
-            Some((error, batches)) => {
-                if let Some(batches) = self.conditions.commits.met(now, batches) {
-                    let error: &dyn std::error::Error = &error;
-                    tracing::error!(
-                        error,
-                        batches,
-                        place = self.place(),
-                        "commits are not written: whatever has to be stored is refused until they are"
-                    );
-                }
-            }
-            None if committed => {
-                if let Some(batches) = self.conditions.commits.over() {
-                    tracing::info!(batches, place = self.place(), "commits are written again; batches had failed");
-                }
-            }
-            None => {}
-        }
-        self.run_todo(now, todo);
-    }
-
-    fn flush(&self, now: Timestamp, lock: &AccountRef, account: &mut Account, todo: &mut Todo) {
-        while let Some(done) = account.waiting.front().and_then(|w| w.outcome) {
-            let Some(mut next) = account.waiting.pop_front() else { return };
-            self.say(now, lock, account, (next.batch, next.entry), &mut next.words, done, todo);
-        }
-        give_back(&mut account.waiting);
+        give_back(&mut at.account.waiting);
     }
 
     /// Says what has nothing before it any more. `batch` and `entry` are what it was written with.
-    #[allow(clippy::too_many_arguments)]
     pub(crate) fn say(
-        &self,
-        now: Timestamp,
-        lock: &AccountRef,
-        account: &mut Account,
+        &mut self,
+        at: &mut Locked<'_>,
         (batch, entry): (Option<BatchId>, Option<EntryId>),
         words: &mut Words,
         done: Done,
-        todo: &mut Todo,
     ) {
         if batch.is_some() || done != Done::Committed {
-            self.step(now, &account.jid, || {
+            self.step(&at.account.jid, || {
                 let step = Step { batch: batch.map(|BatchId(id)| id), entry, ..Step::named("committed") };
                 match done {
                     Done::Committed => step,
@@ -492,20 +253,20 @@ impl Core {
             });
         }
         if let Done::Failed(failure) = done {
-            self.say_failed(now, lock, account, std::mem::take(words), entry, failure, todo);
+            self.say_failed(at, std::mem::take(words), entry, failure);
             return;
         }
         let written = words.debts.iter().filter_map(|debt| debt.entry).chain(entry).max();
-        account.log.written = account.log.written.max(written.unwrap_or(0));
+        at.account.log.written = at.account.log.written.max(written.unwrap_or(0));
         let stamp = entry.filter(|_| words.archived);
         let mut copied = Targets::new();
         for say in words.says.drain(..) {
             match say {
                 Say::Copies { mut stanza, name, to } => {
                     if let Some(entry) = stamp {
-                        account.stamp(&mut stanza, entry);
+                        at.account.stamp(&mut stanza, entry);
                     }
-                    self.give_copies(now, lock, account, (&stanza, name), &to, entry, todo);
+                    self.give_copies(at, (&stanza, name), &to, entry);
                     if copied.is_empty() {
                         copied = to;
                     } else {
@@ -514,74 +275,56 @@ impl Core {
                 }
                 Say::Deliver { mut stanza, to } => {
                     if let Some(entry) = stamp {
-                        account.stamp(&mut stanza, entry);
+                        at.account.stamp(&mut stanza, entry);
                     }
-                    self.deliver(now, lock, account, stanza, (&to, &copied), entry, todo);
+                    self.deliver(at, stanza, (&to, &copied), entry);
                 }
-                say => self.say_one(now, lock, account, say, entry, todo),
+                say => self.say_one(at, say, entry),
             }
         }
         let Some(session) = &words.of else { return };
         if !words.debts.is_empty() {
-            account.debts_paid(session, std::mem::take(&mut words.debts));
-            self.answer_ack(now, lock, account, session, todo);
+            at.account.debts_paid(session, std::mem::take(&mut words.debts));
+            self.answer_ack(at, session);
         }
         if let Some(Pending(n)) = words.settles {
-            self.settle(now, lock, account, session, n, batch.is_some(), todo);
+            self.settle(at, session, n, batch.is_some());
         }
     }
 
     /// The stanza of this number is safe: with its row, if it has one.
-    #[allow(clippy::too_many_arguments)]
-    pub(crate) fn settle(
-        &self,
-        now: Timestamp,
-        lock: &AccountRef,
-        account: &mut Account,
-        session: &Arc<Session>,
-        n: u64,
-        stored: bool,
-        todo: &mut Todo,
-    ) {
-        self.step(now, &account.jid, || Step { n: Some(n), ..Step::named("settled").in_session(session) });
+    pub(crate) fn settle(&mut self, at: &mut Locked<'_>, session: &Arc<Session>, n: u64, stored: bool) {
+        self.step(&at.account.jid, || Step { n: Some(n), ..Step::named("settled").in_session(session) });
         let mut stream = session.stream();
         stream.ledger.settle(Settled(n));
         if stored && stream.is_resumable() {
             stream.ledger.stored(n);
         }
-        todo.deal_with(session, &mut stream, n);
+        self.todo.deal_with(session, &mut stream, n);
         if stream.owes_ack.is_some() {
             drop(stream);
-            self.answer_ack(now, lock, account, session, todo);
+            self.answer_ack(at, session);
         }
     }
 
-    pub(crate) fn say_one(
-        &self,
-        now: Timestamp,
-        lock: &AccountRef,
-        account: &mut Account,
-        say: Say,
-        entry: Option<EntryId>,
-        todo: &mut Todo,
-    ) {
+    pub(crate) fn say_one(&mut self, at: &mut Locked<'_>, say: Say, entry: Option<EntryId>) {
         match say {
-            Say::Deliver { stanza, to } => self.deliver(now, lock, account, stanza, (&to, &[]), entry, todo),
+            Say::Deliver { stanza, to } => self.deliver(at, stanza, (&to, &[]), entry),
             Say::Copies { stanza, name, to } => {
-                self.give_copies(now, lock, account, (&stanza, name), &to, entry, todo);
+                self.give_copies(at, (&stanza, name), &to, entry);
             }
             Say::Send { to, stanza } => {
-                let Some(session) = account.session(to).cloned() else { return };
-                self.give(now, lock, account, &session, Out::new(stanza, None, Role::Extra), todo);
+                let Some(session) = at.account.session(to).cloned() else { return };
+                self.give(at, &session, Out::new(stanza, None, Role::Extra));
             }
             Say::Answer { to, stanza, mark } => {
-                let Some(session) = account.session(to).cloned() else { return };
+                let Some(session) = at.account.session(to).cloned() else { return };
                 let out = Out::new(stanza, None, Role::Extra).answering(mark);
-                self.give(now, lock, account, &session, out, todo);
+                self.give(at, &session, out);
             }
-            Say::Forward { to, stanza } => self.forward(lock, account, to, stanza, todo),
+            Say::Forward { to, stanza } => self.forward(at, to, stanza),
             Say::Found { to, mut stanzas, mark } => {
-                let Some(session) = account.session(to) else { return };
+                let Some(session) = at.account.session(to) else { return };
                 let mut stream = session.stream();
                 let answer = stanzas.pop().map(|answer| Out::new(answer, None, Role::Extra).answering(mark));
                 stanzas.into_iter().for_each(|stanza| stream.push_read(Out::new(stanza, None, Role::Extra)));
@@ -595,14 +338,14 @@ impl Core {
                     stream.wake();
                 }
             }
-            Say::Route(work) => todo.work.push_back(work),
+            Say::Route(work) => self.todo.work.push_back(work),
             Say::Broadcast { session, stanza, everybody, directed } => {
-                let fan = Fan { lock: lock.clone(), session, everybody, directed };
-                self.broadcast_said(now, account, fan, stanza, todo);
+                let fan = Fan { lock: at.lock.clone(), session, everybody, directed };
+                self.broadcast_said(at.account, fan, stanza);
             }
-            Say::Withdraw(whom) => self.withdraw(lock, account, &whom, todo),
-            Say::Probes { session } => todo.arrivals.push(Arrival { lock: lock.clone(), session, back: false }),
-            Say::Join { session } => self.join(account, &session),
+            Say::Withdraw(whom) => self.withdraw(at, &whom),
+            Say::Probes { session } => self.todo.arrivals.push(Arrival { lock: at.lock.clone(), session, back: false }),
+            Say::Join { session } => self.core.join(at.account, &session),
             Say::Stored { session, handled } => {
                 let mut stream = session.stream();
                 stream.ledger.stored(handled);
@@ -613,22 +356,22 @@ impl Core {
                 }
                 if stream.owes_ack.is_some() {
                     drop(stream);
-                    self.answer_ack(now, lock, account, &session, todo);
+                    self.answer_ack(at, &session);
                 }
             }
             Say::Notice(notice) => notice(true),
             Say::Disabled { disabled, done } => {
-                account.stored_disabled = disabled;
-                account.disabled = disabled || account.is_being_disabled();
+                at.account.stored_disabled = disabled;
+                at.account.disabled = disabled || at.account.is_being_disabled();
                 done(true);
             }
             Say::Revoked { done } => {
-                account.revocations += 1;
-                self.end_all(now, lock, account, PASSWORD_CHANGED, todo);
+                at.account.revocations += 1;
+                self.end_all(at, PASSWORD_CHANGED);
                 done(true);
             }
             Say::Deleted { done } => {
-                self.forget(&account.jid);
+                self.core.forget(&at.account.jid);
                 done(true);
             }
             Say::Noted { session, handled } => session.stream().ledger.stored(handled),
@@ -638,61 +381,53 @@ impl Core {
     }
 
     /// A copy to each of these sessions.
-    #[allow(clippy::too_many_arguments)]
     fn give_copies(
-        &self,
-        now: Timestamp,
-        lock: &AccountRef,
-        account: &mut Account,
+        &mut self,
+        at: &mut Locked<'_>,
         (stanza, name): (&Stanza, &'static str),
         to: &[SessionId],
         entry: Option<EntryId>,
-        todo: &mut Todo,
     ) {
-        let stanza = copy_of(stanza, name, account.jid.as_jid());
+        let stanza = copy_of(stanza, name, at.account.jid.as_jid());
         for id in to {
-            let Some(session) = account.session(*id).cloned() else { continue };
+            let Some(session) = at.account.session(*id).cloned() else { continue };
             let stanza = stanza.clone().to(session.jid.clone());
-            if self.give(now, lock, account, &session, Out::new(stanza, entry, Role::Extra), todo) {
-                self.counts.one(Count::Copied);
+            if self.give(at, &session, Out::new(stanza, entry, Role::Extra)) {
+                self.core.counts.one(Count::Copied);
             }
         }
     }
 
     /// To the planned sessions; if none of them is left, to whom a new plan says; else it stays in the log, or goes there. A session
     /// that was `copied` has it.
-    #[allow(clippy::too_many_arguments)]
     pub(crate) fn deliver(
-        &self,
-        now: Timestamp,
-        lock: &AccountRef,
-        account: &mut Account,
+        &mut self,
+        at: &mut Locked<'_>,
         stanza: Stanza,
         (to, copied): (&[SessionId], &[SessionId]),
         entry: Option<EntryId>,
-        todo: &mut Todo,
     ) {
         // What is not in the log goes only to sessions that are there and take it: else it is planned once more, and logged. So
         // nobody ends a session by sending it much.
         let unlogged = entry.is_none() && never_promised(&stanza).is_none();
         let weight = stanza.weight();
-        let takes = |id: &SessionId| account.session(*id).is_some_and(|s| s.stream().takes(weight));
+        let takes = |id: &SessionId| at.account.session(*id).is_some_and(|s| s.stream().takes(weight));
         if unlogged && !to.iter().all(takes) {
-            todo.work.push_back(Work { stanza, hops: 1, mode: Mode::Again(None) });
+            self.todo.work.push_back(Work { stanza, hops: 1, mode: Mode::Again(None) });
             return;
         }
         let (mut given, mut full) = (false, false);
         let shared = (entry.is_none() && to.len() > 1).then(|| Arc::new(Shared::default()));
         for id in to {
-            let Some(session) = account.session(*id).cloned() else { continue };
+            let Some(session) = at.account.session(*id).cloned() else { continue };
             let mut out = Out::new(stanza.clone(), entry, Role::Planned);
             out.weighs(weight);
-            out.since = entry.is_none().then_some(now);
+            out.since = entry.is_none().then_some(self.now);
             out.shared = shared.clone();
-            let taken = self.deliver_to(now, lock, account, &session, out, todo);
+            let taken = self.deliver_to(at, &session, out);
             if unlogged && !taken {
                 // Something came in between.
-                todo.lagging.push((lock.clone(), session.id));
+                self.todo.lagging.push((at.lock.clone(), session.id));
             }
             given |= taken;
             full |= !taken;
@@ -700,50 +435,50 @@ impl Core {
         if given || stanza.kind() != Kind::Message {
             return;
         }
-        let others = account.most_available(&[]);
+        let others = at.account.most_available(&[]);
         let shared = (entry.is_none() && others.len() > 1).then(|| Arc::new(Shared::default()));
         for id in others {
-            let Some(session) = account.session(id).cloned() else { continue };
+            let Some(session) = at.account.session(id).cloned() else { continue };
             // A copy is as good as the message. What is left to the log the session reads as what it is then.
             if copied.contains(&id) {
                 let mut stream = session.stream();
                 match entry {
                     Some(entry) if stream.will_read(entry) => {}
-                    Some(entry) if stream.owes_its_copy(entry) => account.log.hold(entry),
-                    Some(entry) => account.log.take(entry),
+                    Some(entry) if stream.owes_its_copy(entry) => at.account.log.hold(entry),
+                    Some(entry) => at.account.log.take(entry),
                     None => {}
                 }
                 given = true;
                 continue;
             }
-            let out = Out::new(stanza.clone(), entry, Role::Missed).since(now).shared(shared.as_ref());
-            given |= self.deliver_to(now, lock, account, &session, out, todo);
+            let out = Out::new(stanza.clone(), entry, Role::Missed).since(self.now).shared(shared.as_ref());
+            given |= self.deliver_to(at, &session, out);
         }
         if !given {
             match entry {
                 Some(_) => {
-                    account.log.missed = true;
-                    account.advance();
+                    at.account.log.missed = true;
+                    at.account.advance();
                 }
                 // It is not kept, and whoever waits for an answer to it would wait in vain.
                 None if !unlogged && full && expects_answer(&stanza) => {
                     let error = StanzaError::resource_constraint().with_text("the recipient does not read fast enough");
-                    todo.route(stanza.error(&error), 1);
+                    self.todo.route(stanza.error(&error), 1);
                 }
                 None if !unlogged => {}
-                None => todo.work.push_back(Work { stanza, hops: 1, mode: Mode::Again(None) }),
+                None => self.todo.work.push_back(Work { stanza, hops: 1, mode: Mode::Again(None) }),
             }
         }
     }
 
     /// An IQ to one session.
-    fn forward(&self, lock: &AccountRef, account: &mut Account, to: SessionId, stanza: Stanza, todo: &mut Todo) {
-        let error = match account.session(to).cloned() {
+    fn forward(&mut self, at: &mut Locked<'_>, to: SessionId, stanza: Stanza) {
+        let error = match at.account.session(to).cloned() {
             None => StanzaError::service_unavailable(),
             Some(session) => match session.push(Out::new(stanza.clone(), None, Role::Extra)) {
                 Pushed::Queued | Pushed::Left => {
                     if session.is_counted() {
-                        self.mark_dirty(lock, account);
+                        self.core.mark_dirty(at);
                     }
                     return;
                 }
@@ -751,50 +486,35 @@ impl Core {
             },
         };
         if stanza.is_answerable() {
-            todo.route(stanza.error(&error), 1);
+            self.todo.route(stanza.error(&error), 1);
         }
     }
 
     /// As [`Core::give`], and counts a message.
-    fn deliver_to(
-        &self,
-        now: Timestamp,
-        lock: &AccountRef,
-        account: &mut Account,
-        session: &Arc<Session>,
-        out: Out,
-        todo: &mut Todo,
-    ) -> bool {
+    fn deliver_to(&mut self, at: &mut Locked<'_>, session: &Arc<Session>, out: Out) -> bool {
         let message = out.stanza.kind() == Kind::Message;
-        let given = self.give(now, lock, account, session, out, todo);
+        let given = self.give(at, session, out);
         if given && message {
-            self.counts.one(Count::Delivered);
+            self.core.counts.one(Count::Delivered);
         }
         given
     }
 
     /// Gives a stanza to a session, and notes that it holds the entry. False if the session could not take it.
-    pub(crate) fn give(
-        &self,
-        now: Timestamp,
-        lock: &AccountRef,
-        account: &mut Account,
-        session: &Arc<Session>,
-        out: Out,
-        todo: &mut Todo,
-    ) -> bool {
+    pub(crate) fn give(&mut self, at: &mut Locked<'_>, session: &Arc<Session>, out: Out) -> bool {
         let (entry, role) = (out.entry, out.role);
-        let out = if entry.is_none() && !session.is_attached() { out.kept_since(now, &account.jid) } else { out };
+        let out =
+            if entry.is_none() && !session.is_attached() { out.kept_since(self.now, &at.account.jid) } else { out };
         // What has become of a message or a question its sender hears, or loses the stream over it.
         let must_hear = match out.stanza.kind() {
             Kind::Iq => true,
             Kind::Message => out.stanza.type_() == Type::Error && !out.stanza.has_any(ns::CARBONS),
             Kind::Presence => false,
         };
-        let step = self.is_traced().then(|| Step { entry, ..Step::of("given", &out.stanza).in_session(session) });
+        let step = self.core.is_traced().then(|| Step { entry, ..Step::of("given", &out.stanza).in_session(session) });
         let pushed = session.push(out);
         if let Some(step) = step {
-            self.step(now, &account.jid, || match pushed {
+            self.step(&at.account.jid, || match pushed {
                 Pushed::Queued => step.decided("queued"),
                 Pushed::Left => step.decided("left").because("the session reads the log, or needs only the newest"),
                 Pushed::Full => step.decided("refused").because("the client does not read: its queue is full"),
@@ -804,10 +524,10 @@ impl Core {
             Pushed::Queued => {
                 if session.is_counted() {
                     // The client is asked for its acknowledgement with the next tick, at the latest.
-                    self.mark_dirty(lock, account);
+                    self.core.mark_dirty(at);
                 }
                 if let (Some(entry), true) = (entry, role.is_owed()) {
-                    account.log.hold(entry);
+                    at.account.log.hold(entry);
                 }
                 true
             }
@@ -815,7 +535,7 @@ impl Core {
             Pushed::Full => {
                 // At the bound: a copy is left out, and so is what nobody promised; what must not be lost ends the connection.
                 if must_hear {
-                    todo.lagging.push((lock.clone(), session.id));
+                    self.todo.lagging.push((at.lock.clone(), session.id));
                 }
                 false
             }

@@ -2,8 +2,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use vorpal_proto::jid::BareJid;
+
 use super::*;
-use crate::core::{Bounds, core_names};
+use crate::bounds::Bounds;
+use crate::core::core_names;
 use crate::module::host::Host;
 use crate::module::registry::Registry;
 use crate::owner::account::AccountLock;

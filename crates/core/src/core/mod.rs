@@ -1,8 +1,15 @@
 //! The kernel: what every host, account and session hangs on. It does no I/O and asks no clock.
 
 pub mod accounts;
+pub(crate) mod checkpoints;
+pub(crate) mod due;
+pub(crate) mod flights;
+mod inspect;
+pub mod spilled;
+pub(crate) mod turn;
+pub mod watched;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -11,172 +18,34 @@ use foldhash::fast::RandomState;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::BareJid;
-use vorpal_proto::stanza::Stanza;
 
-use crate::commit::Flight;
-use crate::commit::checkpoint::Checkpoints;
+use crate::bounds::Bounds;
 use crate::core::accounts::Accounts;
-use crate::life::resume::Ended;
-use crate::life::revive::{DirectedKey, SessionRow};
-use crate::life::trim::Trims;
-use crate::module::effects::Judge;
+use crate::core::checkpoints::Checkpoints;
+use crate::core::due::Trims;
+use crate::core::flights::Flight;
+use crate::core::spilled::Spilled;
+use crate::module::facade::Kernel;
 use crate::module::host::{Host, Serves};
 use crate::module::registry::Names;
 use crate::owner::account::{Account, AccountRef};
-use crate::owner::company::Company;
-use crate::owner::cursor::Cursor;
-use crate::owner::roster::{RosterItem, RosterMeta};
-use crate::owner::state::{Cell, Map, TableKind};
-use crate::route::cold::Spilled;
-use crate::route::presence::Fan;
-use crate::session::{Flag, Session, SessionId, Stream, Wake};
-use crate::small::deadlines::Deadlines;
+use crate::owner::state::{Map, TableKind};
+use crate::owner::tables::{STORED_SESSION, Tables};
+use crate::session::deadlines::Deadlines;
+use crate::session::row::SessionRow;
+use crate::session::{Flag, Session, Stream, Wake};
 use crate::small::lasting::Conditions;
-use crate::store::{BatchId, Journal, MapId};
+use crate::store::{BatchId, Journal, MapId, Owner};
 use crate::watch::clock::Clock;
 use crate::watch::counts::Counts;
 use crate::watch::reserve::Reserve;
 use crate::watch::trace::Traces;
-
-/// Maximum number of accounts kept in memory without a session.
-pub const MAX_IDLE_ACCOUNTS: usize = 10_000;
 
 /// Maximum length of a chain of stanzas each of which was caused by the one before.
 pub(crate) const MAX_HOPS: u8 = 8;
 
 /// Number of stanzas that were caused by others and are gathered before they go on. What one account says at once is gathered whole.
 pub(crate) const MAX_GATHERED: usize = 1_024;
-
-/// The limits of an account, on all hosts. The operator sets the first four; the others are constant except in tests. Whatever
-/// exceeds a new limit already stays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// maximum number of sessions, including those without a connection
-    pub sessions: usize,
-    /// maximum number of contacts in the roster
-    pub contacts: usize,
-    /// maximum size of the roster in bytes, as written to a client
-    pub roster_bytes: usize,
-    /// maximum size in bytes of the messages that wait for the account
-    pub offline_bytes: u64,
-    /// maximum size in bytes of what waits for one session
-    pub queued: usize,
-    /// maximum number of stanzas held back for an inactive client
-    pub held: usize,
-    /// number of log entries read at a time
-    pub page: usize,
-    /// maximum number of accounts kept in memory without a session
-    pub idle_accounts: usize,
-}
-
-impl Default for Bounds {
-    fn default() -> Bounds {
-        Bounds {
-            sessions: crate::owner::account::MAX_SESSIONS,
-            contacts: crate::owner::roster::MAX_CONTACTS,
-            roster_bytes: crate::owner::roster::MAX_ROSTER_BYTES,
-            offline_bytes: crate::route::quota::MAX_OFFLINE_BYTES,
-            queued: crate::session::MAX_QUEUED_BYTES,
-            held: crate::session::MAX_HELD,
-            page: crate::life::join::PAGE,
-            idle_accounts: MAX_IDLE_ACCOUNTS,
-        }
-    }
-}
-
-/// A stanza that goes on by itself: no session waits for it.
-#[derive(Debug)]
-pub(crate) struct Work {
-    pub stanza: Stanza,
-    pub hops: u8,
-    pub mode: Mode,
-}
-
-/// How much of a stanza's way is behind it.
-#[derive(Clone, Debug)]
-pub(crate) enum Mode {
-    /// the sender's side is dealt with: only the receiver's follows
-    Onward,
-    /// it was planned for a session that ended: it goes to another, or into the log, and no phase runs twice. With the
-    /// time at which that session was given it: XEP-0198 §4 wants what a client did not acknowledge to arrive with a
-    /// delay of then, also where it arrives at once at another session. Without a time no session has had it: it was
-    /// planned for one that had gone when it came, and moves on as live delivery.
-    Again(Option<Timestamp>),
-    /// the end of a subscription, to a contact that its sender blocks: the state changes there, and nothing is delivered
-    Silent,
-    /// `unsubscribed` answers a probe
-    ProbeRefused,
-    /// presence to a bare address: the sender's gate judges each session there
-    EachSession,
-    /// presence that a contact gets as its subscriber: nobody gets it whose roster knows nothing of that. With `each` the sender's
-    /// gate judges each session
-    Subscriber { each: bool },
-    /// presence to a bare address, for the sessions there that this one names
-    To(Judge),
-    /// presence to a session whose bare address is told as well: for one that this does not reach
-    Unreached,
-    /// presence to whoever is to have it, by what holds when their turn comes
-    Fan(Arc<Fan>),
-}
-
-/// What is to be done when no lock is held any more.
-#[derive(Default)]
-pub(crate) struct Todo {
-    pub work: VecDeque<Work>,
-    /// sessions that reached their bound
-    pub lagging: Vec<(AccountRef, SessionId)>,
-    /// sessions whose next stanza waits until all of this is done, and the number of the stanza it waits for
-    pub said: Vec<(Arc<Session>, u64)>,
-    /// sessions that just became available
-    pub arrivals: Vec<Arrival>,
-    /// some of the work is for many: it goes on before anything else is committed
-    pub fans: bool,
-}
-
-/// A session that wants to know who is there.
-pub(crate) struct Arrival {
-    pub lock: AccountRef,
-    pub session: Arc<Session>,
-    /// it was there before the server was: it may believe somebody here who is not
-    pub back: bool,
-}
-
-impl Todo {
-    /// The stanza of this number is settled: the session goes on, at once or when what it says to many is said.
-    pub fn deal_with(&mut self, session: &Arc<Session>, stream: &mut Stream, n: u64) {
-        if stream.barrier == Some(n) && stream.fans {
-            self.said.push((session.clone(), n));
-        } else {
-            stream.dealt_with(n);
-        }
-    }
-
-    pub(crate) fn route(&mut self, stanza: Stanza, hops: u8) {
-        self.work.push_back(Work { stanza, hops, mode: Mode::Onward });
-    }
-}
-
-/// The tables that the core itself keeps for an account.
-#[derive(Clone, Copy)]
-pub(crate) struct Tables {
-    pub roster: Map<BareJid, RosterItem>,
-    pub roster_meta: Cell<RosterMeta>,
-    pub sessions: Map<u64, SessionRow>,
-    pub ended: Map<String, Ended>,
-    pub directed: Map<DirectedKey, bool>,
-    pub cursor: Cell<Cursor>,
-    pub credentials: Map<CredentialKey, String>,
-    pub last_activity: Cell<crate::route::presence::LastActivity>,
-    pub company: Cell<Company>,
-    /// of the store itself, by host: how many accounts have each profile
-    pub profiles: Map<String, BTreeMap<String, u64>>,
-}
-
-/// The reverse key of all stored sessions.
-pub(crate) const STORED_SESSION: &str = "session";
-
-/// The name of a hash, as the key of a row of credentials.
-pub(crate) type CredentialKey = String;
 
 /// Fills bytes that nobody can guess.
 pub type Random = Box<dyn FnMut(&mut [u8]) + Send>;
@@ -205,7 +74,7 @@ pub struct Core {
     pub(crate) trims: Mutex<Trims>,
     pub(crate) clock: Clock,
     pub(crate) deadlines: Deadlines,
-    pub(crate) sweeping: Mutex<crate::life::sweep::Progress>,
+    pub(crate) sweeping: Mutex<crate::core::due::Progress>,
     /// accounts that are to be looked after with the next tick: of those that are loaded
     pub(crate) urgent: Mutex<BTreeSet<BareJid>>,
     pub(crate) spilled: Spilled,
@@ -223,6 +92,27 @@ pub struct Core {
     run: u64,
     /// when the server started
     pub started: Timestamp,
+}
+
+impl Kernel for Core {
+    fn started(&self) -> Timestamp {
+        self.started
+    }
+    fn bounds(&self) -> Bounds {
+        self.bounds()
+    }
+    fn random_id(&self) -> String {
+        self.random_id()
+    }
+    fn interested(&self) -> Flag {
+        self.interested
+    }
+    fn tables(&self) -> &Tables {
+        &self.tables
+    }
+    fn epoch_of(&self, owner: Owner) -> u64 {
+        self.epoch_of(owner)
+    }
 }
 
 /// The core's own tables, registered before any module's.
@@ -319,7 +209,7 @@ impl Core {
     }
 
     /// What an account calls its numbers that this run gives: told to clients, and the same for no other account or run.
-    pub(crate) fn epoch_of(&self, owner: crate::store::Owner) -> u64 {
+    pub(crate) fn epoch_of(&self, owner: Owner) -> u64 {
         // SplitMix64: each step can be undone, so that no two accounts have the same.
         let mut mixed = self.run.wrapping_add(owner.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -402,7 +292,7 @@ impl Core {
     }
 
     /// When the account was last here, if it ever was.
-    pub fn last_activity(&self, account: &Account) -> Option<crate::route::presence::LastActivity> {
+    pub fn last_activity(&self, account: &Account) -> Option<crate::owner::tables::LastActivity> {
         account.states.get(self.tables.last_activity).cloned()
     }
 

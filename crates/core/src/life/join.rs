@@ -8,15 +8,13 @@ use std::sync::Arc;
 use vorpal_proto::datetime::Timestamp;
 
 use crate::core::Core;
+use crate::core::turn::Locked;
 use crate::owner::account::{Account, AccountRef};
-use crate::owner::cursor::Load;
 use crate::owner::log::{Form, form, stanza_of, was_given};
 use crate::session::{Out, Reading, Session};
+use crate::store::load::Load;
 use crate::store::{Direction, Entry, EntryId, Owner};
 use crate::watch::trace::Step;
-
-/// Number of entries read from the log at a time.
-pub const PAGE: usize = 64;
 
 /// A part of a log that a session wants to be given next.
 #[derive(Clone, Copy, Debug)]
@@ -139,7 +137,7 @@ impl Core {
         drop(stream);
         account.advance();
         if account.log.cursor() != cursor {
-            self.mark_dirty(lock, account);
+            self.mark_dirty(&mut Locked::new(lock, account));
         }
     }
 

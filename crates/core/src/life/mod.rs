@@ -2,6 +2,8 @@
 
 pub mod beat;
 pub mod join;
+pub mod load;
+mod profiles;
 pub(crate) mod removal;
 pub mod resume;
 pub mod revive;

@@ -10,103 +10,64 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::Stanza;
 
-use crate::commit::checkpoint::{self, Checkpoint};
-use crate::commit::{Say, Words};
-use crate::core::{Arrival, Core, Todo};
+use crate::core::Core;
+use crate::core::turn::{Locked, Turn};
 use crate::owner::account::{Account, AccountRef};
-use crate::owner::roster;
-use crate::owner::state::Key;
+use crate::owner::contacts;
+use crate::owner::tables::DirectedKey;
+use crate::owner::words::{Arrival, Say, Words};
+use crate::session::checkpoint::{self, Checkpoint};
 use crate::session::ledger::Ledger;
+use crate::session::row::SessionRow;
 use crate::session::{Closing, Session, SessionId, answers};
-use crate::store::{self, EntryId, MapQuery, Reader, STORE, Write};
-
-/// A session that can be resumed, as it is stored.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SessionRow {
-    /// its resource
-    pub resource: String,
-    /// the secret by which it is resumed
-    pub token: String,
-    /// when stream management was enabled, in milliseconds since 1970
-    #[serde(default)]
-    pub since: u64,
-    /// for how long it is kept without a connection, in milliseconds
-    pub keep: u64,
-    /// its priority, if it is available
-    pub priority: Option<i8>,
-    /// its last presence
-    pub presence: Option<String>,
-    /// entries from here on were given live
-    pub joined: EntryId,
-    /// the names of its flags
-    pub flags: Vec<String>,
-    /// the version of the roster that its client has, if it asked for the roster
-    #[serde(default)]
-    pub roster: u64,
-}
-
-/// A session has sent presence to an address directly (RFC 6121 §4.6): one row each.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct DirectedKey(pub SessionId, pub Jid);
-
-impl Key for DirectedKey {
-    fn to_bytes(&self) -> Vec<u8> {
-        [&self.0.to_be_bytes(), self.1.as_str().as_bytes()].concat()
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Option<DirectedKey> {
-        let (id, jid) = bytes.split_first_chunk::<8>()?;
-        Some(DirectedKey(SessionId::from_be_bytes(*id), Jid::from_bytes(jid)?))
-    }
-}
+use crate::store::{self, MapQuery, Reader, STORE, Write};
 
 impl Core {
     /// Cursors are written without promise: after a crash the last second is sent again under the same ids.
     ///
     /// Gives what is to be written besides what is staged, and what is said when it is.
-    pub(crate) fn cursors(&self, lock: &AccountRef, account: &mut Account) -> (Words, Vec<Write>) {
+    pub(crate) fn cursors(&self, at: &mut Locked<'_>) -> (Words, Vec<Write>) {
         let mut words = Words::default();
         let mut writes = Vec::new();
-        let cursor = account.log.cursor();
-        let horizon = account.horizon();
-        for session in account.sessions.iter() {
+        let cursor = at.account.log.cursor();
+        let horizon = at.account.horizon();
+        for session in at.account.sessions.iter() {
             let mut stream = session.stream();
             if !stream.is_resumable() {
                 continue;
             }
             stream.cursor = stream.cursor.max(stream.floor(horizon).saturating_sub(1));
             // Nobody waits for this row, unless it is the last word.
-            let stopping = self.checkpoints.is_stopping();
+            let stopping = self.checkpoints.runs.is_stopping();
             let handled = match stopping {
                 true => stream.ledger.handled(),
                 false => stream.handled_without_answers(),
             };
             let row = (stream.ledger.row(handled), stream.cursor);
-            if account.unsaved || row != stream.progress || (stopping && stream.has_gone_answers()) {
+            if at.account.unsaved || row != stream.progress || (stopping && stream.has_gone_answers()) {
                 stream.progress_rows(self.progress, session.id, handled, &mut writes);
                 let handled = stream.ledger.submitted();
                 words.says.push(Say::Noted { session: session.clone(), handled });
             }
         }
-        if cursor > account.log.stored {
-            account.log.stored = cursor;
-            let stored = account.log.stored_cursor();
-            account.states.stage(self.tables.cursor, (), Some(stored));
+        if cursor > at.account.log.stored {
+            at.account.log.stored = cursor;
+            let stored = at.account.log.stored_cursor();
+            at.account.states.stage(self.tables.cursor, (), Some(stored));
         }
-        self.wants_trim(lock, account);
-        let unsaved = std::mem::take(&mut account.unsaved);
-        for session in account.sessions.clone() {
-            if unsaved || account.has_newer_roster(self, &session) {
-                account.save_session(self, &session);
+        self.wants_trim(at);
+        let unsaved = std::mem::take(&mut at.account.unsaved);
+        for session in at.account.sessions.clone() {
+            if unsaved || at.account.has_newer_roster(self, &session) {
+                at.account.save_session(self, &session);
             }
-            account.save_directed(self, &session, unsaved);
+            at.account.save_directed(self, &session, unsaved);
         }
-        self.forget_gone(account, &mut words, &mut writes);
+        self.forget_gone(at.account, &mut words, &mut writes);
         (words, writes)
     }
 
@@ -124,7 +85,7 @@ impl Account {
     pub(crate) fn save_session(&mut self, core: &Core, session: &Session) {
         let row = {
             let mut stream = session.stream();
-            let ver = roster::committed(core, self).0.ver;
+            let ver = contacts::committed(&core.tables, self).0.ver;
             if session.has(core.interested()) && (stream.roster_ver == 0 || stream.is_quiet()) {
                 stream.roster_ver = ver;
             }
@@ -148,7 +109,7 @@ impl Account {
     fn has_newer_roster(&self, core: &Core, session: &Session) -> bool {
         let stream = session.stream();
         stream.is_resumable() && session.has(core.interested()) && {
-            stream.is_quiet() && stream.roster_ver != roster::committed(core, self).0.ver
+            stream.is_quiet() && stream.roster_ver != contacts::committed(&core.tables, self).0.ver
         }
     }
 
@@ -183,39 +144,41 @@ impl Core {
     /// The server stops: every session that can be resumed lets go of its connection, without an end of its stream, and what
     /// it holds gets into the log. To be called when nothing is read any more; then [`Core::tick`] when all is written.
     pub fn suspend(&self, now: Timestamp) {
-        let mut todo = Todo::default();
-        for lock in self.all_loaded() {
-            let mut account = lock.lock();
-            for session in account.sessions.clone() {
-                let wake = {
-                    let stream = session.stream();
-                    stream.wake.clone().filter(|_| stream.is_resumable())
-                };
-                let Some(wake) = wake else { continue };
-                self.detach_locked(now, &lock, &mut account, &session, &mut todo);
-                session.stream().closing.get_or_insert(Closing::Detached);
-                wake.wake();
+        self.turn(now, |turn| {
+            for lock in self.all_loaded() {
+                let mut account = lock.lock();
+                for session in account.sessions.clone() {
+                    let wake = {
+                        let stream = session.stream();
+                        stream.wake.clone().filter(|_| stream.is_resumable())
+                    };
+                    let Some(wake) = wake else { continue };
+                    turn.detach_locked(&mut Locked::new(&lock, &mut account), &session);
+                    session.stream().closing.get_or_insert(Closing::Detached);
+                    wake.wake();
+                }
+                self.mark_dirty(&mut Locked::new(&lock, &mut account));
             }
-            self.mark_dirty(&lock, &mut account);
-        }
-        self.run_todo(now, todo);
+        });
         self.last_checkpoints(now);
     }
+}
 
+impl Turn<'_> {
     /// A client is back after a restart: what it missed and will not ask for (XEP-0198 §5). Presence and requests are those of a
     /// session that just became available; besides, contacts that are not here any more, and changes of the roster.
-    pub(crate) fn catch_up(&self, account: &Account, lock: &AccountRef, session: &Arc<Session>, todo: &mut Todo) {
-        if session.has(self.interested()) {
-            let (meta, rows) = roster::committed(self, account);
+    pub(crate) fn catch_up(&mut self, account: &Account, lock: &AccountRef, session: &Arc<Session>) {
+        if session.has(self.core.interested()) {
+            let (meta, rows) = contacts::committed(&self.core.tables, account);
             let known = session.stream().roster_ver;
             // Of one that is too old the removed contacts are not known; the client has them until it asks.
             let mut changed: Vec<_> =
                 rows.iter().filter(|(_, item)| item.ver > known && item.ver <= meta.ver).collect();
             changed.sort_by_key(|(_, item)| item.ver);
-            self.missed_changes(session, changed.into_iter().map(|(contact, _)| contact.clone()));
+            self.core.missed_changes(session, changed.into_iter().map(|(contact, _)| contact.clone()));
         }
         if session.is_available() {
-            todo.arrivals.push(Arrival { lock: lock.clone(), session: session.clone(), back: true });
+            self.todo.arrivals.push(Arrival { lock: lock.clone(), session: session.clone(), back: true });
         }
     }
 }

@@ -4,6 +4,8 @@
 //! step as long as there is work, and gives priority to commits of sessions. With [`STEPS`] steps a second, an hour is enough for a
 //! million accounts, and deletion keeps up with incoming messages.
 
+use crate::core::due::Progress;
+
 use std::time::Duration;
 
 use vorpal_proto::datetime::Timestamp;
@@ -11,6 +13,7 @@ use vorpal_proto::jid::BareJid;
 
 use crate::core::Core;
 use crate::module::host::Modules;
+use crate::module::sweep::SweepCx;
 use crate::owner::cursor::Cursor;
 use crate::store::{self, Batch, EntryId, Kind, OwnerRow, Reader, Write};
 
@@ -26,56 +29,6 @@ pub const STEPS: u32 = 20;
 /// Minimum time between the starts of two rounds over all accounts.
 pub const REST: Duration = Duration::from_secs(3600);
 
-/// The context of a handler of [`crate::module::Setup::each_account`]: one account, and a reader of the store.
-pub struct SweepCx<'a> {
-    /// the account
-    pub account: &'a OwnerRow,
-    /// everything in its log up to here was taken by every session that needs it
-    pub floor: EntryId,
-    /// reads the store
-    pub reader: &'a mut dyn Reader,
-    /// the time for deletion by age: see `clock.rs`
-    pub now: Timestamp,
-    writes: Vec<Write>,
-    entries: u32,
-    again: bool,
-}
-
-impl SweepCx<'_> {
-    /// Deletes the oldest entries below an id, at most `limit` of them. Entries that are not taken yet stay.
-    pub fn trim(&mut self, before: EntryId, limit: u32) {
-        let before = before.min(self.floor.saturating_add(1));
-        self.entries = self.entries.saturating_add(limit);
-        self.writes.push(Write::LogTrim { owner: self.account.owner, after: 0, before, keep: 0, limit });
-    }
-
-    /// The size of the account's archive in bytes.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub fn archived_bytes(&mut self) -> store::Result<u64> {
-        self.reader.log_archived(self.account.owner)
-    }
-
-    /// There is more to do here: the account is visited again in the next step.
-    pub fn again(&mut self) {
-        self.again = true;
-    }
-}
-
-pub(crate) type SweepHandler = Box<dyn Fn(&mut SweepCx<'_>) -> store::Result<()> + Send + Sync>;
-
-/// The position of the sweep.
-#[derive(Default)]
-pub(crate) struct Progress {
-    host: usize,
-    past: Option<Box<str>>,
-    /// when this round began, in steady time
-    began: Option<Duration>,
-    /// when the next round begins, if this one has ended
-    rests_until: Option<Duration>,
-}
-
 /// The work done in a step.
 struct Step {
     entries: u32,
@@ -84,12 +37,6 @@ struct Step {
 impl Step {
     fn is_over(&self) -> bool {
         self.entries >= ENTRIES
-    }
-}
-
-impl Progress {
-    fn next_host(&self) -> Progress {
-        Progress { host: self.host + 1, began: self.began, ..Progress::default() }
     }
 }
 
@@ -161,7 +108,7 @@ impl Core {
             };
             let (owner, registry, charged) = {
                 let account = lock.lock();
-                let in_flight: u64 = account.waiting.iter().map(crate::commit::Waiting::charges).sum();
+                let in_flight: u64 = account.waiting.iter().map(crate::owner::words::Waiting::charges).sum();
                 (account.owner, account.host.registry(), account.log.charged - in_flight)
             };
             let Some(row) = reader.owner(owner)? else {

@@ -10,7 +10,8 @@ use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::element::{Element, el};
 use vorpal_proto::ns;
 
-use crate::core::{Core, Todo};
+use crate::core::Core;
+use crate::core::turn::Locked;
 use crate::module::Stage;
 use crate::module::hook::SessionCx;
 use crate::module::host::Host;
@@ -26,19 +27,17 @@ impl Core {
             return;
         }
         for lock in self.all_loaded() {
-            let mut todo = Todo::default();
-            {
+            self.turn(now, |turn| {
                 let mut account = lock.lock();
                 if !Arc::ptr_eq(&account.host, host) {
-                    continue;
+                    return;
                 }
                 for session in account.sessions.clone() {
-                    self.in_session(now, &lock, &mut account, &session, &mut todo, |cx| {
+                    turn.in_session(&mut Locked::new(&lock, &mut account), &session, |cx| {
                         farewells.clone().for_each(|told| Registry::session_event(std::slice::from_ref(told), cx));
                     });
                 }
-            }
-            self.run_todo(now, todo);
+            });
         }
     }
 }

@@ -1,14 +1,13 @@
 //! What shall happen because of a stanza. Pushed by handlers, carried out by the core: writes first, then words.
 
-use std::sync::Arc;
-
 use smallvec::SmallVec;
 use vorpal_proto::element::Element;
 use vorpal_proto::error::{StreamCondition, StreamError};
-use vorpal_proto::jid::{BareJid, Jid};
+use vorpal_proto::jid::BareJid;
 use vorpal_proto::stanza::Stanza;
 
-use crate::commit::Say;
+use crate::owner::judge::{Judge, Withdrawal};
+use crate::owner::roster::RosterItem;
 use crate::session::{Flag, SessionId};
 
 /// Effects of one handler, or of all handlers of one side of a stanza.
@@ -37,8 +36,8 @@ pub(crate) struct Further {
     pub behind: Vec<(SessionId, Stanza)>,
     pub routes: Vec<Stanza>,
     pub visibility: Vec<Visibility>,
-    /// pushes of the roster
-    pub words: Vec<Say>,
+    /// changed contacts
+    pub contacts: Vec<(BareJid, RosterItem)>,
 }
 
 /// What had been asked for when a handler began: numbers alone, so that it costs nothing where no handler panics.
@@ -99,15 +98,15 @@ impl Effects {
 
 impl Further {
     fn lens(&self) -> [usize; 5] {
-        [self.sends.len(), self.behind.len(), self.routes.len(), self.visibility.len(), self.words.len()]
+        [self.sends.len(), self.behind.len(), self.routes.len(), self.visibility.len(), self.contacts.len()]
     }
 
-    fn truncate(&mut self, [sends, behind, routes, visibility, words]: [usize; 5]) {
+    fn truncate(&mut self, [sends, behind, routes, visibility, contacts]: [usize; 5]) {
         self.sends.truncate(sends);
         self.behind.truncate(behind);
         self.routes.truncate(routes);
         self.visibility.truncate(visibility);
-        self.words.truncate(words);
+        self.contacts.truncate(contacts);
     }
 }
 
@@ -117,32 +116,6 @@ pub(crate) enum Visibility {
     Hide(BareJid, Option<Judge>),
     Show(BareJid, Option<Judge>),
     Withdraw(Withdrawal),
-}
-
-/// From whom presence that was sent directly is taken back (RFC 6121 §4.6, XEP-0191 §3.3).
-#[derive(Clone, Debug)]
-pub struct Withdrawal {
-    /// the addresses, bare or full, that are not to see it any more
-    pub from: Judge,
-    /// the bare addresses of which some sessions are not to see it any more: those whose full addresses `from` names
-    pub from_some_of: Judge,
-}
-
-/// Says of the full address of a session whether something is for it.
-#[derive(Clone)]
-pub struct Judge(pub(crate) Arc<dyn Fn(&Jid) -> bool + Send + Sync>);
-
-impl Judge {
-    /// One that asks this.
-    pub fn new(judge: impl Fn(&Jid) -> bool + Send + Sync + 'static) -> Judge {
-        Judge(Arc::new(judge))
-    }
-}
-
-impl std::fmt::Debug for Judge {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Judge")
-    }
 }
 
 /// What a stream management nonza asks of the core.

@@ -1,7 +1,7 @@
 //! What a handler may ask of the whole server while locks are held.
 //!
 //! Handlers run under the lock of one or two accounts, those of the life of a session also under that of its stream. Almost
-//! everything that [`Core`] can do takes such a lock: called from there, it would wait for itself, or for somebody who waits for it.
+//! everything that [`Core`](crate::core::Core) can do takes such a lock: called from there, it would wait for itself, or for somebody who waits for it.
 //! So a handler has no `Core`. It has a [`Server`], which answers what modules ask and takes no lock of an account or a session;
 //! the account itself is given to it by the handler, which holds it. A new question gets a method here when a module needs it.
 //!
@@ -36,7 +36,7 @@
 //! ```
 //!
 //! ```compile_fail,E0599
-//! fn waits_for_ever(to: &vorpal_core::module::hook::Outgoing<'_>) -> bool {
+//! fn waits_for_ever(to: &vorpal_core::session::guard::Outgoing<'_>) -> bool {
 //!     to.session.stream().managed
 //! }
 //! ```
@@ -48,26 +48,44 @@
 //! }
 //! ```
 
+use crate::owner::contacts;
 use std::borrow::Cow;
 
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::BareJid;
 
-use crate::core::{Bounds, Core};
+use crate::bounds::Bounds;
 use crate::owner::account::Account;
-use crate::owner::roster::{self, RosterItem, RosterMeta};
-use crate::route::presence::LastActivity;
+use crate::owner::roster::{RosterItem, RosterMeta};
+use crate::owner::tables::{LastActivity, Tables};
 use crate::session::Flag;
 use crate::small::rows::Rows;
+use crate::store::Owner;
+
+/// What the kernel answers without a lock of an account or a session.
+pub(crate) trait Kernel: Send + Sync {
+    /// When the server started.
+    fn started(&self) -> Timestamp;
+    /// The limits of an account.
+    fn bounds(&self) -> Bounds;
+    /// A new id of 128 unguessable bits.
+    fn random_id(&self) -> String;
+    /// The flag of sessions that have requested the roster.
+    fn interested(&self) -> Flag;
+    /// The kernel's own tables.
+    fn tables(&self) -> &Tables;
+    /// What an account calls the roster versions that this run gives.
+    fn epoch_of(&self, owner: Owner) -> u64;
+}
 
 /// The server, as a handler sees it. See the module's text.
 #[derive(Clone, Copy)]
-pub struct Server<'a>(pub(crate) &'a Core);
+pub struct Server<'a>(pub(crate) &'a dyn Kernel);
 
 impl<'a> Server<'a> {
     /// When the server started.
     pub fn started(self) -> Timestamp {
-        self.0.started
+        self.0.started()
     }
 
     /// The limits of an account.
@@ -87,27 +105,27 @@ impl<'a> Server<'a> {
 
     /// When the account was last available, and with which status it went (XEP-0012 §4).
     pub fn last_activity(self, account: &Account) -> Option<LastActivity> {
-        self.0.last_activity(account)
+        account.states.get(self.0.tables().last_activity).cloned()
     }
 
     /// The newest state of a contact, also of one that is not in the roster.
     pub fn contact(self, account: &Account, contact: &BareJid) -> RosterItem {
-        roster::newest(self.0, account, contact)
+        contacts::newest(self.0.tables(), account, contact)
     }
 
     /// Number of rows of the roster, removed contacts included.
     pub fn contacts(self, account: &Account) -> usize {
-        roster::count(self.0, account)
+        contacts::count(self.0.tables(), account)
     }
 
     /// Whether the roster has room for an item in the place of the stored one.
     pub fn has_room_for(self, account: &Account, contact: &BareJid, item: &RosterItem) -> bool {
-        roster::has_room(self.0, account, contact, item)
+        contacts::has_room(self.0.tables(), account, contact, item, self.0.bounds().roster_bytes)
     }
 
     /// The newest roster with its version, so that its version can be told: an old one begins an epoch first.
     pub fn roster<'b>(self, account: &'b mut Account) -> (RosterMeta, Cow<'b, Rows<BareJid, RosterItem>>) {
-        roster::begin_epoch(self.0, account);
-        roster::newest_all(self.0, account)
+        contacts::begin_epoch(self.0.tables(), account, self.0.epoch_of(account.owner));
+        contacts::newest_all(self.0.tables(), account)
     }
 }

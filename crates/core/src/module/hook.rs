@@ -14,12 +14,14 @@ use vorpal_proto::stanza::{Kind, Stanza, Type};
 use crate::module::effects::Effects;
 use crate::module::facade::Server;
 use crate::module::host::Host;
+use crate::module::registry::Guarded;
 use crate::owner::account::Account;
-use crate::owner::roster::{self, RosterItem};
+use crate::owner::plan::Plan;
+use crate::owner::roster::RosterItem;
 use crate::owner::state::{Cell, Key, Map, States, Value};
-use crate::route::plan::Plan;
-use crate::route::withhold::Guarded;
-use crate::session::{Flag, Out, Session, SessionId, Slot, Stream};
+use crate::session::guard::{OpenSession, Outgoing, Verdict};
+use crate::session::inquiries::Answer;
+use crate::session::{Flag, Out, Slot, Stream};
 
 /// On which side of a stanza a handler runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,41 +65,6 @@ impl Flow {
     }
 }
 
-/// What a handler says of a stanza that is about to be written to a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Goes out now, and everything that was held goes before it.
-    Send,
-    /// Waits until something goes out.
-    Hold,
-    /// Waits, and replaces what waits of the same sender by the same verdict.
-    HoldLatest,
-    /// Is left out.
-    Drop,
-}
-
-/// The answer to an IQ.
-pub type Answer = Result<Reply, StanzaError>;
-
-/// A result, with its child if it has one.
-#[derive(Debug, Default)]
-pub struct Reply(pub(crate) Option<Element>);
-
-/// An empty result.
-pub fn ok() -> Answer {
-    Ok(Reply(None))
-}
-
-/// A result with a child.
-pub fn ok_with(payload: Element) -> Answer {
-    Ok(Reply(Some(payload)))
-}
-
-/// A result with a child, where a handler has it at hand.
-pub fn reply(payload: Element) -> Reply {
-    Reply(Some(payload))
-}
-
 /// What a handler of messages gets; also of presence, and of IQs at the gate.
 pub struct MessageCx<'a> {
     /// on which side
@@ -121,38 +88,6 @@ pub struct MessageCx<'a> {
 /// What a handler of presence gets.
 pub type PresenceCx<'a> = MessageCx<'a>;
 
-/// What a handler may ask of a session, and tell it: nothing that locks what is on its stream. That may be locked already, and the
-/// call would wait for ever.
-#[derive(Clone, Copy)]
-pub struct OpenSession<'a>(pub(crate) &'a Session);
-
-impl<'a> OpenSession<'a> {
-    /// Its number.
-    pub fn id(self) -> SessionId {
-        self.0.id
-    }
-
-    /// Its full address.
-    pub fn jid(self) -> &'a Jid {
-        &self.0.jid
-    }
-
-    /// Whether it has a flag.
-    pub fn has(self, flag: Flag) -> bool {
-        self.0.has(flag)
-    }
-
-    /// Sets a flag, or takes it away.
-    pub fn set(self, flag: Flag, on: bool) {
-        self.0.set(flag, on);
-    }
-
-    /// Its priority, if it is available.
-    pub fn priority(self) -> Option<i8> {
-        self.0.priority()
-    }
-}
-
 /// What may be asked of an account while what is on the stream of one of its sessions is locked: nothing that looks at its sessions.
 #[derive(Clone, Copy)]
 pub struct OpenAccount<'a> {
@@ -160,12 +95,6 @@ pub struct OpenAccount<'a> {
     pub jid: &'a BareJid,
     /// what modules keep
     pub states: &'a States,
-}
-
-/// What is about to be written, and to whom.
-pub struct Outgoing<'a> {
-    /// the receiver
-    pub session: OpenSession<'a>,
 }
 
 /// What a handler of an IQ gets.
@@ -224,9 +153,8 @@ impl IqCx<'_> {
 
     /// Changes a contact, and pushes it to the sessions that asked for the roster (RFC 6121 §2.1.6).
     pub fn store_contact(&mut self, contact: &BareJid, item: RosterItem) -> Result<(), StanzaError> {
-        let core = self.server.0;
-        let account = self.account.as_deref_mut().ok_or_else(StanzaError::internal_server_error)?;
-        self.fx.further().words.extend(roster::store(core, account, contact, item, true));
+        self.account()?;
+        self.fx.further().contacts.push((contact.clone(), item));
         Ok(())
     }
 
@@ -243,7 +171,7 @@ impl IqCx<'_> {
         &mut self,
         jids: impl IntoIterator<Item = &'j Jid>,
     ) -> Result<Vec<BareJid>, StanzaError> {
-        let roster = self.server.0.tables.roster;
+        let roster = self.server.0.tables().roster;
         let rows = self.account()?.states.rows(roster);
         let (of_one, of_domain): (Vec<&Jid>, Vec<&Jid>) = jids.into_iter().partition(|jid| jid.local().is_some());
         let shown = |item: &RosterItem| item.state().shows_presence();
@@ -324,7 +252,7 @@ type Handles<T> = Box<dyn Fn(&mut IqCx<'_>, &Element) -> T + Send + Sync>;
 /// Who answers an IQ: at once, or when the store was read.
 pub(crate) enum IqHandler {
     Answers(Handles<Answer>),
-    Reads(Handles<Result<crate::route::reading::Job, StanzaError>>),
+    Reads(Handles<Result<crate::session::inquiries::Job, StanzaError>>),
 }
 
 pub(crate) type OutboundHandler = Box<dyn Fn(&Outgoing<'_>, &mut Stanza) -> Verdict + Send + Sync>;

@@ -9,6 +9,7 @@ pub mod facade;
 pub mod hook;
 pub mod host;
 pub mod registry;
+pub mod sweep;
 
 use serde::de::DeserializeOwned;
 use vorpal_proto::element::Element;
@@ -16,13 +17,13 @@ use vorpal_proto::error::StanzaError;
 use vorpal_proto::ns::Ns;
 use vorpal_proto::stanza::Stanza;
 
-use crate::life::sweep::SweepCx;
-use crate::module::hook::{
-    Answer, Flow, IqCx, IqHandler, MessageCx, OpenAccount, Outgoing, PresenceCx, SessionCx, Verdict,
-};
+use crate::module::hook::{Flow, IqCx, IqHandler, MessageCx, OpenAccount, PresenceCx, SessionCx};
 use crate::module::registry::{IqKey, Registry};
+use crate::module::sweep::SweepCx;
 use crate::owner::state::{Cell, Key, Map, TableKind, Value};
-use crate::route::reading::Job;
+use crate::session::guard::{Outgoing, Verdict};
+use crate::session::inquiries::Answer;
+use crate::session::inquiries::Job;
 use crate::session::{Flag, Slot};
 use crate::store;
 

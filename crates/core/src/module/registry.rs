@@ -10,13 +10,16 @@ use vorpal_proto::error::StanzaError;
 use vorpal_proto::ns::Ns;
 use vorpal_proto::stanza::{Kind, Stanza};
 
-use crate::life::sweep::SweepHandler;
 use crate::module::hook::{
     FeatureMaker, Flow, FormMaker, IqHandler, MessageCx, MessageHandler, NonzaHandler, OpenAccount, OutboundHandler,
-    Outgoing, SessionCx, SessionHandler, Verdict, WithholdHandler,
+    SessionCx, SessionHandler, WithholdHandler,
 };
+use crate::module::sweep::SweepHandler;
 use crate::module::{At, Module, Phase, Result, Section, Setup, SetupError, Stage, Xep};
 use crate::owner::state::{TableKind, UNBOUND};
+use crate::session::Out;
+use crate::session::guard::Guard;
+use crate::session::guard::{Outgoing, Verdict};
 use crate::session::{Flag, Slot};
 use crate::store::{self, MapId};
 
@@ -432,4 +435,41 @@ impl Registry {
 /// The namespace of this number; a question mark for one that the table does not list.
 fn known(ns: u16) -> &'static str {
     Ns::known(ns).map_or("?", Ns::as_str)
+}
+
+/// Of an account that is locked.
+pub(crate) struct Guarded<'a> {
+    pub registry: &'a Registry,
+    pub account: OpenAccount<'a>,
+    /// what was withheld: tell [`Core::withheld`]
+    pub withheld: &'a mut Vec<Out>,
+}
+
+impl Guard for Guarded<'_> {
+    fn judge(&mut self, to: &Outgoing<'_>, stanza: &mut Stanza) -> Verdict {
+        self.registry.judge(to, stanza)
+    }
+
+    fn withholds(&mut self, stanza: &Stanza) -> bool {
+        self.registry.withholds(self.account, stanza)
+    }
+
+    fn keep(&mut self, out: Out) {
+        self.withheld.push(out);
+    }
+}
+
+/// Of an account that keeps no list.
+pub(crate) struct Unguarded<'a>(pub &'a Registry);
+
+impl Guard for Unguarded<'_> {
+    fn judge(&mut self, to: &Outgoing<'_>, stanza: &mut Stanza) -> Verdict {
+        self.0.judge(to, stanza)
+    }
+
+    fn withholds(&mut self, _: &Stanza) -> bool {
+        false
+    }
+
+    fn keep(&mut self, _: Out) {}
 }

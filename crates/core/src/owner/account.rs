@@ -11,17 +11,14 @@ use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 use vorpal_proto::jid::BareJid;
 
-use crate::commit::{Failure, Waiting};
 use crate::module::host::Host;
 use crate::owner::cursor::LogState;
+use crate::owner::plan::Targets;
 use crate::owner::stanza_id::IdKey;
 use crate::owner::state::States;
-use crate::route::plan::Targets;
+use crate::owner::words::{Failure, Waiting};
 use crate::session::{Session, SessionId};
 use crate::store::{BatchId, EntryId, Owner};
-
-/// Maximum number of sessions of an account, unless the operator sets another.
-pub const MAX_SESSIONS: usize = 50;
 
 /// An account that is loaded.
 pub struct AccountLock {

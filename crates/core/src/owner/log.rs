@@ -5,14 +5,15 @@
 
 use bytes::Bytes;
 use vorpal_proto::datetime::Timestamp;
-use vorpal_proto::element::{Element, el};
-use vorpal_proto::jid::{BareJid, Jid};
+use vorpal_proto::jid::Jid;
 use vorpal_proto::ns;
 use vorpal_proto::stanza::Stanza;
 
-use crate::commit::Draft;
 use crate::owner::account::Account;
-use crate::route::plan::Targets;
+use crate::owner::plan::Targets;
+use crate::owner::stanza_id::IdKey;
+use crate::owner::words::Draft;
+use crate::rules::delay::delayed;
 use crate::session::{Role, Session, SessionId};
 use crate::store::{Direction, Entry, EntryId, Side, flags};
 
@@ -170,34 +171,23 @@ pub(crate) fn was_given(session: &Session, entry: &Entry, had_to: EntryId) -> bo
     entry.id < had_to && LogMeta::decode(&entry.meta).is_some_and(|meta| meta.targets.contains(&session.id))
 }
 
-/// XEP-0203 §2, XEP-0160 §2: adds a delay from the server that stored the stanza for the account. `time` is in milliseconds.
-pub(crate) fn delayed(mut stanza: Stanza, account: &BareJid, time: u64) -> Stanza {
-    strip_delay(&mut stanza, account, false);
-    stanza.append(&delay(account.domain(), Timestamp::from_millis(time)));
-    stanza
-}
-
-/// XEP-0203 §5: removes delays in the name of the account's server; with `own` also those in the name of the account. A sender's
-/// claims about them cannot be true.
-pub(crate) fn strip_delay(stanza: &mut Stanza, account: &BareJid, own: bool) {
-    let by_us = |delay: &Element| match delay.get("from").and_then(|from| Jid::parse(from).ok()) {
-        Some(from) if from.local().is_none() => from.domain() == account.domain(),
-        Some(from) => own && from.bare_str() == account.as_str(),
-        None => false,
-    };
-    stanza.hide(ns::DELAY, "delay", by_us);
-}
-
-/// `<delay/>` (XEP-0203 §4).
-pub fn delay(from: &str, stamp: Timestamp) -> Element {
-    el("delay", ns::DELAY).attr("from", from).attr("stamp", stamp)
-}
-
 /// XEP-0280 §7, §8: the copy comes from the account's bare address, and has the type of what it carries.
 pub(crate) fn copy_of(stanza: &Stanza, direction: &str, account: &Jid) -> Stanza {
     let mut copy = Stanza::message(stanza.type_()).from(account.bare().into_jid());
     copy.append_around(stanza, &[(ns::CARBONS, direction), (ns::FORWARD, "forwarded")]);
     copy
+}
+
+impl Account {
+    /// The key of its ids.
+    pub fn ids(&self) -> IdKey {
+        self.ids
+    }
+
+    /// Adds the archive's id of an entry of the account (XEP-0359 §2.1).
+    pub(crate) fn stamp(&self, stanza: &mut Stanza, entry: EntryId) {
+        self.ids.stamp(&self.jid, stanza, entry);
+    }
 }
 
 #[cfg(test)]

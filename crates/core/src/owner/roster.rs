@@ -9,7 +9,6 @@
 //! one with its first change after each start of the server. What the account's epochs do not know is answered with the
 //! whole roster.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -17,23 +16,10 @@ use vorpal_proto::element::{Element, el};
 use vorpal_proto::error::StanzaError;
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::ns;
-use vorpal_proto::stanza::{Kind, Stanza, Type};
+use vorpal_proto::stanza::{Stanza, Type};
 
-use crate::commit::Say;
-use crate::core::Core;
-use crate::owner::account::Account;
-use crate::owner::state::Map;
 use crate::rules::subscription::{State, Subscription};
-use crate::session::Session;
-use crate::small::rows::Rows;
 use crate::store::{Owner, STORE};
-
-/// Maximum number of contacts of an account, unless the operator sets another.
-pub const MAX_CONTACTS: usize = 5_000;
-
-/// Maximum size of a roster in bytes, unless the operator says otherwise: that of all its items as they are written to a
-/// client. This is what one short question makes the server answer, and about what it keeps in memory.
-pub const MAX_ROSTER_BYTES: usize = 1 << 20;
 
 /// Longest name of a contact, in bytes (RFC 6121 §2.3.3 leaves it to the server).
 pub const MAX_NAME: usize = 1_023;
@@ -129,7 +115,7 @@ pub struct Epoch {
 
 impl RosterMeta {
     /// Numbers that follow are of this epoch.
-    fn goes_on_in(&mut self, id: u64) {
+    pub(crate) fn goes_on_in(&mut self, id: u64) {
         if self.epochs.last().is_some_and(|last| last.id == id) {
             return;
         }
@@ -232,33 +218,11 @@ pub(crate) fn removed(iq: &Stanza) -> Option<BareJid> {
     BareJid::parse(item.get("jid")?).ok()
 }
 
-/// What is kept of a contact that may never have been seen: a stranger's item.
-pub(crate) fn newest(core: &Core, account: &Account, contact: &BareJid) -> RosterItem {
-    account.states.newest(core.tables.roster, contact).cloned().unwrap_or_default()
-}
-
-/// Whether an address stands in the account's roster, or is the account's own.
-pub fn lists(roster: Map<BareJid, RosterItem>, account: &Account, bare: &str) -> bool {
-    account.jid.as_str() == bare || account.states.rows(roster).get(bare).is_some_and(|item| item.listed)
-}
-
 /// Length of a text that is written as an attribute or as text; never less than it will be.
 fn written_len(text: &str) -> usize {
     let longer = |byte: &&u8| matches!(byte, b'&' | b'<' | b'>' | b'\'' | b'"' | b'\t' | b'\n' | b'\r');
     // `&quot;` and `&apos;` are the longest.
     text.len() + 5 * text.as_bytes().iter().filter(longer).count()
-}
-
-/// Size of the whole roster in bytes, with everything that is submitted.
-pub(crate) fn size(core: &Core, account: &Account) -> usize {
-    account.states.newest_sum(core.tables.roster, |contact, item| item.size(contact))
-}
-
-/// Whether the roster has room for an item in the place of what it has of the contact. A roster beyond its bound, from
-/// before there was one, may shrink and not grow.
-pub(crate) fn has_room(core: &Core, account: &Account, contact: &BareJid, item: &RosterItem) -> bool {
-    let (new, old) = (item.size(contact), newest(core, account, contact).size(contact));
-    new <= old || size(core, account) - old + new <= core.bounds().roster_bytes
 }
 
 /// What is answered if it has not.
@@ -270,40 +234,28 @@ pub fn full() -> StanzaError {
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     /// [`crate::owner::state::States::undone`] when they were counted
-    undone: u32,
+    pub(crate) undone: u32,
     /// how many there are
     pub all: usize,
     /// what they take in bytes, with their addresses
     pub bytes: usize,
-    by_domain: BTreeMap<Box<str>, usize>,
+    pub(crate) by_domain: BTreeMap<Box<str>, usize>,
 }
 
 impl Requests {
-    /// Those of an account, with everything that is staged.
-    pub fn of<'a>(core: &Core, account: &'a mut Account) -> &'a mut Requests {
-        let undone = account.states.undone();
-        let known = account.requests.take().filter(|requests| requests.undone == undone);
-        let known = known.unwrap_or_else(|| {
-            let mut requests = Box::new(Requests { undone, ..Requests::default() });
-            account.states.newest_each(core.tables.roster, |contact, item| requests.add(contact, item));
-            requests
-        });
-        account.requests.insert(known)
-    }
-
     /// How many are of one domain.
     pub fn of_domain(&self, domain: &str) -> usize {
         self.by_domain.get(domain).copied().unwrap_or_default()
     }
 
-    fn add(&mut self, contact: &BareJid, item: &RosterItem) {
+    pub(crate) fn add(&mut self, contact: &BareJid, item: &RosterItem) {
         let Some(request) = &item.request else { return };
         self.all += 1;
         self.bytes += contact.as_str().len() + request.len();
         *self.by_domain.entry(contact.domain().into()).or_default() += 1;
     }
 
-    fn subtract(&mut self, contact: &BareJid, item: &RosterItem) {
+    pub(crate) fn subtract(&mut self, contact: &BareJid, item: &RosterItem) {
         let Some(request) = &item.request else { return };
         self.all -= 1;
         self.bytes -= contact.as_str().len() + request.len();
@@ -314,116 +266,6 @@ impl Requests {
             }
         }
     }
-}
-
-/// Stages a changed item with the next version, and gives the pushes to the sessions that asked for the roster (§2.1.6).
-/// An item that is neither listed nor remembered for another reason becomes a tombstone.
-pub(crate) fn store(
-    core: &Core,
-    account: &mut Account,
-    contact: &BareJid,
-    mut item: RosterItem,
-    push: bool,
-) -> Vec<Say> {
-    let tables = core.tables;
-    let before = newest(core, account, contact);
-    let was_listed = before.listed;
-    if before.request != item.request {
-        let requests = Requests::of(core, account);
-        requests.subtract(contact, &before);
-        requests.add(contact, &item);
-    }
-    let mut meta = account.states.newest(tables.roster_meta, &()).cloned().unwrap_or_default();
-    if item.is_tombstone() && !was_listed {
-        account.states.stage(tables.roster, contact.clone(), None);
-        return Vec::new();
-    }
-    if item.listed || was_listed {
-        meta.goes_on_in(core.epoch_of(account.owner));
-        meta.ver += 1;
-        item.ver = meta.ver;
-        prune(core, account, &mut meta, !item.listed);
-        account.states.stage(tables.roster_meta, (), Some(meta.clone()));
-    }
-    let says = if push { pushes(core, account, &meta, contact, &item) } else { Vec::new() };
-    account.states.stage(tables.roster, contact.clone(), Some(item));
-    says
-}
-
-/// At a bound the older half of the tombstones goes.
-fn prune(core: &Core, account: &mut Account, meta: &mut RosterMeta, removes: bool) {
-    let due = meta.ver.is_multiple_of(MAX_TOMBSTONES as u64 / 2);
-    if !due && !removes {
-        return;
-    }
-    let rows = account.states.rows(core.tables.roster);
-    let tombstones = || rows.iter().filter(|(_, item)| item.is_tombstone());
-    let bytes: usize = tombstones().map(|(jid, _)| jid.as_str().len()).sum();
-    if bytes <= MAX_TOMBSTONE_BYTES && !(due && tombstones().count() >= MAX_TOMBSTONES / 2) {
-        return;
-    }
-    let mut gone: Vec<(u64, BareJid)> = tombstones().map(|(jid, item)| (item.ver, jid.clone())).collect();
-    gone.sort();
-    gone.truncate(gone.len() / 2);
-    if let Some((newest, _)) = gone.last() {
-        meta.complete_from = meta.complete_from.max(*newest);
-    }
-    for (_, jid) in gone {
-        account.states.stage(core.tables.roster, jid, None);
-    }
-}
-
-/// A push to each interested session.
-fn pushes(core: &Core, account: &Account, meta: &RosterMeta, contact: &BareJid, item: &RosterItem) -> Vec<Say> {
-    let interested = core.interested();
-    let to_each = account.sessions.iter().filter(|s| s.has(interested));
-    to_each.map(|session| Say::Send { to: session.id, stanza: push_to(core, session, meta, contact, item) }).collect()
-}
-
-/// The push of an item to one session (§2.1.6).
-pub(crate) fn push_to(
-    core: &Core,
-    session: &Session,
-    meta: &RosterMeta,
-    contact: &BareJid,
-    item: &RosterItem,
-) -> Stanza {
-    let push = Stanza::new(Kind::Iq, Type::Set).id(core.random_id()).to(session.jid.clone());
-    push.child(meta.query(item.ver).child(item.element(contact)))
-}
-
-/// A roster that was written before versions had epochs begins one, so that its version can be told.
-pub(crate) fn begin_epoch(core: &Core, account: &mut Account) {
-    let Some(meta) = account.states.newest(core.tables.roster_meta, &()) else { return };
-    if meta.ver > 0 && meta.epochs.is_empty() {
-        // Of the changes before nothing can be said: the one that is known is the last.
-        let mut meta = RosterMeta { ver: meta.ver - 1, ..meta.clone() };
-        meta.goes_on_in(core.epoch_of(account.owner));
-        meta.ver += 1;
-        account.states.stage(core.tables.roster_meta, (), Some(meta));
-    }
-}
-
-/// The roster as it is committed: its version and all rows, those of strangers and removed contacts among them.
-pub fn committed<'a>(core: &Core, account: &'a Account) -> (RosterMeta, &'a Rows<BareJid, RosterItem>) {
-    let meta = account.states.get(core.tables.roster_meta).cloned().unwrap_or_default();
-    (meta, account.states.rows(core.tables.roster))
-}
-
-/// The roster as it was submitted, for a session that is told of every change from now on.
-pub(crate) fn newest_all<'a>(core: &Core, account: &'a Account) -> (RosterMeta, Cow<'a, Rows<BareJid, RosterItem>>) {
-    let meta = account.states.newest(core.tables.roster_meta, &()).cloned().unwrap_or_default();
-    (meta, account.states.newest_rows(core.tables.roster))
-}
-
-/// How many rows there are at most.
-pub(crate) fn count(core: &Core, account: &Account) -> usize {
-    account.states.newest_len(core.tables.roster)
-}
-
-/// Whether the contact may see the account's presence, as far as is committed.
-pub(crate) fn shows_presence(core: &Core, account: &Account, contact: &str) -> bool {
-    account.states.rows(core.tables.roster).get(contact).is_some_and(|item| item.state().shows_presence())
 }
 
 #[cfg(test)]

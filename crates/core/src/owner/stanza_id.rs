@@ -9,11 +9,11 @@
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
+use vorpal_proto::jid::BareJid;
 use vorpal_proto::ns;
 use vorpal_proto::stanza::Stanza;
 use vorpal_proto::write::escape_attr;
 
-use crate::owner::account::Account;
 use crate::store::{EntryId, Owner};
 
 /// The key of one account's ids.
@@ -59,27 +59,22 @@ impl IdKey {
     }
 }
 
-fn halves(n: u64) -> [u32; 2] {
-    let [a, b, c, d, e, f, g, h] = n.to_be_bytes();
-    [u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h])]
-}
-
-impl Account {
-    /// The key of its ids.
-    pub fn ids(&self) -> IdKey {
-        self.ids
-    }
-
-    /// Says where the account's archive keeps the message (§2.1).
-    pub(crate) fn stamp(&self, stanza: &mut Stanza, entry: EntryId) {
+impl IdKey {
+    /// Adds the id of an entry to a stanza, in the name of the account that it belongs to (§2.1).
+    pub(crate) fn stamp(&self, by: &BareJid, stanza: &mut Stanza, entry: EntryId) {
         let mut raw = Vec::with_capacity(96);
         raw.extend_from_slice(b"<stanza-id xmlns='urn:xmpp:sid:0' by='");
-        escape_attr(&mut raw, self.jid.as_str());
+        escape_attr(&mut raw, by.as_str());
         raw.extend_from_slice(b"' id='");
-        raw.extend_from_slice(self.ids.tell(entry).as_bytes());
+        raw.extend_from_slice(self.tell(entry).as_bytes());
         raw.extend_from_slice(b"'/>");
         stanza.append_written(ns::STANZA_ID, "stanza-id", Bytes::from(raw));
     }
+}
+
+fn halves(n: u64) -> [u32; 2] {
+    let [a, b, c, d, e, f, g, h] = n.to_be_bytes();
+    [u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h])]
 }
 
 /// Rule 2 of §3: whoever sets `by` to an address removes what others have set it to, in all places.

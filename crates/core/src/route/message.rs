@@ -12,21 +12,33 @@ use vorpal_proto::jid::Jid;
 use vorpal_proto::ns;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
-use crate::commit::{Draft, OrElse, Part, Say, Words};
-use crate::core::{Core, Mode, Todo, Work};
+use crate::core::Core;
+use crate::core::turn::Turn;
 use crate::module::Phase;
 use crate::module::effects::Effects;
-use crate::module::hook::{Dir, Flow, MessageCx, OpenSession};
+use crate::module::hook::{Dir, Flow, MessageCx};
 use crate::module::host::Modules;
 use crate::owner::account::{Account, AccountRef, lock_pair};
-use crate::owner::log::{LogMeta, copy_of, strip_delay};
+use crate::owner::log::{LogMeta, copy_of};
+use crate::owner::plan::{Plan, Targets};
+use crate::owner::words::{Draft, Mode, OrElse, Part, Say, Words, Work};
 use crate::route::plan;
-use crate::route::plan::{Plan, Targets};
+use crate::rules::delay::strip_delay;
+use crate::rules::promise::never_promised;
 use crate::session::Session;
-use crate::session::ledger::{Pending, never_promised};
+use crate::session::guard::OpenSession;
+use crate::session::ledger::Pending;
 use crate::watch::counts::Count;
 use crate::watch::reserve::no_room;
 use crate::watch::trace::{Step, names};
+
+/// A stanza that a session of ours has sent, before it is settled: by whom, and its number.
+#[derive(Clone, Copy)]
+pub(crate) struct Origin<'a> {
+    pub lock: &'a AccountRef,
+    pub session: &'a Arc<Session>,
+    pub pending: Pending,
+}
 
 /// Who sends a message: a session of ours, or somebody whose stanza goes on by itself.
 pub(crate) struct Sender<'a> {
@@ -82,228 +94,6 @@ pub(crate) struct Goes {
 }
 
 impl Core {
-    /// Runs the stretch of one message. `receiver` is the local account of `to`; without one the message goes nowhere
-    /// that is known, and `refusal` says why.
-    pub(crate) fn stretch(
-        &self,
-        now: Timestamp,
-        sender: &Sender<'_>,
-        receiver: Result<&AccountRef, StanzaError>,
-        to: &Jid,
-        stanza: Stanza,
-        todo: &mut Todo,
-    ) {
-        let (mut receiver, mut refusal) = match receiver {
-            Ok(account) => (Some(account), None),
-            Err(error) => (None, Some(error)),
-        };
-        let (mut a, mut b) = lock_pair(sender.account, receiver);
-        if a.as_ref().is_some_and(|account| account.leaving) {
-            // Its sessions are over: this is no longer said by anybody.
-            return;
-        }
-        let own = sender.account.zip(receiver).is_some_and(|(a, b)| Arc::ptr_eq(a, b));
-        if receiver.is_some() && !own && b.is_none() {
-            // It is being removed since it was looked up.
-            (receiver, refusal) = (None, Some(StanzaError::service_unavailable()));
-        }
-        let end = {
-            let sent = a.as_deref().filter(|_| sender.origin.is_some());
-            let received = receiver.and_then(|_| b.as_deref().or(a.as_deref()));
-            let end = self.decide(now, sender, sent, received, refusal, to, &stanza);
-            let end = self.within_reserve(end, sender, &stanza);
-            let end = self.within_quota(end, received, &stanza);
-            self.count_end(&end, sender);
-            if self.is_traced() {
-                self.step_end(now, &end, sent, received, &stanza);
-            }
-            end
-        };
-        let mut sender_words = sender.origin.map_or_else(Words::default, |(session, n)| Words::settling(session, n));
-        let mut receiver_words = Words::default();
-        let mut draft = None;
-        let failed = match (&end, sender.origin, a.as_deref()) {
-            (End::Silence | End::Error(_), Some((session, _)), Some(account)) if stanza.is_answerable() => {
-                self.failed_copies(now, account, session, to, &stanza)
-            }
-            _ => Targets::new(),
-        };
-        if let (false, Some((session, _)), Some(account)) = (failed.is_empty(), sender.origin, a.as_deref()) {
-            // Without the log: it has one entry for a stretch, and that is the error's.
-            let copy = copy_of(&stanza, "sent", &session.jid);
-            let each = failed.iter().filter_map(|id| account.session(*id));
-            let send = |to: &Arc<Session>| Say::Send { to: to.id, stanza: copy.clone().to(to.jid.clone()) };
-            sender_words.says.extend(each.map(send));
-        }
-        match end {
-            End::Silence => {}
-            End::Error(error) if stanza.is_answerable() => {
-                let answer = stanza.clone().to(to.clone()).error(&error);
-                match sender.origin {
-                    Some((session, _)) => {
-                        let answer = answer.to(session.jid.clone());
-                        if !failed.is_empty() {
-                            let (stanza, to) = (answer.clone(), failed.clone());
-                            sender_words.says.push(Say::Copies { stanza, name: "received", to });
-                        }
-                        // An error that discharges a promise is a promise itself.
-                        if session.stream().managed && never_promised(&stanza).is_none() {
-                            let targets = [session.id].into_iter().collect();
-                            let meta = LogMeta { targets, copies: failed, ..LogMeta::default() };
-                            let account = sender.account.zip(a.as_deref()).map(|(_, account)| account);
-                            draft =
-                                account.map(|account| Draft::new(&answer, [Some(meta.received(account, to)), None]));
-                            sender_words.or_else = OrElse::Answer(Box::new(answer.clone()));
-                            let to = [session.id].into_iter().collect();
-                            sender_words.says.push(Say::Deliver { stanza: answer, to });
-                        } else {
-                            sender_words.says.push(Say::Send { to: session.id, stanza: answer });
-                        }
-                    }
-                    None => todo.route(answer, sender.hops + 1),
-                }
-            }
-            End::Error(_) => {}
-            End::Goes(mut goes) => {
-                draft = goes.draft.take();
-                if draft.is_some() {
-                    sender_words.or_else = OrElse::Bounce(Box::new(stanza.clone().to(to.clone())));
-                }
-                // As the log has it: what is given live and what is read later must not differ.
-                let mut sent = goes.received.clone().filter(|_| !goes.sender_copies.is_empty());
-                let words = if own { &mut sender_words } else { &mut receiver_words };
-                if let Some(received) = goes.received {
-                    words.archived = draft.as_ref().is_some_and(|draft| draft.is_archived(0));
-                    if !goes.receiver_copies.is_empty() {
-                        let stanza = received.clone();
-                        words.says.push(Say::Copies { stanza, name: "received", to: goes.receiver_copies });
-                    }
-                    if let Some(stanza) = sent.take_if(|_| own) {
-                        // Before the message: who has a copy is not given it as well.
-                        let to = std::mem::take(&mut goes.sender_copies);
-                        words.says.push(Say::Copies { stanza, name: "sent", to });
-                    }
-                    words.says.push(Say::Deliver { stanza: received, to: goes.to });
-                }
-                sender_words.archived |= draft.as_ref().is_some_and(|draft| draft.is_archived(1));
-                if let Some(stanza) = sent {
-                    sender_words.says.push(Say::Copies { stanza, name: "sent", to: goes.sender_copies });
-                }
-                let hops = sender.hops + 1;
-                let onward = |stanza| Say::Route(Work { stanza, hops, mode: Mode::Onward });
-                sender_words.says.extend(goes.routes.into_iter().map(onward));
-            }
-        }
-        let mut parts: SmallVec<[Part<'_>; 2]> = SmallVec::new();
-        if let (Some(lock), Some(account)) = (sender.account, a.as_deref_mut()) {
-            parts.push(Part { lock, account, words: sender_words });
-        }
-        if let (Some(lock), Some(account)) = (receiver, b.as_deref_mut()) {
-            parts.push(Part { lock, account, words: receiver_words });
-        }
-        self.finish(now, &mut parts, draft, Vec::new(), todo);
-    }
-
-    /// XEP-0280 §6.1, §8: the sessions that get a copy of a message that goes nowhere, and of the error it comes to.
-    fn failed_copies(&self, now: Timestamp, account: &Account, origin: &Session, to: &Jid, stanza: &Stanza) -> Targets {
-        let mut side = SideState::new(Dir::Sent, account, to);
-        let _ = self.phase(now, Phase::Copy, &mut side, Some(origin), &Plan::Ignore, &mut stanza.clone());
-        copies(&side, |_| true, Some(origin))
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn decide(
-        &self,
-        now: Timestamp,
-        sender: &Sender<'_>,
-        sent: Option<&Account>,
-        received: Option<&Account>,
-        refusal: Option<StanzaError>,
-        to: &Jid,
-        original: &Stanza,
-    ) -> End {
-        let mut stanza = original.clone();
-        let from = original.head.from.as_ref().unwrap_or(to);
-        let mut out = sent.map(|account| SideState::new(Dir::Sent, account, to));
-        let mut inn = received.map(|account| SideState::new(Dir::Received, account, from));
-        let origin = sender.origin.map(|(session, _)| &**session);
-        let mut plan = Plan::Open;
-        for side in [&mut out, &mut inn].into_iter().flatten().filter(|_| !sender.again) {
-            for phase in [Phase::Gate, Phase::Clean] {
-                if let Some(end) = self.phase(now, phase, side, origin, &plan, &mut stanza) {
-                    return end;
-                }
-            }
-            strip_forged(&mut stanza, side.dir, side.account, side.peer);
-        }
-        plan = match (refusal, &inn) {
-            (Some(error), _) => Plan::Bounce(error),
-            (None, Some(side)) => plan::plan(&stanza, to, Some(side.account), &side.fx.excluded),
-            (None, None) => Plan::Ignore,
-        };
-        for side in [&mut out, &mut inn].into_iter().flatten() {
-            let end = self.phase(now, Phase::Record, side, origin, &plan, &mut stanza);
-            if side.fx.look_after {
-                self.look_after(side.account.jid.clone());
-            }
-            if side.fx.over_quota {
-                self.counts.one(Count::OverQuota);
-            }
-            if let Some(end) = end {
-                return end;
-            }
-        }
-        let keeps = sender.again || inn.as_ref().is_some_and(|side| side.fx.keep);
-        match plan {
-            Plan::Keep if !keeps => plan = Plan::Bounce(StanzaError::service_unavailable()),
-            _ => {}
-        }
-        if self.is_traced() {
-            let (out, inn) = (out.as_ref().map(|side| side.account), inn.as_ref().map(|side| side.account));
-            self.step_planned(now, &plan, out, inn, &stanza);
-        }
-        let to_sessions = match plan {
-            Plan::Bounce(error) => return End::Error(error),
-            Plan::Ignore | Plan::Open => return End::Silence,
-            Plan::Deliver(ref targets) => targets.clone(),
-            Plan::Keep => Targets::new(),
-        };
-        for side in [&mut out, &mut inn].into_iter().flatten().filter(|_| !sender.again) {
-            let _ = self.phase(now, Phase::Copy, side, origin, &plan, &mut stanza);
-        }
-        let sender_copies = out.as_ref().map_or_else(Targets::new, |side| {
-            let own = inn.as_ref().is_some_and(|inn| std::ptr::eq(inn.account, side.account));
-            copies(side, |session| !(own && to_sessions.contains(&session.id)), origin)
-        });
-        let receiver_copies = inn.as_ref().map_or_else(Targets::new, |side| {
-            let excluded = &side.fx.excluded;
-            copies(
-                side,
-                |s| !to_sessions.contains(&s.id) && !excluded.contains(&s.id) && !sender_copies.contains(&s.id),
-                origin,
-            )
-        });
-        if let Some(side) = &mut inn
-            && !sender.again
-            && let Some(end) = self.phase(now, Phase::Seal, side, origin, &plan, &mut stanza)
-        {
-            return end;
-        }
-        let mut goes = Goes {
-            to: to_sessions,
-            received: Some(stanza),
-            receiver_copies,
-            sender_copies,
-            draft: None,
-            routes: Vec::new(),
-        };
-        for side in [&mut out, &mut inn].into_iter().flatten() {
-            goes.routes.extend(side.fx.further.take().into_iter().flat_map(|further| further.routes));
-        }
-        goes.draft = self.draft(sender, out.as_ref(), inn.as_ref(), &plan, to, &goes);
-        End::Goes(Box::new(goes))
-    }
-
     /// What the log gets: a promised message has its home there (see `ledger.rs` for what is never promised).
     fn draft(
         &self,
@@ -355,60 +145,6 @@ impl Core {
         Some(Draft::new(stanza, [Some(side), sent]))
     }
 
-    /// Runs one phase on one side. Something, if the stanza ends there. Most phases have no handler.
-    #[inline]
-    fn phase(
-        &self,
-        now: Timestamp,
-        phase: Phase,
-        side: &mut SideState<'_>,
-        origin: Option<&Session>,
-        plan: &Plan,
-        stanza: &mut Stanza,
-    ) -> Option<End> {
-        if side.registry.handlers(phase, stanza.kind()).is_empty() {
-            return None;
-        }
-        self.run_phase(now, phase, side, origin, plan, stanza)
-    }
-
-    #[inline(never)]
-    fn run_phase(
-        &self,
-        now: Timestamp,
-        phase: Phase,
-        side: &mut SideState<'_>,
-        origin: Option<&Session>,
-        plan: &Plan,
-        stanza: &mut Stanza,
-    ) -> Option<End> {
-        let mut cx = MessageCx {
-            dir: side.dir,
-            account: side.account,
-            peer: side.peer,
-            origin: origin.map(OpenSession),
-            plan,
-            fx: &mut side.fx,
-            host: &side.account.host,
-            now,
-        };
-        let list = side.registry.handlers(phase, stanza.kind());
-        let (flow, module) = side.registry.run(list, phase, &mut cx, stanza);
-        if !matches!(flow, Flow::Next) {
-            self.step_stopped(now, side, phase, module, &flow, stanza);
-        }
-        match flow {
-            Flow::Next => None,
-            Flow::Drop(_) => Some(End::Silence),
-            // A bounce could make a room remove our user (XEP-0045 §18.1.2; some rooms do so for any error). A session of ours is no
-            // room: it hears the error that everybody hears for whom nobody is there (RFC 6121 §8.5.2.1.1, §8.5.3.2.1).
-            Flow::Bounce(..) if stanza.type_() == Type::Groupchat && side.dir == Dir::Received && origin.is_none() => {
-                Some(End::Silence)
-            }
-            Flow::Bounce(_, error) => Some(End::Error(error)),
-        }
-    }
-
     /// A new promise that would need room is refused where there is too little. What was promised before goes on, and so
     /// does what cannot be answered: nobody would learn of it.
     fn within_reserve(&self, end: End, sender: &Sender<'_>, stanza: &Stanza) -> End {
@@ -431,13 +167,285 @@ impl Core {
             End::Silence => self.counts.one(Count::Dropped),
         }
     }
+}
+
+impl Turn<'_> {
+    /// Runs the stretch of one message. `receiver` is the local account of `to`; without one the message goes nowhere
+    /// that is known, and `refusal` says why.
+    pub(crate) fn stretch(
+        &mut self,
+        sender: &Sender<'_>,
+        receiver: Result<&AccountRef, StanzaError>,
+        to: &Jid,
+        stanza: Stanza,
+    ) {
+        let (mut receiver, mut refusal) = match receiver {
+            Ok(account) => (Some(account), None),
+            Err(error) => (None, Some(error)),
+        };
+        let (mut a, mut b) = lock_pair(sender.account, receiver);
+        if a.as_ref().is_some_and(|account| account.leaving) {
+            // Its sessions are over: this is no longer said by anybody.
+            return;
+        }
+        let own = sender.account.zip(receiver).is_some_and(|(a, b)| Arc::ptr_eq(a, b));
+        if receiver.is_some() && !own && b.is_none() {
+            // It is being removed since it was looked up.
+            (receiver, refusal) = (None, Some(StanzaError::service_unavailable()));
+        }
+        let end = {
+            let sent = a.as_deref().filter(|_| sender.origin.is_some());
+            let received = receiver.and_then(|_| b.as_deref().or(a.as_deref()));
+            let end = self.decide(sender, sent, received, refusal, to, &stanza);
+            let end = self.core.within_reserve(end, sender, &stanza);
+            let end = self.core.within_quota(end, received, &stanza);
+            self.core.count_end(&end, sender);
+            if self.core.is_traced() {
+                self.step_end(&end, sent, received, &stanza);
+            }
+            end
+        };
+        let mut sender_words = sender.origin.map_or_else(Words::default, |(session, n)| Words::settling(session, n));
+        let mut receiver_words = Words::default();
+        let mut draft = None;
+        let failed = match (&end, sender.origin, a.as_deref()) {
+            (End::Silence | End::Error(_), Some((session, _)), Some(account)) if stanza.is_answerable() => {
+                self.failed_copies(account, session, to, &stanza)
+            }
+            _ => Targets::new(),
+        };
+        if let (false, Some((session, _)), Some(account)) = (failed.is_empty(), sender.origin, a.as_deref()) {
+            // Without the log: it has one entry for a stretch, and that is the error's.
+            let copy = copy_of(&stanza, "sent", &session.jid);
+            let each = failed.iter().filter_map(|id| account.session(*id));
+            let send = |to: &Arc<Session>| Say::Send { to: to.id, stanza: copy.clone().to(to.jid.clone()) };
+            sender_words.says.extend(each.map(send));
+        }
+        match end {
+            End::Silence => {}
+            End::Error(error) if stanza.is_answerable() => {
+                let answer = stanza.clone().to(to.clone()).error(&error);
+                match sender.origin {
+                    Some((session, _)) => {
+                        let answer = answer.to(session.jid.clone());
+                        if !failed.is_empty() {
+                            let (stanza, to) = (answer.clone(), failed.clone());
+                            sender_words.says.push(Say::Copies { stanza, name: "received", to });
+                        }
+                        // An error that discharges a promise is a promise itself.
+                        if session.stream().managed && never_promised(&stanza).is_none() {
+                            let targets = [session.id].into_iter().collect();
+                            let meta = LogMeta { targets, copies: failed, ..LogMeta::default() };
+                            let account = sender.account.zip(a.as_deref()).map(|(_, account)| account);
+                            draft =
+                                account.map(|account| Draft::new(&answer, [Some(meta.received(account, to)), None]));
+                            sender_words.or_else = OrElse::Answer(Box::new(answer.clone()));
+                            let to = [session.id].into_iter().collect();
+                            sender_words.says.push(Say::Deliver { stanza: answer, to });
+                        } else {
+                            sender_words.says.push(Say::Send { to: session.id, stanza: answer });
+                        }
+                    }
+                    None => self.todo.route(answer, sender.hops + 1),
+                }
+            }
+            End::Error(_) => {}
+            End::Goes(mut goes) => {
+                draft = goes.draft.take();
+                if draft.is_some() {
+                    sender_words.or_else = OrElse::Bounce(Box::new(stanza.clone().to(to.clone())));
+                }
+                // As the log has it: what is given live and what is read later must not differ.
+                let mut sent = goes.received.clone().filter(|_| !goes.sender_copies.is_empty());
+                let words = if own { &mut sender_words } else { &mut receiver_words };
+                if let Some(received) = goes.received {
+                    words.archived = draft.as_ref().is_some_and(|draft| draft.is_archived(0));
+                    if !goes.receiver_copies.is_empty() {
+                        let stanza = received.clone();
+                        words.says.push(Say::Copies { stanza, name: "received", to: goes.receiver_copies });
+                    }
+                    if let Some(stanza) = sent.take_if(|_| own) {
+                        // Before the message: who has a copy is not given it as well.
+                        let to = std::mem::take(&mut goes.sender_copies);
+                        words.says.push(Say::Copies { stanza, name: "sent", to });
+                    }
+                    words.says.push(Say::Deliver { stanza: received, to: goes.to });
+                }
+                sender_words.archived |= draft.as_ref().is_some_and(|draft| draft.is_archived(1));
+                if let Some(stanza) = sent {
+                    sender_words.says.push(Say::Copies { stanza, name: "sent", to: goes.sender_copies });
+                }
+                let hops = sender.hops + 1;
+                let onward = |stanza| Say::Route(Work { stanza, hops, mode: Mode::Onward });
+                sender_words.says.extend(goes.routes.into_iter().map(onward));
+            }
+        }
+        let mut parts: SmallVec<[Part<'_>; 2]> = SmallVec::new();
+        if let (Some(lock), Some(account)) = (sender.account, a.as_deref_mut()) {
+            parts.push(Part { lock, account, words: sender_words });
+        }
+        if let (Some(lock), Some(account)) = (receiver, b.as_deref_mut()) {
+            parts.push(Part { lock, account, words: receiver_words });
+        }
+        self.finish(&mut parts, draft, Vec::new());
+    }
+
+    /// XEP-0280 §6.1, §8: the sessions that get a copy of a message that goes nowhere, and of the error it comes to.
+    fn failed_copies(&self, account: &Account, origin: &Session, to: &Jid, stanza: &Stanza) -> Targets {
+        let mut side = SideState::new(Dir::Sent, account, to);
+        let _ = self.phase(Phase::Copy, &mut side, Some(origin), &Plan::Ignore, &mut stanza.clone());
+        copies(&side, |_| true, Some(origin))
+    }
+
+    fn decide(
+        &self,
+        sender: &Sender<'_>,
+        sent: Option<&Account>,
+        received: Option<&Account>,
+        refusal: Option<StanzaError>,
+        to: &Jid,
+        original: &Stanza,
+    ) -> End {
+        let mut stanza = original.clone();
+        let from = original.head.from.as_ref().unwrap_or(to);
+        let mut out = sent.map(|account| SideState::new(Dir::Sent, account, to));
+        let mut inn = received.map(|account| SideState::new(Dir::Received, account, from));
+        let origin = sender.origin.map(|(session, _)| &**session);
+        let mut plan = Plan::Open;
+        for side in [&mut out, &mut inn].into_iter().flatten().filter(|_| !sender.again) {
+            for phase in [Phase::Gate, Phase::Clean] {
+                if let Some(end) = self.phase(phase, side, origin, &plan, &mut stanza) {
+                    return end;
+                }
+            }
+            strip_forged(&mut stanza, side.dir, side.account, side.peer);
+        }
+        plan = match (refusal, &inn) {
+            (Some(error), _) => Plan::Bounce(error),
+            (None, Some(side)) => plan::plan(&stanza, to, Some(side.account), &side.fx.excluded),
+            (None, None) => Plan::Ignore,
+        };
+        for side in [&mut out, &mut inn].into_iter().flatten() {
+            let end = self.phase(Phase::Record, side, origin, &plan, &mut stanza);
+            if side.fx.look_after {
+                self.core.look_after(side.account.jid.clone());
+            }
+            if side.fx.over_quota {
+                self.core.counts.one(Count::OverQuota);
+            }
+            if let Some(end) = end {
+                return end;
+            }
+        }
+        let keeps = sender.again || inn.as_ref().is_some_and(|side| side.fx.keep);
+        match plan {
+            Plan::Keep if !keeps => plan = Plan::Bounce(StanzaError::service_unavailable()),
+            _ => {}
+        }
+        if self.core.is_traced() {
+            let (out, inn) = (out.as_ref().map(|side| side.account), inn.as_ref().map(|side| side.account));
+            self.step_planned(&plan, out, inn, &stanza);
+        }
+        let to_sessions = match plan {
+            Plan::Bounce(error) => return End::Error(error),
+            Plan::Ignore | Plan::Open => return End::Silence,
+            Plan::Deliver(ref targets) => targets.clone(),
+            Plan::Keep => Targets::new(),
+        };
+        for side in [&mut out, &mut inn].into_iter().flatten().filter(|_| !sender.again) {
+            let _ = self.phase(Phase::Copy, side, origin, &plan, &mut stanza);
+        }
+        let sender_copies = out.as_ref().map_or_else(Targets::new, |side| {
+            let own = inn.as_ref().is_some_and(|inn| std::ptr::eq(inn.account, side.account));
+            copies(side, |session| !(own && to_sessions.contains(&session.id)), origin)
+        });
+        let receiver_copies = inn.as_ref().map_or_else(Targets::new, |side| {
+            let excluded = &side.fx.excluded;
+            copies(
+                side,
+                |s| !to_sessions.contains(&s.id) && !excluded.contains(&s.id) && !sender_copies.contains(&s.id),
+                origin,
+            )
+        });
+        if let Some(side) = &mut inn
+            && !sender.again
+            && let Some(end) = self.phase(Phase::Seal, side, origin, &plan, &mut stanza)
+        {
+            return end;
+        }
+        let mut goes = Goes {
+            to: to_sessions,
+            received: Some(stanza),
+            receiver_copies,
+            sender_copies,
+            draft: None,
+            routes: Vec::new(),
+        };
+        for side in [&mut out, &mut inn].into_iter().flatten() {
+            goes.routes.extend(side.fx.further.take().into_iter().flat_map(|further| further.routes));
+        }
+        goes.draft = self.core.draft(sender, out.as_ref(), inn.as_ref(), &plan, to, &goes);
+        End::Goes(Box::new(goes))
+    }
+
+    /// Runs one phase on one side. Something, if the stanza ends there. Most phases have no handler.
+    #[inline]
+    fn phase(
+        &self,
+        phase: Phase,
+        side: &mut SideState<'_>,
+        origin: Option<&Session>,
+        plan: &Plan,
+        stanza: &mut Stanza,
+    ) -> Option<End> {
+        if side.registry.handlers(phase, stanza.kind()).is_empty() {
+            return None;
+        }
+        self.run_phase(phase, side, origin, plan, stanza)
+    }
+
+    #[inline(never)]
+    fn run_phase(
+        &self,
+        phase: Phase,
+        side: &mut SideState<'_>,
+        origin: Option<&Session>,
+        plan: &Plan,
+        stanza: &mut Stanza,
+    ) -> Option<End> {
+        let mut cx = MessageCx {
+            dir: side.dir,
+            account: side.account,
+            peer: side.peer,
+            origin: origin.map(OpenSession),
+            plan,
+            fx: &mut side.fx,
+            host: &side.account.host,
+            now: self.now,
+        };
+        let list = side.registry.handlers(phase, stanza.kind());
+        let (flow, module) = side.registry.run(list, phase, &mut cx, stanza);
+        if !matches!(flow, Flow::Next) {
+            self.step_stopped(side, phase, module, &flow, stanza);
+        }
+        match flow {
+            Flow::Next => None,
+            Flow::Drop(_) => Some(End::Silence),
+            // A bounce could make a room remove our user (XEP-0045 §18.1.2; some rooms do so for any error). A session of ours is no
+            // room: it hears the error that everybody hears for whom nobody is there (RFC 6121 §8.5.2.1.1, §8.5.3.2.1).
+            Flow::Bounce(..) if stanza.type_() == Type::Groupchat && side.dir == Dir::Received && origin.is_none() => {
+                Some(End::Silence)
+            }
+            Flow::Bounce(_, error) => Some(End::Error(error)),
+        }
+    }
 
     /// Tells those who follow one of the accounts how the stretch ended.
     #[cold]
-    fn step_end(&self, now: Timestamp, end: &End, sent: Option<&Account>, received: Option<&Account>, stanza: &Stanza) {
+    fn step_end(&self, end: &End, sent: Option<&Account>, received: Option<&Account>, stanza: &Stanza) {
         let own = sent.zip(received).is_some_and(|(a, b)| std::ptr::eq(a, b));
         for account in [sent, received.filter(|_| !own)].into_iter().flatten() {
-            self.step(now, &account.jid, || match end {
+            self.step(&account.jid, || match end {
                 End::Silence => Step::of("dropped", stanza),
                 End::Error(error) => {
                     let step = Step::of("answered", stanza).decided(error.condition.as_str());
@@ -460,16 +468,8 @@ impl Core {
     }
 
     #[cold]
-    fn step_stopped(
-        &self,
-        now: Timestamp,
-        side: &SideState<'_>,
-        phase: Phase,
-        module: &'static str,
-        flow: &Flow,
-        stanza: &Stanza,
-    ) {
-        self.step(now, &side.account.jid, || {
+    fn step_stopped(&self, side: &SideState<'_>, phase: Phase, module: &'static str, flow: &Flow, stanza: &Stanza) {
+        self.step(&side.account.jid, || {
             let (decision, reason) = match flow {
                 Flow::Next => ("next", ""),
                 Flow::Drop(reason) => ("drop", *reason),
@@ -486,14 +486,14 @@ impl Core {
 
     /// Tells those who follow one of the accounts what the router has decided.
     #[cold]
-    fn step_planned(&self, now: Timestamp, plan: &Plan, out: Option<&Account>, inn: Option<&Account>, stanza: &Stanza) {
+    fn step_planned(&self, plan: &Plan, out: Option<&Account>, inn: Option<&Account>, stanza: &Stanza) {
         let own = out.zip(inn).is_some_and(|(a, b)| std::ptr::eq(a, b));
         for account in [out, inn.filter(|_| !own)].into_iter().flatten() {
-            self.step(now, &account.jid, || {
+            self.step(&account.jid, || {
                 let step = Step::of("planned", stanza);
                 match plan {
                     Plan::Deliver(to) => Step { sessions: names(inn, to), ..step }.decided("deliver"),
-                    Plan::Keep => step.decided("keep").because("no session can take it now"),
+                    Plan::Keep => step.decided("keep").because("no session can take it self.now"),
                     Plan::Bounce(error) => step.decided("bounce").because(error.condition.as_str()),
                     Plan::Open | Plan::Ignore => step.decided("ignore"),
                 }
@@ -504,20 +504,18 @@ impl Core {
     /// Whether a stanza may pass between an account and a peer: the gate alone, for IQs and for presence to one peer.
     pub(crate) fn gate(
         &self,
-        now: Timestamp,
         dir: Dir,
         account: &Account,
         peer: &Jid,
         origin: Option<&Session>,
         stanza: &mut Stanza,
     ) -> Result<(), Option<StanzaError>> {
-        self.gated(now, dir, account, peer, origin, stanza).map(|_| ())
+        self.gated(dir, account, peer, origin, stanza).map(|_| ())
     }
 
     /// The same, and how presence that passes goes on.
     pub(crate) fn gated(
         &self,
-        now: Timestamp,
         dir: Dir,
         account: &Account,
         peer: &Jid,
@@ -528,7 +526,7 @@ impl Core {
         let phases: &[Phase] =
             if stanza.kind() == Kind::Presence { &[Phase::Gate, Phase::Clean, Phase::Seal] } else { &[Phase::Gate] };
         for phase in phases {
-            match self.phase(now, *phase, &mut side, origin, &Plan::Open, stanza) {
+            match self.phase(*phase, &mut side, origin, &Plan::Open, stanza) {
                 None | Some(End::Goes(_)) => {}
                 Some(End::Silence) => return Err(None),
                 Some(End::Error(error)) => return Err(Some(error)),

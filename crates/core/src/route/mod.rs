@@ -1,6 +1,7 @@
 //! Where a stanza goes: by its `to`, before anything else (RFC 6120 §10, RFC 6121 §8).
 
 pub mod cold;
+pub(crate) mod company;
 pub(crate) mod iq;
 pub(crate) mod message;
 pub mod plan;
@@ -8,6 +9,7 @@ pub mod presence;
 pub(crate) mod probe;
 pub mod quota;
 pub mod reading;
+pub mod roster;
 pub(crate) mod subscribe;
 pub(crate) mod untold;
 pub(crate) mod withhold;
@@ -19,16 +21,16 @@ use vorpal_proto::error::{StanzaError, StreamCondition};
 use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
-use crate::commit::{Done, Part, Say, Words};
 use crate::core::accounts::Lookup;
-use crate::core::{Core, MAX_GATHERED, MAX_HOPS, Mode, Todo, Work};
+use crate::core::turn::{Locked, Turn};
+use crate::core::{Core, MAX_GATHERED, MAX_HOPS};
 use crate::module::host::Serves;
-use crate::owner::account::{Account, AccountRef};
-use crate::owner::log::delayed;
-use crate::owner::roster;
-use crate::route::message::Sender;
+use crate::owner::account::AccountRef;
+use crate::owner::words::{Done, Mode, Say, Words, Work};
+use crate::route::message::{Origin, Sender};
 use crate::route::plan::{plan_presence, subscription_kind};
 use crate::route::subscribe::takes_back;
+use crate::rules::delay::delayed;
 use crate::rules::delivery::{Decision, Handler};
 use crate::session::Session;
 use crate::session::ledger::Pending;
@@ -129,29 +131,26 @@ impl Core {
             id = stanza.head.id.as_deref()
         )
         .entered();
-        let mut todo = Todo::default();
-        let cold = self.dispatch(now, lock, session, pending, stanza, &mut todo);
-        self.run_todo(now, todo);
-        cold
+        self.turn(now, |turn| turn.dispatch(Origin { lock, session, pending }, stanza))
     }
 
     /// The account that a stanza waits for cannot be read: its sender is told.
     pub fn give_up(&self, now: Timestamp, lock: &AccountRef, session: &Arc<Session>, later: Later) {
         let Later { pending, stanza, .. } = later;
         let error = StanzaError::internal_server_error();
-        let mut todo = Todo::default();
-        match (stanza.kind(), stanza.head.to.clone()) {
-            // Its error is promised as it was.
-            (Kind::Message, Some(to)) => {
-                let sender = Sender::session(lock, session, pending);
-                self.stretch(now, &sender, Err(error), &to, stanza, &mut todo);
+        self.turn(now, |turn| {
+            match (stanza.kind(), stanza.head.to.clone()) {
+                // Its error is promised as it was.
+                (Kind::Message, Some(to)) => {
+                    let sender = Sender::session(lock, session, pending);
+                    turn.stretch(&sender, Err(error), &to, stanza);
+                }
+                _ => {
+                    let answer = stanza.is_answerable().then(|| stanza.error(&error));
+                    turn.answer(Origin { lock, session, pending }, answer);
+                }
             }
-            _ => {
-                let answer = stanza.is_answerable().then(|| stanza.error(&error));
-                self.answer(now, lock, session, pending, answer, &mut todo);
-            }
-        }
-        self.run_todo(now, todo);
+        })
     }
 
     /// The connection is gone while a stanza waits for an account: it was never read, and its client sends it again.
@@ -160,108 +159,6 @@ impl Core {
         let n = later.pending.0;
         stream.ledger.take_back(later.pending);
         stream.dealt_with(n);
-    }
-
-    fn dispatch(
-        &self,
-        now: Timestamp,
-        lock: &AccountRef,
-        session: &Arc<Session>,
-        pending: Pending,
-        stanza: Stanza,
-        todo: &mut Todo,
-    ) -> Option<Later> {
-        let own = lock.jid.as_jid();
-        let to = match (&stanza.head.to, stanza.kind()) {
-            (Some(to), _) => to.clone(),
-            (None, Kind::Presence) => {
-                self.broadcast(now, lock, session, pending, stanza, todo);
-                return None;
-            }
-            // RFC 6120 §10.3.1, §10.3.3: without `to` it is for one's own account.
-            (None, _) => own.clone(),
-        };
-        let destination = self.destination(&to);
-        let subscribes = stanza.kind() == Kind::Presence && subscription_kind(stanza.type_()).is_some();
-        if stanza.kind() == Kind::Presence && !subscribes {
-            // Only the roster says what a probe is answered.
-            let probes = stanza.type_() == Type::Probe && destination == Destination::Account;
-            if probes && matches!(self.lookup(&to), Lookup::Cold) {
-                return Some(Later { account: to.bare(), pending, stanza });
-            }
-            self.directed(now, lock, session, pending, to, destination.refusal(), stanza, todo);
-            return None;
-        }
-        let (peer, refusal) = match destination {
-            Destination::Account if to.bare_str() == own.as_str() => (Some(lock.clone()), None),
-            Destination::Account => match self.lookup(&to) {
-                Lookup::Here(peer) => (Some(peer), None),
-                Lookup::Cold => return Some(Later { account: to.bare(), pending, stanza }),
-                Lookup::Absent => (None, None),
-            },
-            _ => (None, destination.refusal()),
-        };
-        let at_host = destination == Destination::Host;
-        match stanza.kind() {
-            Kind::Message => {
-                let sender = Sender::session(lock, session, pending);
-                let receiver = peer.as_ref().ok_or_else(|| refusal.unwrap_or_else(StanzaError::service_unavailable));
-                self.stretch(now, &sender, receiver, &to, stanza, todo);
-            }
-            Kind::Presence if at_host => self.answer(now, lock, session, pending, None, todo),
-            Kind::Presence => {
-                // An account that is being removed may stay after all, and holds nothing then that its contact took back.
-                let takes_back = refusal.is_none() && takes_back(stanza.type_());
-                let peer = peer.or_else(|| takes_back.then(|| self.in_memory(&to.bare())).flatten());
-                let stanza = stanza.to(to);
-                self.subscription_sent(now, lock, session, pending, peer.as_ref(), refusal, stanza, todo);
-            }
-            Kind::Iq => {
-                let contact = roster::removed(&stanza).filter(|_| to.bare_str() == own.as_str());
-                let contact = contact.filter(|contact| self.destination(contact.as_jid()) == Destination::Account);
-                let party = match contact.map(|contact| (self.lookup(contact.as_jid()), contact)) {
-                    Some((Lookup::Cold, account)) => return Some(Later { account, pending, stanza }),
-                    Some((Lookup::Here(party), _)) => Some(party),
-                    Some((Lookup::Absent, account)) => self.in_memory(&account),
-                    None => None,
-                };
-                let to_iq = crate::route::iq::Addressed { to, peer, refusal, at_host, party };
-                self.iq_sent(now, lock, session, pending, to_iq, stanza, todo);
-            }
-        }
-        None
-    }
-
-    /// Settles a stanza of a session with an answer, or none.
-    pub(crate) fn answer(
-        &self,
-        now: Timestamp,
-        lock: &AccountRef,
-        session: &Arc<Session>,
-        pending: Pending,
-        answer: Option<Stanza>,
-        todo: &mut Todo,
-    ) {
-        let mut words = Words::settling(session, pending);
-        words.says.extend(answer.map(|stanza| session.answer(pending, stanza, None)));
-        self.say_alone(now, lock, &mut lock.lock(), words, todo);
-    }
-
-    /// Ends a stretch of one account that writes nothing but what is staged.
-    pub(crate) fn say_alone(
-        &self,
-        now: Timestamp,
-        lock: &AccountRef,
-        account: &mut Account,
-        mut words: Words,
-        todo: &mut Todo,
-    ) {
-        if account.states.is_staged() || !words.debts.is_empty() || !account.waiting.is_empty() {
-            self.finish(now, &mut [Part { lock, account, words }], None, Vec::new(), todo);
-            return;
-        }
-        // Nothing is to be written, and nothing waits before it.
-        self.say(now, lock, account, (None, None), &mut words, Done::Committed, todo);
     }
 
     /// Answers a stanza whose header is at fault: it has a number, like any other (XEP-0198 §4), and like any other none
@@ -276,79 +173,163 @@ impl Core {
     ) {
         let weight = answer.as_ref().map_or(0, Stanza::weight);
         let Some(pending) = enter(session, epoch, weight) else { return };
-        let mut todo = Todo::default();
-        let answer = answer.map(|answer| answer.to(session.jid.clone()));
-        self.answer(now, lock, session, pending, answer, &mut todo);
-        self.run_todo(now, todo);
+        self.turn(now, |turn| {
+            let answer = answer.map(|answer| answer.to(session.jid.clone()));
+            turn.answer(Origin { lock, session, pending }, answer);
+        })
+    }
+}
+
+impl Turn<'_> {
+    fn dispatch(&mut self, origin: Origin<'_>, stanza: Stanza) -> Option<Later> {
+        let Origin { lock, session, pending } = origin;
+        let own = lock.jid.as_jid();
+        let to = match (&stanza.head.to, stanza.kind()) {
+            (Some(to), _) => to.clone(),
+            (None, Kind::Presence) => {
+                self.broadcast(origin, stanza);
+                return None;
+            }
+            // RFC 6120 §10.3.1, §10.3.3: without `to` it is for one's own account.
+            (None, _) => own.clone(),
+        };
+        let destination = self.core.destination(&to);
+        let subscribes = stanza.kind() == Kind::Presence && subscription_kind(stanza.type_()).is_some();
+        if stanza.kind() == Kind::Presence && !subscribes {
+            // Only the roster says what a probe is answered.
+            let probes = stanza.type_() == Type::Probe && destination == Destination::Account;
+            if probes && matches!(self.core.lookup(&to), Lookup::Cold) {
+                return Some(Later { account: to.bare(), pending, stanza });
+            }
+            self.directed(origin, to, destination.refusal(), stanza);
+            return None;
+        }
+        let (peer, refusal) = match destination {
+            Destination::Account if to.bare_str() == own.as_str() => (Some(lock.clone()), None),
+            Destination::Account => match self.core.lookup(&to) {
+                Lookup::Here(peer) => (Some(peer), None),
+                Lookup::Cold => return Some(Later { account: to.bare(), pending, stanza }),
+                Lookup::Absent => (None, None),
+            },
+            _ => (None, destination.refusal()),
+        };
+        let at_host = destination == Destination::Host;
+        match stanza.kind() {
+            Kind::Message => {
+                let sender = Sender::session(lock, session, pending);
+                let receiver = peer.as_ref().ok_or_else(|| refusal.unwrap_or_else(StanzaError::service_unavailable));
+                self.stretch(&sender, receiver, &to, stanza);
+            }
+            Kind::Presence if at_host => self.answer(origin, None),
+            Kind::Presence => {
+                // An account that is being removed may stay after all, and holds nothing then that its contact took back.
+                let takes_back = refusal.is_none() && takes_back(stanza.type_());
+                let peer = peer.or_else(|| takes_back.then(|| self.core.in_memory(&to.bare())).flatten());
+                let stanza = stanza.to(to);
+                self.subscription_sent(origin, peer.as_ref(), refusal, stanza);
+            }
+            Kind::Iq => {
+                let contact = crate::owner::roster::removed(&stanza).filter(|_| to.bare_str() == own.as_str());
+                let contact = contact.filter(|contact| self.core.destination(contact.as_jid()) == Destination::Account);
+                let party = match contact.map(|contact| (self.core.lookup(contact.as_jid()), contact)) {
+                    Some((Lookup::Cold, account)) => return Some(Later { account, pending, stanza }),
+                    Some((Lookup::Here(party), _)) => Some(party),
+                    Some((Lookup::Absent, account)) => self.core.in_memory(&account),
+                    None => None,
+                };
+                let to_iq = crate::route::iq::Addressed { to, peer, refusal, at_host, party };
+                self.iq_sent(origin, to_iq, stanza);
+            }
+        }
+        None
+    }
+
+    /// Settles a stanza of a session with an answer, or none.
+    pub(crate) fn answer(&mut self, origin: Origin<'_>, answer: Option<Stanza>) {
+        let Origin { lock, session, pending } = origin;
+        let mut words = Words::settling(session, pending);
+        words.says.extend(answer.map(|stanza| session.answer(pending, stanza, None)));
+        self.say_alone(&mut Locked::new(lock, &mut lock.lock()), words);
+    }
+
+    /// Ends a stretch of one account that writes nothing but what is staged.
+    pub(crate) fn say_alone(&mut self, at: &mut Locked<'_>, mut words: Words) {
+        if at.account.states.is_staged() || !words.debts.is_empty() || !at.account.waiting.is_empty() {
+            self.finish_one(at, words, None, Vec::new());
+            return;
+        }
+        // Nothing is to be written, and nothing waits before it.
+        self.say(at, (None, None), &mut words, Done::Committed);
     }
 
     /// What was left to do when no lock is held any more.
-    pub(crate) fn run_todo(&self, now: Timestamp, mut todo: Todo) {
+    pub(crate) fn run_todo(&mut self) {
         loop {
-            for arrival in std::mem::take(&mut todo.arrivals) {
-                self.arrives(now, &arrival, &mut todo);
+            for arrival in std::mem::take(&mut self.todo.arrivals) {
+                self.arrives(&arrival);
             }
-            for (lock, session) in std::mem::take(&mut todo.lagging) {
-                self.lagging(now, &lock, session, &mut todo);
+            for (lock, session) in std::mem::take(&mut self.todo.lagging) {
+                self.lagging(&lock, session);
             }
-            match todo.work.pop_front() {
-                Some(Work { stanza, mode: Mode::Fan(fan), .. }) => self.fan(now, &fan, &stanza, &mut todo),
-                Some(work) => self.onward(now, work, &mut todo),
-                None if todo.arrivals.is_empty() && todo.lagging.is_empty() => break,
+            match self.todo.work.pop_front() {
+                Some(Work { stanza, mode: Mode::Fan(fan), .. }) => self.fan(&fan, &stanza),
+                Some(work) => self.onward(work),
+                None if self.todo.arrivals.is_empty() && self.todo.lagging.is_empty() => break,
                 None => {}
             }
         }
-        for (session, n) in todo.said {
+        for (session, n) in std::mem::take(&mut self.todo.said) {
             session.stream().dealt_with(n);
         }
+        self.todo.fans = false;
     }
 
     /// As [`Core::run_todo`], if much is left to do: so that it does not grow with what else is looked at.
-    pub(crate) fn run_if_full(&self, now: Timestamp, todo: &mut Todo) {
-        if todo.fans || todo.work.len() >= MAX_GATHERED {
-            self.run_todo(now, std::mem::take(todo));
+    pub(crate) fn run_if_full(&mut self) {
+        if self.todo.fans || self.todo.work.len() >= MAX_GATHERED {
+            self.run_todo();
         }
     }
 
-    pub(crate) fn onward(&self, now: Timestamp, work: Work, todo: &mut Todo) {
+    pub(crate) fn onward(&mut self, work: Work) {
         // What waits for its account to be read goes first.
-        let waits = |to: &&Jid| waits_for_reading(&work.stanza) && self.spilled.waits_for(to);
+        let waits = |to: &&Jid| waits_for_reading(&work.stanza) && self.core.spilled.waits_for(to);
         if let Some(account) = work.stanza.head.to.as_ref().filter(waits).map(Jid::bare) {
-            self.spill(&account, work, todo);
+            self.spill(&account, work);
             return;
         }
-        self.onward_in_turn(now, work, todo);
+        self.onward_in_turn(work);
     }
 
     /// As [`Core::onward`], whatever else waits for the account.
-    pub(crate) fn onward_in_turn(&self, now: Timestamp, work: Work, todo: &mut Todo) {
+    pub(crate) fn onward_in_turn(&mut self, work: Work) {
         let Some(to) = work.stanza.head.to.clone() else { return };
         if work.hops > MAX_HOPS {
-            if let Some(stanzas) = self.conditions.circles.met(now, 1) {
+            if let Some(stanzas) = self.core.conditions.circles.met(self.now, 1) {
                 tracing::warn!(stanzas, %to, "routing loop: stanzas dropped");
             }
             return;
         }
-        if self.destination(&to) != Destination::Account {
+        if self.core.destination(&to) != Destination::Account {
             return;
         }
-        let peer = match self.lookup(&to) {
+        let peer = match self.core.lookup(&to) {
             Lookup::Here(peer) => peer,
             Lookup::Absent => {
                 // It was on its way to an account that is no more: its sender had been told that it is safe.
                 if work.stanza.kind() == Kind::Message && work.stanza.is_answerable() {
-                    todo.route(work.stanza.error(&StanzaError::service_unavailable()), work.hops + 1);
+                    self.todo.route(work.stanza.error(&StanzaError::service_unavailable()), work.hops + 1);
                 }
                 if work.stanza.kind() == Kind::Presence
                     && plan_presence(&work.stanza, &to, None) == Decision::Handle(Handler::RefuseProbe)
                 {
-                    self.probed_nobody(&work.stanza, todo);
+                    self.probed_nobody(&work.stanza);
                 }
                 return;
             }
             Lookup::Cold if !waits_for_reading(&work.stanza) || matches!(work.mode, Mode::ProbeRefused) => return,
             Lookup::Cold => {
-                self.spill(&to.bare(), work, todo);
+                self.spill(&to.bare(), work);
                 return;
             }
         };
@@ -363,23 +344,21 @@ impl Core {
                     None => work.stanza,
                 };
                 let sender = Sender { account: None, origin: None, hops: work.hops, again, since };
-                self.stretch(now, &sender, Ok(&peer), &to, stanza, todo);
+                self.stretch(&sender, Ok(&peer), &to, stanza);
             }
-            Kind::Presence if matches!(work.mode, Mode::ProbeRefused) => {
-                self.probe_refused(now, &peer, work.stanza, todo)
-            }
+            Kind::Presence if matches!(work.mode, Mode::ProbeRefused) => self.probe_refused(&peer, work.stanza),
             Kind::Presence => {
                 let decision = {
                     let account = peer.lock();
                     plan_presence(&work.stanza, &to, Some(&account))
                 };
                 match decision {
-                    Decision::Handle(Handler::Probe) => self.probed(now, &peer, work.stanza, todo),
+                    Decision::Handle(Handler::Probe) => self.probed(&peer, work.stanza),
                     Decision::Handle(Handler::Subscription(_)) => {
                         let silent = matches!(work.mode, Mode::Silent);
-                        self.subscription_received(now, &peer, &work.stanza, silent, todo);
+                        self.subscription_received(&peer, &work.stanza, silent);
                     }
-                    Decision::Deliver(_) => self.presence_received(now, &peer, work.stanza, &work.mode, todo),
+                    Decision::Deliver(_) => self.presence_received(&peer, work.stanza, &work.mode),
                     Decision::Handle(_) | Decision::Ignore(_) | Decision::Bounce(_) | Decision::Store => {}
                 }
             }
@@ -388,7 +367,7 @@ impl Core {
                 let session = to.resource().and_then(|resource| account.by_resource(resource));
                 let Some(to) = session.map(|session| session.id) else { return };
                 let words = Words::of_says([Say::Forward { to, stanza: work.stanza }]);
-                self.say_alone(now, &peer, &mut account, words, todo);
+                self.say_alone(&mut Locked::new(&peer, &mut account), words);
             }
         }
     }

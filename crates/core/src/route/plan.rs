@@ -2,45 +2,15 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-use vorpal_proto::error::StanzaError;
 use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::owner::account::Account;
+use crate::owner::plan::Plan;
 use crate::route::message::is_room_private;
 use crate::rules::delivery::{self, Decision, Flags, IqType, MessageType, PresenceType, Selector, To};
 use crate::rules::subscription;
 use crate::session::{Session, SessionId};
-
-/// The sessions a message goes to.
-pub type Targets = SmallVec<[SessionId; 2]>;
-
-/// The decision of the router. Handlers of Record and Copy see it.
-#[derive(Debug, Default)]
-pub enum Plan {
-    /// Not decided yet: Gate and Clean.
-    #[default]
-    Open,
-    /// These sessions get it.
-    Deliver(Targets),
-    /// No session can take it now: it is kept, or answered with an error if no handler keeps it.
-    Keep,
-    /// It is answered with this error.
-    Bounce(StanzaError),
-    /// It is dropped silently.
-    Ignore,
-}
-
-impl Plan {
-    /// The sessions that get the stanza itself.
-    pub fn targets(&self) -> &[SessionId] {
-        match self {
-            Plan::Deliver(targets) => targets,
-            _ => &[],
-        }
-    }
-}
 
 /// The decision for an account, or for a name without one. Sessions in `excluded` do not count.
 pub(crate) fn plan(stanza: &Stanza, to: &Jid, account: Option<&Account>, excluded: &[SessionId]) -> Plan {

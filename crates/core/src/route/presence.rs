@@ -4,39 +4,28 @@
 //! locked alone. A probe of a contact of ours is answered at once from the contact's sessions.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
-use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::StanzaError;
 use vorpal_proto::jid::{BareJid, Jid};
 use vorpal_proto::ns;
 use vorpal_proto::stanza::{Stanza, Type};
 
-use crate::commit::{OrElse, Say, Words};
-use crate::core::{Core, Mode, Todo, Work};
-use crate::module::effects::{Judge, Withdrawal};
+use crate::core::Core;
+use crate::core::turn::{Locked, Turn};
 use crate::module::hook::Dir;
 use crate::owner::account::{Account, AccountRef, lock_pair};
-use crate::session::ledger::Pending;
+use crate::owner::judge::{Judge, Withdrawal};
+use crate::owner::tables::LastActivity;
+use crate::owner::words::{Fan, Mode, OrElse, Say, Words, Work};
+use crate::route::message::Origin;
 use crate::session::{Out, Role, Session};
-
-/// When somebody was last here, and with which words (XEP-0012 §4).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LastActivity {
-    /// in milliseconds since 1970
-    pub time: u64,
-    /// the `<status/>` of the last unavailable presence
-    #[serde(default)]
-    pub status: String,
-}
 
 /// Maximum number of addresses to which a session has sent presence directly.
 pub const MAX_DIRECTED: usize = 1_000;
 
-/// Maximum size of these addresses in bytes: of 1,000 of 128 bytes. With [`crate::owner::account::MAX_SESSIONS`] that is 6.4 MiB
+/// Maximum size of these addresses in bytes: of 1,000 of 128 bytes. With [`crate::bounds::MAX_SESSIONS`] that is 6.4 MiB
 /// for an account that does its worst.
 pub const MAX_DIRECTED_BYTES: usize = 128 << 10;
 
@@ -51,65 +40,7 @@ pub const MAX_LAST_STATUS: usize = 1_023;
 /// Number of receivers that are looked up while the account of the sender is locked.
 const SLICE: usize = 64;
 
-/// To whom a presence goes that is said to many.
-pub(crate) struct Fan {
-    /// the account that it is from
-    pub lock: AccountRef,
-    /// the session that it is from
-    pub session: Arc<Session>,
-    /// to all contacts who may see it, and the account's own sessions
-    pub everybody: bool,
-    /// and to these addresses
-    pub directed: BTreeSet<Jid>,
-}
-
-impl fmt::Debug for Fan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Fan of {}", self.session.jid)
-    }
-}
-
 impl Core {
-    /// Presence without `to`, from a session of ours (§4.2, §4.4, §4.5).
-    pub(crate) fn broadcast(
-        &self,
-        now: Timestamp,
-        lock: &AccountRef,
-        session: &Arc<Session>,
-        pending: Pending,
-        stanza: Stanza,
-        todo: &mut Todo,
-    ) {
-        let mut account = lock.lock();
-        // Presence carries no promise; the session's row is written when it can be.
-        let mut words = Words { or_else: OrElse::Same, ..Words::settling(session, pending) };
-        match stanza.type_() {
-            Type::None => match priority(&stanza).and_then(|priority| fits(&stanza).map(|()| priority)) {
-                Ok(priority) => {
-                    let comes = !session.is_available();
-                    self.available(&mut account, session, stanza, priority, &mut words);
-                    if comes {
-                        self.company_changes(lock, &mut account, session, false);
-                    }
-                }
-                Err(error) => {
-                    let answer = stanza.error(&error).from(lock.jid.as_jid().clone()).to(session.jid.clone());
-                    words.says.push(Say::Send { to: session.id, stanza: answer });
-                }
-            },
-            Type::Unavailable => {
-                let was_here = session.is_available();
-                self.unavailable(now, &mut account, session, stanza, &mut words);
-                self.company_changes(lock, &mut account, session, was_here);
-                self.mark_dirty(lock, &mut account);
-            }
-            // An error or a probe to nobody in particular says nothing.
-            _ => {}
-        }
-        words.fan_out();
-        self.say_alone(now, lock, &mut account, words, todo);
-    }
-
     fn available(
         &self,
         account: &mut Account,
@@ -136,15 +67,49 @@ impl Core {
         }
     }
 
+    /// Whether an account has a subscription to the presence of somebody. Both sides know of it, unless one of them comes from a
+    /// backup that is older.
+    fn sees(&self, account: &Account, from: &Jid) -> bool {
+        account.states.rows(self.tables.roster).get(from.bare_str()).is_some_and(|item| item.state().sees_presence())
+    }
+}
+
+impl Turn<'_> {
+    /// Presence without `to`, from a session of ours (§4.2, §4.4, §4.5).
+    pub(crate) fn broadcast(&mut self, origin: Origin<'_>, stanza: Stanza) {
+        let Origin { lock, session, pending } = origin;
+        let mut account = lock.lock();
+        // Presence carries no promise; the session's row is written when it can be.
+        let mut words = Words { or_else: OrElse::Same, ..Words::settling(session, pending) };
+        match stanza.type_() {
+            Type::None => match priority(&stanza).and_then(|priority| fits(&stanza).map(|()| priority)) {
+                Ok(priority) => {
+                    let comes = !session.is_available();
+                    self.core.available(&mut account, session, stanza, priority, &mut words);
+                    if comes {
+                        self.core.company_changes(&mut Locked::new(lock, &mut account), session, false);
+                    }
+                }
+                Err(error) => {
+                    let answer = stanza.error(&error).from(lock.jid.as_jid().clone()).to(session.jid.clone());
+                    words.says.push(Say::Send { to: session.id, stanza: answer });
+                }
+            },
+            Type::Unavailable => {
+                let was_here = session.is_available();
+                self.unavailable(&mut account, session, stanza, &mut words);
+                self.core.company_changes(&mut Locked::new(lock, &mut account), session, was_here);
+                self.core.mark_dirty(&mut Locked::new(lock, &mut account));
+            }
+            // An error or a probe to nobody in particular says nothing.
+            _ => {}
+        }
+        words.fan_out();
+        self.say_alone(&mut Locked::new(lock, &mut account), words);
+    }
+
     /// §4.5.2: to everybody who saw the session, and to those it spoke to directly (§4.6.3).
-    pub(crate) fn unavailable(
-        &self,
-        now: Timestamp,
-        account: &mut Account,
-        session: &Arc<Session>,
-        stanza: Stanza,
-        words: &mut Words,
-    ) {
+    pub(crate) fn unavailable(&self, account: &mut Account, session: &Arc<Session>, stanza: Stanza, words: &mut Words) {
         let directed = {
             let mut stream = session.stream();
             let directed = std::mem::take(&mut stream.directed);
@@ -164,56 +129,47 @@ impl Core {
             stream.stale = Default::default();
         }
         account.leaves_unread(session);
-        account.save_session(self, session);
+        account.save_session(self.core, session);
         if account.available().next().is_none() {
             let mut status = stanza.get(ns::CLIENT, "status").map(|s| s.content()).unwrap_or_default();
             status.truncate(status.floor_char_boundary(MAX_LAST_STATUS));
-            let last = LastActivity { time: now.as_millis(), status };
-            account.states.stage(self.tables.last_activity, (), Some(last));
+            let last = LastActivity { time: self.now.as_millis(), status };
+            account.states.stage(self.core.tables.last_activity, (), Some(last));
         }
     }
 
     /// A broadcast is said: to the account's own sessions at once, to all others when no lock is held any more.
-    pub(crate) fn broadcast_said(
-        &self,
-        now: Timestamp,
-        account: &mut Account,
-        fan: Fan,
-        stanza: Stanza,
-        todo: &mut Todo,
-    ) {
+    pub(crate) fn broadcast_said(&mut self, account: &mut Account, fan: Fan, stanza: Stanza) {
         if fan.everybody {
             // §4.2.2: the user's own available sessions, the one that speaks among them.
             let hears = |own: &&Arc<Session>| own.is_available() || own.id == fan.session.id;
             let own: SmallVec<[Arc<Session>; 4]> = account.sessions.iter().filter(hears).cloned().collect();
             for own in own {
                 let out = Out::new(stanza.clone().to(account.jid.as_jid().clone()), None, Role::Extra);
-                self.give(now, &fan.lock, account, &own, out, todo);
+                self.give(&mut Locked::new(&fan.lock, account), &own, out);
             }
         }
-        todo.fans = true;
-        todo.work.push_back(Work { stanza, hops: 1, mode: Mode::Fan(Arc::new(fan)) });
+        self.todo.fans = true;
+        self.todo.work.push_back(Work { stanza, hops: 1, mode: Mode::Fan(Arc::new(fan)) });
     }
 
     /// One presence for each peer that may see it, through the gate of each; some at a time, so that what is on its way is little
     /// however many there are.
-    pub(crate) fn fan(&self, now: Timestamp, fan: &Fan, stanza: &Stanza, todo: &mut Todo) {
+    pub(crate) fn fan(&mut self, fan: &Fan, stanza: &Stanza) {
         let mut some: Vec<Work> = Vec::new();
         let mut after: Option<BareJid> = None;
         let mut more = fan.everybody;
         while more {
             {
                 let account = fan.lock.lock();
-                let rows = account.states.rows(self.tables.roster);
+                let rows = account.states.rows(self.core.tables.roster);
                 some.reserve(rows.len().min(SLICE));
                 let see = rows.after(after.as_ref()).filter(|(_, item)| item.state().shows_presence());
                 let (mut last, mut seen) = (None, 0);
                 for (contact, _) in see.take(SLICE) {
                     (last, seen) = (Some(contact), seen + 1);
                     let mut one = stanza.clone().to(contact.as_jid().clone());
-                    if let Ok(mode) =
-                        self.gated(now, Dir::Sent, &account, contact.as_jid(), Some(&fan.session), &mut one)
-                    {
+                    if let Ok(mode) = self.gated(Dir::Sent, &account, contact.as_jid(), Some(&fan.session), &mut one) {
                         let mode = Mode::Subscriber { each: matches!(mode, Mode::EachSession) };
                         some.push(Work { stanza: one, hops: 1, mode });
                     }
@@ -221,13 +177,13 @@ impl Core {
                 more = seen == SLICE;
                 after = last.filter(|_| more).cloned();
             }
-            some.drain(..).for_each(|work| self.onward(now, work, todo));
+            some.drain(..).for_each(|work| self.onward(work));
         }
         let mut directed = fan.directed.iter().peekable();
         while directed.peek().is_some() {
             {
                 let account = fan.lock.lock();
-                let roster = account.states.rows(self.tables.roster);
+                let roster = account.states.rows(self.core.tables.roster);
                 for to in directed.by_ref().take(SLICE) {
                     let told_as_contact =
                         fan.everybody && roster.get(to.bare_str()).is_some_and(|item| item.state().shows_presence());
@@ -235,34 +191,24 @@ impl Core {
                         continue;
                     }
                     let mut one = stanza.clone().to(to.clone());
-                    if let Ok(mode) = self.gated(now, Dir::Sent, &account, to, Some(&fan.session), &mut one) {
+                    if let Ok(mode) = self.gated(Dir::Sent, &account, to, Some(&fan.session), &mut one) {
                         // A session that is bound and not available does not hear what its bare address is told.
                         let mode = if told_as_contact { Mode::Unreached } else { mode };
                         some.push(Work { stanza: one, hops: 1, mode });
                     }
                 }
             }
-            some.drain(..).for_each(|work| self.onward(now, work, todo));
+            some.drain(..).for_each(|work| self.onward(work));
         }
     }
 
     /// Presence with `to` that changes no subscription (§4.6). `refusal` is what is answered if it cannot get there: whoever
     /// enters a room, and what else is available, waits for an answer.
-    #[allow(clippy::too_many_arguments)]
-    pub(crate) fn directed(
-        &self,
-        now: Timestamp,
-        lock: &AccountRef,
-        session: &Arc<Session>,
-        pending: Pending,
-        to: Jid,
-        refusal: Option<StanzaError>,
-        mut stanza: Stanza,
-        todo: &mut Todo,
-    ) {
+    pub(crate) fn directed(&mut self, origin: Origin<'_>, to: Jid, refusal: Option<StanzaError>, mut stanza: Stanza) {
+        let Origin { lock, session, pending } = origin;
         let mut account = lock.lock();
         let mut words = Words::settling(session, pending);
-        match self.gated(now, Dir::Sent, &account, &to, Some(session), &mut stanza) {
+        match self.gated(Dir::Sent, &account, &to, Some(session), &mut stanza) {
             Ok(mode) => {
                 let error = match (stanza.type_(), refusal) {
                     (Type::None, Some(error)) => Some(error),
@@ -283,17 +229,17 @@ impl Core {
             }
             Err(_) => {}
         }
-        self.mark_dirty(lock, &mut account);
+        self.core.mark_dirty(&mut Locked::new(lock, &mut account));
         words.fan_out();
-        self.say_alone(now, lock, &mut account, words, todo);
+        self.say_alone(&mut Locked::new(lock, &mut account), words);
     }
 
     /// Takes back what was sent directly. It was judged by the lists as they are to be: the gate is not asked again.
-    pub(crate) fn withdraw(&self, lock: &AccountRef, account: &mut Account, whom: &Withdrawal, todo: &mut Todo) {
+    pub(crate) fn withdraw(&mut self, at: &mut Locked<'_>, whom: &Withdrawal) {
         let Withdrawal { from: Judge(from), from_some_of: Judge(from_some_of) } = whom;
-        let roster = account.states.rows(self.tables.roster);
+        let roster = at.account.states.rows(self.core.tables.roster);
         let mut changed = false;
-        for session in &account.sessions {
+        for session in &at.account.sessions {
             let mut stream = session.stream();
             let stream = &mut *stream;
             let named = |to: &&Jid| from(to) || (to.is_bare() && from_some_of(to));
@@ -316,50 +262,36 @@ impl Core {
                     (false, false) => Mode::Onward,
                 };
                 let stanza = Stanza::presence(Type::Unavailable).from(session.jid.clone()).to(to);
-                todo.work.push_back(Work { stanza, hops: 1, mode });
+                self.todo.work.push_back(Work { stanza, hops: 1, mode });
             }
         }
         if changed {
-            self.mark_dirty(lock, account);
+            self.core.mark_dirty(at);
         }
     }
 
     /// Presence arrives for a local account (§8.5.2.1.2, §8.5.3.1). An account that is not loaded has no session.
-    pub(crate) fn presence_received(
-        &self,
-        now: Timestamp,
-        lock: &AccountRef,
-        stanza: Stanza,
-        mode: &Mode,
-        todo: &mut Todo,
-    ) {
+    pub(crate) fn presence_received(&mut self, lock: &AccountRef, stanza: Stanza, mode: &Mode) {
         let from = stanza.head.from.as_ref();
         let each = matches!(mode, Mode::EachSession | Mode::Subscriber { each: true });
-        let sender = from.filter(|_| each).and_then(|from| self.loaded(from.bare_str()));
+        let sender = from.filter(|_| each).and_then(|from| self.core.loaded(from.bare_str()));
         let (sender, mut account) = match &sender {
             Some(sender) => lock_pair(Some(sender), Some(lock)),
             None => (None, Some(lock.lock())),
         };
         let Some(account) = account.as_deref_mut().filter(|account| !account.leaving) else { return };
-        if matches!(mode, Mode::Subscriber { .. }) && !from.is_some_and(|from| self.sees(account, from)) {
+        if matches!(mode, Mode::Subscriber { .. }) && !from.is_some_and(|from| self.core.sees(account, from)) {
             return;
         }
         // Behind what waits for its commit: presence must not overtake the subscription it follows from.
         let mut words = Words::default();
-        self.presence_for(now, sender.as_deref(), account, stanza, mode, &mut words);
-        self.say_alone(now, lock, account, words, todo);
-    }
-
-    /// Whether an account has a subscription to the presence of somebody. Both sides know of it, unless one of them comes from a
-    /// backup that is older.
-    fn sees(&self, account: &Account, from: &Jid) -> bool {
-        account.states.rows(self.tables.roster).get(from.bare_str()).is_some_and(|item| item.state().sees_presence())
+        self.presence_for(sender.as_deref(), account, stanza, mode, &mut words);
+        self.say_alone(&mut Locked::new(lock, account), words);
     }
 
     /// Presence for the sessions that get it. `sender` is the account that it is from, where its gate is asked again.
     pub(crate) fn presence_for(
         &self,
-        now: Timestamp,
         sender: Option<&Account>,
         account: &Account,
         mut stanza: Stanza,
@@ -367,12 +299,12 @@ impl Core {
         words: &mut Words,
     ) {
         let (Some(from), Some(to)) = (stanza.head.from.clone(), stanza.head.to.clone()) else { return };
-        if self.gate(now, Dir::Received, account, &from, None, &mut stanza).is_err() {
+        if self.gate(Dir::Received, account, &from, None, &mut stanza).is_err() {
             return;
         }
         let is_for = |session: &&Arc<Session>| match (mode, sender) {
             (Mode::EachSession | Mode::Subscriber { each: true }, Some(sender)) => {
-                self.gate(now, Dir::Sent, sender, &session.jid, None, &mut stanza.clone()).is_ok()
+                self.gate(Dir::Sent, sender, &session.jid, None, &mut stanza.clone()).is_ok()
             }
             (Mode::To(Judge(judge)), _) => judge(&session.jid),
             (Mode::Unreached, _) => !session.is_available(),

@@ -4,21 +4,18 @@
 //! loaded. So nothing is written for them, and they are correct after a crash. Messages that were promised before, and owed errors,
 //! are accepted and counted.
 //!
-//! The operator sets the quota ([`crate::core::Bounds::offline_bytes`]). One sender may use a part of it, so that none fills it for
+//! The operator sets the quota ([`crate::bounds::Bounds::offline_bytes`]). One sender may use a part of it, so that none fills it for
 //! others; senders who are not contacts are refused when it is half full.
 
+use crate::owner::contacts;
 use vorpal_proto::error::StanzaError;
 use vorpal_proto::stanza::Stanza;
 
 use crate::core::Core;
 use crate::owner::account::Account;
-use crate::owner::cursor::Load;
-use crate::owner::roster;
 use crate::route::message::End;
+use crate::store::load::Load;
 use crate::watch::counts::Count;
-
-/// Default quota of waiting messages of an account, in bytes: a hundred thousand text messages.
-pub const MAX_OFFLINE_BYTES: u64 = 32 << 20;
 
 /// The fraction of it that one contact may use: a half.
 pub const CONTACT_SHARE: u64 = 2;
@@ -66,7 +63,7 @@ impl Core {
         if all > most {
             return Some("too much waits for the receiver already");
         }
-        let known = roster::lists(self.tables.roster, account, peer);
+        let known = contacts::lists(self.tables.roster, account, peer);
         if !known && all > most / STRANGERS_PART {
             return Some("too much waits for the receiver already");
         }

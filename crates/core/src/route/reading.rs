@@ -13,7 +13,6 @@
 //! `resource-constraint`. So is one that has closed its stream, if the job would have to wait for an acknowledgement. One that has
 //! ended is not answered.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use vorpal_proto::datetime::Timestamp;
@@ -21,64 +20,17 @@ use vorpal_proto::error::{ErrorType, StanzaError};
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::stanza::Stanza;
 
-use crate::commit::{OrElse, Part, Say, Words};
-use crate::core::{Core, Todo};
-use crate::module::hook::Reply;
-use crate::owner::account::{Account, AccountRef};
+use crate::core::Core;
+use crate::core::turn::{Locked, Turn};
+use crate::owner::account::AccountRef;
+use crate::owner::words::{OrElse, Say, Words};
 use crate::session::Session;
+use crate::session::inquiries::{Asked, Committed, Found, ReadError};
 use crate::session::ledger::Pending;
-use crate::store::{EntryId, Reader, StoreError};
-
-/// Maximum number of queries of one session that wait for the store, the one being read included. Any more are answered with
-/// `resource-constraint` of type `wait`.
-pub const MAX_INQUIRIES: u8 = 8;
+use crate::store::{EntryId, Reader};
 
 /// Why a question is not read: nobody is there to be answered.
 pub(crate) const LOST: &str = "the connection was lost before it was read";
-
-/// The store, as far as what it says may be told: what is committed, and of a log what nobody waits for any more.
-pub struct Committed<'a> {
-    /// answers what is asked
-    pub reader: &'a mut dyn Reader,
-    /// only entries below this id are to be told of
-    pub horizon: EntryId,
-}
-
-/// Reads, and makes the answer. Must not wait for anything but the store.
-pub type Job = Box<dyn FnOnce(&mut Committed<'_>) -> Result<Found, ReadError> + Send>;
-
-/// What a job found. The messages are sent to whoever asked, in their order and before the answer; all of them, or, if
-/// the session has ended, none. Their bytes are bounded by who makes them: [`MAX_FOUND`].
-pub struct Found {
-    /// with all their attributes
-    pub messages: Vec<Stanza>,
-    /// the answer
-    pub reply: Reply,
-}
-
-/// Maximum number of bytes of messages that one job finds, except for a single larger message.
-pub const MAX_FOUND: usize = 128 * 1024;
-
-/// Why a job found nothing.
-#[derive(Debug)]
-pub enum ReadError {
-    /// What whoever asked is told.
-    Told(StanzaError),
-    /// The store could not be read; that it is so is told, and nothing of why.
-    Store(StoreError),
-}
-
-impl From<StanzaError> for ReadError {
-    fn from(error: StanzaError) -> ReadError {
-        ReadError::Told(error)
-    }
-}
-
-impl From<StoreError> for ReadError {
-    fn from(error: StoreError) -> ReadError {
-        ReadError::Store(error)
-    }
-}
 
 /// A job that knows how far it may read.
 pub type DueJob = Box<dyn FnOnce(&mut dyn Reader) -> Result<Found, ReadError> + Send>;
@@ -106,51 +58,6 @@ impl Asker {
     }
 }
 
-/// A job that waits in a session.
-pub(crate) struct Asked {
-    /// whose log or rows it reads
-    pub of: Option<AccountRef>,
-    pub pending: Pending,
-    pub iq: Stanza,
-    pub job: Job,
-}
-
-/// The jobs of one session.
-#[derive(Default)]
-pub(crate) struct Inquiries {
-    waiting: VecDeque<Asked>,
-    /// all that are not answered, also those on their way here
-    open: u8,
-    running: bool,
-}
-
-impl Inquiries {
-    /// Makes room for one more; false at the bound.
-    pub fn open(&mut self) -> bool {
-        let room = self.open < MAX_INQUIRIES;
-        self.open += u8::from(room);
-        room
-    }
-
-    pub fn push(&mut self, asked: Asked) {
-        self.waiting.push_back(asked);
-    }
-
-    /// Whether one could begin.
-    pub fn is_due(&self) -> bool {
-        !self.running && !self.waiting.is_empty()
-    }
-
-    fn next(&mut self) -> Option<Asked> {
-        if self.running {
-            return None;
-        }
-        let next = self.waiting.pop_front()?;
-        self.running = true;
-        Some(next)
-    }
-}
-
 impl Core {
     /// The next job of a session, if one is due: ask whenever its connection has something to do.
     pub fn inquiry(&self, lock: &AccountRef, session: &Arc<Session>) -> Option<Inquiry> {
@@ -161,6 +68,8 @@ impl Core {
             }
             stream.inquiries.as_mut()?.next()?
         };
+        // An account that is not in memory waits for no commit.
+        let of = of.and_then(|of| self.in_memory(&of));
         let horizon = of.map_or(EntryId::MAX, |of| of.lock().horizon());
         let (of, id) = (lock.clone(), session.id);
         let due = move |reader: &mut dyn Reader| {
@@ -194,15 +103,13 @@ impl Core {
                 vec![iq.error(&StanzaError::internal_server_error())]
             }
         };
-        let mut todo = Todo::default();
-        {
+        self.turn(now, |turn| {
             let mut account = lock.lock();
             if let Some(inquiries) = &mut session.stream().inquiries {
                 inquiries.running = false;
             }
-            self.say_found(now, &lock, &mut account, &session, pending, stanzas, &mut todo);
-        }
-        self.run_todo(now, todo);
+            turn.say_found(&mut Locked::new(&lock, &mut account), &session, pending, stanzas);
+        })
     }
 
     /// The client has closed its stream, and acknowledges nothing any more: what waits for that would wait for ever, and the end
@@ -213,54 +120,35 @@ impl Core {
             stream.managed && !stream.has_room() && stream.inquiries.as_ref().is_some_and(|asked| asked.is_due())
         };
         if stuck {
-            let mut todo = Todo::default();
-            self.refuse_inquiries(
-                now,
-                lock,
-                &mut lock.lock(),
-                session,
-                "the stream was closed before it was read",
-                &mut todo,
-            );
-            self.run_todo(now, todo);
+            self.turn(now, |turn| {
+                turn.refuse_inquiries(
+                    &mut Locked::new(lock, &mut lock.lock()),
+                    session,
+                    "the stream was closed before it was read",
+                );
+            });
         }
     }
+}
 
+impl Turn<'_> {
     /// What has not begun will not.
-    pub(crate) fn refuse_inquiries(
-        &self,
-        now: Timestamp,
-        lock: &AccountRef,
-        account: &mut Account,
-        session: &Arc<Session>,
-        why: &'static str,
-        todo: &mut Todo,
-    ) {
+    pub(crate) fn refuse_inquiries(&mut self, at: &mut Locked<'_>, session: &Arc<Session>, why: &'static str) {
         let waiting = session.stream().inquiries.as_mut().map(|inquiries| std::mem::take(&mut inquiries.waiting));
         for asked in waiting.into_iter().flatten() {
             let answer = asked.iq.error(&busy(why));
-            self.say_found(now, lock, account, session, asked.pending, vec![answer], todo);
+            self.say_found(at, session, asked.pending, vec![answer]);
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn say_found(
-        &self,
-        now: Timestamp,
-        lock: &AccountRef,
-        account: &mut Account,
-        session: &Arc<Session>,
-        pending: Pending,
-        stanzas: Vec<Stanza>,
-        todo: &mut Todo,
-    ) {
+    fn say_found(&mut self, at: &mut Locked<'_>, session: &Arc<Session>, pending: Pending, stanzas: Vec<Stanza>) {
         if let Some(inquiries) = &mut session.stream().inquiries {
             inquiries.open = inquiries.open.saturating_sub(1);
         }
         let mark = session.stream().kept_answer(pending.0);
         let says = [Say::Found { to: session.id, stanzas, mark }].into_iter().collect();
         let words = Words { says, or_else: OrElse::Same, ..Words::settling(session, pending) };
-        self.finish(now, &mut [Part { lock, account, words }], None, Vec::new(), todo);
+        self.finish_one(at, words, None, Vec::new());
     }
 }
 

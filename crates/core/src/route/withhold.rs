@@ -16,52 +16,16 @@
 use std::sync::Arc;
 
 use vorpal_proto::error::StanzaError;
-use vorpal_proto::stanza::{Kind, Stanza};
+use vorpal_proto::stanza::Kind;
 
-use crate::core::{Core, Todo};
+use crate::core::Core;
+use crate::core::turn::{Locked, Turn};
 use crate::module::hook::OpenAccount;
-use crate::module::registry::Registry;
+use crate::module::registry::{Guarded, Registry, Unguarded};
 use crate::owner::account::{Account, AccountRef};
 use crate::session::{Out, Pulled, Session};
 use crate::store::BatchId;
 use crate::watch::trace::Step;
-
-/// Who judges what is about to be written to a session.
-pub(crate) trait Guard {
-    /// Whether the stanza is not to be written.
-    fn withholds(&mut self, stanza: &Stanza) -> bool;
-    /// A stanza that is not written.
-    fn keep(&mut self, out: Out);
-}
-
-/// Of an account that keeps no list.
-pub(crate) struct Unguarded;
-
-impl Guard for Unguarded {
-    fn withholds(&mut self, _: &Stanza) -> bool {
-        false
-    }
-
-    fn keep(&mut self, _: Out) {}
-}
-
-/// Of an account that is locked.
-pub(crate) struct Guarded<'a> {
-    pub registry: &'a Registry,
-    pub account: OpenAccount<'a>,
-    /// what was withheld: tell [`Core::withheld`]
-    pub withheld: &'a mut Vec<Out>,
-}
-
-impl Guard for Guarded<'_> {
-    fn withholds(&mut self, stanza: &Stanza) -> bool {
-        self.registry.withholds(self.account, stanza)
-    }
-
-    fn keep(&mut self, out: Out) {
-        self.withheld.push(out);
-    }
-}
 
 impl Core {
     /// Writes what waits for this connection of a session, up to about `limit` bytes. No account may be locked by the caller.
@@ -77,7 +41,7 @@ impl Core {
         if session.is_guarded() {
             return self.pull_guarded(lock, session, registry, epoch, out, limit);
         }
-        session.pull(registry, &mut Unguarded, epoch, out, limit)
+        session.pull(&mut Unguarded(registry), epoch, out, limit)
     }
 
     #[cold]
@@ -90,8 +54,7 @@ impl Core {
         out: &mut Vec<u8>,
         limit: usize,
     ) -> Pulled {
-        let mut todo = Todo::default();
-        let pulled = {
+        self.turn(self.lately(), |turn| {
             let mut account = lock.lock();
             let mut withheld = Vec::new();
             let mut guard = Guarded {
@@ -99,38 +62,31 @@ impl Core {
                 account: OpenAccount { jid: &account.jid, states: &account.states },
                 withheld: &mut withheld,
             };
-            let pulled = session.pull(registry, &mut guard, epoch, out, limit);
-            self.withheld(lock, &mut account, session, withheld, &mut todo);
+            let pulled = session.pull(&mut guard, epoch, out, limit);
+            turn.withheld(&mut Locked::new(lock, &mut account), session, withheld);
             pulled
-        };
-        self.run_todo(self.lately(), todo);
-        pulled
+        })
     }
+}
 
+impl Turn<'_> {
     /// What was withheld from a session is taken, as if its client had acknowledged it. Who asks something is told that nobody
     /// answers (RFC 6120 §8.2.3; XEP-0191 §3.3): the answer would not come.
-    pub(crate) fn withheld(
-        &self,
-        lock: &AccountRef,
-        account: &mut Account,
-        session: &Arc<Session>,
-        withheld: Vec<Out>,
-        todo: &mut Todo,
-    ) {
+    pub(crate) fn withheld(&mut self, at: &mut Locked<'_>, session: &Arc<Session>, withheld: Vec<Out>) {
         if withheld.is_empty() {
             return;
         }
         for out in &withheld {
-            self.step(self.lately(), &account.jid, || Step {
+            self.step(&at.account.jid, || Step {
                 entry: out.entry,
                 ..Step::of("withheld", &out.stanza).in_session(session)
             });
         }
         let entries = session.stream().passed_over(&withheld);
-        self.took(lock, account, session, &entries);
+        self.core.took(at, session, &entries);
         for out in withheld {
             if out.stanza.kind() == Kind::Iq && out.stanza.is_answerable() {
-                todo.route(out.stanza.error(&StanzaError::service_unavailable()), 1);
+                self.todo.route(out.stanza.error(&StanzaError::service_unavailable()), 1);
             }
         }
     }

@@ -1,4 +1,6 @@
-//! The tables of the RFCs, without state: which session gets a message, what becomes of a subscription.
+//! What the specifications decide, without state: which session gets a message, what becomes of a subscription, what carries a promise.
 
+pub mod delay;
 pub mod delivery;
+pub mod promise;
 pub mod subscription;

@@ -22,7 +22,7 @@ use crate::store::{MapId, Row, STORE, Write};
 pub(crate) const MAX_KEPT: usize = 1_024;
 
 /// Maximum size of these, in bytes.
-const MAX_KEPT_BYTES: usize = super::MAX_QUEUED_BYTES;
+const MAX_KEPT_BYTES: usize = crate::bounds::MAX_QUEUED_BYTES;
 
 /// What keeping an answer takes besides its bytes, which it has in common with the stanza in the queue.
 pub(super) const KEPT_BYTES: usize = size_of::<Kept>();

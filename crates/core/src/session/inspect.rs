@@ -1,7 +1,6 @@
 //! What a stream holds, counted: for tests, which check what must hold between the counts.
 
 use super::Stream;
-use crate::watch::inspect::StreamReport;
 
 impl Stream {
     pub(crate) fn report(&self) -> StreamReport {
@@ -23,4 +22,37 @@ impl Stream {
             resumable: self.is_resumable(),
         }
     }
+}
+
+/// What is on a stream.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamReport {
+    /// stanzas and other elements that wait to be written
+    pub queued: usize,
+    /// stanzas that are held back for an inactive client
+    pub held: usize,
+    /// stanzas that were sent and not acknowledged; without stream management: not written to the socket
+    pub unacked: usize,
+    /// stanzas that wait until the log is read
+    pub deferred: usize,
+    /// entries that are not to be read again
+    pub had: usize,
+    /// what it counts all of this to weigh, in bytes
+    pub weight: usize,
+    /// what all of this weighs
+    pub weighed: usize,
+    /// a connection carries it
+    pub attached: bool,
+    /// it reads the log
+    pub reading: bool,
+    /// stanzas of its client that are not settled
+    pub unsettled: u64,
+    /// the count that would be said now (XEP-0198 §4)
+    pub h: u32,
+    /// more is handled than is stored
+    pub ahead_of_disk: bool,
+    /// an `<r/>` of the client is not answered
+    pub owes_ack: bool,
+    /// it can be resumed
+    pub resumable: bool,
 }

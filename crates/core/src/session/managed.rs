@@ -12,9 +12,10 @@ use vorpal_proto::ns;
 use vorpal_proto::stanza::{Stanza, Type};
 
 use super::{ASK_AFTER, ASK_PART, Closing, Item, Management, Out, Pulled, Reading, Role, SessionId, Stream, Taken};
-use crate::commit::checkpoint::{self, Checkpoint, Checkpoints, Sent};
-use crate::commit::debt::Debt;
-use crate::life::revive::SessionRow;
+
+use crate::session::checkpoint::{self, Checkpoint, Runs, Sent};
+use crate::session::debt::Debt;
+use crate::session::row::SessionRow;
 use crate::small::lists::give_back;
 use crate::store::{EntryId, MapId, Row, STORE, Write};
 
@@ -144,10 +145,10 @@ impl Stream {
 
     /// Whether a client can have handled `h`: not less than it has acknowledged, nor more than was sent. After a restart that is
     /// what the checkpoint says, and without one nothing is known.
-    pub(crate) fn can_have(&self, h: u32, checkpoints: &Checkpoints) -> bool {
+    pub(crate) fn can_have(&self, h: u32, runs: &Runs) -> bool {
         let Some(sm) = &self.sm else { return false };
         if self.restored {
-            return self.checkpoint.as_ref().is_none_or(|known| known.can_have(h, checkpoints.is_exact(known.run)));
+            return self.checkpoint.as_ref().is_none_or(|known| known.can_have(h, runs.is_exact(known.run)));
         }
         let newly = h.wrapping_sub(sm.acked as u32) as usize;
         newly <= self.unacked.iter().filter(|out| out.counted).count()
@@ -181,14 +182,14 @@ impl Stream {
         horizon: EntryId,
         settled: EntryId,
         run: u64,
-        checkpoints: &Checkpoints,
+        runs: &Runs,
     ) -> Option<Checkpoint> {
         (self.due, self.unlisted) = (false, false);
         let sm = self.sm.as_ref().filter(|_| self.is_resumable())?;
         if self.restored {
             // Nothing was sent since.
             let known = self.checkpoint.as_deref()?;
-            let run = if checkpoints.is_exact(known.run) { run } else { 0 };
+            let run = if runs.is_exact(known.run) { run } else { 0 };
             return Some(Checkpoint { run, ..known.clone() });
         }
         let acked = sm.acked;

@@ -4,11 +4,19 @@
 //! short lock of its own. Lock order: account, then session. A detached session has no connection and loses nothing.
 
 pub(crate) mod answers;
+pub mod checkpoint;
+pub(crate) mod deadlines;
+pub(crate) mod debt;
+pub mod guard;
+pub mod inquiries;
 pub mod ledger;
 mod managed;
 mod peer;
 mod queue;
+pub mod row;
+pub(crate) mod untold;
 
+pub use guard::{OpenSession, Outgoing, Verdict};
 pub use managed::Vitals;
 pub(crate) use out::Shared;
 pub use out::{Out, Role};
@@ -26,13 +34,11 @@ use vorpal_proto::error::StreamError;
 use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::Stanza;
 
-use crate::commit::checkpoint::{Checkpoint, DUE_AFTER};
-use crate::commit::debt::Debt;
-use crate::core::Bounds;
-use crate::module::hook::{OpenSession, Outgoing, Verdict};
-use crate::module::registry::Registry;
-use crate::route::reading::Inquiries;
-use crate::route::withhold::Guard;
+use crate::bounds::Bounds;
+use crate::session::checkpoint::{Checkpoint, DUE_AFTER};
+use crate::session::debt::Debt;
+use crate::session::guard::Guard;
+use crate::session::inquiries::Inquiries;
 use crate::session::ledger::{Ledger, MAX_UNSETTLED_BYTES, Pending};
 use crate::small::lists::push_one;
 use crate::store::EntryId;
@@ -42,15 +48,11 @@ use queue::{ITEM_BYTES, Item, Queue};
 
 mod capacity;
 mod deferred;
-mod inspect;
+pub mod inspect;
 mod out;
 
 /// The number of a session: unique in the store for ever, so that a log entry can name it.
 pub type SessionId = u64;
-
-/// Maximum memory of what waits for one session, written or not; one answer alone may take more. Beyond it, what the log holds is
-/// left to the log, of presence the newest is told later, and an IQ is refused.
-pub const MAX_QUEUED_BYTES: usize = 512 * 1024;
 
 /// About what a stanza takes in a queue besides its bytes: its place, the index of its children, the blocks of the allocator. A
 /// small stanza takes much more than is written of it.
@@ -64,9 +66,6 @@ pub(crate) const ASK_PART: usize = 8;
 
 /// A client is not read from while more than this part of what a session may hold waits to be written to it, counted as memory.
 pub(crate) const PAUSE_PART: usize = 2;
-
-/// Maximum number of stanzas held back for an inactive client; then all are sent.
-pub const MAX_HELD: usize = 256;
 
 /// Woken when there is something to do for a connection. Never blocks.
 pub trait Wake: Send + Sync {
@@ -187,7 +186,7 @@ pub struct Stream {
     /// questions that wait for the store
     pub(crate) inquiries: Option<Box<Inquiries>>,
     /// what it has not been told since it became available
-    pub(crate) untold: crate::route::untold::List,
+    pub(crate) untold: crate::session::untold::List,
     /// bytes of large answers that nobody has charged to the client yet
     pub(crate) answered: usize,
     /// whose presence did not fit
@@ -448,23 +447,16 @@ impl Session {
     }
 
     /// Writes what waits for this connection, up to about `limit` bytes; but for what the guard withholds.
-    pub(crate) fn pull(
-        &self,
-        registry: &Registry,
-        guard: &mut impl Guard,
-        epoch: u32,
-        out: &mut Vec<u8>,
-        limit: usize,
-    ) -> Pulled {
+    pub(crate) fn pull(&self, guard: &mut impl Guard, epoch: u32, out: &mut Vec<u8>, limit: usize) -> Pulled {
         let mut stream = self.stream();
         match stream.end_of(epoch) {
             Some(end @ Pulled::Closed(_)) => {
                 // What was said before the end is still written.
-                stream.pull(self, registry, guard, out, usize::MAX);
+                stream.pull(self, guard, out, usize::MAX);
                 end
             }
             Some(end) => end,
-            None if stream.pull(self, registry, guard, out, limit) => Pulled::More,
+            None if stream.pull(self, guard, out, limit) => Pulled::More,
             None => Pulled::Empty,
         }
     }
@@ -673,14 +665,7 @@ impl Stream {
     }
 
     /// Writes what waits, up to about `limit` bytes. True if anything is left.
-    pub(crate) fn pull(
-        &mut self,
-        session: &Session,
-        registry: &Registry,
-        guard: &mut impl Guard,
-        out: &mut Vec<u8>,
-        limit: usize,
-    ) -> bool {
+    pub(crate) fn pull(&mut self, session: &Session, guard: &mut impl Guard, out: &mut Vec<u8>, limit: usize) -> bool {
         let (mut wrote, before) = (false, out.len());
         while out.len() < limit {
             let Some(item) = self.queue.pop_front() else { break };
@@ -688,7 +673,7 @@ impl Stream {
                 // It is counted until it is acknowledged, or gone.
                 Item::Stanza(mut next) => {
                     let appended = next.stanza.appended();
-                    let verdict = registry.judge(&Outgoing { session: OpenSession(session) }, &mut next.stanza);
+                    let verdict = guard.judge(&Outgoing { session: OpenSession(session) }, &mut next.stanza);
                     if next.stanza.appended() != appended {
                         self.weight -= next.weight;
                         next.weigh();

@@ -10,7 +10,7 @@ use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use super::OUT_BYTES;
 use super::answers::KEPT_BYTES;
-use crate::owner::log::delayed;
+use crate::rules::delay::delayed;
 use crate::store::EntryId;
 
 /// Why a stanza is in a session's queue: what becomes of it if the session ends.
@@ -136,7 +136,7 @@ impl Out {
         self.role.is_owed()
             && self.entry.is_none()
             && self.stanza.kind() == Kind::Message
-            && crate::session::ledger::never_promised(&self.stanza).is_none()
+            && crate::rules::promise::never_promised(&self.stanza).is_none()
             && self.shared.as_ref().is_none_or(|shared| !shared.owed && !shared.taken.load(Ordering::Acquire))
     }
 }

@@ -7,6 +7,8 @@
 //!
 //! *Invariant:* two backends given the same batches give the same outcomes, and the same answers (the conformance suite).
 
+pub(crate) mod load;
+
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::sync::Arc;

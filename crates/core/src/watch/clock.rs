@@ -10,9 +10,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use vorpal_proto::datetime::Timestamp;
 
-use crate::core::Core;
-use crate::store::EntryId;
-
 /// A sudden difference between the two clocks that is larger than this is a step of the time of day.
 pub const STEP: Duration = Duration::from_secs(60);
 
@@ -42,22 +39,22 @@ struct State {
 
 /// A step of the time of day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stepped {
+pub(crate) enum Stepped {
     Forward(Duration),
     Backward(Duration),
 }
 
 impl Clock {
-    fn steady(&self) -> Duration {
+    pub(crate) fn steady(&self) -> Duration {
         Duration::from_millis(self.steady.load(Ordering::Relaxed))
     }
 
     /// The time of day as it was told last.
-    fn told(&self) -> Timestamp {
+    pub(crate) fn told(&self) -> Timestamp {
         self.state.lock().told.map_or(Timestamp::from_millis(0), |(now, _)| now)
     }
 
-    fn tell(&self, now: Timestamp, steady: Duration) -> Option<Stepped> {
+    pub(crate) fn tell(&self, now: Timestamp, steady: Duration) -> Option<Stepped> {
         self.steady.store(u64::try_from(steady.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         let mut state = self.state.lock();
         let (before, then) = state.told.replace((now, steady))?;
@@ -78,7 +75,7 @@ impl Clock {
         None
     }
 
-    fn doubt(&self, now: Timestamp, newest: Timestamp) {
+    pub(crate) fn doubt(&self, now: Timestamp, newest: Timestamp) {
         let gap = now.since(newest);
         if gap > GAP {
             let mut state = self.state.lock();
@@ -87,46 +84,9 @@ impl Clock {
         }
     }
 
-    fn believed(&self, now: Timestamp) -> Timestamp {
+    pub(crate) fn believed(&self, now: Timestamp) -> Timestamp {
         let state = self.state.lock();
         if self.steady() >= state.believed_at { now } else { now.minus(state.ahead) }
-    }
-}
-
-impl Core {
-    /// Reports the time of day and how long the process has run. Must be called before each [`Core::beat`] or [`Core::tick`]; it
-    /// detects steps of the time of day.
-    pub fn tell_time(&self, now: Timestamp, steady: Duration) {
-        match self.clock.tell(now, steady) {
-            Some(Stepped::Forward(by)) => tracing::warn!(
-                seconds = by.as_secs(),
-                "the clock was set forward: data that expired by the new time is deleted only after the server has run for a day"
-            ),
-            Some(Stepped::Backward(by)) => tracing::warn!(seconds = by.as_secs(), "the clock was set back"),
-            None => {}
-        }
-    }
-
-    /// The time of day, to about a second: for rare events in code that is not told the time.
-    pub(crate) fn lately(&self) -> Timestamp {
-        self.clock.told()
-    }
-
-    /// Reports the newest entry of the store when the server starts: a time of day that is far ahead of it is not trusted at once.
-    pub fn tell_newest(&self, now: Timestamp, newest: EntryId) {
-        if newest > 0 {
-            self.clock.doubt(now, Timestamp::from_millis(newest / 1000));
-        }
-    }
-
-    /// How long the process has run, as last reported.
-    pub fn steady(&self) -> Duration {
-        self.clock.steady()
-    }
-
-    /// The trusted time of day, for deletion by age.
-    pub(crate) fn believed(&self, now: Timestamp) -> Timestamp {
-        self.clock.believed(now)
     }
 }
 

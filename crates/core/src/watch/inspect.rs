@@ -3,13 +3,9 @@
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::Jid;
 
-use crate::commit::Waiting;
-use crate::core::Core;
-use crate::owner::account::AccountRef;
-use crate::owner::cursor::Load;
-use crate::owner::roster;
 use crate::session::SessionId;
-use crate::store::{self, EntryId, EntrySize, LogQuery, Reader};
+use crate::session::inspect::StreamReport;
+use crate::store::EntryId;
 
 /// What an account holds.
 #[derive(Clone, Debug)]
@@ -49,39 +45,6 @@ pub struct SessionReport {
     pub stream: StreamReport,
 }
 
-/// What is on a stream.
-#[derive(Clone, Copy, Debug)]
-pub struct StreamReport {
-    /// stanzas and other elements that wait to be written
-    pub queued: usize,
-    /// stanzas that are held back for an inactive client
-    pub held: usize,
-    /// stanzas that were sent and not acknowledged; without stream management: not written to the socket
-    pub unacked: usize,
-    /// stanzas that wait until the log is read
-    pub deferred: usize,
-    /// entries that are not to be read again
-    pub had: usize,
-    /// what it counts all of this to weigh, in bytes
-    pub weight: usize,
-    /// what all of this weighs
-    pub weighed: usize,
-    /// a connection carries it
-    pub attached: bool,
-    /// it reads the log
-    pub reading: bool,
-    /// stanzas of its client that are not settled
-    pub unsettled: u64,
-    /// the count that would be said now (XEP-0198 §4)
-    pub h: u32,
-    /// more is handled than is stored
-    pub ahead_of_disk: bool,
-    /// an `<r/>` of the client is not answered
-    pub owes_ack: bool,
-    /// it can be resumed
-    pub resumable: bool,
-}
-
 /// What an account has, as an operator is told.
 #[derive(Clone, Debug, Default)]
 pub struct Holdings {
@@ -101,71 +64,3 @@ pub struct Holdings {
 
 /// Maximum number of waiting messages that are counted.
 pub const MAX_COUNTED: usize = 100_000;
-
-impl Core {
-    /// What the account has. Reads the part of its log that was not taken yet, a page at a time, without the account's lock.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub fn holdings(&self, lock: &AccountRef, reader: &mut dyn Reader) -> store::Result<Holdings> {
-        const PAGE: usize = 1_024;
-        let (owner, cursor, mut holdings) = {
-            let account = lock.lock();
-            let holdings = Holdings {
-                contacts: roster::count(self, &account),
-                archive_bytes: account.log.archived,
-                waiting_bytes: account.log.waiting_bytes(),
-                hashes: account.states.rows(self.tables.credentials).keys().cloned().collect(),
-                ..Holdings::default()
-            };
-            (account.owner, account.log.cursor(), holdings)
-        };
-        holdings.created = reader.owner(owner)?.map(|row| Timestamp::from_millis(row.created));
-        let mut after = cursor;
-        while holdings.waiting < MAX_COUNTED {
-            let sizes = reader.log_sizes(owner, LogQuery { after, limit: PAGE, ..LogQuery::default() })?;
-            let account = lock.lock();
-            let open = |size: &&EntrySize| Load::of_size(size).received && account.log.is_open(size.id);
-            holdings.waiting += sizes.iter().filter(open).count();
-            match sizes.last() {
-                Some(last) if sizes.len() == PAGE => after = last.id,
-                _ => break,
-            }
-        }
-        Ok(holdings)
-    }
-
-    /// What an account holds now.
-    pub fn report(&self, lock: &AccountRef) -> AccountReport {
-        let account = lock.lock();
-        let session = |session: &std::sync::Arc<crate::session::Session>| SessionReport {
-            id: session.id,
-            jid: session.jid.clone(),
-            priority: session.priority(),
-            stream: session.stream().report(),
-        };
-        let (held, open) = account.log.counts();
-        AccountReport {
-            jid: account.jid.to_string(),
-            waiting: account.waiting.len(),
-            unsaid: account.waiting.iter().map(Waiting::unsaid).sum(),
-            cursor: account.log.cursor(),
-            last: account.log.last,
-            held,
-            open,
-            missed: account.log.missed,
-            dirty: account.dirty,
-            sessions: account.sessions.iter().map(session).collect(),
-        }
-    }
-
-    /// Whether somebody who logs in to this account may have a session to go back to.
-    pub fn may_return(&self, lock: &AccountRef) -> bool {
-        lock.lock().sessions.iter().any(|session| session.stream().is_resumable())
-    }
-
-    /// Batches whose outcome is not known yet.
-    pub fn in_flight(&self) -> usize {
-        self.flights.lock().len()
-    }
-}

@@ -13,12 +13,7 @@
 
 use std::collections::BTreeMap;
 
-use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::sasl::{Credentials, Hash, Shown, lot};
-
-use crate::core::Core;
-use crate::module::host::Host;
-use crate::store::{self, Kind, MapQuery, Reader, Row, STORE, Write};
 
 /// Maximum number of different profiles that are counted for a host: each costs a hash for each login. A population has
 /// one for each server it was imported from and each setting of `login.iterations`; rarer ones are not drawn.
@@ -55,7 +50,7 @@ impl Profile {
         self.0.map(|shown| shown.map_or_else(|| "-".to_owned(), Shown::to_text)).join(" ")
     }
 
-    fn from_text(text: &str) -> Option<Profile> {
+    pub(crate) fn from_text(text: &str) -> Option<Profile> {
         let mut words = text.split(' ');
         let mut profile = Profile([None; Hash::ALL.len()]);
         for shown in &mut profile.0 {
@@ -71,11 +66,11 @@ impl Profile {
 /// The profiles of a host's accounts, by their texts, with the number of accounts that have each.
 #[derive(Debug, Default)]
 pub(crate) struct Profiles {
-    counts: BTreeMap<String, (Profile, u64)>,
+    pub counts: BTreeMap<String, (Profile, u64)>,
     /// what is stored is part of it
-    loaded: bool,
+    pub loaded: bool,
     /// something is not stored yet
-    dirty: bool,
+    pub dirty: bool,
 }
 
 impl Profiles {
@@ -98,7 +93,7 @@ impl Profiles {
         self.dirty = true;
     }
 
-    fn add(&mut self, profile: Profile, number: u64) {
+    pub(crate) fn add(&mut self, profile: Profile, number: u64) {
         let text = profile.to_text();
         if self.counts.len() < MAX_PROFILES || self.counts.contains_key(&text) {
             let (_, count) = self.counts.entry(text).or_insert((profile, 0));
@@ -116,69 +111,6 @@ impl Profiles {
         };
         let drawn = self.counts.iter().map(|(text, (profile, count))| (time(text, *count), profile));
         drawn.min_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, profile)| *profile)
-    }
-}
-
-impl Core {
-    /// Reads what is counted of hosts for which that was not done yet. To be called before anybody connects, and again
-    /// where waiting is allowed, for hosts that come later.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub fn load_profiles(&self, reader: &mut dyn Reader) -> store::Result<()> {
-        for host in self.hosts() {
-            if host.profiles().loaded {
-                continue;
-            }
-            let row = reader.map_get(self.names.map_id(self.tables.profiles.at), STORE, host.domain().as_bytes())?;
-            let stored = row.and_then(|row| serde_json::from_slice::<BTreeMap<String, u64>>(&row.value).ok());
-            let found = match stored {
-                Some(counts) => counts.iter().filter_map(|(text, n)| Some((Profile::from_text(text)?, *n))).collect(),
-                None => self.count_profiles(&host, reader)?,
-            };
-            let mut profiles = host.profiles();
-            found.into_iter().for_each(|(profile, number)| profiles.add(profile, number));
-            profiles.loaded = true;
-        }
-        Ok(())
-    }
-
-    fn count_profiles(&self, host: &Host, reader: &mut dyn Reader) -> store::Result<Vec<(Profile, u64)>> {
-        const PAGE: usize = 1_000;
-        let map = self.names.map_id(self.tables.credentials.at);
-        let mut found = Vec::new();
-        let mut past: Option<Box<str>> = None;
-        while found.len() < MAX_COUNTED {
-            let page = reader.owners(Kind::Account, host.domain(), past.as_deref(), PAGE)?;
-            let Some(last) = page.last() else { break };
-            past = Some(last.name.clone());
-            for account in page {
-                let rows = reader.map_range(map, account.owner, MapQuery::default())?;
-                let texts = rows.iter().filter_map(|row| serde_json::from_slice::<String>(&row.row.value).ok());
-                let credentials: Vec<_> = texts.filter_map(|text| Credentials::from_text(&text).ok()).collect();
-                found.extend(Profile::of(&credentials).map(|profile| (profile, 1)));
-            }
-        }
-        Ok(found)
-    }
-
-    /// Stores what is counted, where it has changed.
-    pub(crate) fn save_profiles(&self, now: Timestamp) {
-        for host in self.hosts() {
-            let mut profiles = host.profiles();
-            // What was counted before is not part of it yet.
-            if !profiles.loaded || !std::mem::take(&mut profiles.dirty) {
-                continue;
-            }
-            let counts: BTreeMap<&str, u64> =
-                profiles.counts.iter().map(|(text, (_, n))| (text.as_str(), *n)).collect();
-            let Ok(value) = serde_json::to_vec(&counts) else { continue };
-            drop(profiles);
-            let map = self.names.map_id(self.tables.profiles.at);
-            let key = host.domain().as_bytes().to_vec().into();
-            let row = Some(Row::from(bytes::Bytes::from(value)));
-            self.submit_alone(now, vec![Write::Put { map, owner: STORE, key, row }]);
-        }
     }
 }
 

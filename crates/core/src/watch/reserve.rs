@@ -7,9 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::core::Core;
 use crate::store::Room;
-use crate::watch::counts::Count;
 
 /// The last observed free space, and the resulting state.
 #[derive(Debug, Default)]
@@ -87,54 +85,6 @@ impl Reserve {
             return Some(Change::Low);
         }
         None
-    }
-}
-
-impl Core {
-    /// Processes an observation, and logs changes.
-    pub fn observe_room(&self, room: Room) {
-        let (free, reserve) = (room.free >> 20, self.reserve.least() >> 20);
-        match self.reserve.observe(room) {
-            None => {}
-            Some(Change::Low) => {
-                tracing::warn!(
-                    free_mib = free,
-                    reserve_mib = reserve,
-                    place = self.place(),
-                    "the disk of the data directory is filling up: below storage.reserve new messages are refused"
-                );
-            }
-            Some(Change::Short) => {
-                tracing::error!(
-                    free_mib = free,
-                    reserve_mib = reserve,
-                    place = self.place(),
-                    "the disk of the data directory is nearly full: whatever would have to be stored is refused until space is freed"
-                );
-            }
-            Some(Change::Enough) => {
-                tracing::info!(
-                    free_mib = free,
-                    reserve_mib = reserve,
-                    place = self.place(),
-                    "the disk of the data directory has room again: nothing is refused any more"
-                );
-            }
-        }
-    }
-
-    /// Whether a change that only adds data must be refused, because the disk is nearly full or does not keep up. Counts the refusal
-    /// if so.
-    pub(crate) fn refuses_more(&self) -> bool {
-        if self.reserve.is_short() {
-            self.counts.one(Count::Reserved);
-            return true;
-        }
-        let behind = self.journal.is_full();
-        if behind {
-            self.counts.one(Count::BehindDisk);
-        }
-        behind
     }
 }
 

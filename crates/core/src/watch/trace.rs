@@ -5,19 +5,17 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 use smallvec::SmallVec;
-use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::stanza::Stanza;
 
-use crate::core::Core;
 use crate::owner::account::Account;
 use crate::session::{Session, SessionId, Wake};
-use crate::store::{BatchId, EntryId};
+use crate::store::EntryId;
 
 /// Maximum number of followers of accounts at once.
 pub const MAX_TRACERS: usize = 8;
@@ -127,26 +125,26 @@ impl Step {
 #[derive(Default)]
 #[repr(align(128))]
 pub(crate) struct Traces {
-    on: AtomicBool,
-    all: RwLock<SmallVec<[Arc<Tracer>; 2]>>,
+    pub on: AtomicBool,
+    pub all: RwLock<SmallVec<[Arc<Tracer>; 2]>>,
 }
 
-struct Tracer {
-    account: BareJid,
-    waiting: Mutex<Steps>,
-    wake: Arc<dyn Wake>,
+pub(crate) struct Tracer {
+    pub account: BareJid,
+    pub waiting: Mutex<Steps>,
+    pub wake: Arc<dyn Wake>,
 }
 
 #[derive(Default)]
-struct Steps {
-    steps: VecDeque<Step>,
-    lost: u64,
+pub(crate) struct Steps {
+    pub(crate) steps: VecDeque<Step>,
+    pub(crate) lost: u64,
     /// when batches were handed over, so that it can be told how long they took
     batches: VecDeque<(u64, u64)>,
 }
 
 impl Tracer {
-    fn push(&self, mut step: Step) {
+    pub(crate) fn push(&self, mut step: Step) {
         let mut waiting = self.waiting.lock();
         if let Some(batch) = step.batch {
             match step.step {
@@ -169,82 +167,6 @@ impl Tracer {
         waiting.steps.push_back(step);
         drop(waiting);
         self.wake.wake();
-    }
-}
-
-/// The right to follow an account, until it is dropped.
-pub struct Trace {
-    core: Arc<Core>,
-    tracer: Arc<Tracer>,
-}
-
-impl Trace {
-    /// What has happened since it was asked last, and how much of it was lost, in all.
-    pub fn take(&self) -> (Vec<Step>, u64) {
-        let mut waiting = self.tracer.waiting.lock();
-        (waiting.steps.drain(..).collect(), waiting.lost)
-    }
-}
-
-impl Drop for Trace {
-    fn drop(&mut self) {
-        let traces = &self.core.traces;
-        let mut all = traces.all.write();
-        all.retain(|tracer| !Arc::ptr_eq(tracer, &self.tracer));
-        traces.on.store(!all.is_empty(), Ordering::Relaxed);
-    }
-}
-
-impl Core {
-    /// Follows an account: `wake` is called when there is something to [`Trace::take`]. None if too many do.
-    pub fn trace(self: &Arc<Core>, account: BareJid, wake: Arc<dyn Wake>) -> Option<Trace> {
-        let tracer = Arc::new(Tracer { account, waiting: Mutex::default(), wake });
-        let mut all = self.traces.all.write();
-        if all.len() >= MAX_TRACERS {
-            return None;
-        }
-        all.push(tracer.clone());
-        self.traces.on.store(true, Ordering::Relaxed);
-        Some(Trace { core: self.clone(), tracer })
-    }
-
-    /// Whether anybody follows anything: a relaxed load.
-    #[inline]
-    pub(crate) fn is_traced(&self) -> bool {
-        self.traces.on.load(Ordering::Relaxed)
-    }
-
-    /// Tells those who follow the account. `make` runs only if there is somebody.
-    #[inline]
-    pub(crate) fn step(&self, now: Timestamp, account: &BareJid, make: impl FnOnce() -> Step) {
-        if self.is_traced() {
-            self.tell(now, account, make);
-        }
-    }
-
-    #[cold]
-    fn tell(&self, now: Timestamp, account: &BareJid, make: impl FnOnce() -> Step) {
-        let all = self.traces.all.read();
-        let mut those = all.iter().filter(|tracer| tracer.account == *account).peekable();
-        if those.peek().is_none() {
-            return;
-        }
-        let step = Step { at: now.as_millis(), ..make() };
-        those.for_each(|tracer| tracer.push(step.clone()));
-    }
-
-    /// Tells that a batch was handed over.
-    pub(crate) fn step_submitted(
-        &self,
-        now: Timestamp,
-        account: &Account,
-        given: (BatchId, Option<EntryId>),
-        n: Option<u64>,
-    ) {
-        self.step(now, &account.jid, || {
-            let (BatchId(batch), entry) = given;
-            Step { batch: Some(batch), entry, n, ..Step::named("submitted") }
-        });
     }
 }
 

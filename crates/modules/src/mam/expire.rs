@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use vorpal_core::life::sweep::SweepCx;
+use vorpal_core::module::sweep::SweepCx;
 use vorpal_core::store::{self, LogQuery, flags};
 
 /// Number of entries of one account deleted at a time.

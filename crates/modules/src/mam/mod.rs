@@ -17,11 +17,12 @@ mod prefs;
 mod query;
 
 use vorpal_config::Measure;
-use vorpal_core::module::hook::Answer;
-use vorpal_core::owner::roster::{self, RosterItem};
+use vorpal_core::owner::contacts;
+use vorpal_core::owner::plan::Plan;
+use vorpal_core::owner::roster::RosterItem;
 use vorpal_core::owner::stanza_id;
 use vorpal_core::owner::state::Cell;
-use vorpal_core::route::plan::Plan;
+use vorpal_core::session::inquiries::Answer;
 use vorpal_proto::archive;
 use vorpal_proto::jid::BareJid;
 
@@ -134,7 +135,7 @@ impl Recorder {
 
     /// XEP-0441 §2.3: by the other side's address.
     fn wanted(&self, cx: &MessageCx<'_>) -> bool {
-        let in_roster = || roster::lists(self.roster, cx.account, cx.peer.bare_str());
+        let in_roster = || contacts::lists(self.roster, cx.account, cx.peer.bare_str());
         match cx.account.states.get(self.prefs) {
             Some(Stored(prefs)) => prefs.wants(cx.peer, in_roster),
             None => match self.default {

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use vorpal_core::module::hook::Answer;
 use vorpal_core::owner::state::Cell;
+use vorpal_core::session::inquiries::Answer;
 use vorpal_proto::archive::{Prefs, Rule};
 use vorpal_proto::jid::Jid;
 

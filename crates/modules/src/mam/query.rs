@@ -5,9 +5,10 @@
 //! far as the page's budget goes.
 
 use bytes::Bytes;
-use vorpal_core::module::hook::reply;
 use vorpal_core::owner::stanza_id::IdKey;
-use vorpal_core::route::reading::{Committed, Found, Job, MAX_FOUND, ReadError, busy};
+use vorpal_core::route::reading::busy;
+use vorpal_core::session::inquiries::reply;
+use vorpal_core::session::inquiries::{Committed, Found, Job, MAX_FOUND, ReadError};
 use vorpal_core::store::{Direction, Entry, EntryId, EntrySize, LogQuery, Owner, flags};
 use vorpal_proto::archive::{self, End, Fin, Query};
 use vorpal_proto::datetime::Timestamp;

@@ -3,7 +3,7 @@ use std::sync::mpsc;
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
-use vorpal_core::module::hook::reply;
+use vorpal_core::session::inquiries::reply;
 use vorpal_core::store::Backend;
 use vorpal_proto::element::el;
 use vorpal_proto::ns;

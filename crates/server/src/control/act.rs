@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use tokio::sync::oneshot;
-use vorpal_core::commit::Notice;
 use vorpal_core::life::users::{NewUser, Sessions};
 use vorpal_core::module::host::KeyPolicy;
 use vorpal_core::owner::account::AccountRef;
+use vorpal_core::owner::words::Notice;
 use vorpal_proto::jid::{BareJid, Jid};
 use vorpal_proto::sasl::prep::PrepError;
 use vorpal_proto::sasl::{Credentials, CredentialsError, MAX_INPUT_BYTES};

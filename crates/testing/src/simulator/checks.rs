@@ -1,6 +1,6 @@
 //! The rules that must hold during a run. See the list in [`super`].
 
-use vorpal_core::route::reading::MAX_FOUND;
+use vorpal_core::session::inquiries::MAX_FOUND;
 
 use super::book::Directed;
 use super::player::PlayerId;

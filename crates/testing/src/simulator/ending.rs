@@ -261,7 +261,7 @@ impl Simulator {
                 return Err(wrong(RULE, format!("{} is not loaded", self.bare(at))));
             };
             let account = lock.lock();
-            let (_, rows) = roster::committed(core, &account);
+            let (_, rows) = core.roster(&account);
             let row = |(jid, item): (&BareJid, &roster::RosterItem)| {
                 let subscription = item.subscription.as_str().to_owned();
                 let contact = Contact { subscription, ask: item.ask, name: item.name.clone() };

@@ -63,9 +63,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use vorpal_core::core::watched::Trace;
 use vorpal_core::module::Module;
 use vorpal_core::store::{EntryId, Kind, LogQuery, Owner};
-use vorpal_core::watch::trace::{Step, Trace};
+use vorpal_core::watch::trace::Step;
 use vorpal_proto::jid::BareJid;
 use vorpal_store::memory::{Disk, Fault};
 

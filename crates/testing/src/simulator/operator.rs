@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use vorpal_core::commit::Notice;
 use vorpal_core::life::users::{NewUser, Sessions};
 use vorpal_core::owner::account::AccountRef;
+use vorpal_core::owner::words::Notice;
 use vorpal_proto::jid::BareJid;
 
 use super::Simulator;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vorpal_core::life::users::Sessions;
-use vorpal_core::owner::roster::{self, RosterItem};
+use vorpal_core::owner::roster::RosterItem;
 use vorpal_core::session::SessionId;
 use vorpal_core::store::{Kind, LogQuery, Owner};
 use vorpal_proto::element::Element;
@@ -620,7 +620,7 @@ impl Simulator {
         let lock = self.world.load(&jid)?;
         let core = self.world.core();
         let state = lock.lock();
-        let (_, rows) = roster::committed(core, &state);
+        let (_, rows) = core.roster(&state);
         rows.get(contact.as_str()).cloned()
     }
 

@@ -1,6 +1,6 @@
 //! The taste of a seed: number of accounts and hosts, faults, client behaviour, limits.
 
-use vorpal_core::core::Bounds;
+use vorpal_core::bounds::Bounds;
 
 use crate::random::Random;
 
