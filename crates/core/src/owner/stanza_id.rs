@@ -32,11 +32,20 @@ impl IdKey {
 
     /// The id that is told, of an entry of this account: 16 digits of base 16.
     pub fn tell(&self, entry: EntryId) -> String {
+        self.digits(entry).map(char::from).iter().collect()
+    }
+
+    fn digits(&self, entry: EntryId) -> [u8; 16] {
         let [mut left, mut right] = halves(entry);
         for round in 0..ROUNDS {
             (left, right) = (right, left ^ self.round(round, right));
         }
-        format!("{left:08x}{right:08x}")
+        let told = u64::from(left) << 32 | u64::from(right);
+        let digit = |at: usize| match (told >> (60 - 4 * at) & 0xf) as u8 {
+            low @ 0..=9 => b'0' + low,
+            high => b'a' + high - 10,
+        };
+        std::array::from_fn(digit)
     }
 
     /// The entry of an id that was told; something else, or nothing, for any other text.
@@ -66,7 +75,7 @@ impl IdKey {
         raw.extend_from_slice(b"<stanza-id xmlns='urn:xmpp:sid:0' by='");
         escape_attr(&mut raw, by.as_str());
         raw.extend_from_slice(b"' id='");
-        raw.extend_from_slice(self.tell(entry).as_bytes());
+        raw.extend_from_slice(&self.digits(entry));
         raw.extend_from_slice(b"'/>");
         stanza.append_written(ns::STANZA_ID, "stanza-id", Bytes::from(raw));
     }

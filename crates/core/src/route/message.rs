@@ -75,13 +75,14 @@ impl<'a> SideState<'a> {
 }
 
 /// How a stretch ends.
+#[expect(clippy::large_enum_variant, reason = "nearly every message goes: a box would be an allocation for each")]
 pub(crate) enum End {
     /// nobody hears of it
     Silence,
     /// the sender gets an error
     Error(StanzaError),
     /// it is delivered or kept
-    Goes(Box<Goes>),
+    Goes(Goes),
 }
 
 pub(crate) struct Goes {
@@ -147,14 +148,10 @@ impl Core {
 
     /// A new promise that would need room is refused where there is too little. What was promised before goes on, and so
     /// does what cannot be answered: nobody would learn of it.
-    fn within_reserve(&self, end: End, sender: &Sender<'_>, stanza: &Stanza) -> End {
-        match end {
-            End::Goes(goes)
-                if goes.draft.is_some() && !sender.again && stanza.is_answerable() && self.refuses_more() =>
-            {
-                End::Error(no_room())
-            }
-            end => end,
+    fn keep_within_reserve(&self, end: &mut End, sender: &Sender<'_>, stanza: &Stanza) {
+        let promises = matches!(end, End::Goes(goes) if goes.draft.is_some());
+        if promises && !sender.again && stanza.is_answerable() && self.refuses_more() {
+            *end = End::Error(no_room());
         }
     }
 
@@ -196,9 +193,9 @@ impl Turn<'_> {
         let end = {
             let sent = a.as_deref().filter(|_| sender.origin.is_some());
             let received = receiver.and_then(|_| b.as_deref().or(a.as_deref()));
-            let end = self.decide(sender, sent, received, refusal, to, &stanza);
-            let end = self.core.within_reserve(end, sender, &stanza);
-            let end = self.core.within_quota(end, received, &stanza);
+            let mut end = self.decide(sender, sent, received, refusal, to, &stanza);
+            self.core.keep_within_reserve(&mut end, sender, &stanza);
+            self.core.keep_within_quota(&mut end, received, &stanza);
             self.core.count_end(&end, sender);
             if self.core.is_traced() {
                 self.step_end(&end, sent, received, &stanza);
@@ -253,10 +250,10 @@ impl Turn<'_> {
             End::Goes(mut goes) => {
                 draft = goes.draft.take();
                 if draft.is_some() {
-                    sender_words.or_else = OrElse::Bounce(Box::new(stanza.clone().to(to.clone())));
+                    sender_words.or_else = OrElse::Bounce(Box::new(stanza.to(to.clone())));
                 }
                 // As the log has it: what is given live and what is read later must not differ.
-                let mut sent = goes.received.clone().filter(|_| !goes.sender_copies.is_empty());
+                let mut sent = if goes.sender_copies.is_empty() { None } else { goes.received.clone() };
                 let words = if own { &mut sender_words } else { &mut receiver_words };
                 if let Some(received) = goes.received {
                     words.archived = draft.as_ref().is_some_and(|draft| draft.is_archived(0));
@@ -385,7 +382,7 @@ impl Turn<'_> {
             goes.routes.extend(side.fx.further.take().into_iter().flat_map(|further| further.routes));
         }
         goes.draft = self.core.draft(sender, out.as_ref(), inn.as_ref(), &plan, to, &goes);
-        End::Goes(Box::new(goes))
+        End::Goes(goes)
     }
 
     /// Runs one phase on one side. Something, if the stanza ends there. Most phases have no handler.
@@ -398,7 +395,7 @@ impl Turn<'_> {
         plan: &Plan,
         stanza: &mut Stanza,
     ) -> Option<End> {
-        if side.registry.handlers(phase, stanza.kind()).is_empty() {
+        if !side.registry.handles(phase, stanza.kind(), side.dir) {
             return None;
         }
         self.run_phase(phase, side, origin, plan, stanza)
@@ -424,10 +421,8 @@ impl Turn<'_> {
             now: self.now,
         };
         let list = side.registry.handlers(phase, stanza.kind());
-        let (flow, module) = side.registry.run(list, phase, &mut cx, stanza);
-        if !matches!(flow, Flow::Next) {
-            self.step_stopped(side, phase, module, &flow, stanza);
-        }
+        let (flow, module) = side.registry.run(list, phase, &mut cx, stanza)?;
+        self.step_stopped(side, phase, module, &flow, stanza);
         match flow {
             Flow::Next => None,
             Flow::Drop(_) => Some(End::Silence),
