@@ -262,6 +262,15 @@ pub struct Stanza {
     edits: Option<Arc<Edits>>,
 }
 
+/// What a frame is.
+#[derive(Debug)]
+pub enum Read {
+    /// A stanza.
+    Stanza(Stanza),
+    /// Something else: a nonza, or unknown.
+    Other(Box<Element>),
+}
+
 /// A child of a stanza that has been looked up but not parsed.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
@@ -336,17 +345,36 @@ impl Stanza {
 
     /// Reads one frame. `passthrough` allows the peer's own bytes to be kept if they are in the plain grammar.
     pub fn read(frame: &Bytes, cx: &StreamContext, limits: &Limits, passthrough: bool) -> Result<Stanza, StanzaFault> {
+        match Stanza::read_any(frame, cx, limits, passthrough)? {
+            Read::Stanza(stanza) => Ok(stanza),
+            Read::Other(_) => Err(StanzaFault::NotAStanza),
+        }
+    }
+
+    /// As [`Stanza::read`], but what is no stanza is an element, and no fault.
+    pub fn read_any(
+        frame: &Bytes,
+        cx: &StreamContext,
+        limits: &Limits,
+        passthrough: bool,
+    ) -> Result<Read, StanzaFault> {
         if passthrough && let Some(plain) = cx.scan(frame, limits) {
-            return Stanza::read_plain(frame.clone(), &plain, cx);
+            match Stanza::read_plain(frame.clone(), &plain, cx) {
+                Err(StanzaFault::NotAStanza) => {}
+                read => return read.map(Read::Stanza),
+            }
         }
         let tree = parse::parse_element(frame, cx, limits)?;
-        let stanza = Stanza::from_element(&tree, cx, frame.len())?;
+        let stanza = match Stanza::from_element(&tree, cx, frame.len()) {
+            Err(StanzaFault::NotAStanza) => return Ok(Read::Other(Box::new(tree))),
+            read => read?,
+        };
         // RFC 6120 §11.3: XML that some receivers' parsers refuse would end their streams, again at each login.
         if !tree.is_portable() {
             let error = StanzaError::not_acceptable().with_text("names or namespaces that not every client can read");
             return Err(stanza.head.fault(error));
         }
-        stanza.with_fair_id()
+        stanza.with_fair_id().map(Read::Stanza)
     }
 
     /// Reads a frame that was judged: as [`Stanza::read`] with `passthrough`.

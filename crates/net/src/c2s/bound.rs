@@ -5,8 +5,7 @@ use vorpal_core::session::Pulled;
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::element::Element;
 use vorpal_proto::error::{StreamCondition, StreamError};
-use vorpal_proto::parse::parse_element;
-use vorpal_proto::stanza::{Stanza, StanzaFault};
+use vorpal_proto::stanza::{Read, Stanza, StanzaFault};
 
 use super::connection::{Connection, Need, State};
 
@@ -67,14 +66,11 @@ impl Connection {
     }
 
     pub(super) fn in_session(&mut self, now: Timestamp, frame: &Bytes) -> Option<Need> {
-        let read = Stanza::read(frame, &self.context, &self.settings.limits, self.settings.passthrough);
-        if !matches!(read, Err(StanzaFault::NotAStanza)) {
-            return self.take_read(now, read);
+        match Stanza::read_any(frame, &self.context, &self.settings.limits, self.settings.passthrough) {
+            Ok(Read::Other(nonza)) => self.nonza(now, &nonza),
+            Ok(Read::Stanza(stanza)) => self.take_read(now, Ok(stanza)),
+            Err(fault) => self.take_read(now, Err(fault)),
         }
-        let Ok(nonza) = parse_element(frame, &self.context, &self.settings.limits) else {
-            return Some(self.fail(now, StreamCondition::NotWellFormed.into()));
-        };
-        self.nonza(now, &nonza)
     }
 
     /// Takes a stanza, or answers what is wrong with it.
