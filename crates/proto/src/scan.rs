@@ -32,7 +32,7 @@ use crate::parse::{Limits, StreamContext, XMLNS, is_content};
 use crate::portable::is_portable_uri;
 
 /// A stanza in the plain grammar. Ranges count bytes from the start of the frame.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plain {
     /// The name of the stanza, which is in the content namespace.
     pub name: Range<u32>,
@@ -79,7 +79,8 @@ pub fn scan(frame: &[u8], limits: &Limits) -> Option<Plain> {
 fn scan_whole(frame: &[u8], limits: &Limits, content: Ns, implied: bool) -> Option<Plain> {
     let has_space = judge_characters(frame)?;
     let mut scanner = Scanner::new(frame, limits, has_space)?;
-    let plain = scanner.stanza(content, implied)?;
+    let mut plain = Plain::default();
+    scanner.stanza(content, implied, &mut plain)?;
     (scanner.at == frame.len()).then_some(plain)
 }
 
@@ -89,18 +90,18 @@ impl StreamContext {
         scan_whole(frame, limits, self.content(), self.content_is_default())
     }
 
-    /// Judges the frame at the start of `bytes`, and says how long it is. `None`: it is not plain, not complete, or it contains a tab
-    /// or a line feed.
+    /// Judges the frame at the start of `bytes`, and says how long it is; `plain` has to be new. `None`: it is not plain, not complete,
+    /// or it contains a tab or a line feed.
     ///
     /// Invariant: [`StreamContext::scan`] accepts that frame with the same result, and the framer finds the same one.
-    pub(crate) fn scan_first(&self, bytes: &[u8], limits: &Limits) -> Option<(Plain, usize)> {
+    pub(crate) fn scan_first(&self, bytes: &[u8], limits: &Limits, plain: &mut Plain) -> Option<usize> {
         // Its length is not known yet: characters are judged at the end, and as many nodes are allowed as fit all bytes.
         let mut scanner = Scanner::new(bytes, limits, false)?;
         let allowed = scanner.budget;
-        let plain = scanner.stanza(self.content(), self.content_is_default())?;
+        scanner.stanza(self.content(), self.content_is_default(), plain)?;
         let frame = bytes.get(..scanner.at)?;
         let fits = allowed - scanner.budget <= limits.nodes_in(frame.len());
-        (fits && !judge_characters(frame)?).then_some((plain, frame.len()))
+        (fits && !judge_characters(frame)?).then_some(frame.len())
     }
 }
 
@@ -182,18 +183,16 @@ impl<'a> Scanner<'a> {
     }
 
     /// The stanza up to its end. `implied`: without `xmlns` the stanza is in the content namespace.
-    fn stanza(&mut self, content: Ns, implied: bool) -> Option<Plain> {
-        let mut attrs = Attrs::new();
-        let stanza = self.start_tag(Declared::default(), Some(&mut attrs))?;
+    fn stanza(&mut self, content: Ns, implied: bool, plain: &mut Plain) -> Option<()> {
+        let stanza = self.start_tag(Declared::default(), Some(&mut plain.attrs))?;
         if !stanza.xmlns.map_or(implied, |xmlns| xmlns.id == content.id()) {
             return None;
         }
         let body = self.at;
         let mut declared = Declared::default().with(stanza.xmlns);
-        let mut children = SmallVec::new();
         let mut end = body;
         let mut open: SmallVec<[Tag<'a>; 8]> = SmallVec::new();
-        let name = self.range_of(stanza.start + 1, stanza.name);
+        plain.name = self.range_of(stanza.start + 1, stanza.name);
         if !stanza.empty {
             open.push(stanza);
         }
@@ -221,14 +220,15 @@ impl<'a> Scanner<'a> {
             };
             declared = declared.without(ended.xmlns);
             if open.len() == 1 {
-                children.push(Child {
+                plain.children.push(Child {
                     ns: ended.xmlns.map_or(ns::CLIENT.id(), |xmlns| xmlns.id),
                     name: self.range_of(ended.start + 1, ended.name),
                     range: range(ended.start, self.at),
                 });
             }
         }
-        Some(Plain { name, attrs, body: range(body, end), children })
+        plain.body = range(body, end);
+        Some(())
     }
 
     fn rest(&self) -> &'a [u8] {
@@ -331,6 +331,12 @@ impl<'a> Scanner<'a> {
         };
         let start = self.at + 2;
         let value = self.frame.get(start..)?;
+        // Most values are short, and end at the first byte that has a meaning anywhere.
+        let stop = value.iter().position(|&byte| VALUE_STOP[usize::from(byte)])?;
+        if value.get(stop) == Some(&quote) {
+            self.at = start + stop + 1;
+            return Some((range(start, start + stop), false));
+        }
         let value = value.get(..memchr(quote, value)?)?;
         // Seldom there is one, and most values are short: first only whether.
         let has_entities = match memchr3(b'<', b'&', b'>', value) {
@@ -363,9 +369,11 @@ impl<'a> Scanner<'a> {
 
     /// Character data up to the next tag.
     fn text(&mut self) -> Option<()> {
-        if self.frame.get(self.at)? != &b'<' {
-            self.spend()?;
+        // Tags often follow each other directly.
+        if self.frame.get(self.at)? == &b'<' {
+            return Some(());
         }
+        self.spend()?;
         loop {
             self.at += memchr3(b'<', b'&', b'>', self.rest())?;
             match self.frame.get(self.at)? {
@@ -377,6 +385,19 @@ impl<'a> Scanner<'a> {
         }
     }
 }
+
+/// The bytes that have a meaning in some value. A tab or a line feed is only allowed in text.
+const VALUE_STOP: [bool; 256] = {
+    let mut table = [false; 256];
+    table[b'\'' as usize] = true;
+    table[b'"' as usize] = true;
+    table[b'<' as usize] = true;
+    table[b'&' as usize] = true;
+    table[b'>' as usize] = true;
+    table[b'\t' as usize] = true;
+    table[b'\n' as usize] = true;
+    table
+};
 
 /// Whether all of `&`, `<` and `>` in a value belong to entities.
 fn only_entities(value: &[u8]) -> Option<bool> {

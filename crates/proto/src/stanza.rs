@@ -378,7 +378,7 @@ impl Stanza {
     }
 
     /// Reads a frame that was judged: as [`Stanza::read`] with `passthrough`.
-    pub fn read_plain(frame: Bytes, plain: &Plain, cx: &StreamContext) -> Result<Stanza, StanzaFault> {
+    pub(crate) fn read_plain(frame: Bytes, plain: &Plain, cx: &StreamContext) -> Result<Stanza, StanzaFault> {
         Stanza::from_plain(frame, plain, cx)?.with_fair_id()
     }
 
@@ -431,12 +431,13 @@ impl Stanza {
         let kind = Kind::from_name(text(&plain.name)).ok_or(StanzaFault::NotAStanza)?;
         let (mut type_, mut id, mut from, mut to, mut lang) = (None, None, None, None, None);
         for attr in &plain.attrs {
-            let place = match text(&attr.name) {
-                "type" => &mut type_,
-                "id" => &mut id,
-                "from" => &mut from,
-                "to" => &mut to,
-                "xml:lang" => &mut lang,
+            let name = frame.get(attr.name.start as usize..attr.name.end as usize);
+            let place = match name.unwrap_or_default() {
+                b"type" => &mut type_,
+                b"id" => &mut id,
+                b"from" => &mut from,
+                b"to" => &mut to,
+                b"xml:lang" => &mut lang,
                 _ => continue,
             };
             *place = Some(crate::write::unescape(text(&attr.value), attr.has_entities));
@@ -498,18 +499,24 @@ impl Stanza {
         own.chain(late)
     }
 
-    /// False if no child is in the namespace.
+    /// False if no child is in the namespace: most lookups end here.
+    #[inline]
     fn may_have(&self, ns: Ns) -> bool {
-        let late = self.late().iter().fold(0, |marks, a| marks | mark(a.ns));
         let own = self.body.as_ref().map_or(0, |body| body.marks);
-        (own | late) & mark(ns.id()) != 0
+        own & mark(ns.id()) != 0 || self.edits.is_some() && self.may_have_appended(ns)
+    }
+
+    fn may_have_appended(&self, ns: Ns) -> bool {
+        self.late().iter().any(|a| mark(a.ns) == mark(ns.id()))
     }
 
     /// The first direct child of this name.
+    #[inline]
     pub fn view(&self, ns: Ns, name: &str) -> Option<View<'_>> {
-        if !self.may_have(ns) {
-            return None;
-        }
+        if self.may_have(ns) { self.find(ns, name) } else { None }
+    }
+
+    fn find(&self, ns: Ns, name: &str) -> Option<View<'_>> {
         self.views().find(|view| view.is(ns, name))
     }
 
@@ -519,6 +526,7 @@ impl Stanza {
     }
 
     /// Whether there is a direct child of this name.
+    #[inline]
     pub fn has(&self, ns: Ns, name: &str) -> bool {
         self.view(ns, name).is_some()
     }
@@ -549,10 +557,14 @@ impl Stanza {
     }
 
     /// Hides every direct child of this name that satisfies `which`.
+    #[inline]
     pub fn hide(&mut self, ns: Ns, name: &str, which: impl Fn(&Element) -> bool) {
-        if !self.has(ns, name) {
-            return;
+        if self.has(ns, name) {
+            self.hide_those(ns, name, which);
         }
+    }
+
+    fn hide_those(&mut self, ns: Ns, name: &str, which: impl Fn(&Element) -> bool) {
         let goes: SmallVec<[bool; 8]> = self.views().map(|view| view.is(ns, name) && which(&view.parse())).collect();
         if !goes.contains(&true) {
             return;
@@ -600,9 +612,8 @@ impl Stanza {
         for (ns, name) in wrappers {
             raw.push(b'<');
             raw.extend_from_slice(name.as_bytes());
-            raw.extend_from_slice(b" xmlns='");
-            escape_attr(&mut raw, ns.as_str());
-            raw.extend_from_slice(b"'>");
+            namespace_attr(&mut raw, *ns);
+            raw.push(b'>');
         }
         inner.write(&mut raw, Some(ns::CLIENT));
         for (_, name) in wrappers.iter().rev() {
@@ -642,7 +653,7 @@ impl Stanza {
         out.push(b'<');
         out.extend_from_slice(name.as_bytes());
         if let Some(ns) = xmlns {
-            attr(out, " xmlns='", ns.as_str());
+            namespace_attr(out, ns);
         }
         if let Some(from) = &self.head.from {
             address_attr(out, " from='", from);
@@ -799,6 +810,14 @@ fn plain_attr(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(value.as_bytes());
     out.push(b'\'');
+}
+
+/// ` xmlns='…'`. No namespace of the table needs escaping.
+fn namespace_attr(out: &mut Vec<u8>, ns: Ns) {
+    match ns.id() {
+        0 => attr(out, " xmlns='", ns.as_str()),
+        _ => plain_attr(out, " xmlns='", ns.as_str()),
+    }
 }
 
 /// The same with an address. The localpart and the domainpart never need escaping (RFC 7622 §3.2, §3.3): they contain neither

@@ -536,6 +536,9 @@ impl Turn<'_> {
 
 /// A client that sends late what it could not send before says so in its own name (XEP-0198 §4), and in no other.
 fn strip_forged(stanza: &mut Stanza, dir: Dir, account: &Account, peer: &Jid) {
+    if !stanza.has(ns::DELAY, "delay") {
+        return;
+    }
     let of_another = dir == Dir::Received && peer.bare_str() != account.jid.as_str();
     strip_delay(stanza, &account.jid, of_another);
 }

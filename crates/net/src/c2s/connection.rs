@@ -20,7 +20,6 @@ use vorpal_proto::jid::{BareJid, Jid};
 use vorpal_proto::ns;
 use vorpal_proto::parse::{Limits, StreamContext, StreamHeader, XmlError, parse_open};
 use vorpal_proto::sasl::{self, ChannelBindings, Mechanism, PasswordCheck, Verdict};
-use vorpal_proto::stanza::Stanza;
 use vorpal_proto::write::escape_attr;
 
 use super::audit::Trail;
@@ -169,12 +168,11 @@ impl Connection {
                 self.choked = true;
                 return Some(Need::Wait);
             }
-            // In a session nearly all that comes is a plain stanza: found and judged in one pass.
+            // In a session nearly all that comes is a plain stanza: found and read in one pass.
             if self.settings.passthrough
                 && matches!(self.state, State::Bound(_))
-                && let Some((frame, plain)) = self.framer.next_plain(buf, &self.context, &self.settings.limits)
+                && let Some(read) = self.framer.next_stanza(buf, &self.context, &self.settings.limits)
             {
-                let read = Stanza::read_plain(frame, &plain, &self.context);
                 let need = self.take_read(now, read);
                 if need.is_some() {
                     return need;
