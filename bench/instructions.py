@@ -38,7 +38,7 @@ WARM_UP = 3  # seconds of chat before anything is counted: tables have grown, bu
 LEAST = 1000  # messages that a figure must be the mean of
 
 # Called once for each message that is routed.
-MESSAGE = r"vorpal_core::route::message::.*\bstretch$"
+MESSAGE = r"vorpal_core::route::.*\bstretch$"
 CALLS = {
     "memcpy": r"^_*mem(cpy|move)\w*$",
     "malloc": r"^(malloc|calloc|realloc|memalign|aligned_alloc|posix_memalign)$",

@@ -26,12 +26,11 @@ const EXPECTED: &[(&str, &str)] = &[
 
 /// Files that write elements out as bytes, and so have namespaces in their text.
 const WRITERS: &[&str] = &[
-    "crates/core/src/life/resume.rs",
-    "crates/core/src/session/mod.rs",
+    "crates/core/src/session/nonzas.rs",
+    "crates/core/src/session/wire.rs",
     "crates/core/src/owner/stanza_id.rs",
     "crates/modules/src/mam/query.rs",
-    "crates/core/src/session/managed.rs",
-    "crates/net/src/c2s/connection.rs",
+    "crates/net/src/wire/tcp.rs",
 ];
 
 /// What each crate may depend on, of ours.

@@ -1,20 +1,26 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
-
+use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::BareJid;
 
 use super::*;
 use crate::bounds::Bounds;
-use crate::core::core_names;
+use crate::core::turn::Locked;
+use crate::core::{Core, core_names};
 use crate::module::host::Host;
 use crate::module::registry::Registry;
-use crate::owner::account::AccountLock;
+use crate::owner::account::{Account, AccountLock, AccountRef};
 use crate::owner::cursor::LogState;
-
 use crate::owner::stanza_id::IdKey;
 use crate::owner::state::States;
-use crate::store::{Expect, Ids, Journal, MapId, Owner};
+use crate::owner::words::{Say, Words};
+use crate::session::Session;
+use crate::session::ledger::Pending;
+use crate::store::Outcome;
+use crate::store::{Batch, BatchId, EntryId, Expect, Ids, Journal, MapId, Owner, StoreError};
 
 /// A queue that commits nothing by itself.
 #[derive(Default)]
@@ -114,9 +120,9 @@ impl World {
     fn submit(&self, write: Write, told: &Arc<Mutex<Vec<(u8, bool)>>>, as_what: u8) -> BatchId {
         let told = told.clone();
         let words = Words::of_says([Say::Notice(Box::new(move |done| told.lock().push((as_what, done))))]);
-        let mut account = self.lock.lock();
-        let part = Part { lock: &self.lock, account: &mut account, words };
-        self.core.finish(NOW, &mut [part], None, vec![write], &mut Todo::default());
+        self.core.turn(NOW, |turn| {
+            turn.finish_one(&mut Locked::new(&self.lock, &mut self.lock.lock()), words, None, vec![write]);
+        });
         self.queue.batches.lock().last().expect("a batch").id
     }
 }

@@ -14,7 +14,7 @@ use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 use vorpal_proto::datetime::Timestamp;
 
-use crate::commit::put_rows;
+use crate::commit::submit::put_rows;
 use crate::core::Core;
 use crate::core::flights::{Flight, Rider};
 use crate::core::turn::{Locked, Turn};
@@ -95,22 +95,6 @@ impl Core {
     /// Number of sessions without a connection: each ends at some time, if nobody comes back to it.
     pub fn deadlines(&self) -> usize {
         self.deadlines.len()
-    }
-
-    /// Rows that rode together are stored, or have to be written again.
-    pub(crate) fn riders_done(&self, id: crate::store::BatchId, riders: Vec<Rider>, committed: bool) {
-        for Rider { lock, handled } in riders {
-            let mut account = lock.lock();
-            account.rows_done(id, committed);
-            if committed {
-                handled.into_iter().for_each(|(session, handled)| session.stream().ledger.stored(handled));
-            } else {
-                handled.iter().for_each(|(session, _)| session.stream().answers_failed());
-                account.unsaved = true;
-                account.log.stored = 0;
-                self.mark_dirty(&mut Locked::new(&lock, &mut account));
-            }
-        }
     }
 }
 

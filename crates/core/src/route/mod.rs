@@ -2,15 +2,20 @@
 
 pub mod cold;
 pub(crate) mod company;
+pub(crate) mod decide;
+pub(crate) mod destination;
+pub(crate) mod home;
 pub(crate) mod iq;
-pub(crate) mod message;
+pub(crate) mod onward;
 pub mod plan;
 pub mod presence;
 pub(crate) mod probe;
 pub mod quota;
 pub mod reading;
 pub mod roster;
+pub(crate) mod stretch;
 pub(crate) mod subscribe;
+mod told;
 pub(crate) mod untold;
 pub(crate) mod withhold;
 
@@ -18,66 +23,21 @@ use std::sync::Arc;
 
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::{StanzaError, StreamCondition};
-use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
+use crate::core::Core;
 use crate::core::accounts::Lookup;
 use crate::core::turn::{Locked, Turn};
-use crate::core::{Core, MAX_GATHERED, MAX_HOPS};
-use crate::module::host::Serves;
 use crate::owner::account::AccountRef;
-use crate::owner::words::{Done, Mode, Say, Words, Work};
-use crate::route::message::{Origin, Sender};
-use crate::route::plan::{plan_presence, subscription_kind};
+use crate::owner::words::{Done, Words};
+use crate::route::destination::Destination;
+use crate::route::plan::subscription_kind;
+use crate::route::stretch::{Origin, Sender};
 use crate::route::subscribe::takes_back;
-use crate::rules::delay::delayed;
-use crate::rules::delivery::{Decision, Handler};
 use crate::session::Session;
 use crate::session::ledger::Pending;
 use crate::watch::counts::Count;
 use crate::watch::trace::Step;
-
-/// What an address stands for. What is not built yet answers the error of its kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Destination {
-    /// one of our hosts
-    Host,
-    /// an account of one of our hosts
-    Account,
-    /// a room of one of our hosts, or somebody in it
-    Room,
-    /// anything in a domain that another program serves
-    Component,
-    /// anything in a domain of somebody else
-    Remote,
-}
-
-impl Destination {
-    /// By the domain first: `served` is what it is for if it is ours (RFC 6120 §10.4, §10.5). Decided here and nowhere else.
-    fn of(served: Option<Serves>, to: &Jid) -> Destination {
-        match (served, to.local()) {
-            (None, _) => Destination::Remote,
-            // XEP-0114 §1: the component answers for its domain, and for all that is in it.
-            (Some(Serves::Component), _) => Destination::Component,
-            (Some(_), None) => Destination::Host,
-            (Some(Serves::Accounts), Some(_)) => Destination::Account,
-            (Some(Serves::Rooms), Some(_)) => Destination::Room,
-        }
-    }
-
-    /// What is answered where nobody is there to take a stanza; nothing for what is looked for in other ways.
-    fn refusal(self) -> Option<StanzaError> {
-        match self {
-            Destination::Host | Destination::Account => None,
-            // XEP-0045 §17.2: a room that does not exist, as no room does.
-            Destination::Room => Some(StanzaError::not_found()),
-            // RFC 6120 §8.3.3.19; XEP-0114 has no word on a component that is not connected, as none is.
-            Destination::Component => Some(StanzaError::service_unavailable()),
-            // RFC 6120 §10.4.3, as no server is reached.
-            Destination::Remote => Some(StanzaError::remote_server_not_found()),
-        }
-    }
-}
 
 /// A stanza of a session that waits for an account: load it, then give it to [`Core::go_on`].
 #[derive(Debug)]
@@ -89,10 +49,6 @@ pub struct Later {
 }
 
 impl Core {
-    pub(crate) fn destination(&self, to: &Jid) -> Destination {
-        Destination::of(self.serves(to.domain()), to)
-    }
-
     /// A stanza that was read from a session's connection. The next one may be given when this returns; an account that
     /// has to be loaded first is handed back.
     ///
@@ -261,126 +217,6 @@ impl Turn<'_> {
         // Nothing is to be written, and nothing waits before it.
         self.say(at, (None, None), &mut words, Done::Committed);
     }
-
-    /// What was left to do when no lock is held any more.
-    pub(crate) fn run_todo(&mut self) {
-        loop {
-            for arrival in std::mem::take(&mut self.todo.arrivals) {
-                self.arrives(&arrival);
-            }
-            for (lock, session) in std::mem::take(&mut self.todo.lagging) {
-                self.lagging(&lock, session);
-            }
-            match self.todo.work.pop_front() {
-                Some(Work { stanza, mode: Mode::Fan(fan), .. }) => self.fan(&fan, &stanza),
-                Some(work) => self.onward(work),
-                None if self.todo.arrivals.is_empty() && self.todo.lagging.is_empty() => break,
-                None => {}
-            }
-        }
-        for (session, n) in std::mem::take(&mut self.todo.said) {
-            session.stream().dealt_with(n);
-        }
-        self.todo.fans = false;
-    }
-
-    /// As [`Core::run_todo`], if much is left to do: so that it does not grow with what else is looked at.
-    pub(crate) fn run_if_full(&mut self) {
-        if self.todo.fans || self.todo.work.len() >= MAX_GATHERED {
-            self.run_todo();
-        }
-    }
-
-    pub(crate) fn onward(&mut self, work: Work) {
-        // What waits for its account to be read goes first.
-        let waits = |to: &&Jid| waits_for_reading(&work.stanza) && self.core.spilled.waits_for(to);
-        if let Some(account) = work.stanza.head.to.as_ref().filter(waits).map(Jid::bare) {
-            self.spill(&account, work);
-            return;
-        }
-        self.onward_in_turn(work);
-    }
-
-    /// As [`Core::onward`], whatever else waits for the account.
-    pub(crate) fn onward_in_turn(&mut self, work: Work) {
-        let Some(to) = work.stanza.head.to.clone() else { return };
-        if work.hops > MAX_HOPS {
-            if let Some(stanzas) = self.core.conditions.circles.met(self.now, 1) {
-                tracing::warn!(stanzas, %to, "routing loop: stanzas dropped");
-            }
-            return;
-        }
-        if self.core.destination(&to) != Destination::Account {
-            return;
-        }
-        let peer = match self.core.lookup(&to) {
-            Lookup::Here(peer) => peer,
-            Lookup::Absent => {
-                // It was on its way to an account that is no more: its sender had been told that it is safe.
-                if work.stanza.kind() == Kind::Message && work.stanza.is_answerable() {
-                    self.todo.route(work.stanza.error(&StanzaError::service_unavailable()), work.hops + 1);
-                }
-                if work.stanza.kind() == Kind::Presence
-                    && plan_presence(&work.stanza, &to, None) == Decision::Handle(Handler::RefuseProbe)
-                {
-                    self.probed_nobody(&work.stanza);
-                }
-                return;
-            }
-            Lookup::Cold if !waits_for_reading(&work.stanza) || matches!(work.mode, Mode::ProbeRefused) => return,
-            Lookup::Cold => {
-                self.spill(&to.bare(), work);
-                return;
-            }
-        };
-        match work.stanza.kind() {
-            Kind::Message => {
-                let (again, since) = match work.mode {
-                    Mode::Again(since) => (true, since),
-                    _ => (false, None),
-                };
-                let stanza = match since {
-                    Some(since) => delayed(work.stanza, &peer.jid, since.as_millis()),
-                    None => work.stanza,
-                };
-                let sender = Sender { account: None, origin: None, hops: work.hops, again, since };
-                self.stretch(&sender, Ok(&peer), &to, stanza);
-            }
-            Kind::Presence if matches!(work.mode, Mode::ProbeRefused) => self.probe_refused(&peer, work.stanza),
-            Kind::Presence => {
-                let decision = {
-                    let account = peer.lock();
-                    plan_presence(&work.stanza, &to, Some(&account))
-                };
-                match decision {
-                    Decision::Handle(Handler::Probe) => self.probed(&peer, work.stanza),
-                    Decision::Handle(Handler::Subscription(_)) => {
-                        let silent = matches!(work.mode, Mode::Silent);
-                        self.subscription_received(&peer, &work.stanza, silent);
-                    }
-                    Decision::Deliver(_) => self.presence_received(&peer, work.stanza, &work.mode),
-                    Decision::Handle(_) | Decision::Ignore(_) | Decision::Bounce(_) | Decision::Store => {}
-                }
-            }
-            Kind::Iq => {
-                let mut account = peer.lock();
-                let session = to.resource().and_then(|resource| account.by_resource(resource));
-                let Some(to) = session.map(|session| session.id) else { return };
-                let words = Words::of_says([Say::Forward { to, stanza: work.stanza }]);
-                self.say_alone(&mut Locked::new(&peer, &mut account), words);
-            }
-        }
-    }
-}
-
-/// Whether an account is read for a stanza that goes on by itself. Presence and IQs find nobody in an account that is not
-/// loaded: it has no session.
-fn waits_for_reading(stanza: &Stanza) -> bool {
-    match stanza.kind() {
-        Kind::Message => true,
-        Kind::Presence => subscription_kind(stanza.type_()).is_some(),
-        Kind::Iq => false,
-    }
 }
 
 /// The number of a stanza that a connection has read. None if another connection has the session by now: that one has
@@ -388,38 +224,4 @@ fn waits_for_reading(stanza: &Stanza) -> bool {
 fn enter(session: &Session, epoch: u32, bytes: usize) -> Option<Pending> {
     let mut stream = session.stream();
     (stream.epoch == epoch && stream.closing.is_none()).then(|| stream.enter(bytes))
-}
-
-#[cfg(test)]
-mod tests {
-    use vorpal_proto::error::Condition;
-
-    use super::*;
-
-    #[test]
-    fn an_address_is_judged_by_its_domain_then_by_its_localpart() {
-        use Destination::*;
-        let (bare, full, domain) = ("a@x", "a@x/b", ["x", "x/b"]);
-        let served = [
-            (Some(Serves::Accounts), Host, Account),
-            (Some(Serves::Rooms), Host, Room),
-            (Some(Serves::Component), Component, Component),
-            (None, Remote, Remote),
-        ];
-        for (served, of_domain, of_local) in served {
-            let of = |to: &str| Destination::of(served, &Jid::parse(to).expect("an address"));
-            assert_eq!(domain.map(of), [of_domain; 2], "{served:?}");
-            assert_eq!([bare, full].map(of), [of_local; 2], "{served:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_built_answers_the_error_of_its_kind() {
-        use Destination::*;
-        let condition = |destination: Destination| destination.refusal().map(|error| error.condition);
-        assert_eq!([Host, Account].map(condition), [None, None]);
-        assert_eq!(condition(Room), Some(Condition::ItemNotFound));
-        assert_eq!(condition(Component), Some(Condition::ServiceUnavailable));
-        assert_eq!(condition(Remote), Some(Condition::RemoteServerNotFound));
-    }
 }

@@ -19,7 +19,7 @@ use crate::owner::account::{Account, AccountRef, lock_pair};
 use crate::owner::judge::{Judge, Withdrawal};
 use crate::owner::tables::LastActivity;
 use crate::owner::words::{Fan, Mode, OrElse, Say, Words, Work};
-use crate::route::message::Origin;
+use crate::route::stretch::Origin;
 use crate::session::{Out, Role, Session};
 
 /// Maximum number of addresses to which a session has sent presence directly.

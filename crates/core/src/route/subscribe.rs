@@ -17,9 +17,9 @@ use crate::owner::account::{Account, AccountRef, lock_both};
 use crate::owner::contacts;
 use crate::owner::roster::{self, MAX_REQUEST, MAX_REQUEST_BYTES, MAX_REQUESTS, MAX_REQUESTS_OF_DOMAIN, RosterItem};
 use crate::owner::words::{Mode, OrElse, Part, Say, Words, Work};
-use crate::route::Destination;
-use crate::route::message::Origin;
+use crate::route::destination::Destination;
 use crate::route::plan::subscription_kind;
+use crate::route::stretch::Origin;
 use crate::rules::subscription::{
     Direction, Forward, FromHalf, Kind, Outcome, Presence, Push, Request, on_subscription,
 };

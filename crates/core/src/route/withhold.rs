@@ -23,19 +23,19 @@ use crate::core::turn::{Locked, Turn};
 use crate::module::hook::OpenAccount;
 use crate::module::registry::{Guarded, Registry, Unguarded};
 use crate::owner::account::{Account, AccountRef};
-use crate::session::{Out, Pulled, Session};
+use crate::session::{Out, Pulled, Session, Wire};
 use crate::store::BatchId;
 use crate::watch::trace::Step;
 
 impl Core {
-    /// Writes what waits for this connection of a session, up to about `limit` bytes. No account may be locked by the caller.
+    /// Writes the output of this connection of a session, up to about `limit` bytes. The caller must not hold an account's lock.
     pub fn pull(
         &self,
         lock: &AccountRef,
         session: &Arc<Session>,
         registry: &Registry,
         epoch: u32,
-        out: &mut Vec<u8>,
+        out: &mut impl Wire,
         limit: usize,
     ) -> Pulled {
         if session.is_guarded() {
@@ -51,7 +51,7 @@ impl Core {
         session: &Arc<Session>,
         registry: &Registry,
         epoch: u32,
-        out: &mut Vec<u8>,
+        out: &mut impl Wire,
         limit: usize,
     ) -> Pulled {
         self.turn(self.lately(), |turn| {

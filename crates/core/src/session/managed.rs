@@ -11,6 +11,7 @@ use vorpal_proto::element::el;
 use vorpal_proto::ns;
 use vorpal_proto::stanza::{Stanza, Type};
 
+use super::wire::ACK_REQUEST;
 use super::{ASK_AFTER, ASK_PART, Closing, Item, Management, Out, Pulled, Reading, Role, SessionId, Stream, Taken};
 
 use crate::session::checkpoint::{self, Checkpoint, Runs, Sent};
@@ -339,7 +340,7 @@ impl Stream {
     pub(crate) fn ask(&mut self) {
         if self.sm.as_ref().is_some_and(|sm| !sm.asked) && self.wake.is_some() && !self.unacked.is_empty() {
             self.asks();
-            self.push_nonza(b"<r xmlns='urn:xmpp:sm:3'/>".to_vec());
+            self.push_nonza(ACK_REQUEST.to_vec());
         }
     }
 

@@ -11,16 +11,19 @@ pub mod guard;
 pub mod inquiries;
 pub mod ledger;
 mod managed;
+pub(crate) mod nonzas;
 mod peer;
 mod queue;
 pub mod row;
 pub(crate) mod untold;
+pub mod wire;
 
 pub use guard::{OpenSession, Outgoing, Verdict};
 pub use managed::Vitals;
 pub(crate) use out::Shared;
 pub use out::{Out, Role};
 pub use peer::{Cipher, Facts, Peer, Tls};
+pub use wire::Wire;
 
 use std::any::Any;
 use std::collections::{BTreeSet, VecDeque};
@@ -35,16 +38,15 @@ use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::Stanza;
 
 use crate::bounds::Bounds;
-use crate::session::checkpoint::{Checkpoint, DUE_AFTER};
+use crate::session::checkpoint::Checkpoint;
 use crate::session::debt::Debt;
 use crate::session::guard::Guard;
 use crate::session::inquiries::Inquiries;
 use crate::session::ledger::{Ledger, MAX_UNSETTLED_BYTES, Pending};
-use crate::small::lists::push_one;
 use crate::store::EntryId;
 use capacity::{Stale, is_state};
 use deferred::Deferred;
-use queue::{ITEM_BYTES, Item, Queue};
+use queue::{Item, Queue};
 
 mod capacity;
 mod deferred;
@@ -446,8 +448,8 @@ impl Session {
         self.guarded.store(guarded, Ordering::Release);
     }
 
-    /// Writes what waits for this connection, up to about `limit` bytes; but for what the guard withholds.
-    pub(crate) fn pull(&self, guard: &mut impl Guard, epoch: u32, out: &mut Vec<u8>, limit: usize) -> Pulled {
+    /// Writes this connection's output, up to about `limit` bytes, except what the guard withholds.
+    pub(crate) fn pull(&self, guard: &mut impl Guard, epoch: u32, out: &mut impl Wire, limit: usize) -> Pulled {
         let mut stream = self.stream();
         match stream.end_of(epoch) {
             Some(end @ Pulled::Closed(_)) => {
@@ -664,89 +666,6 @@ impl Stream {
         std::mem::take(&mut self.answered)
     }
 
-    /// Writes what waits, up to about `limit` bytes. True if anything is left.
-    pub(crate) fn pull(&mut self, session: &Session, guard: &mut impl Guard, out: &mut Vec<u8>, limit: usize) -> bool {
-        let (mut wrote, before) = (false, out.len());
-        while out.len() < limit {
-            let Some(item) = self.queue.pop_front() else { break };
-            match item {
-                // It is counted until it is acknowledged, or gone.
-                Item::Stanza(mut next) => {
-                    let appended = next.stanza.appended();
-                    let verdict = guard.judge(&Outgoing { session: OpenSession(session) }, &mut next.stanza);
-                    if next.stanza.appended() != appended {
-                        self.weight -= next.weight;
-                        next.weigh();
-                        self.weight += next.weight;
-                    }
-                    match verdict {
-                        Verdict::Send => {
-                            self.release(session, guard, out);
-                            self.send(session, guard, next, out);
-                            wrote = true;
-                        }
-                        Verdict::Hold => self.hold(next, false),
-                        Verdict::HoldLatest => self.hold(next, true),
-                        Verdict::Drop => {
-                            self.unweigh(&next);
-                            self.answer_is_gone(next.answers);
-                        }
-                    }
-                    if self.held.len() >= self.max_held {
-                        self.release(session, guard, out);
-                        wrote = true;
-                    }
-                }
-                Item::Ack(h) => {
-                    self.weight -= ITEM_BYTES;
-                    write_ack(out, h);
-                }
-                Item::Nonza(bytes) => {
-                    self.weight -= ITEM_BYTES + bytes.len();
-                    out.extend_from_slice(&bytes);
-                }
-                Item::Enabled(bytes, management) => {
-                    self.weight -= ITEM_BYTES + bytes.len();
-                    out.extend_from_slice(&bytes);
-                    self.sm = Some(*management);
-                    session.set_counted();
-                }
-            }
-        }
-        // What was dropped or replaced made room, and nothing will tell: nothing is written.
-        if out.len() == before && self.could_read_on() {
-            self.wake();
-        }
-        if wrote && self.should_ask() {
-            self.asks();
-            out.extend_from_slice(b"<r xmlns='urn:xmpp:sm:3'/>");
-        }
-        self.queue.give_back();
-        if self.crowded && !self.is_crowded() {
-            self.crowded = false;
-            self.wake();
-        }
-        !self.queue.is_empty()
-    }
-
-    fn hold(&mut self, out: Out, latest_only: bool) {
-        if latest_only {
-            let from = &out.stanza.head.from;
-            let older = self.held.iter().position(|h| h.latest_only && h.out.stanza.head.from == *from);
-            if let Some(gone) = older.and_then(|at| self.held.remove(at)) {
-                self.weight -= gone.out.weight;
-            }
-        }
-        self.held.push_back(Held { out, latest_only });
-    }
-
-    /// Everything that was held back goes out, in order.
-    fn release(&mut self, session: &Session, guard: &mut impl Guard, bytes: &mut Vec<u8>) {
-        for held in std::mem::take(&mut self.held) {
-            self.send(session, guard, held.out, bytes);
-        }
-    }
-
     pub(crate) fn wake(&self) {
         if let Some(wake) = &self.wake {
             wake.wake();
@@ -771,44 +690,6 @@ impl Stream {
         let others = self.outs_held().filter_map(|out| out.entry);
         let reading = self.reading.map(|r| r.pos);
         queued.chain(others).chain(reading).min().unwrap_or(horizon).min(horizon)
-    }
-
-    /// Puts what was held back at the head of the queue, past all judges but the guard.
-    pub(crate) fn flush(&mut self, session: &Session, guard: &mut impl Guard) {
-        // Without a connection nothing goes out: it waits for the next one, with everything else.
-        let Some(wake) = self.wake.clone() else { return };
-        let mut bytes = Vec::new();
-        self.release(session, guard, &mut bytes);
-        if !bytes.is_empty() {
-            self.enqueue_first(Item::Nonza(bytes));
-            wake.wake();
-        }
-    }
-
-    /// The one place where a stanza becomes bytes for a client.
-    fn send(&mut self, _session: &Session, guard: &mut impl Guard, mut next: Out, bytes: &mut Vec<u8>) {
-        if guard.withholds(&next.stanza) {
-            self.unweigh(&next);
-            guard.keep(next);
-            return;
-        }
-        next.stanza.write(bytes, None);
-        next.counted = self.sm.is_some();
-        if let Some(sm) = &mut self.sm {
-            sm.sent += 1;
-            sm.unasked += 1;
-            self.unlisted |= next.entry.is_some() || sm.sent - self.listed >= DUE_AFTER;
-            if let Some(entry) = next.entry {
-                self.disordered |= entry < self.newest_sent;
-                self.newest_sent = self.newest_sent.max(entry);
-            }
-            self.unlisted |= self.is_answer_written(next.answers);
-            push_one(&mut self.unacked, next);
-        } else if next.role.is_owed() {
-            push_one(&mut self.unacked, next);
-        } else {
-            self.unweigh(&next);
-        }
     }
 
     fn weigh(&mut self) {
@@ -871,11 +752,4 @@ impl Stream {
             .downcast_mut()
             .expect("a slot is made with its type")
     }
-}
-
-/// XEP-0198 §4.
-fn write_ack(out: &mut Vec<u8>, h: u32) {
-    out.extend_from_slice(b"<a xmlns='urn:xmpp:sm:3' h='");
-    out.extend_from_slice(h.to_string().as_bytes());
-    out.extend_from_slice(b"'/>");
 }

@@ -55,7 +55,8 @@ impl Connection {
                     // RFC 6120 §4.4: output from before the end is still sent.
                     if let Some(host) = &self.host {
                         let (lock, session) = (&bound.lock, &bound.session);
-                        self.core.pull(lock, session, &host.registry(), bound.epoch, &mut self.out, usize::MAX);
+                        let mut out = self.framing.output(&mut self.out);
+                        self.core.pull(lock, session, &host.registry(), bound.epoch, &mut out, usize::MAX);
                     }
                     self.core.hang_up(now, &bound.lock, &bound.session, bound.epoch);
                     return Some(Need::Wait);
@@ -138,7 +139,10 @@ impl Connection {
         let pulled = match bound.resuming {
             // Nothing is sent before `<resumed/>`, unless there will be none.
             Some(_) => bound.session.end_of(bound.epoch).unwrap_or(Pulled::Empty),
-            None => self.core.pull(&bound.lock, &bound.session, &registry, bound.epoch, out, limit),
+            None => {
+                let mut out = self.framing.output(out);
+                self.core.pull(&bound.lock, &bound.session, &registry, bound.epoch, &mut out, limit)
+            }
         };
         match pulled {
             Pulled::Empty => false,
