@@ -169,7 +169,7 @@ impl Connection {
             // In a session nearly all that comes is a plain stanza: found and read in one pass.
             if self.settings.passthrough
                 && matches!(self.state, State::Bound(_))
-                && let Some(read) = self.framer.next_stanza(buf, &self.context, &self.settings.limits)
+                && let Some(read) = self.framing.next_stanza(buf, &self.context, &self.settings.limits)
             {
                 let need = self.take_read(now, read);
                 if need.is_some() {
