@@ -153,6 +153,11 @@ impl Framer {
     /// An error that no further byte can fix. Afterwards the framer is unusable: it repeats the error until it is reset.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self, buf: &mut BytesMut) -> Result<Option<Frame>, XmlError> {
+        // All of it was read already.
+        let is_new = buf.len() != self.at() || buf.len() > self.limit as usize;
+        if !is_new && !matches!(self.state, State::Failed(_)) {
+            return Ok(None);
+        }
         let result = self.step(buf);
         if let Err(error) = result {
             self.state = State::Failed(error);

@@ -422,7 +422,7 @@ fn range(start: usize, end: usize) -> Range<u32> {
 
 /// Names that XML keeps for itself (XML §2.3).
 fn is_reserved(name: &[u8]) -> bool {
-    name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"xml"))
+    matches!(name, [b'x' | b'X', b'm' | b'M', b'l' | b'L', ..])
 }
 
 /// Strict UTF-8 without U+FFFE and U+FFFF.

@@ -12,7 +12,6 @@ use sha2::{Digest, Sha256};
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::ns;
 use vorpal_proto::stanza::Stanza;
-use vorpal_proto::write::escape_attr;
 
 use crate::store::{EntryId, Owner};
 
@@ -71,9 +70,11 @@ impl IdKey {
 impl IdKey {
     /// Adds the id of an entry to a stanza, in the name of the account that it belongs to (§2.1).
     pub(crate) fn stamp(&self, by: &BareJid, stanza: &mut Stanza, entry: EntryId) {
-        let mut raw = Vec::with_capacity(96);
+        const WORDS: usize = "<stanza-id xmlns='urn:xmpp:sid:0' by='' id='0123456789abcdef'/>".len();
+        // Allocated with its final length. Nothing in a bare address needs escaping (RFC 7622 §3.2, §3.3).
+        let mut raw = Vec::with_capacity(WORDS + by.as_str().len());
         raw.extend_from_slice(b"<stanza-id xmlns='urn:xmpp:sid:0' by='");
-        escape_attr(&mut raw, by.as_str());
+        raw.extend_from_slice(by.as_str().as_bytes());
         raw.extend_from_slice(b"' id='");
         raw.extend_from_slice(&self.digits(entry));
         raw.extend_from_slice(b"'/>");

@@ -106,7 +106,9 @@ impl Turn<'_> {
             routes: Vec::new(),
         };
         for side in [&mut out, &mut inn].into_iter().flatten() {
-            goes.routes.extend(side.fx.further.take().into_iter().flat_map(|further| further.routes));
+            if let Some(further) = side.fx.further.take() {
+                goes.routes.extend(further.routes);
+            }
         }
         goes.draft = self.core.draft(sender, out.as_ref(), inn.as_ref(), &plan, to, &goes);
         End::Goes(goes)

@@ -6,7 +6,6 @@ use super::{Management, Out};
 use crate::small::lists::{give_back, push_one};
 
 /// Something that waits.
-#[expect(clippy::large_enum_variant, reason = "nearly all are stanzas: a box would be an allocation for each")]
 pub(super) enum Item {
     /// counted when it is written, if stream management is enabled
     Stanza(Out),

@@ -151,7 +151,7 @@ impl Connection {
         self.input_while(now, buf, || true).unwrap_or(Need::Input)
     }
 
-    /// As [`Connection::input`], but asks after each element whether to continue. `None` if not: the buffer may contain more.
+    /// As [`Connection::input`], but asks after each element, if there are more bytes, whether to continue. `None` if not.
     pub fn input_while(
         &mut self,
         now: Timestamp,
