@@ -89,6 +89,7 @@ fn uses() -> Uses {
     for source in sources.iter().filter(|source| !source.path.ends_with("/lib.rs")) {
         let file = &source.path[ROOT.len()..];
         let text: String = source.code().map(|(_, line)| format!("{line}\n")).collect();
+        assert!(!text.contains("super::"), "{file}: a path from the crate's root says where something stands");
         let used = paths(&text).filter_map(|path| home(&files, &path)).filter(|used| used != file);
         uses.insert(file.to_owned(), used.collect());
     }

@@ -16,7 +16,7 @@ const LONG: &[(&str, &str)] = &[];
 /// What is an invariant of our own: file, and why it holds.
 const EXPECTED: &[(&str, &str)] = &[
     ("crates/core/src/core/mod.rs", "the first flag of all"),
-    ("crates/core/src/session/mod.rs", "a slot is made with its type"),
+    ("crates/core/src/session/stream.rs", "a slot is made with its type"),
     ("crates/core/src/owner/state.rs", "a handle is made with its table's types"),
     ("crates/proto/src/jid.rs", "parts are limited before they are joined"),
     ("crates/proto/src/sasl/crypto.rs", "HMAC takes a key of any length (RFC 2104 §2)"),

@@ -20,12 +20,9 @@ impl Turn<'_> {
     pub(crate) fn settle(&mut self, at: &mut Locked<'_>, session: &Arc<Session>, n: u64, stored: bool) {
         self.step(&at.account.jid, || Step { n: Some(n), ..Step::named("settled").in_session(session) });
         let mut stream = session.stream();
-        stream.ledger.settle(Settled(n));
-        if stored && stream.is_resumable() {
-            stream.ledger.stored(n);
-        }
+        stream.settle(Settled(n), stored);
         self.todo.deal_with(session, &mut stream, n);
-        if stream.owes_ack.is_some() {
+        if stream.owes_ack() {
             drop(stream);
             self.answer_ack(at, session);
         }
@@ -90,11 +87,11 @@ impl Core {
             let mut account = lock.lock();
             let in_flight = account.has_in_flight(session);
             let mut stream = session.stream();
-            let decided = stream.ledger.unsettled() <= stream.debts.len() as u64;
-            let handled = stream.ledger.handled();
-            if stream.storing || in_flight || !decided {
+            let decided = stream.ledger().unsettled() <= stream.debts() as u64;
+            let handled = stream.ledger().handled();
+            if stream.is_storing() || in_flight || !decided {
                 false
-            } else if !stream.debts.is_empty() || stream.refused {
+            } else if stream.debts() > 0 || stream.is_refused() {
                 // A row that is on its way may say more than is said here.
                 let quiet = account.last_in_flight().is_none();
                 if quiet {
@@ -103,7 +100,7 @@ impl Core {
                     account.troubled = true;
                 }
                 quiet
-            } else if stream.ledger.ahead_of_disk() {
+            } else if stream.ledger().ahead_of_disk() {
                 drop(stream);
                 turn.store_handled(&mut Locked::new(lock, &mut account), session, handled);
                 false
@@ -135,19 +132,10 @@ impl Turn<'_> {
 
     /// XEP-0198 §4: says `<a/>` as soon as everything that was sent before the question is handled and stored.
     pub(crate) fn answer_ack(&mut self, at: &mut Locked<'_>, session: &Arc<Session>) {
-        let handled = {
-            let mut stream = session.stream();
-            let Some(upto) = stream.owes_ack else { return };
-            if stream.ledger.handled() < upto || stream.storing {
-                return;
-            }
-            if !stream.ledger.ahead_of_disk() {
-                stream.write_ack();
-                return;
-            }
-            stream.ledger.handled()
-        };
-        self.store_handled(at, session, handled);
+        let unstored = session.stream().try_ack();
+        if let Some(handled) = unstored {
+            self.store_handled(at, session, handled);
+        }
     }
 
     /// Writes the row that says so much is handled.
@@ -155,7 +143,7 @@ impl Turn<'_> {
         let mut rows = Vec::with_capacity(1);
         {
             let mut stream = session.stream();
-            stream.storing = true;
+            stream.row_begun();
             stream.progress_rows(self.core.progress, session.id, handled, &mut rows);
         }
         let words = Words::of_says([Say::Stored { session: session.clone(), handled }]);

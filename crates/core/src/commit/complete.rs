@@ -120,7 +120,7 @@ impl Core {
             let mut account = lock.lock();
             account.rows_done(id, committed);
             if committed {
-                handled.into_iter().for_each(|(session, handled)| session.stream().ledger.stored(handled));
+                handled.into_iter().for_each(|(session, handled)| session.stream().row_noted(handled));
             } else {
                 handled.iter().for_each(|(session, _)| session.stream().answers_failed());
                 account.unsaved = true;

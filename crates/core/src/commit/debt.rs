@@ -31,7 +31,7 @@ impl Part<'_> {
     /// Adds the session's debts to this batch.
     pub(crate) fn take_debts(&mut self, core: &Core, session: &Session) {
         if self.words.debts.is_empty() {
-            self.words.debts = std::mem::take(&mut session.stream().debts);
+            self.words.debts = session.stream().take_debts();
         }
         if !self.words.debts.is_empty() {
             self.account.save_session(core, session);
@@ -61,10 +61,7 @@ impl Account {
         let here = self.session(session.id).is_some();
         for debt in debts {
             let mut stream = session.stream();
-            stream.ledger.settle(Settled(debt.n));
-            if stream.is_resumable() {
-                stream.ledger.stored(debt.n);
-            }
+            stream.settle(Settled(debt.n), true);
             stream.dealt_with(debt.n);
             let (Some((_, shared)), Some(entry)) = (&debt.error, debt.entry) else { continue };
             if !here {
@@ -146,9 +143,9 @@ impl Turn<'_> {
             // Nobody was told that these were handled, and nobody waits for an answer.
             return;
         }
-        session.stream().debts.append(&mut debts);
+        session.stream().owe(debts);
         let Some(Pending(n)) = words.settles else { return };
-        let managed = session.stream().managed;
+        let managed = session.stream().is_managed();
         // The answer to an IQ is kept in another way: see `session/answers.rs`.
         let promised = |error: &Stanza| managed && error.kind() != Kind::Iq;
         let mut owed = None;
@@ -168,7 +165,7 @@ impl Turn<'_> {
             return;
         }
         let mut stream = session.stream();
-        stream.debts.push(Debt { n, error: owed, entry: None, load: Load::default() });
+        stream.owe([Debt { n, error: owed, entry: None, load: Load::default() }]);
         self.todo.deal_with(&session, &mut stream, n);
         drop(stream);
         self.core.mark_dirty(at);
@@ -181,7 +178,7 @@ impl Turn<'_> {
             return;
         }
         for session in at.account.sessions.clone() {
-            let debts = std::mem::take(&mut session.stream().debts);
+            let debts = session.stream().take_debts();
             let Some(handled) = debts.last().map(|debt| debt.n) else { continue };
             let mut rows = Vec::new();
             {

@@ -91,11 +91,7 @@ impl Turn<'_> {
                 stream.wake();
             }
             Say::Inquire { session, asked } => {
-                let mut stream = session.stream();
-                if let Some(inquiries) = &mut stream.inquiries {
-                    inquiries.push(*asked);
-                    stream.wake();
-                }
+                session.stream().push_inquiry(*asked);
             }
             Say::Route(work) => self.todo.work.push_back(work),
             Say::Broadcast { session, stanza, everybody, directed } => {
@@ -107,13 +103,8 @@ impl Turn<'_> {
             Say::Join { session } => self.core.join(at.account, &session),
             Say::Stored { session, handled } => {
                 let mut stream = session.stream();
-                stream.ledger.stored(handled);
-                stream.storing = false;
-                stream.refused = false;
-                if let Some(wake) = &stream.wake {
-                    wake.wake();
-                }
-                if stream.owes_ack.is_some() {
+                stream.row_stored(handled);
+                if stream.owes_ack() {
                     drop(stream);
                     self.answer_ack(at, &session);
                 }
@@ -133,7 +124,7 @@ impl Turn<'_> {
                 self.core.forget(&at.account.jid);
                 done(true);
             }
-            Say::Noted { session, handled } => session.stream().ledger.stored(handled),
+            Say::Noted { session, handled } => session.stream().row_noted(handled),
             Say::Forgotten { .. } | Say::Trimmed { .. } => {}
             Say::Enabled { session, bytes, management } => session.stream().push_enabled(bytes, *management),
         }

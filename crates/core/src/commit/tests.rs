@@ -85,8 +85,7 @@ fn world() -> World {
     let session = Arc::new(Session::new(7, full, &Bounds::default()));
     {
         let mut stream = session.stream();
-        (stream.managed, stream.resumable) = (true, true);
-        stream.ledger.begin(true);
+        stream.manage(Some("token".to_owned()), 1_000, 0);
         let Pending(n) = stream.enter(100);
         stream.progress_rows(MAP, 7, n, &mut Vec::new());
     }
@@ -146,7 +145,7 @@ fn a_refusal_concerns_its_batch_alone() {
         let account = world.lock.lock();
         assert_eq!((account.doomed, account.unsaved, account.troubled), (None, false, false));
     }
-    assert_eq!(world.session.stream().ledger.submitted(), 1, "the rows of its sessions are as they were");
+    assert_eq!(world.session.stream().ledger().submitted(), 1, "the rows of its sessions are as they were");
     assert!(world.queue.reloaded.lock().is_empty());
     let after = world.submit(puts(), &told, 3);
     world.core.complete(NOW, [(behind, Outcome::Committed), (after, Outcome::Committed)]);
@@ -164,6 +163,6 @@ fn a_failure_takes_what_is_behind_it() {
         let account = world.lock.lock();
         assert!(account.doomed.is_some_and(|(last, _)| last == behind) && account.unsaved && account.troubled);
     }
-    assert_eq!(world.session.stream().ledger.submitted(), 0);
+    assert_eq!(world.session.stream().ledger().submitted(), 0);
     assert_eq!(*world.queue.reloaded.lock(), [1]);
 }

@@ -212,7 +212,7 @@ impl Account {
     /// Whether what it has put off may be written together with that of others: nothing that differs from it is on its way to the
     /// disk, and all of it is as stored but for what has changed since.
     fn may_ride(&self) -> bool {
-        let owes = |session: &Arc<Session>| !session.stream().debts.is_empty();
+        let owes = |session: &Arc<Session>| session.stream().debts() > 0;
         self.waiting.is_empty()
             && self.doomed.is_none()
             && !self.unsaved

@@ -60,7 +60,7 @@ impl Core {
             // Never 0, and never the sign bit of a signed column.
             let id = (u64::from_be_bytes(id) >> 1).max(1);
             let session = Arc::new(Session::new(id, jid, &self.bounds()));
-            session.stream().since = now.as_millis();
+            session.stream().bound_at(now.as_millis());
             let epoch = session.attach(carrier);
             account.sessions.push(session.clone());
             account.guard_sessions();
@@ -76,6 +76,6 @@ impl Core {
 
 /// The session that has been without a connection for the longest time: it gives way to a new one.
 fn longest_away(account: &Account) -> Option<Arc<Session>> {
-    let away = account.sessions.iter().filter_map(|session| Some((session.stream().detached?, session)));
+    let away = account.sessions.iter().filter_map(|session| Some((session.stream().detached_since()?, session)));
     away.min_by_key(|(since, _)| *since).map(|(_, session)| session.clone())
 }

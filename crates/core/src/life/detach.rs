@@ -21,7 +21,7 @@ impl Core {
     pub fn detach(&self, now: Timestamp, lock: &AccountRef, session: &Arc<Session>, epoch: u32) {
         self.turn(now, |turn| {
             let mut account = lock.lock();
-            if session.stream().epoch != epoch || account.session(session.id).is_none() {
+            if session.stream().epoch() != epoch || account.session(session.id).is_none() {
                 return;
             }
             turn.detach_locked(&mut Locked::new(lock, &mut account), session);
@@ -39,12 +39,11 @@ impl Turn<'_> {
         self.log_what_is_not(at, session);
         let horizon = at.account.horizon();
         let mut stream = session.stream();
-        stream.detach(self.core.steady());
-        stream.received_before = at.account.log.received;
+        stream.detach(self.core.steady(), at.account.log.received);
         for entry in stream.hibernate(horizon) {
             at.account.log.release(entry);
         }
-        if stream.reading.is_none() {
+        if !stream.is_reading() {
             // What comes now is left to the log.
             stream.read_from(horizon, horizon);
         }
@@ -117,7 +116,7 @@ impl Turn<'_> {
                 };
                 entries.extend(out.entry);
             }
-            stream.had.extend(&entries);
+            stream.note_had(&entries);
             drop(stream);
             entries.into_iter().for_each(|entry| at.account.log.hold(entry));
         }
@@ -128,10 +127,10 @@ impl Turn<'_> {
         let mut account = lock.lock();
         let Some(session) = account.session(id).cloned().filter(|s| s.is_attached()) else { return };
         tracing::warn!(session = %session.jid, "the client does not read: its connection is closed");
-        let old = session.stream().wake.clone();
+        let old = session.stream().connection();
         if session.stream().can_wait() {
             self.detach_locked(&mut Locked::new(lock, &mut account), &session);
-            session.stream().closing.get_or_insert(Closing::Detached);
+            session.stream().let_go();
         } else {
             // Said with an error: an end without one would answer a client that closes its stream.
             let error = StreamError::from(StreamCondition::ResourceConstraint).with_text("the client does not read");

@@ -5,6 +5,7 @@ use crate::core::turn::{Locked, Turn};
 use crate::owner::account::{Account, AccountRef};
 use crate::owner::tables::{DirectedKey, Ended};
 use crate::owner::words::{Mode, OrElse, Say, Words, Work};
+use crate::session::Remains;
 use crate::session::{Closing, Role, Session, SessionId, checkpoint};
 use crate::store::{STORE, Write};
 use crate::watch::counts::Count;
@@ -28,7 +29,7 @@ impl Core {
             if session.epoch() != epoch {
                 return;
             }
-            let owes = !session.stream().debts.is_empty();
+            let owes = session.stream().debts() > 0;
             let closing = match owes {
                 true => Closing::Error(StreamCondition::ResourceConstraint.into()),
                 false => Closing::Normal,
@@ -74,23 +75,7 @@ impl Turn<'_> {
         at.account.sessions.retain(|s| s.id != session.id);
         self.core.deadlines.forget(session.id);
         self.remember_ended(at.account, session, &closing);
-        let (held, was_reading, resumable) = {
-            let mut stream = session.stream();
-            stream.closing = Some(closing);
-            let wake = stream.wake.take();
-            // What of it is still on its way to the disk must not bring its rows back.
-            let resumable = std::mem::take(&mut stream.resumable);
-            stream.owes_ack = None;
-            let was_reading = stream.reading.take().is_some();
-            let held = stream.drain();
-            stream.inquiries = None;
-            stream.untold = None;
-            stream.stale = Default::default();
-            if let Some(wake) = wake {
-                wake.wake();
-            }
-            (held, was_reading, resumable)
-        };
+        let Remains { held, was_reading, resumable } = session.stream().end(closing);
         session.set_attached(false);
         let mut orphans = was_reading && at.account.log.has_open();
         for out in held {
@@ -129,10 +114,7 @@ impl Turn<'_> {
     /// than may wait for the account. One that is further behind ends.
     pub(crate) fn end_far_behind(&mut self, at: &mut Locked<'_>) {
         let (received, most) = (at.account.log.received, self.core.offline_bytes());
-        let behind = |session: &&Arc<Session>| {
-            let stream = session.stream();
-            stream.detached.is_some() && received.saturating_sub(stream.received_before) > most
-        };
+        let behind = |session: &&Arc<Session>| session.stream().is_behind(received, most);
         let far: SmallVec<[Arc<Session>; 2]> = at.account.sessions.iter().filter(behind).cloned().collect();
         for session in far {
             tracing::info!(session = %session.jid, "the client missed too many messages: its session has ended");
@@ -144,8 +126,9 @@ impl Turn<'_> {
     fn remember_ended(&self, account: &mut Account, session: &Session, closing: &Closing) {
         let (token, h) = {
             let stream = session.stream();
-            let closed = stream.wake.is_some() && matches!(closing, Closing::Normal);
-            let Some(token) = stream.token.clone().filter(|_| stream.resumable && !closed) else { return };
+            let closed = stream.connection().is_some() && matches!(closing, Closing::Normal);
+            let token = stream.token().filter(|_| stream.is_resumable() && !closed);
+            let Some(token) = token.map(str::to_owned) else { return };
             (token, stream.h_at_end())
         };
         let ended = self.core.tables.ended;

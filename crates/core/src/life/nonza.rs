@@ -29,7 +29,7 @@ impl Core {
         self.turn(now, |turn| {
             let mut account = lock.lock();
             // The counts of a connection that was replaced mean nothing on the next one, and a session that is over has none.
-            let over = session.stream().closing.is_some();
+            let over = session.stream().is_over();
             if over || session.epoch() != epoch {
                 return true;
             }
@@ -87,10 +87,7 @@ impl Turn<'_> {
             Some(Manage::Acked(h)) => self.acked(at, session, h),
             Some(Manage::End(error)) => self.end(at, session, Closing::Error(*error)),
             Some(Manage::SayAck) => {
-                {
-                    let mut stream = session.stream();
-                    stream.owes_ack = Some(stream.ledger.entered());
-                }
+                session.stream().owe_ack();
                 self.answer_ack(at, session);
             }
             None => {}
@@ -114,13 +111,7 @@ impl Turn<'_> {
         let mut progress = Vec::new();
         {
             let mut stream = session.stream();
-            stream.managed = true;
-            stream.resumable = resumable;
-            stream.token = token.clone();
-            stream.keep = if resumable { keep } else { 0 };
-            stream.ledger.begin(resumable);
-            stream.cursor = at.account.log.written;
-            let entered = stream.ledger.entered();
+            let entered = stream.manage(token.clone(), keep, at.account.log.written);
             if resumable {
                 stream.progress_rows(self.core.progress, session.id, entered, &mut progress);
             }

@@ -145,14 +145,10 @@ impl Core {
             let mut changed = false;
             for session in &account.sessions {
                 let mut stream = session.stream();
-                let stream = &mut *stream;
-                let theirs = stream.directed.iter().filter(|to| to.bare_str() == gone.as_str());
+                let theirs = stream.directed().iter().filter(|to| to.bare_str() == gone.as_str());
                 let theirs: Vec<_> = theirs.cloned().collect();
                 for to in theirs {
-                    stream.directed.remove(&to);
-                    if stream.is_resumable() {
-                        stream.directed_changes.insert(to);
-                    }
+                    stream.remove_directed(&to);
                     changed = true;
                 }
             }

@@ -12,7 +12,7 @@ use crate::owner::account::AccountRef;
 use crate::owner::words::{Say, Words};
 use crate::route::reading::LOST;
 use crate::session::nonzas;
-use crate::session::{Carrier, Closing, Session, checkpoint};
+use crate::session::{Carrier, Session, checkpoint};
 use crate::store::{Row, STORE, Write};
 use crate::watch::counts::Count;
 use crate::watch::trace::Step;
@@ -41,11 +41,11 @@ impl Core {
     ) -> Result<(Arc<Session>, u32), NoSuchSession> {
         self.turn(now, |turn| {
             let mut account = lock.lock();
-            let found = account.sessions.iter().find(|s| s.stream().token.as_deref().is_some_and(|t| same(t, token)));
+            let found = account.sessions.iter().find(|s| s.stream().token().is_some_and(|t| same(t, token)));
             // Checked before anything is taken over: an old connection may have had this in its buffers.
             let found = found.filter(|s| s.stream().can_have(h, &self.checkpoints.runs));
             // What its client wrote on a connection that it has given up since: it counts on the newer one by now.
-            let found = found.filter(|s| s.stream().carried_by < carrier.order);
+            let found = found.filter(|s| s.stream().is_older_than(carrier.order));
             let found = found.filter(|_| account.revocations == carrier.revocations);
             let Some(session) = found.cloned() else {
                 // Committed, as everything that is said; and what is being deleted is not told any more.
@@ -54,11 +54,7 @@ impl Core {
                 self.counts.one(Count::NotResumed);
                 return Err(NoSuchSession { h: ended.map(|ended| ended.h) });
             };
-            let old = session.stream().wake.take();
-            if let Some(old) = old {
-                session.stream().closing = Some(Closing::Replaced);
-                old.wake();
-            }
+            session.stream().replace();
             turn.refuse_inquiries(&mut Locked::new(lock, &mut account), &session, LOST);
             turn.log_what_is_not(&mut Locked::new(lock, &mut account), &session);
             turn.renumber(&mut Locked::new(lock, &mut account), &session, h);
@@ -90,7 +86,7 @@ impl Core {
                         let mut stream = session.stream();
                         stream.rewind();
                         stream.answer_again(back);
-                        let answer = nonzas::resumed(stream.token.as_deref().unwrap_or_default(), stream.ledger.h());
+                        let answer = nonzas::resumed(stream.token().unwrap_or_default(), stream.ledger().h());
                         stream.push_first(answer);
                     }
                     let registry = account.host.registry();
@@ -117,8 +113,8 @@ impl Turn<'_> {
         let mut rows = Vec::with_capacity(2);
         let handled = {
             let mut stream = session.stream();
-            stream.storing = true;
-            let handled = stream.ledger.handled();
+            stream.row_begun();
+            let handled = stream.ledger().handled();
             stream.progress_rows(self.core.progress, session.id, handled, &mut rows);
             handled
         };

@@ -53,7 +53,7 @@ pub(crate) fn nonza(cx: &mut SessionCx<'_>, registry: &Registry, nonza: &Element
 /// Sessions that have stream management keep it until they end: their clients go on to ask for acknowledgements and to give them. No
 /// other session gets it.
 fn stream_management(cx: &mut SessionCx<'_>, nonza: &Element) -> bool {
-    let condition = match (nonza.name(), cx.stream.managed) {
+    let condition = match (nonza.name(), cx.stream.is_managed()) {
         ("r", true) => {
             cx.fx.say_ack();
             return true;

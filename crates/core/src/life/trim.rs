@@ -75,7 +75,7 @@ impl Turn<'_> {
         let horizon = account.horizon();
         let needed = |session: &Arc<Session>| {
             let stream = session.stream();
-            if stream.is_resumable() { stream.cursor } else { stream.floor(horizon).saturating_sub(1) }
+            if stream.is_resumable() { stream.cursor() } else { stream.floor(horizon).saturating_sub(1) }
         };
         let floor = account.sessions.iter().map(needed).min().unwrap_or(EntryId::MAX).min(account.log.cursor());
         if floor <= account.log.trimmed {

@@ -26,7 +26,7 @@ impl Core {
         let stanza = goes.received.as_ref()?;
         let inn = inn?;
         let archived = inn.fx.archive || out.is_some_and(|side| side.fx.archive);
-        let managed = sender.origin.is_some_and(|(session, _)| session.stream().managed);
+        let managed = sender.origin.is_some_and(|(session, _)| session.stream().is_managed());
         let kept = matches!(plan, Plan::Keep);
         // A session without a connection, or one that reads the log, is given nothing that is not there.
         let absent = |side: &SideState<'_>, ids: &[crate::session::SessionId]| {

@@ -254,7 +254,7 @@ impl Turn<'_> {
                 Some(payload) => iq.result().child(payload),
                 None => iq.result(),
             }),
-            Ok(Ok(Said::Job(job))) if session.stream().inquiries.get_or_insert_default().open() => {
+            Ok(Ok(Said::Job(job))) if session.stream().open_inquiry() => {
                 later = true;
                 let asked_account = if own { Some(lock) } else { peer };
                 let asked =
@@ -277,7 +277,7 @@ impl Turn<'_> {
         let writes = account.states.is_staged() || b.as_deref().is_some_and(|b| b.states.is_staged());
         if let Some(answer) = answer {
             let weight = answer.weight();
-            session.stream().answered += weight.saturating_sub(UNCHARGED);
+            session.stream().charge(weight.saturating_sub(UNCHARGED));
             // A change is made once, and so is its answer; what was only asked may be asked again.
             let repeats = iq.type_() == Type::Get && weight > KEPT;
             let kept = repeats.then(|| lost(&iq));
@@ -289,7 +289,7 @@ impl Turn<'_> {
         }
         if writes {
             // RFC 6120 §10.1: what comes next sees what this has changed.
-            session.stream().barrier = Some(pending.0);
+            session.stream().wait_for(pending);
         }
         let mut parts: SmallVec<[Part<'_>; 2]> = SmallVec::new();
         if let Some(account) = a.as_deref_mut() {

@@ -111,10 +111,7 @@ impl Core {
 
     /// The connection is gone while a stanza waits for an account: it was never read, and its client sends it again.
     pub fn take_back(&self, session: &Session, later: Later) {
-        let mut stream = session.stream();
-        let n = later.pending.0;
-        stream.ledger.take_back(later.pending);
-        stream.dealt_with(n);
+        session.stream().take_back(later.pending);
     }
 
     /// Answers a stanza whose header is at fault: it has a number, like any other (XEP-0198 §4), and like any other none
@@ -223,5 +220,5 @@ impl Turn<'_> {
 /// maybe said `h` already, and its client sends the stanza again. Nor if the session is over: contacts saw it go.
 fn enter(session: &Session, epoch: u32, bytes: usize) -> Option<Pending> {
     let mut stream = session.stream();
-    (stream.epoch == epoch && stream.closing.is_none()).then(|| stream.enter(bytes))
+    (stream.epoch() == epoch && !stream.is_over()).then(|| stream.enter(bytes))
 }

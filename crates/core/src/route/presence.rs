@@ -52,7 +52,7 @@ impl Core {
         let before = session.priority();
         session.set_priority(Some(priority));
         // It may be kept for days, and what it was read with must not be.
-        session.stream().presence = Some(stanza.compacted());
+        session.stream().set_presence(stanza.compacted());
         if priority < 0 {
             account.leaves_unread(session);
         }
@@ -110,24 +110,14 @@ impl Turn<'_> {
 
     /// §4.5.2: to everybody who saw the session, and to those it spoke to directly (§4.6.3).
     pub(crate) fn unavailable(&self, account: &mut Account, session: &Arc<Session>, stanza: Stanza, words: &mut Words) {
-        let directed = {
-            let mut stream = session.stream();
-            let directed = std::mem::take(&mut stream.directed);
-            stream.directed_changes.extend(directed.iter().cloned());
-            directed
-        };
+        let directed = session.stream().take_directed();
         let everybody = session.is_available();
         if everybody || !directed.is_empty() {
             let (session, stanza) = (session.clone(), stanza.clone());
             words.says.push(Say::Broadcast { session, stanza, everybody, directed });
         }
         session.set_priority(None);
-        {
-            let mut stream = session.stream();
-            stream.presence = None;
-            stream.untold = None;
-            stream.stale = Default::default();
-        }
+        session.stream().becomes_unavailable();
         account.leaves_unread(session);
         account.save_session(self.core, session);
         if account.available().next().is_none() {
@@ -243,16 +233,12 @@ impl Turn<'_> {
             let mut stream = session.stream();
             let stream = &mut *stream;
             let named = |to: &&Jid| from(to) || (to.is_bare() && from_some_of(to));
-            let all: Vec<Jid> = stream.directed.iter().filter(named).cloned().collect();
+            let all: Vec<Jid> = stream.directed().iter().filter(named).cloned().collect();
             for to in all {
                 let told_as_contact = session.is_available()
                     && roster.get(to.bare_str()).is_some_and(|item| item.state().shows_presence());
                 if from(&to) {
-                    stream.directed.remove(&to);
-                    if stream.is_resumable() {
-                        stream.directed_changes.insert(to.clone());
-                        changed = true;
-                    }
+                    changed |= stream.remove_directed(&to);
                 }
                 let mode = match (to.is_bare(), told_as_contact) {
                     (true, true) => continue,
@@ -321,22 +307,19 @@ impl Turn<'_> {
 /// Remembers to whom a session has shown itself (§4.6.3). An error if they are too many.
 fn note_directed(session: &Session, to: &Jid, stanza: &Stanza) -> Option<StanzaError> {
     let mut stream = session.stream();
-    let stream = &mut *stream;
-    let directed = &mut stream.directed;
-    let changed = match stanza.type_() {
-        Type::None if directed.contains(to) => false,
+    match stanza.type_() {
+        Type::None if stream.directed().contains(to) => {}
         Type::None => {
+            let directed = stream.directed();
             let bytes = to.as_str().len() + directed.iter().map(|jid| jid.as_str().len()).sum::<usize>();
             if directed.len() >= MAX_DIRECTED || bytes > MAX_DIRECTED_BYTES {
                 return Some(StanzaError::resource_constraint().with_text("too many recipients of directed presence"));
             }
-            directed.insert(to.clone())
+            stream.add_directed(to);
         }
-        _ => directed.remove(to),
-    };
-    // Written with the next tick: by then it has grown by no more than the client has sent meanwhile.
-    if changed && stream.is_resumable() {
-        stream.directed_changes.insert(to.clone());
+        _ => {
+            stream.remove_directed(to);
+        }
     }
     None
 }
@@ -353,7 +336,7 @@ impl Session {
     /// Whether it has sent presence to this address directly, or to the account of it.
     pub(crate) fn has_shown_itself_to(&self, jid: &Jid) -> bool {
         let stream = self.stream();
-        stream.directed.contains(jid) || stream.directed.contains(&jid.bare().into_jid())
+        stream.directed().contains(jid) || stream.directed().contains(&jid.bare().into_jid())
     }
 }
 
@@ -361,7 +344,7 @@ impl Account {
     /// Whether a session has sent presence to somebody within this address, as it does to be in a room (XEP-0045 §7.2).
     pub fn has_joined(&self, room: &Jid) -> bool {
         let within = |to: &Jid| to.is_full() && to.bare_str() == room.bare_str();
-        self.sessions.iter().any(|session| session.stream().directed.iter().any(within))
+        self.sessions.iter().any(|session| session.stream().directed().iter().any(within))
     }
 }
 

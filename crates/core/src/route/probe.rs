@@ -30,7 +30,7 @@ impl Core {
         let Some(lock) = Some(()).filter(|()| rest > 0).and_then(|()| self.loaded(asker.bare_str())) else { return };
         let account = lock.lock();
         if let Some(session) = asker.resource().and_then(|resource| account.by_resource(resource)) {
-            session.stream().answered += rest;
+            session.stream().charge(rest);
         }
     }
 }
@@ -94,7 +94,7 @@ impl Turn<'_> {
             }
             None if subscribed => {
                 // What it said last, and its id with it (§4.3.2.1).
-                let last = |session: &Arc<Session>| Some(session.stream().presence.clone()?.to(asker.clone()));
+                let last = |session: &Arc<Session>| Some(session.stream().presence().cloned()?.to(asker.clone()));
                 account.available().filter_map(|session| pass(session, last(session)?)).collect()
             }
             None if account.sessions.iter().any(shown) => {

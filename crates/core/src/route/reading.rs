@@ -61,13 +61,7 @@ impl Asker {
 impl Core {
     /// The next job of a session, if one is due: ask whenever its connection has something to do.
     pub fn inquiry(&self, lock: &AccountRef, session: &Arc<Session>) -> Option<Inquiry> {
-        let Asked { of, pending, iq, job } = {
-            let mut stream = session.stream();
-            if !stream.has_room() {
-                return None;
-            }
-            stream.inquiries.as_mut()?.next()?
-        };
+        let Asked { of, pending, iq, job } = session.stream().next_inquiry()?;
         // An account that is not in memory waits for no commit.
         let of = of.and_then(|of| self.in_memory(&of));
         let horizon = of.map_or(EntryId::MAX, |of| of.lock().horizon());
@@ -105,9 +99,7 @@ impl Core {
         };
         self.turn(now, |turn| {
             let mut account = lock.lock();
-            if let Some(inquiries) = &mut session.stream().inquiries {
-                inquiries.running = false;
-            }
+            session.stream().inquiry_read();
             turn.say_found(&mut Locked::new(&lock, &mut account), &session, pending, stanzas);
         })
     }
@@ -117,7 +109,7 @@ impl Core {
     pub fn refuse_stuck(&self, now: Timestamp, lock: &AccountRef, session: &Arc<Session>) {
         let stuck = {
             let stream = session.stream();
-            stream.managed && !stream.has_room() && stream.inquiries.as_ref().is_some_and(|asked| asked.is_due())
+            stream.is_managed() && !stream.has_room() && stream.has_due_inquiry()
         };
         if stuck {
             self.turn(now, |turn| {
@@ -134,17 +126,15 @@ impl Core {
 impl Turn<'_> {
     /// What has not begun will not.
     pub(crate) fn refuse_inquiries(&mut self, at: &mut Locked<'_>, session: &Arc<Session>, why: &'static str) {
-        let waiting = session.stream().inquiries.as_mut().map(|inquiries| std::mem::take(&mut inquiries.waiting));
-        for asked in waiting.into_iter().flatten() {
+        let waiting = session.stream().take_inquiries();
+        for asked in waiting {
             let answer = asked.iq.error(&busy(why));
             self.say_found(at, session, asked.pending, vec![answer]);
         }
     }
 
     fn say_found(&mut self, at: &mut Locked<'_>, session: &Arc<Session>, pending: Pending, stanzas: Vec<Stanza>) {
-        if let Some(inquiries) = &mut session.stream().inquiries {
-            inquiries.open = inquiries.open.saturating_sub(1);
-        }
+        session.stream().close_inquiry();
         let mark = session.stream().kept_answer(pending.0);
         let says = [Say::Found { to: session.id, stanzas, mark }].into_iter().collect();
         let words = Words { says, or_else: OrElse::Same, ..Words::settling(session, pending) };

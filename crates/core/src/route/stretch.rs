@@ -151,7 +151,7 @@ impl Turn<'_> {
                             sender_words.says.push(Say::Copies { stanza, name: "received", to });
                         }
                         // An error that discharges a promise is a promise itself.
-                        if session.stream().managed && never_promised(&stanza).is_none() {
+                        if session.stream().is_managed() && never_promised(&stanza).is_none() {
                             let targets = [session.id].into_iter().collect();
                             let meta = LogMeta { targets, copies: failed, ..LogMeta::default() };
                             let account = sender.account.zip(a.as_deref()).map(|(_, account)| account);

@@ -398,6 +398,8 @@ pub(crate) fn gone(account: &Account, contact: &BareJid) -> Vec<(Arc<Session>, S
 /// The last presence of each available session (§3.1.5), with the session.
 pub(crate) fn here(account: &Account, contact: &BareJid) -> Vec<(Arc<Session>, Stanza)> {
     let each = account.available();
-    each.filter_map(|session| Some((session.clone(), session.stream().presence.clone()?.to(contact.as_jid().clone()))))
-        .collect()
+    each.filter_map(|session| {
+        Some((session.clone(), session.stream().presence().cloned()?.to(contact.as_jid().clone())))
+    })
+    .collect()
 }

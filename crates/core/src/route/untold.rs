@@ -5,7 +5,6 @@
 //! each. So the session has a list of what it has not been told yet, by name, and is told the next of it whenever little
 //! waits to be written. Each item is looked up when its turn comes, and is what holds then.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use vorpal_proto::datetime::Timestamp;
@@ -25,10 +24,7 @@ use crate::session::{Out, Pushed, Role, Session, SessionId};
 impl Core {
     /// Changes of the roster that the client of a session missed, in their order.
     pub(crate) fn missed_changes(&self, session: &Session, contacts: impl IntoIterator<Item = BareJid>) {
-        let list: VecDeque<Untold> = contacts.into_iter().map(Untold::Change).collect();
-        if !list.is_empty() {
-            session.stream().untold = Some(Box::new(list));
-        }
+        session.stream().set_changes(contacts);
     }
 
     /// Tells the session what it has not been told, as long as little waits to be written to it. To be called when it is
@@ -70,13 +66,7 @@ impl Turn<'_> {
             // What of its own account's sessions did not come back.
             let gone = if *back { account.gone_company(self.core) } else { Vec::new() };
             let gone = gone.into_iter().map(Untold::Stale);
-            let list: VecDeque<Untold> = gone.chain(own).chain(contacts).chain(requests).collect();
-            let mut stream = session.stream();
-            // What it was to be told before, it is told anew; but for changes of the roster.
-            let changes = stream.untold.take().into_iter().flat_map(|list| *list);
-            let list: VecDeque<Untold> =
-                changes.filter(|untold| matches!(untold, Untold::Change(_))).chain(list).collect();
-            stream.untold = (!list.is_empty()).then(|| Box::new(list));
+            session.stream().set_untold(gone.chain(own).chain(contacts).chain(requests));
         }
         self.tell_next(lock, session);
     }
@@ -94,16 +84,15 @@ impl Turn<'_> {
                 Untold::Own(id) => {
                     let account = lock.lock();
                     let other = account.session(id).filter(|other| other.is_available());
-                    let presence = other.and_then(|other| other.stream().presence.clone());
+                    let presence = other.and_then(|other| other.stream().presence().cloned());
                     presence.map(|presence| presence.to(session.jid.clone()))
                 }
                 Untold::Contact { jid, back } => {
                     let (sessions, gone) = self.core.sessions_shown(&jid, lock.jid.as_jid(), back);
                     if !sessions.is_empty() {
-                        let mut stream = session.stream();
-                        let list = stream.untold.get_or_insert_default();
-                        sessions.into_iter().rev().for_each(|id| list.push_front(Untold::Session(jid.clone(), id)));
-                        gone.into_iter().for_each(|jid| list.push_front(Untold::Stale(jid)));
+                        let each = sessions.into_iter().map(|id| Untold::Session(jid.clone(), id));
+                        let gone = gone.into_iter().rev().map(Untold::Stale);
+                        session.stream().tell_first(gone.chain(each));
                         continue;
                     }
                     let gone = back.then(|| unavailable(jid.as_jid(), &session.jid));
@@ -134,7 +123,7 @@ impl Turn<'_> {
             match session.push(Out::new(stanza, None, Role::Extra)) {
                 Pushed::Queued => {}
                 // Little waits, and it does not fit: it is not tried again and again.
-                Pushed::Left => from.iter().for_each(|from| session.stream().stale.remove(from)),
+                Pushed::Left => from.iter().for_each(|from| session.stream().forget_stale(from)),
                 Pushed::Full => {
                     self.todo.lagging.push((lock.clone(), session.id));
                     return;
@@ -151,7 +140,7 @@ impl Turn<'_> {
             return None;
         }
         let session = contact.session(id).filter(|session| session.is_available())?;
-        let presence = session.stream().presence.clone()?;
+        let presence = session.stream().presence().cloned()?;
         let mut stanza = presence.to(to.clone());
         self.gate(Dir::Sent, &contact, to, Some(session), &mut stanza).ok()?;
         Some(stanza)
@@ -173,7 +162,7 @@ impl Turn<'_> {
         let Some(session) = session.filter(|session| session.is_available()) else {
             return self.went(&mut Locked::new(&lock, &mut account), unavailable(from, to));
         };
-        let presence = session.stream().presence.clone()?;
+        let presence = session.stream().presence().cloned()?;
         let mut stanza = presence.to(to.clone());
         self.gate(Dir::Sent, &account, to, Some(session), &mut stanza).ok()?;
         Some(stanza)

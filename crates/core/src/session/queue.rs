@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 
-use super::{Management, Out};
-use crate::small::lists::{give_back, push_one};
+use crate::session::out::Out;
+use crate::session::stream::Management;
+use crate::small::lists::give_back;
+use crate::small::lists::push_one;
 
 /// Something that waits.
 pub(super) enum Item {
