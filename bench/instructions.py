@@ -170,7 +170,7 @@ def arguments():
                         help="command of Vorpal's binary; also by the environment, VORPAL=...")
     parser.add_argument("--load", default=ROOT / "target/release/vorpal-load", help="the load program")
     parser.add_argument("--only", help="rows, with commas between: " + ", ".join(row.key for row in ROWS))
-    parser.add_argument("--seconds", type=int, default=10, help="how long callgrind counts")
+    parser.add_argument("--seconds", type=int, default=15, help="how long callgrind counts")
     parser.add_argument("--keep", metavar="FOLDER", type=Path, help="keep the profiles there, for callgrind_annotate")
     options = parser.parse_args()
     options.rows = ROWS
