@@ -15,6 +15,9 @@ use memchr::{memchr, memchr2};
 use smallvec::SmallVec;
 
 use crate::chars::{has_forbidden, is_space};
+use crate::parse::{Limits, StreamContext};
+use crate::scan::Plain;
+use crate::stanza::{Stanza, StanzaFault};
 use crate::xml_error::XmlError;
 
 /// A complete piece of a stream, in strict UTF-8.
@@ -150,11 +153,56 @@ impl Framer {
     /// An error that no further byte can fix. Afterwards the framer is unusable: it repeats the error until it is reset.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self, buf: &mut BytesMut) -> Result<Option<Frame>, XmlError> {
+        // All of it was read already.
+        let is_new = buf.len() != self.at() || buf.len() > self.limit as usize;
+        if !is_new && !matches!(self.state, State::Failed(_)) {
+            return Ok(None);
+        }
         let result = self.step(buf);
         if let Err(error) = result {
             self.state = State::Failed(error);
         }
         result
+    }
+
+    /// Takes the next frame if it is a complete stanza in the plain grammar: found, judged and read in one pass. `None`:
+    /// [`Framer::next`] says what it is. The result is the same as that of `next` and [`Stanza::read`] together.
+    pub fn next_stanza(
+        &mut self,
+        buf: &mut BytesMut,
+        cx: &StreamContext,
+        limits: &Limits,
+    ) -> Option<Result<Stanza, StanzaFault>> {
+        let mut plain = Plain::default();
+        let frame = self.next_plain(buf, cx, limits, &mut plain)?;
+        Some(Stanza::read_plain(frame, &plain, cx))
+    }
+
+    fn next_plain(
+        &mut self,
+        buf: &mut BytesMut,
+        cx: &StreamContext,
+        limits: &Limits,
+        plain: &mut Plain,
+    ) -> Option<Bytes> {
+        // A frame that has begun was not plain, or not complete: so no byte is judged here twice.
+        if buf.is_empty() || !self.opened || !matches!(self.state, State::Start) {
+            return None;
+        }
+        self.drop_space(buf);
+        let window = buf.get(..self.limit as usize).unwrap_or(buf);
+        let len = cx.scan_first(window, limits, plain)?;
+        let name = window.get(plain.name.start as usize..plain.name.end as usize)?;
+        if !matches!(name, b"message" | b"presence" | b"iq") {
+            return None;
+        }
+        self.count(len);
+        // A buffer that contains nothing else is taken over as it is.
+        let frame = if len == buf.len() { std::mem::take(buf) } else { buf.split_to(len) };
+        if self.more.as_ref().is_some_and(|more| more.stream.is_empty()) {
+            self.more = None;
+        }
+        Some(frame.freeze())
     }
 
     fn step(&mut self, buf: &mut BytesMut) -> Result<Option<Frame>, XmlError> {
@@ -716,6 +764,93 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A piece of a stream: stanzas that are plain, nearly plain, or not.
+    fn piece() -> impl Strategy<Value = Vec<u8>> {
+        let tokens = [
+            "<message to='a@b/c' type='chat' id=\"1\"><body>hi &lt;you</body><x xmlns='urn:x'/></message>",
+            "<message><body>\u{e9}\u{20ac}</body></message>",
+            "<iq id='1'><a xmlns='urn:a'><b xmlns='urn:b'/></a></iq>",
+            "<presence/>",
+            "<r xmlns='urn:xmpp:sm:3'/>",
+            "<message><body>a\tb\nc</body></message>",
+            "<message id='a\tb'/>",
+            "<message\n/>",
+            "<message id='>'/>",
+            "<message><![CDATA[</message>]]></message>",
+            "<message><body>",
+            "</body></message>",
+            "<a:b/>",
+            " ",
+            "\r\n",
+            "text",
+            "<a><b><c><d/></c></b></a>",
+            "</stream:stream>",
+        ];
+        let bytes = tokens.map(|token| token.as_bytes().to_vec()).into_iter().chain([vec![0xff], vec![0xe2, 0x82]]);
+        proptest::sample::select(bytes.collect::<Vec<_>>())
+    }
+
+    proptest! {
+        /// The short way finds the frames that the long way finds, and judges them as the scanner does.
+        #[test]
+        fn a_plain_frame_is_found_and_judged_at_once_as_it_is_one_after_the_other(
+            pieces in proptest::collection::vec(piece(), 0..12), limit in 60usize..300, size in 1usize..400, depth in 1usize..5,
+        ) {
+            let limits = Limits { depth, nodes: 8, ..Limits::DEFAULT };
+            let cx = StreamContext::default();
+            let header = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>";
+            let stream = [header.as_bytes(), &pieces.concat()].concat();
+            let limit = limit.max(header.len());
+            let (expected, expected_end, _) = frames(&stream, stream.len(), limit);
+            let (mut framer, mut buf, mut found, mut end) = (Framer::new(limit), BytesMut::new(), Vec::new(), Ok(()));
+            'stream: for piece in stream.chunks(size) {
+                buf.extend_from_slice(piece);
+                loop {
+                    let mut plain = Plain::default();
+                    if let Some(frame) = framer.next_plain(&mut buf, &cx, &limits, &mut plain) {
+                        prop_assert!(framer.is_idle());
+                        prop_assert_eq!(Some(plain), cx.scan(&frame, &limits));
+                        found.push(show(Frame::Element(frame)));
+                        continue;
+                    }
+                    match framer.next(&mut buf) {
+                        Ok(Some(frame)) => found.push(show(frame)),
+                        Ok(None) => break,
+                        Err(error) => {
+                            end = Err(error);
+                            break 'stream;
+                        }
+                    }
+                }
+            }
+            prop_assert_eq!((found, end), (expected, expected_end));
+        }
+    }
+
+    #[test]
+    fn a_plain_stanza_takes_the_short_way_and_is_looked_at_once() {
+        let (mut framer, mut buf, cx) = (Framer::new(1000), BytesMut::from(HEADER), StreamContext::default());
+        let next = |framer: &mut Framer, buf: &mut BytesMut| framer.next_stanza(buf, &cx, &Limits::DEFAULT);
+        assert!(next(&mut framer, &mut buf).is_none());
+        assert!(framer.next(&mut buf).unwrap().is_some());
+        let stanza = "<message to='a@b'><body>hi</body></message>";
+        let before = framer.reads;
+        buf.extend_from_slice(format!(" {stanza}{stanza}\n").as_bytes());
+        for _ in 0..2 {
+            let read = next(&mut framer, &mut buf).expect("a plain stanza").expect("without fault");
+            assert_eq!(read.to_xml(), stanza);
+        }
+        assert!(next(&mut framer, &mut buf).is_none() && buf.is_empty());
+        assert_eq!(framer.reads - before, 2 * stanza.len() + 2);
+        // One that has begun is not judged again with each piece.
+        buf.extend_from_slice(&stanza.as_bytes()[..10]);
+        assert!(next(&mut framer, &mut buf).is_none());
+        assert_eq!(framer.next(&mut buf), Ok(None));
+        buf.extend_from_slice(&stanza.as_bytes()[10..]);
+        assert!(next(&mut framer, &mut buf).is_none());
+        assert!(framer.next(&mut buf).unwrap().is_some());
     }
 
     #[test]

@@ -68,13 +68,14 @@ impl<'a> SideState<'a> {
 }
 
 /// How a stretch ends.
+#[expect(clippy::large_enum_variant, reason = "nearly every message goes: a box would be an allocation for each")]
 pub(crate) enum End {
     /// nobody hears of it
     Silence,
     /// the sender gets an error
     Error(StanzaError),
     /// it is delivered or kept
-    Goes(Box<Goes>),
+    Goes(Goes),
 }
 
 pub(crate) struct Goes {
@@ -113,9 +114,9 @@ impl Turn<'_> {
         let end = {
             let sent = a.as_deref().filter(|_| sender.origin.is_some());
             let received = receiver.and_then(|_| b.as_deref().or(a.as_deref()));
-            let end = self.decide(sender, sent, received, refusal, to, &stanza);
-            let end = self.core.within_reserve(end, sender, &stanza);
-            let end = self.core.within_quota(end, received, &stanza);
+            let mut end = self.decide(sender, sent, received, refusal, to, &stanza);
+            self.core.keep_within_reserve(&mut end, sender, &stanza);
+            self.core.keep_within_quota(&mut end, received, &stanza);
             self.core.count_end(&end, sender);
             if self.core.is_traced() {
                 self.step_end(&end, sent, received, &stanza);
@@ -170,10 +171,10 @@ impl Turn<'_> {
             End::Goes(mut goes) => {
                 draft = goes.draft.take();
                 if draft.is_some() {
-                    sender_words.or_else = OrElse::Bounce(Box::new(stanza.clone().to(to.clone())));
+                    sender_words.or_else = OrElse::Bounce(Box::new(stanza.to(to.clone())));
                 }
                 // As the log has it: what is given live and what is read later must not differ.
-                let mut sent = goes.received.clone().filter(|_| !goes.sender_copies.is_empty());
+                let mut sent = if goes.sender_copies.is_empty() { None } else { goes.received.clone() };
                 let words = if own { &mut sender_words } else { &mut receiver_words };
                 if let Some(received) = goes.received {
                     words.archived = draft.as_ref().is_some_and(|draft| draft.is_archived(0));
