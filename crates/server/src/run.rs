@@ -22,7 +22,7 @@ use vorpal_net::limits::{Gate, Traffic};
 use vorpal_net::tls::TlsHosts;
 use vorpal_proto::error::StreamCondition;
 use vorpal_proto::jid::BareJid;
-use vorpal_runtime::{Backing, Runtime, Setup, now, start};
+use vorpal_runtime::{Runtime, Setup, now, start};
 use vorpal_store::sqlite::{DATABASE_FILE, Durability, Options, Sqlite};
 
 use crate::gauges::Gauges;
@@ -75,10 +75,8 @@ impl Server {
         let hosts = registries?.into_iter().map(|(domain, registry)| Arc::new(Host::new(&domain, registry)));
         let hosts: Vec<Arc<Host>> = hosts.collect();
         terms::set_key_policies(&config, &hosts);
-        let runtime = start(Backing { backend }, Setup { names, hosts })?;
-        runtime.core.set_place(place::of(&data));
-        runtime.core.set_bounds(terms::bounds(&config));
-        runtime.core.reserve.set_least(config.storage.reserve.get().get());
+        let (bounds, reserve) = (terms::bounds(&config), config.storage.reserve.get().get());
+        let runtime = start(backend, Setup { names, hosts, bounds, reserve, place: Some(place::of(&data)) })?;
         Ok(Server { runtime, config, data, modules })
     }
 

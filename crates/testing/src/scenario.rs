@@ -30,7 +30,10 @@
 //! `actor resumes at 3` (with the server's count). The token of an actor's
 //! session is `{romeo/orchard}`. `actor < (closed)` is a socket closed without an end of the stream.
 //!
-//! With `UPDATE=1` in the environment, received stanzas are written into the file.
+//! With `UPDATE=1` in the environment, received stanzas are written into the file. Ids that an archive gave to messages are written as
+//! names: `{m1.juliet}` is the id of the message `m1` in the archive of juliet. Different names stand for different ids.
+
+mod archive_ids;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -222,7 +225,7 @@ impl Player {
         let mut new = String::new();
         for (id, client) in self.world.clients.iter_mut().enumerate() {
             for heard in client.inbox.drain(..) {
-                let _ = writeln!(new, "  {} < {}", self.actors[id], show(&heard));
+                let _ = writeln!(new, "  {} < {}", self.actors[id], named(&heard, &mut self.captures));
             }
         }
         if !new.is_empty() {
@@ -345,7 +348,7 @@ impl Player {
         }
         if let (Err(why), true) = (&verdict, self.update) {
             let _ = why;
-            let new = format!("  {} < {}", self.actors[id], show(&got));
+            let new = format!("  {} < {}", self.actors[id], named(&got, &mut self.captures));
             self.edits.0.push((line.at, line.end, new));
         }
         verdict.map_err(|why| {
@@ -488,6 +491,14 @@ fn show(heard: &Heard) -> String {
         Heard::Element(element) => shorten(&print(element)),
         Heard::End => "</stream:stream>".to_owned(),
         Heard::Cut => "(closed)".to_owned(),
+    }
+}
+
+/// As [`show`], for the transcript: with names for the ids of archives.
+fn named(heard: &Heard, captures: &mut Captures) -> String {
+    match heard {
+        Heard::Element(element) => archive_ids::name(element, show(heard), captures),
+        _ => show(heard),
     }
 }
 

@@ -16,7 +16,7 @@ use vorpal_core::module::registry::Registry;
 use vorpal_core::module::{Module, Section};
 use vorpal_core::owner::account::AccountRef;
 use vorpal_core::session::Wake;
-use vorpal_core::store::{Batch, Entry, Ids, Journal, Loading, Reader, Write};
+use vorpal_core::store::{Batch, Entry, Ids, Journal, Reader, Write};
 use vorpal_net::c2s::{Connection, Settings};
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::element::Element;
@@ -25,6 +25,8 @@ use vorpal_proto::ns;
 use vorpal_proto::parse::Limits;
 use vorpal_proto::sasl::client::{Client as SaslClient, Keys, Secret};
 use vorpal_proto::sasl::{Credentials, Hash, Iterations, Mechanism, Nonce, decode_payload, encode_payload};
+use vorpal_runtime::boot::{Kernel, Setup as BootSetup, Surroundings, boot};
+use vorpal_runtime::drive::{self, BEAT, RoomWatch, TICK};
 use vorpal_store::writer::{Queue, Step, Writer};
 
 use crate::client::{Client, Heard, Smacks};
@@ -47,9 +49,6 @@ const RESERVE: u64 = 100 << 20;
 /// The number of iterations of derived keys: the minimum, because a scene waits for them.
 pub const ITERATIONS: Iterations = Iterations::MIN;
 
-/// The time between two calls of [`Core::beat`].
-const BEAT: Duration = Duration::from_millis(1_000 / BEATS as u64);
-
 /// Maximum number of rounds before [`World::settle`] reports an endless loop.
 const ROUNDS: usize = 10_000;
 
@@ -61,6 +60,8 @@ struct Running {
     queue: Queue,
     writer: Writer,
     reader: Box<dyn Reader>,
+    /// the check of the free disk space
+    room: RoomWatch,
     /// woken when an account is to be loaded that no session waits for
     loader: Arc<Bell>,
     /// loading of such accounts is paused
@@ -131,7 +132,7 @@ pub struct Setup {
 pub struct World {
     /// the time of day
     pub now: Timestamp,
-    /// how long the world has existed
+    /// how long the server has run since its last start
     steady: Duration,
     /// the randomness of the server, and of logins
     random: Arc<Mutex<Random>>,
@@ -202,8 +203,8 @@ impl World {
         world
     }
 
+    /// Starts the server. One that dies while it starts is started again.
     fn start(&mut self) {
-        let (queue, mut writer) = Writer::new(self.medium.open(self.mood.clone()));
         let names = core_names();
         let section = |name: &str| self.sections.iter().find(|(of, _)| *of == name).map(|(_, section)| section.clone());
         let host = |domain: &&str| {
@@ -213,30 +214,23 @@ impl World {
             Arc::new(host)
         };
         let hosts: Vec<Arc<Host>> = self.hosts.iter().map(host).collect();
-        names.bind(|name| writer.map(name, Loading::WithOwner)).expect("the store's tables");
-        let progress = writer.map("progress", Loading::Cold).expect("the store's tables");
         let random = self.random.clone();
         let random = Box::new(move |bytes: &mut [u8]| random.lock().fill(bytes));
-        let core = Core::new(Arc::new(queue.clone()), names, progress, [7; 32], random, self.now);
-        core.tell_time(self.now, self.steady);
-        core.tell_newest(self.now, queue.next_id() - 1);
-        core.reserve.set_least(RESERVE);
-        core.set_hosts(hosts);
-        core.set_bounds(self.bounds);
         let loader = Arc::new(Bell::default());
-        core.set_loader(loader.clone());
-        let mut reader = writer.reader().expect("the store can be read");
-        core.load_sessions(self.now, reader.as_mut()).expect("sessions come back");
-        core.load_profiles(reader.as_mut()).expect("what accounts look like");
-        if matches!(writer.step(), Step::Crashed) {
-            drop((reader, writer));
-            self.medium.crash(0);
-            return self.start();
+        let setup = BootSetup { names, hosts, bounds: self.bounds, reserve: RESERVE, place: None };
+        let surroundings = Surroundings { now: self.now, random, loader: loader.clone() };
+        self.steady = Duration::ZERO;
+        match boot(self.medium.open(self.mood.clone()), setup, surroundings) {
+            Ok(Kernel { core, queue, writer, reader, .. }) => {
+                let room = RoomWatch::default();
+                self.running = Some(Running { core, queue, writer, reader, room, loader, mute: false });
+            }
+            Err(error) if error.is_crash() => {
+                self.medium.crash(0);
+                self.start();
+            }
+            Err(error) => panic!("the server does not start: {error}: {:?}", std::error::Error::source(&error)),
         }
-        let core = Arc::new(core);
-        let checkpoints_of = core.clone();
-        writer.set_extra_writes(Box::new(move || checkpoints_of.checkpoints()));
-        self.running = Some(Running { core, queue, writer, reader, loader, mute: false });
     }
 
     /// The kernel.
@@ -337,21 +331,23 @@ impl World {
     /// What is done [`BEATS`] times a second.
     pub fn beat(&mut self) {
         if let Some(running) = &mut self.running {
-            running.core.tell_time(self.now, self.steady);
-            running.core.beat(self.now);
+            drive::beat(&running.core, self.now, self.steady);
         }
     }
 
-    /// What is done about once a second, beside what is due.
+    /// What is done about once a second, beside what is due: the check of the free disk space, as many steps of the sweep as fit into
+    /// a second, and background work of the store.
     fn look_after(&mut self) {
         let now = self.now;
-        if let Some(running) = &mut self.running {
-            if let Some(probe) = running.writer.probe() {
-                running.core.observe_room(probe().expect("the disk tells its room"));
-            }
-            running.core.sweep(now, running.reader.as_mut()).expect("accounts are looked after");
-            running.writer.idle(now.as_millis(), false).expect("the store tidies up");
+        let Some(running) = &mut self.running else { return };
+        if let Some(probe) = running.writer.probe() {
+            running.room.saw(&running.core, probe());
         }
+        let mut left = TICK;
+        while left > Duration::ZERO && drive::may_sweep(&running.queue) {
+            left = left.saturating_sub(drive::sweep(&running.core, now, running.reader.as_mut()));
+        }
+        running.writer.idle(now.as_millis(), false).expect("the store tidies up");
     }
 
     /// The passwords.
@@ -615,7 +611,7 @@ impl World {
         let Some(running) = &mut self.running else { return Some(false) };
         match running.writer.step() {
             Step::Committed(done) => {
-                running.core.complete(self.now, done.into_iter().map(|done| (done.id, done.outcome)));
+                drive::report(&running.core, self.now, done);
                 Some(true)
             }
             Step::Empty | Step::Stalled => Some(false),
@@ -647,10 +643,8 @@ impl World {
         let mut any = false;
         while let Some(cold) = running.core.spilled() {
             any = true;
-            match running.core.load(running.reader.as_mut(), &cold.account) {
-                Ok(_) => running.core.run(now, cold),
-                Err(_) => running.core.abandon(now, cold),
-            }
+            let loaded = running.core.load(running.reader.as_mut(), &cold.account);
+            drive::run_cold(&running.core, now, cold, loaded);
         }
         any
     }
