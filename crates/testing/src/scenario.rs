@@ -11,12 +11,16 @@
 //!   +5m
 //! ```
 //!
-//! `@x` and `'x'` stand for the single host. `>` sends the text as it is; `<` receives: see [`crate::pattern`]. A line with deeper
+//! `@x` and `'x'` stand for the first host. `>` sends the text as it is; `<` receives: see [`crate::pattern`]. A line with deeper
 //! indentation continues the line before. The order is strict within an actor and free between actors. A scene must end without
 //! unread stanzas. An account exists from the first mention of one of its actors.
 //!
-//! `archive` as the first line enables the archive (XEP-0313), with its configuration after a colon:
-//! `archive: keep = '30d'`. Other scenes have no archive.
+//! The server has the configuration that it has without a file: all modules that are on by default, and all defaults. A scene that
+//! needs something else says so, in its first lines:
+//!
+//! - `without mam` switches a module off.
+//! - `setting modules.mam.keep = '30d'` sets a key, as a line at the top of the file does.
+//! - `host example.net` adds a host. Its accounts and clients are called `rosaline@example.net` and `rosaline@example.net/balcony`.
 //!
 //! `actor: state, option, …` brings an actor to a state. States: `connected` (nothing is sent), `opened` (a stream),
 //! `authenticated`, `bound`, `online` (bound and available). Options: `carbons`, `smacks` (the server's `<r/>` is answered and not
@@ -37,17 +41,19 @@ mod archive_ids;
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use vorpal_core::module::Module;
+use vorpal::Program;
 use vorpal_proto::element::Element;
+use vorpal_proto::jid::BareJid;
 use vorpal_proto::ns;
 
 use crate::client::Heard;
-use crate::disk::Store;
+use crate::disk::{Medium, Store};
 use crate::pattern::{self, Captures};
-use crate::world::{ClientId, HOST, World};
+use crate::world::{ClientId, HOST, Secrets, Setup, World, configuration};
 
 /// How scenes are run.
 #[derive(Clone, Copy)]
@@ -56,8 +62,8 @@ pub struct Stage {
     pub store: Store,
     /// whether bytes pass through
     pub passthrough: bool,
-    /// the modules of the host
-    pub modules: &'static [&'static Module],
+    /// the modules of each host
+    pub program: Program,
     /// whether the expected stanzas are rewritten
     pub update: bool,
 }
@@ -169,6 +175,30 @@ fn shorten(text: &str) -> String {
         .replace(&format!("='{HOST}/"), "='x/")
 }
 
+/// The configuration of a scene: what it says of it, and otherwise the defaults.
+fn settings(scene: &Scene, passthrough: bool) -> String {
+    let (mut hosts, mut settings) = (vec![HOST], format!("xml.passthrough = {passthrough}\n"));
+    for line in scene.lines.iter().filter(|line| is_setting(&line.text)) {
+        match line.text.split_once(' ') {
+            Some(("host", name)) => hosts.push(name.trim()),
+            Some(("without", module)) => settings += &format!("modules.{}.enabled = false\n", module.trim()),
+            Some((_, text)) => settings += &format!("{}\n", text.trim()),
+            None => {}
+        }
+    }
+    format!("hosts = {hosts:?}\n{settings}")
+}
+
+/// Whether a line is about the configuration.
+fn is_setting(text: &str) -> bool {
+    ["host ", "without ", "setting "].iter().any(|word| text.starts_with(word))
+}
+
+/// The address of an account by its name in a scene: `romeo`, or `romeo@example.org` on a host that the scene declares.
+fn address(account: &str) -> String {
+    if account.contains('@') { account.to_owned() } else { format!("{account}@{HOST}") }
+}
+
 struct Player {
     world: World,
     update: bool,
@@ -180,13 +210,13 @@ struct Player {
 
 impl Player {
     fn new(stage: Stage, scene: &Scene) -> Result<Player, String> {
-        let first = scene.lines.first().map_or("", |line| line.text.as_str());
-        let archive = first.strip_prefix("archive").map(|rest| rest.trim_start_matches(':').replace(',', "\n"));
-        let modules: Vec<_> = stage.modules.iter().copied().filter(|m| archive.is_some() || m.name != "mam").collect();
-        let section = archive.map(|text| text.parse().map(|section| ("mam", section))).transpose();
-        let sections = section.map_err(|error| format!("{first}: {error}"))?.into_iter().collect();
+        let settings = settings(scene, stage.passthrough);
+        let config =
+            configuration(stage.program, &settings).map_err(|error| format!("scene {}: {error}", scene.name))?;
+        let (medium, secrets) = (Medium::new(stage.store), Arc::new(Secrets::derive()));
+        let setup = Setup { seed: 1, medium, program: stage.program, config, bounds: None, secrets };
         Ok(Player {
-            world: World::configured(1, stage.store, stage.passthrough, &modules, sections),
+            world: World::with(setup),
             update: stage.update,
             captures: Captures::new(),
             actors: Vec::new(),
@@ -249,7 +279,8 @@ impl Player {
             return Ok(());
         }
         match text {
-            _ if line.text.starts_with("archive") => {}
+            // Done before the server started.
+            _ if is_setting(text) => {}
             "server restarts" => self.world.restart(),
             "server crashes" | "server crashes, starts" => self.world.crash(),
             "disk refuses writes" => self.world.mood.refuses.store(true, Ordering::Relaxed),
@@ -277,12 +308,12 @@ impl Player {
     }
 
     fn operates(&mut self, what: &str, name: &str) -> Result<(), String> {
-        let jid = format!("{name}@{HOST}").parse().map_err(|_| format!("{name} is no name"))?;
+        let jid: BareJid = address(name).parse().map_err(|_| format!("{name} is no name"))?;
         let done = match what {
             "removes" => self.world.remove_account(&jid),
             "disables" => self.world.disable_account(&jid, true),
             "enables" => self.world.disable_account(&jid, false),
-            "adds" => self.world.create_account(name),
+            "adds" => self.world.create_account_at(jid.local().unwrap_or_default(), jid.domain()),
             _ => return Err(format!("nobody knows what an operator does who {what}")),
         };
         if done { Ok(()) } else { Err(format!("it was not done: {what} {name}")) }
@@ -369,7 +400,9 @@ impl Player {
 
     fn account(&mut self, name: &str) {
         if !self.accounts.iter().any(|known| known == name) {
-            assert!(self.world.create_account(name), "{name} is created");
+            let address = address(name);
+            let (local, host) = address.split_once('@').unwrap_or((name, HOST));
+            assert!(self.world.create_account_at(local, host), "{name} is created");
             self.accounts.push(name.to_owned());
         }
     }
@@ -381,18 +414,24 @@ impl Player {
         let (account, resource) = name.split_once('/').ok_or_else(|| format!("{name} is no actor"))?;
         self.account(account);
         self.actors.push(name.to_owned());
-        Ok(self.world.client(account, resource))
+        Ok(self.client(account, resource))
+    }
+
+    fn client(&mut self, account: &str, resource: &str) -> ClientId {
+        let address = address(account);
+        let (local, host) = address.split_once('@').unwrap_or((account, HOST));
+        self.world.client_at(local, host, resource)
     }
 
     /// Each sees the other's presence.
     fn befriend(&mut self, one: &str, other: &str) {
         self.account(one);
         self.account(other);
-        let ids = [one, other].map(|name| self.world.client(name, "matchmaker"));
+        let ids = [one, other].map(|name| self.client(name, "matchmaker"));
         ids.iter().for_each(|id| self.world.bind(*id));
         for kind in ["subscribe", "subscribed"] {
             for (id, to) in ids.iter().zip([other, one]) {
-                self.world.clients[*id].send(&format!("<presence type='{kind}' to='{to}@{HOST}'/>"));
+                self.world.clients[*id].send(&format!("<presence type='{kind}' to='{}'/>", address(to)));
                 self.world.settle();
             }
         }
@@ -465,7 +504,11 @@ impl Player {
 
     /// Hides what every login causes.
     fn hide(&mut self, ids: &[ClientId], before: &[usize]) {
-        let names: Vec<String> = ids.iter().map(|id| self.actors[*id].replacen('/', &format!("@{HOST}/"), 1)).collect();
+        let full = |id: &ClientId| {
+            let (account, resource) = self.actors[*id].split_once('/').unwrap_or_default();
+            format!("{}/{resource}", address(account))
+        };
+        let names: Vec<String> = ids.iter().map(full).collect();
         for (at, client) in self.world.clients.iter_mut().enumerate() {
             let skip = before.get(at).copied().unwrap_or(0).min(client.inbox.len());
             let fresh: Vec<Heard> = client.inbox.drain(skip..).collect();

@@ -1,19 +1,19 @@
 //! A server and its clients in one thread: [`World::settle`] runs until nothing is left to do, and the clock moves only when told to.
 
-use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use vorpal::{Program, assemble};
+use vorpal_config::Config;
 use vorpal_core::commit::Notice;
-use vorpal_core::core::{Bounds, Core, core_names};
+use vorpal_core::core::{Bounds, Core};
 use vorpal_core::life::beat::BEATS;
 use vorpal_core::life::join::Fetch;
 use vorpal_core::life::users::NewUser;
-use vorpal_core::module::host::{Host, KeyPolicy};
-use vorpal_core::module::registry::Registry;
-use vorpal_core::module::{Module, Section};
+use vorpal_core::module::Module;
 use vorpal_core::owner::account::AccountRef;
 use vorpal_core::session::Wake;
 use vorpal_core::store::{Batch, Entry, Ids, Journal, Reader, Write};
@@ -22,10 +22,9 @@ use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::element::Element;
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::ns;
-use vorpal_proto::parse::Limits;
 use vorpal_proto::sasl::client::{Client as SaslClient, Keys, Secret};
 use vorpal_proto::sasl::{Credentials, Hash, Iterations, Mechanism, Nonce, decode_payload, encode_payload};
-use vorpal_runtime::boot::{Kernel, Setup as BootSetup, Surroundings, boot};
+use vorpal_runtime::boot::{Kernel, Surroundings, boot};
 use vorpal_runtime::drive::{self, BEAT, RoomWatch, TICK};
 use vorpal_store::writer::{Queue, Step, Writer};
 
@@ -42,9 +41,6 @@ pub const PASSWORD: &str = "wherefore";
 
 /// The start time of a world: 2026-01-01T00:00:00Z.
 pub const BEGINNING: Timestamp = Timestamp::from_millis(1_767_225_600_000);
-
-/// The disk space reserve, in bytes.
-const RESERVE: u64 = 100 << 20;
 
 /// The number of iterations of derived keys: the minimum, because a scene waits for them.
 pub const ITERATIONS: Iterations = Iterations::MIN;
@@ -108,22 +104,28 @@ impl Secrets {
     }
 }
 
+/// The configuration of a world: what a program has without a file, and then this text of a configuration file. Keys of passwords
+/// have the minimum number of iterations.
+///
+/// # Errors
+/// Those of the text, in the operator's words.
+pub fn configuration(program: Program, text: &str) -> Result<Config, String> {
+    let text = format!("login.iterations = {}\n{text}", ITERATIONS.count());
+    Config::read(Path::new(""), text, [], &program.known()).map_err(|errors| errors.to_string())
+}
+
 /// The parts of a world.
 pub struct Setup {
     /// the seed of the server's randomness
     pub seed: u64,
     /// where the server stores
     pub medium: Medium,
-    /// whether bytes pass through
-    pub passthrough: bool,
-    /// the modules of each host
-    pub modules: Vec<&'static Module>,
-    /// the sections of the configuration that modules read
-    pub sections: Vec<(&'static str, Section)>,
-    /// the hosts
-    pub hosts: &'static [&'static str],
-    /// the limits of an account
-    pub bounds: Bounds,
+    /// the modules, and the sections of the configuration that they read
+    pub program: Program,
+    /// the configuration; see [`configuration`]
+    pub config: Config,
+    /// the limits of an account, if they are not those of the configuration
+    pub bounds: Option<Bounds>,
     /// the password of all accounts
     pub secrets: Arc<Secrets>,
 }
@@ -140,10 +142,9 @@ pub struct World {
     /// the faults of the disk
     pub mood: Arc<Mood>,
     settings: Arc<Settings>,
-    modules: Vec<&'static Module>,
-    sections: Vec<(&'static str, Section)>,
-    hosts: &'static [&'static str],
-    bounds: Bounds,
+    program: Program,
+    config: Config,
+    bounds: Option<Bounds>,
     secrets: Arc<Secrets>,
     running: Option<Running>,
     /// all clients ever created
@@ -153,46 +154,42 @@ pub struct World {
 }
 
 impl World {
-    /// A world with a server that just started on an empty store, without clients.
+    /// A world with a server that just started on an empty store, without clients. It has the configuration of a server without a
+    /// configuration file.
     pub fn new(seed: u64, store: Store, passthrough: bool, modules: &[&'static Module]) -> World {
-        World::configured(seed, store, passthrough, modules, Vec::new())
+        World::configured(seed, store, passthrough, modules, "")
     }
 
-    /// The same, with modules that read a section of the configuration.
+    /// The same, with this text of a configuration file.
+    ///
+    /// # Panics
+    /// The text is no configuration.
     pub fn configured(
         seed: u64,
         store: Store,
         passthrough: bool,
         modules: &[&'static Module],
-        sections: Vec<(&'static str, Section)>,
+        settings: &str,
     ) -> World {
-        let (medium, bounds) = (Medium::new(store), Bounds::default());
-        let (modules, secrets) = (modules.to_vec(), Arc::new(Secrets::derive()));
-        World::with(Setup { seed, medium, passthrough, modules, sections, hosts: &[HOST], bounds, secrets })
+        let program = Program { modules: modules.to_vec().leak(), sections: vorpal_modules::SECTIONS };
+        let settings = format!("xml.passthrough = {passthrough}\n{settings}");
+        let config = configuration(program, &settings).expect("a configuration");
+        let (medium, secrets) = (Medium::new(store), Arc::new(Secrets::derive()));
+        World::with(Setup { seed, medium, program, config, bounds: None, secrets })
     }
 
     /// As [`World::new`], with all parts given.
     pub fn with(setup: Setup) -> World {
-        let settings = Settings {
-            max_attempts: 5,
-            max_before_login: 10 * 1024,
-            max_stanza: 256 * 1024,
-            without_tls: true,
-            plain_without_tls: true,
-            mechanisms: HashMap::new(),
-            passthrough: setup.passthrough,
-            limits: Limits::default(),
-        };
         let mut world = World {
             now: BEGINNING,
             steady: Duration::ZERO,
             random: Arc::new(Mutex::new(Random::new(setup.seed))),
             medium: setup.medium,
             mood: Arc::default(),
-            settings: Arc::new(settings),
-            modules: setup.modules,
-            sections: setup.sections,
-            hosts: setup.hosts,
+            // Behind a proxy that terminates TLS.
+            settings: vorpal::terms(&setup.config).settings_plain,
+            program: setup.program,
+            config: setup.config,
             bounds: setup.bounds,
             secrets: setup.secrets,
             running: None,
@@ -205,19 +202,11 @@ impl World {
 
     /// Starts the server. One that dies while it starts is started again.
     fn start(&mut self) {
-        let names = core_names();
-        let section = |name: &str| self.sections.iter().find(|(of, _)| *of == name).map(|(_, section)| section.clone());
-        let host = |domain: &&str| {
-            let registry = Registry::build(self.modules.iter().copied(), names.clone(), section).expect("the modules");
-            let host = Host::new(&BareJid::of_domain(domain).expect("a host"), registry);
-            host.set_key_policy(KeyPolicy { iterations: ITERATIONS, ..KeyPolicy::default() });
-            Arc::new(host)
-        };
-        let hosts: Vec<Arc<Host>> = self.hosts.iter().map(host).collect();
+        let mut setup = assemble::kernel(&self.config, self.program.modules, None).expect("the modules");
+        setup.bounds = self.bounds.unwrap_or(setup.bounds);
         let random = self.random.clone();
         let random = Box::new(move |bytes: &mut [u8]| random.lock().fill(bytes));
         let loader = Arc::new(Bell::default());
-        let setup = BootSetup { names, hosts, bounds: self.bounds, reserve: RESERVE, place: None };
         let surroundings = Surroundings { now: self.now, random, loader: loader.clone() };
         self.steady = Duration::ZERO;
         match boot(self.medium.open(self.mood.clone()), setup, surroundings) {
@@ -377,9 +366,13 @@ impl World {
         self.running().writer.reader().expect("the store can be read")
     }
 
+    fn first_host(&self) -> String {
+        self.config.hosts.first().map_or(HOST, |host| host.name.as_str()).to_owned()
+    }
+
     /// Creates an account of the first host. False if the name is taken.
     pub fn create_account(&mut self, name: &str) -> bool {
-        self.create_account_at(name, self.hosts[0])
+        self.create_account_at(name, &self.first_host())
     }
 
     /// Creates an account. False if the name is taken.
@@ -449,11 +442,11 @@ impl World {
 
     /// A new client of an account, without a connection.
     pub fn client(&mut self, account: &str, resource: &str) -> ClientId {
-        self.client_at(account, self.hosts[0], resource)
+        self.client_at(account, &self.first_host(), resource)
     }
 
     /// As [`World::client`], on any host.
-    pub fn client_at(&mut self, account: &str, host: &'static str, resource: &str) -> ClientId {
+    pub fn client_at(&mut self, account: &str, host: &str, resource: &str) -> ClientId {
         self.clients.push(Client::new(account, host, resource));
         self.clients.len() - 1
     }
@@ -469,8 +462,8 @@ impl World {
     /// Connects and opens a stream; the features have been received.
     pub fn open(&mut self, id: ClientId) {
         self.connect(id);
-        let host = self.clients[id].host;
-        self.clients[id].open_stream(host);
+        let host = self.clients[id].host.clone();
+        self.clients[id].open_stream(&host);
         self.settle();
         self.expect(id, ns::STREAM, "features");
     }
@@ -489,8 +482,8 @@ impl World {
         let success = self.expect(id, ns::SASL, "success");
         let data = decode_payload(&success.content()).expect("base64");
         sasl.finish(data.as_deref().map(Vec::as_slice)).expect("the server proves itself");
-        let host = self.clients[id].host;
-        self.clients[id].open_stream(host);
+        let host = self.clients[id].host.clone();
+        self.clients[id].open_stream(&host);
         self.settle();
         self.expect(id, ns::STREAM, "features");
     }
