@@ -38,6 +38,7 @@
 //! names: `{m1.juliet}` is the id of the message `m1` in the archive of juliet. Different names stand for different ids.
 
 mod archive_ids;
+mod settings;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -175,25 +176,6 @@ fn shorten(text: &str) -> String {
         .replace(&format!("='{HOST}/"), "='x/")
 }
 
-/// The configuration of a scene: what it says of it, and otherwise the defaults.
-fn settings(scene: &Scene, passthrough: bool) -> String {
-    let (mut hosts, mut settings) = (vec![HOST], format!("xml.passthrough = {passthrough}\n"));
-    for line in scene.lines.iter().filter(|line| is_setting(&line.text)) {
-        match line.text.split_once(' ') {
-            Some(("host", name)) => hosts.push(name.trim()),
-            Some(("without", module)) => settings += &format!("modules.{}.enabled = false\n", module.trim()),
-            Some((_, text)) => settings += &format!("{}\n", text.trim()),
-            None => {}
-        }
-    }
-    format!("hosts = {hosts:?}\n{settings}")
-}
-
-/// Whether a line is about the configuration.
-fn is_setting(text: &str) -> bool {
-    ["host ", "without ", "setting "].iter().any(|word| text.starts_with(word))
-}
-
 /// The address of an account by its name in a scene: `romeo`, or `romeo@example.org` on a host that the scene declares.
 fn address(account: &str) -> String {
     if account.contains('@') { account.to_owned() } else { format!("{account}@{HOST}") }
@@ -210,7 +192,9 @@ struct Player {
 
 impl Player {
     fn new(stage: Stage, scene: &Scene) -> Result<Player, String> {
-        let settings = settings(scene, stage.passthrough);
+        let lines = scene.lines.iter().map(|line| line.text.as_str());
+        let settings = settings::of(lines).map_err(|error| format!("scene {}: {error}", scene.name))?;
+        let settings = format!("xml.passthrough = {}\n{settings}", stage.passthrough);
         let config =
             configuration(stage.program, &settings).map_err(|error| format!("scene {}: {error}", scene.name))?;
         let (medium, secrets) = (Medium::new(stage.store), Arc::new(Secrets::derive()));
@@ -280,7 +264,7 @@ impl Player {
         }
         match text {
             // Done before the server started.
-            _ if is_setting(text) => {}
+            _ if settings::is_one(text) => {}
             "server restarts" => self.world.restart(),
             "server crashes" | "server crashes, starts" => self.world.crash(),
             "disk refuses writes" => self.world.mood.refuses.store(true, Ordering::Relaxed),
