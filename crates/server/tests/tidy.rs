@@ -223,3 +223,19 @@ fn metadata() -> Value {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
+
+#[test]
+fn the_files_that_the_architecture_names_exist() {
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("it is there");
+    let sources = sources();
+    let mut named = 0;
+    for file in text.split('`').filter(|word| word.ends_with(".rs") && !word.contains([' ', '*'])) {
+        named += 1;
+        let known = |source: &Source| source.path == file || source.path.ends_with(&format!("/{file}"));
+        assert!(
+            sources.iter().any(known) || root().join(file).exists() || root().join("benches/src").join(file).exists(),
+            "{file}"
+        );
+    }
+    assert!(named > 100, "{named}");
+}

@@ -143,8 +143,8 @@ impl List {
 mod tests {
     use vorpal_proto::stanza::Type;
 
-    use crate::session::out::Role;
     use super::*;
+    use crate::session::out::Role;
 
     fn presence(from: &str, show: &str) -> Out {
         let text = format!("<presence xmlns='jabber:client' from='{from}'><show>{show}</show></presence>");
