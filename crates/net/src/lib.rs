@@ -6,3 +6,4 @@ pub mod http;
 pub mod limits;
 pub mod proxy;
 pub mod tls;
+mod wire;

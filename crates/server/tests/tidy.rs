@@ -2,7 +2,7 @@
 
 mod sources;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use serde_json::Value;
@@ -16,7 +16,7 @@ const LONG: &[(&str, &str)] = &[];
 /// What is an invariant of our own: file, and why it holds.
 const EXPECTED: &[(&str, &str)] = &[
     ("crates/core/src/core/mod.rs", "the first flag of all"),
-    ("crates/core/src/session/mod.rs", "a slot is made with its type"),
+    ("crates/core/src/session/stream.rs", "a slot is made with its type"),
     ("crates/core/src/owner/state.rs", "a handle is made with its table's types"),
     ("crates/proto/src/jid.rs", "parts are limited before they are joined"),
     ("crates/proto/src/sasl/crypto.rs", "HMAC takes a key of any length (RFC 2104 §2)"),
@@ -26,12 +26,11 @@ const EXPECTED: &[(&str, &str)] = &[
 
 /// Files that write elements out as bytes, and so have namespaces in their text.
 const WRITERS: &[&str] = &[
-    "crates/core/src/life/resume.rs",
-    "crates/core/src/session/mod.rs",
+    "crates/core/src/session/nonzas.rs",
+    "crates/core/src/session/wire.rs",
     "crates/core/src/owner/stanza_id.rs",
     "crates/modules/src/mam/query.rs",
-    "crates/core/src/session/managed.rs",
-    "crates/net/src/c2s/connection.rs",
+    "crates/net/src/wire/tcp.rs",
 ];
 
 /// What each crate may depend on, of ours.
@@ -213,6 +212,45 @@ fn the_arrows_between_the_crates_are_those_of_the_design() {
     }
 }
 
+/// Each file of the server can be read after those that it imports. `cli` is above all of them.
+#[test]
+fn the_files_of_the_server_do_not_import_each_other_in_a_circle() {
+    const FOLDER: &str = "crates/server/src/";
+    let sources: Vec<Source> = sources().into_iter().filter(|source| source.path.starts_with(FOLDER)).collect();
+    let place = |source: &Source| {
+        let path = source.path.strip_prefix(FOLDER).expect("it begins so");
+        path.split(['/', '.']).next().expect("a first part").to_owned()
+    };
+    let modules: BTreeSet<String> = sources.iter().map(place).filter(|name| name != "lib" && name != "main").collect();
+    // What `lib.rs` exports, by the names under which files import it from there.
+    let homes = [("Program", "program"), ("Reload", "reload"), ("Gauges", "gauges"), ("Server", "run")];
+    let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for source in sources.iter().filter(|source| !source.is_test() && modules.contains(&place(source))) {
+        let own = place(source);
+        for (_, code) in source.code() {
+            for path in code.split("crate::").skip(1) {
+                let words = match path.strip_prefix('{') {
+                    Some(list) => list.split('}').next().unwrap_or_default().split(", ").collect(),
+                    None => vec![path],
+                };
+                for word in words {
+                    let first = word.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+                    let home = homes.iter().find(|(name, _)| *name == first).map_or(first, |(_, home)| *home);
+                    if home != own && modules.contains(home) {
+                        imports.entry(own.clone()).or_default().insert(home.to_owned());
+                    }
+                }
+            }
+        }
+    }
+    assert!(imports["run"].contains("assemble") && imports["assemble"].contains("program"), "{imports:?}");
+    let mut left = modules;
+    while let Some(last) = left.iter().find(|name| imports.get(*name).is_none_or(|of| of.is_disjoint(&left))).cloned() {
+        left.remove(&last);
+    }
+    assert!(left.is_empty(), "{:?}", left.iter().map(|name| (name, &imports[name])).collect::<Vec<_>>());
+}
+
 fn metadata() -> Value {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     // Only what is built here has been downloaded: a dependency may have others for other systems.
@@ -223,4 +261,20 @@ fn metadata() -> Value {
     let output = Command::new(cargo).args(arguments).current_dir(root()).output().expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+#[test]
+fn the_files_that_the_architecture_names_exist() {
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("it is there");
+    let sources = sources();
+    let mut named = 0;
+    for file in text.split('`').filter(|word| word.ends_with(".rs") && !word.contains([' ', '*'])) {
+        named += 1;
+        let known = |source: &Source| source.path == file || source.path.ends_with(&format!("/{file}"));
+        assert!(
+            sources.iter().any(known) || root().join(file).exists() || root().join("benches/src").join(file).exists(),
+            "{file}"
+        );
+    }
+    assert!(named > 100, "{named}");
 }

@@ -6,6 +6,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
+use vorpal_core::session::Wire;
 use vorpal_core::store::{Direction, NewEntry, Side, Write, flags};
 use vorpal_proto::stanza::Stanza;
 use vorpal_testing::disk::Store;
@@ -91,7 +92,7 @@ fn measure(world: &mut World, name: &str, query: &str, expected: usize) {
     for round in 0..ROUNDS {
         let iq = format!("<iq type='set' id='{round}'><query xmlns='urn:xmpp:mam:2'>{query}</query></iq>");
         let iq = Stanza::parse(&iq).expect("a stanza");
-        let mut out = Vec::new();
+        let mut out = Output(Vec::new());
         let begin = Instant::now();
         let _ = core.receive(world.now, &lock, &session, session.epoch(), iq);
         let inquiry = core.inquiry(&lock, &session).expect("a question");
@@ -99,10 +100,27 @@ fn measure(world: &mut World, name: &str, query: &str, expected: usize) {
         core.answered(world.now, inquiry.asker, found);
         core.pull(&lock, &session, &registry, session.epoch(), &mut out, usize::MAX);
         times.push(begin.elapsed());
-        let results = String::from_utf8_lossy(&out).matches("<result ").count();
+        let results = String::from_utf8_lossy(&out.0).matches("<result ").count();
         assert_eq!(results, expected);
     }
     times.sort();
     let (half, most) = (times[ROUNDS / 2], times[ROUNDS * 99 / 100]);
     println!("{name:48} {:6} µs, of a hundred the slowest {:6} µs", half.as_micros(), most.as_micros());
+}
+
+/// The output of a TCP connection.
+struct Output(Vec<u8>);
+
+impl Wire for Output {
+    fn stanza(&mut self, stanza: &Stanza) {
+        stanza.write(&mut self.0, None);
+    }
+
+    fn nonza(&mut self, xml: &[u8]) {
+        self.0.extend_from_slice(xml);
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
 }

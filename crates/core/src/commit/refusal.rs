@@ -18,7 +18,6 @@ use vorpal_proto::error::StanzaError;
 use crate::commit::Part;
 use crate::owner::account::Account;
 use crate::owner::words::{Failure, Waiting, Words};
-use crate::session::Stream;
 use crate::store::{BatchId, Write};
 
 /// Moves the cold writes of all parts into the batch's, which must be at its beginning. True if the batch has conditions. Their errors stay
@@ -54,7 +53,7 @@ impl Words {
     pub(crate) fn decided(&mut self) -> bool {
         let conditional = self.cold.take().is_some();
         if let (true, Some(session)) = (conditional, &self.of) {
-            session.stream().conditional = false;
+            session.stream().set_conditional(false);
         }
         conditional
     }
@@ -73,13 +72,5 @@ impl Account {
         let counts = |waiting: &Waiting| waiting.settles() && !waiting.is_conditional();
         let settles = self.waiting.iter().any(|waiting| waiting.batch == Some(id) && counts(waiting));
         settles || self.states.is_changed_by(id)
-    }
-}
-
-impl Stream {
-    /// The batch that has the session's row was refused, and nothing was built on it: the row is as if it had never been submitted.
-    pub(super) fn row_was_refused(&mut self) {
-        self.progress = (u64::MAX, 0);
-        self.rows_failed();
     }
 }

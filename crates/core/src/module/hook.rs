@@ -14,14 +14,13 @@ use vorpal_proto::stanza::{Kind, Stanza, Type};
 use crate::module::effects::Effects;
 use crate::module::facade::Server;
 use crate::module::host::Host;
-use crate::module::registry::Guarded;
 use crate::owner::account::Account;
 use crate::owner::plan::Plan;
 use crate::owner::roster::RosterItem;
 use crate::owner::state::{Cell, Key, Map, States, Value};
 use crate::session::guard::{OpenSession, Outgoing, Verdict};
 use crate::session::inquiries::{Answer, Said};
-use crate::session::{Flag, Out, Slot, Stream};
+use crate::session::{Flag, Slot, Stream};
 
 /// On which side of a stanza a handler runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,8 +206,6 @@ pub struct SessionCx<'a> {
     pub session: OpenSession<'a>,
     /// what is on its stream
     pub stream: &'a mut Stream,
-    /// what of it was not written
-    pub(crate) withheld: &'a mut Vec<Out>,
     /// what shall happen
     pub fx: &'a mut Effects,
     /// the host
@@ -233,11 +230,9 @@ impl SessionCx<'_> {
         self.fx.send(self.session.id(), push.child(payload));
     }
 
-    /// What was held back goes out now.
+    /// Sends the stanzas that [`Setup::on_outbound`](crate::module::Setup::on_outbound) held back.
     pub fn flush(&mut self) {
-        let (registry, account) = (self.host.registry(), self.account);
-        let mut guard = Guarded { registry: &registry, account, withheld: &mut *self.withheld };
-        self.stream.flush(self.session.0, &mut guard);
+        self.stream.flush();
     }
 
     /// The module's value in this session.

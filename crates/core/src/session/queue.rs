@@ -2,14 +2,17 @@
 
 use std::collections::VecDeque;
 
-use super::{Management, Out};
-use crate::small::lists::{give_back, push_one};
+use crate::session::out::Out;
+use crate::session::stream::Management;
+use crate::small::lists::give_back;
+use crate::small::lists::push_one;
 
 /// Something that waits.
-#[expect(clippy::large_enum_variant, reason = "nearly all are stanzas: a box would be an allocation for each")]
 pub(super) enum Item {
-    /// counted, if stream management is enabled
+    /// counted when it is written, if stream management is enabled
     Stanza(Out),
+    /// a stanza that [`Setup::on_outbound`](crate::module::Setup::on_outbound) held back: it is not judged again
+    Released(Out),
     /// an element that is no stanza
     Nonza(Vec<u8>),
     /// `<a/>` with this `h`; a newer one right behind it takes its place
@@ -25,7 +28,7 @@ impl Item {
     /// About how much memory it takes: what is small in bytes is not small in a queue.
     pub fn weight(&self) -> usize {
         match self {
-            Item::Stanza(out) => out.weight,
+            Item::Stanza(out) | Item::Released(out) => out.weight,
             Item::Nonza(bytes) | Item::Enabled(bytes, _) => ITEM_BYTES + bytes.len(),
             Item::Ack(_) => ITEM_BYTES,
         }
@@ -80,7 +83,7 @@ impl Queue {
     /// Keeps these stanzas, and nothing that is no stanza unless `nonzas`.
     pub fn retain(&mut self, nonzas: bool, which: impl Fn(&Out) -> bool) {
         self.items.retain(|item| match item {
-            Item::Stanza(out) => which(out),
+            Item::Stanza(out) | Item::Released(out) => which(out),
             Item::Nonza(_) | Item::Ack(_) | Item::Enabled(..) => nonzas,
         });
         self.weight = self.items.iter().map(Item::weight).sum();
@@ -89,7 +92,7 @@ impl Queue {
     /// The stanzas in it.
     pub fn outs(&self) -> impl Iterator<Item = &Out> {
         self.items.iter().filter_map(|item| match item {
-            Item::Stanza(out) => Some(out),
+            Item::Stanza(out) | Item::Released(out) => Some(out),
             Item::Nonza(_) | Item::Ack(_) | Item::Enabled(..) => None,
         })
     }
@@ -97,7 +100,7 @@ impl Queue {
     /// The same, to change what is known of them; not the stanza itself, whose weight is counted.
     pub fn outs_mut(&mut self) -> impl Iterator<Item = &mut Out> {
         self.items.iter_mut().filter_map(|item| match item {
-            Item::Stanza(out) => Some(out),
+            Item::Stanza(out) | Item::Released(out) => Some(out),
             Item::Nonza(_) | Item::Ack(_) | Item::Enabled(..) => None,
         })
     }
@@ -105,7 +108,7 @@ impl Queue {
     /// Empties it, and gives the stanzas.
     pub fn take_outs(&mut self) -> impl Iterator<Item = Out> + use<> {
         std::mem::take(self).items.into_iter().filter_map(|item| match item {
-            Item::Stanza(out) => Some(out),
+            Item::Stanza(out) | Item::Released(out) => Some(out),
             Item::Nonza(_) | Item::Ack(_) | Item::Enabled(..) => None,
         })
     }
@@ -123,7 +126,7 @@ impl Queue {
     /// The weight, with each stanza weighed anew.
     pub fn weighed(&self) -> usize {
         let anew = |item: &Item| match item {
-            Item::Stanza(out) => out.weighed(),
+            Item::Stanza(out) | Item::Released(out) => out.weighed(),
             Item::Nonza(_) | Item::Ack(_) | Item::Enabled(..) => item.weight(),
         };
         self.items.iter().map(anew).sum()

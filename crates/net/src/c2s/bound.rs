@@ -5,8 +5,7 @@ use vorpal_core::session::Pulled;
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::element::Element;
 use vorpal_proto::error::{StreamCondition, StreamError};
-use vorpal_proto::parse::parse_element;
-use vorpal_proto::stanza::{Stanza, StanzaFault};
+use vorpal_proto::stanza::{Read, Stanza, StanzaFault};
 
 use super::connection::{Connection, Need, State};
 
@@ -56,7 +55,8 @@ impl Connection {
                     // RFC 6120 §4.4: output from before the end is still sent.
                     if let Some(host) = &self.host {
                         let (lock, session) = (&bound.lock, &bound.session);
-                        self.core.pull(lock, session, &host.registry(), bound.epoch, &mut self.out, usize::MAX);
+                        let mut out = self.framing.output(&mut self.out);
+                        self.core.pull(lock, session, &host.registry(), bound.epoch, &mut out, usize::MAX);
                     }
                     self.core.hang_up(now, &bound.lock, &bound.session, bound.epoch);
                     return Some(Need::Wait);
@@ -67,9 +67,18 @@ impl Connection {
     }
 
     pub(super) fn in_session(&mut self, now: Timestamp, frame: &Bytes) -> Option<Need> {
+        match Stanza::read_any(frame, &self.context, &self.settings.limits, self.settings.passthrough) {
+            Ok(Read::Other(nonza)) => self.nonza(now, &nonza),
+            Ok(Read::Stanza(stanza)) => self.take_read(now, Ok(stanza)),
+            Err(fault) => self.take_read(now, Err(fault)),
+        }
+    }
+
+    /// Takes a stanza, or answers what is wrong with it.
+    pub(super) fn take_read(&mut self, now: Timestamp, read: Result<Stanza, StanzaFault>) -> Option<Need> {
         let State::Bound(bound) = &mut self.state else { return None };
         let (lock, session) = (&bound.lock, &bound.session);
-        match Stanza::read(frame, &self.context, &self.settings.limits, self.settings.passthrough) {
+        match read {
             Ok(stanza) => match self.core.receive(now, lock, session, bound.epoch, stanza) {
                 Ok(later) => {
                     bound.later = later.map(Box::new);
@@ -81,12 +90,8 @@ impl Connection {
                 self.core.refuse(now, lock, session, bound.epoch, fault.answer());
                 None
             }
-            Err(StanzaFault::NotAStanza) => {
-                let Ok(nonza) = parse_element(frame, &self.context, &self.settings.limits) else {
-                    return Some(self.fail(now, StreamCondition::NotWellFormed.into()));
-                };
-                self.nonza(now, &nonza)
-            }
+            // RFC 6120 §4.9.3.24
+            Err(StanzaFault::NotAStanza) => Some(self.fail(now, StreamCondition::UnsupportedStanzaType.into())),
             Err(StanzaFault::Xml(error)) => {
                 let condition = StreamCondition::from_name(error.condition(), "");
                 Some(self.fail(now, StreamError::from(condition).with_text(error.to_string())))
@@ -134,7 +139,10 @@ impl Connection {
         let pulled = match bound.resuming {
             // Nothing is sent before `<resumed/>`, unless there will be none.
             Some(_) => bound.session.end_of(bound.epoch).unwrap_or(Pulled::Empty),
-            None => self.core.pull(&bound.lock, &bound.session, &registry, bound.epoch, out, limit),
+            None => {
+                let mut out = self.framing.output(out);
+                self.core.pull(&bound.lock, &bound.session, &registry, bound.epoch, &mut out, limit)
+            }
         };
         match pulled {
             Pulled::Empty => false,

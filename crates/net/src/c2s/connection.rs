@@ -10,21 +10,22 @@ use vorpal_core::module::host::{Host, Serves};
 use vorpal_core::owner::account::AccountRef;
 use vorpal_core::route::Later;
 use vorpal_core::route::reading::Inquiry;
-use vorpal_core::session::{Session, Wake};
+use vorpal_core::session::{Session, Wake, Wire};
 use vorpal_core::store::Entry;
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::element::Element;
 use vorpal_proto::error::{StreamCondition, StreamError};
-use vorpal_proto::frame::{Frame, Framer};
+use vorpal_proto::frame::Frame;
 use vorpal_proto::jid::{BareJid, Jid};
 use vorpal_proto::ns;
-use vorpal_proto::parse::{Limits, StreamContext, StreamHeader, XmlError, parse_open};
+use vorpal_proto::parse::{Limits, StreamContext, StreamHeader, XmlError};
 use vorpal_proto::sasl::{self, ChannelBindings, Mechanism, PasswordCheck, Verdict};
-use vorpal_proto::write::escape_attr;
+use vorpal_proto::stanza::Stanza;
 
 use super::audit::Trail;
 use super::login::{Login, wipe};
 use crate::limits::Class;
+use crate::wire::{Framing, Opening};
 
 /// Settings shared by all connections of a listener.
 pub struct Settings {
@@ -101,9 +102,7 @@ pub struct Connection {
     pub(super) state: State,
     pub(super) wake: Arc<dyn Wake>,
     pub(super) secure: bool,
-    framer: Framer,
-    /// our stream header is out
-    opened: bool,
+    pub(super) framing: Framing,
     /// no input is processed until `out` has been written
     choked: bool,
     pub(super) out: Vec<u8>,
@@ -123,7 +122,7 @@ impl Connection {
         bindings: Option<ChannelBindings>,
         wake: Arc<dyn Wake>,
     ) -> Connection {
-        let framer = Framer::new(settings.max_before_login);
+        let framing = Framing::tcp(settings.max_before_login);
         let secure = bindings.is_some();
         let login = Box::new(Login::new(&core, bindings.unwrap_or_default()));
         Connection {
@@ -134,8 +133,7 @@ impl Connection {
             state: State::Login(login),
             wake,
             secure,
-            framer,
-            opened: false,
+            framing,
             choked: false,
             out: Vec::new(),
         }
@@ -153,7 +151,7 @@ impl Connection {
         self.input_while(now, buf, || true).unwrap_or(Need::Input)
     }
 
-    /// As [`Connection::input`], but asks after each element whether to continue. `None` if not: the buffer may contain more.
+    /// As [`Connection::input`], but asks after each element, if there are more bytes, whether to continue. `None` if not.
     pub fn input_while(
         &mut self,
         now: Timestamp,
@@ -168,8 +166,22 @@ impl Connection {
                 self.choked = true;
                 return Some(Need::Wait);
             }
+            // In a session nearly all that comes is a plain stanza: found and read in one pass.
+            if self.settings.passthrough
+                && matches!(self.state, State::Bound(_))
+                && let Some(read) = self.framing.next_stanza(buf, &self.context, &self.settings.limits)
+            {
+                let need = self.take_read(now, read);
+                if need.is_some() {
+                    return need;
+                }
+                if !buf.is_empty() && !goes_on() {
+                    return None;
+                }
+                continue;
+            }
             let before = buf.len();
-            let frame = match self.framer.next(buf) {
+            let frame = match self.framing.next(buf) {
                 Ok(frame) => frame,
                 Err(error) => {
                     let error = self.framing_error(error);
@@ -202,7 +214,7 @@ impl Connection {
                     if need.is_some() {
                         return need;
                     }
-                    if !goes_on() {
+                    if !buf.is_empty() && !goes_on() {
                         return None;
                     }
                 }
@@ -229,7 +241,7 @@ impl Connection {
 
     /// Whether the buffer contains no part of a frame, so that it may be freed.
     pub fn is_idle(&self) -> bool {
-        self.framer.is_idle()
+        self.framing.is_idle()
     }
 
     /// RFC 6120 §4.9.3.14: the error for a frame that is too large contains the limit.
@@ -237,7 +249,7 @@ impl Connection {
         if error != XmlError::TooLong {
             return xml_error(error);
         }
-        let limit = self.framer.limit();
+        let limit = self.framing.limit();
         StreamError::from(StreamCondition::PolicyViolation)
             .with_text(format!("a stanza may have at most {limit} bytes"))
     }
@@ -256,7 +268,7 @@ impl Connection {
 
     /// RFC 6120 §4.7: the client's stream header, and ours.
     fn open(&mut self, now: Timestamp, bytes: &Bytes) -> Option<Need> {
-        let (header, context) = match parse_open(bytes, &Limits::BEFORE_LOGIN) {
+        let (header, context) = match self.framing.read_header(bytes, &Limits::BEFORE_LOGIN) {
             Ok(open) => open,
             Err(error) => return Some(self.fail(now, xml_error(error))),
         };
@@ -299,26 +311,14 @@ impl Connection {
     }
 
     fn say_header(&mut self, header: &StreamHeader) {
-        self.opened = true;
-        self.out.extend_from_slice(b"<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0' id='");
-        self.out.extend_from_slice(self.core.random_id().as_bytes());
-        self.out.push(b'\'');
-        let from = self.host.as_ref().map(|host| host.domain().to_owned());
-        for (name, value) in [(" from='", from.as_deref()), (" to='", header.from.as_deref())] {
-            if let Some(value) = value {
-                self.out.extend_from_slice(name.as_bytes());
-                escape_attr(&mut self.out, value);
-                self.out.push(b'\'');
-            }
-        }
-        // §4.7.4: texts of the server are in English.
-        self.out.extend_from_slice(b" xml:lang='en'>");
+        let id = self.core.random_id();
+        let from = self.host.as_ref().map(|host| host.domain());
+        self.framing.open(&mut self.out, Opening { id: &id, from, to: header.from.as_deref() });
     }
 
     /// A new stream on the same connection: after TLS, after SASL.
     pub(super) fn restart(&mut self) {
-        self.framer.reset();
-        self.opened = false;
+        self.framing.restart();
     }
 
     /// TLS is established. The buffer must be discarded before: its content was not protected (RFC 6120 §5.4.3.3).
@@ -459,24 +459,26 @@ impl Connection {
     pub(super) fn say_end(&mut self, error: Option<&StreamError>) {
         if let Some(error) = error {
             tracing::debug!(%error, "stream closed with an error");
-            if !self.opened {
+            if !self.framing.is_open() {
                 // §4.9.1.2: an error before the header is sent inside a stream, too.
                 self.say_header(&StreamHeader::default());
             }
-            self.out.extend_from_slice(error.to_xml().as_bytes());
+            self.framing.error(&mut self.out, error);
         }
-        if self.opened {
-            self.out.extend_from_slice(b"</stream:stream>");
-        }
+        self.framing.close(&mut self.out);
     }
 
     pub(super) fn say(&mut self, element: &Element) {
-        element.write(&mut self.out, ns::CLIENT.as_str());
+        self.framing.element(&mut self.out, element);
+    }
+
+    pub(super) fn say_stanza(&mut self, stanza: &Stanza) {
+        self.framing.output(&mut self.out).stanza(stanza);
     }
 
     /// A session exists: stanzas may be larger than elements before it.
     pub(super) fn widen(&mut self) {
-        self.framer.set_limit(self.settings.max_stanza);
+        self.framing.set_limit(self.settings.max_stanza);
     }
 
     /// The socket is closed, for whatever reason.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use vorpal_core::core::Core;
-use vorpal_core::life::resume::BindError;
+use vorpal_core::life::bind::BindError;
 use vorpal_core::module::Stage;
 use vorpal_core::owner::account::AccountRef;
 use vorpal_core::session::Carrier;
@@ -147,11 +147,7 @@ impl Connection {
                 }
             }
         }
-        self.out.extend_from_slice(b"<stream:features>");
-        for feature in features.elements() {
-            feature.write(&mut self.out, ns::CLIENT.as_str());
-        }
-        self.out.extend_from_slice(b"</stream:features>");
+        self.framing.features(&mut self.out, &features);
     }
 
     /// Whether TLS must be started first.
@@ -429,7 +425,7 @@ impl Connection {
         let stanza = *login.binding.take()?;
         if !may {
             let error = StanzaError::resource_constraint();
-            stanza.from(None).to(None).error(&error).write(&mut self.out, None);
+            self.say_stanza(&stanza.from(None).to(None).error(&error));
             return None;
         }
         let lock = login.account.clone()?;
@@ -447,7 +443,7 @@ impl Connection {
             Ok((session, epoch)) => {
                 let jid = el("jid", ns::BIND).text(session.jid.as_str());
                 let answer = answer.child(el("bind", ns::BIND).child(jid));
-                answer.write(&mut self.out, None);
+                self.say_stanza(&answer);
                 self.state = State::Bound(Bound { lock, session, epoch, later: None, closing: false, resuming: None });
                 self.widen();
                 None
@@ -458,7 +454,7 @@ impl Connection {
                     BindError::TooMany => StanzaError::resource_constraint(),
                     BindError::BadResource => StanzaError::bad_request("this cannot be a resource"),
                 };
-                stanza.from(None).to(None).error(&error).write(&mut self.out, None);
+                self.say_stanza(&stanza.from(None).to(None).error(&error));
                 self.count_try(now)
             }
         }

@@ -20,6 +20,7 @@ use tokio::time::Sleep;
 use vorpal_core::life::join::Fetch;
 use vorpal_core::session::Wake;
 use vorpal_core::watch::counts::{Count, Counts};
+use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::error::{StreamCondition, StreamError};
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::sasl::ChannelBindings;
@@ -472,9 +473,11 @@ impl Task {
     }
 
     /// Processes input, until its turn is over. Returns whether more may be read.
-    fn take_input(&mut self, shared: &Arc<Shared>) -> Result<bool, Next> {
-        let began = Instant::now();
-        let need = self.connection.input_while(now(), &mut self.input, || began.elapsed() < TURN);
+    fn take_input(&mut self, shared: &Arc<Shared>, now: Timestamp) -> Result<bool, Next> {
+        // The clock is looked at from the second stanza on: mostly there is one.
+        let mut began = None;
+        let goes_on = || began.get_or_insert_with(Instant::now).elapsed() < TURN;
+        let need = self.connection.input_while(now, &mut self.input, goes_on);
         self.charge(shared.began, self.connection.take_answered() / ANSWER_PART);
         let Some(need) = need else {
             self.yields = true;
@@ -497,14 +500,15 @@ impl Task {
     /// Does everything that needs no waiting. Returns whether more may be read.
     fn prepare(&mut self, shared: &Arc<Shared>) -> Result<bool, Next> {
         // While its input is paused, nothing is read from it, but output continues.
+        let now = now();
         let reads = match self.resting {
             Some(_) => true,
-            None => self.take_input(shared)?,
+            None => self.take_input(shared, now)?,
         };
         if self.arriving.is_some() && !self.connection.is_resuming() {
             self.arriving = None;
         }
-        if let Some(fetch) = self.connection.hungry(now()) {
+        if let Some(fetch) = self.connection.hungry(now) {
             return Err(Rare::Fetch(fetch, reads).into());
         }
         self.ask(shared);
