@@ -20,8 +20,8 @@ use crate::owner::account::Account;
 use crate::owner::words::{Failure, Waiting, Words};
 use crate::store::{BatchId, Write};
 
-/// Moves the cold writes of all parts into the batch's, which must be at its beginning. True if the batch has conditions. Their errors stay
-/// with the part whose stanza is settled.
+/// Moves the cold writes of all parts into the batch's. True if the batch has conditions. Their errors stay with the part whose
+/// stanza is settled.
 pub(crate) fn gather(parts: &mut [Part<'_>], writes: &mut Vec<Write>) -> bool {
     let mut all = Vec::new();
     for cold in parts.iter_mut().filter_map(|part| part.words.cold.take()) {
@@ -49,13 +49,11 @@ impl Words {
         own.map_or_else(|| failure.told(), |(_, error)| error.clone())
     }
 
-    /// The outcome of the batch is known: rows of its session may be submitted again. Whether it had conditions.
-    pub(crate) fn decided(&mut self) -> bool {
-        let conditional = self.cold.take().is_some();
-        if let (true, Some(session)) = (conditional, &self.of) {
+    /// The outcome of the batch is known: rows of its session may be submitted again.
+    pub(crate) fn decided(&mut self) {
+        if let (Some(_), Some(session)) = (self.cold.take(), &self.of) {
             session.stream().set_conditional(false);
         }
-        conditional
     }
 }
 
