@@ -93,7 +93,13 @@ impl Core {
 
 impl Turn<'_> {
     /// Sends what has to be sent when a batch has failed.
-    pub(crate) fn say_failed(&mut self, at: &mut Locked<'_>, mut words: Words, entry: Option<EntryId>, failure: Failure) {
+    pub(crate) fn say_failed(
+        &mut self,
+        at: &mut Locked<'_>,
+        mut words: Words,
+        entry: Option<EntryId>,
+        failure: Failure,
+    ) {
         if let Some(entry) = entry {
             at.account.never_was(entry);
             at.account.log.uncharge(words.charged);

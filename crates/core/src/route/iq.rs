@@ -14,6 +14,7 @@ use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::core::Core;
+use crate::core::turn::Locked;
 use crate::core::turn::Turn;
 use crate::module::At;
 use crate::module::effects::{Effects, Visibility};
@@ -29,7 +30,6 @@ use crate::route::stretch::Origin;
 use crate::route::subscribe::{gone, here};
 use crate::rules::delivery::Decision;
 use crate::session::guard::OpenSession;
-use crate::core::turn::Locked;
 use crate::session::inquiries::{Asked, Said};
 use crate::session::ledger::Pending;
 use crate::session::{Session, SessionId};
