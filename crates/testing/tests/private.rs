@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use vorpal_core::module::Section;
 use vorpal_core::store::{Loading, MapQuery, Owner};
 use vorpal_proto::element::Element;
 use vorpal_proto::ns;
