@@ -187,7 +187,7 @@ impl Link {
             match next {
                 Need::Input => {}
                 Need::Wait => self.reads = false,
-                Need::Admit(_) => need = Some(self.connection.admitted(now, true).unwrap_or_else(|| self.input(now))),
+                Need::Admit(_) => need = Some(self.connection.admitted(true).unwrap_or_else(|| self.input(now))),
                 Need::Bind => need = Some(self.connection.may_bind(now, true).unwrap_or_else(|| self.input(now))),
                 Need::Load(jid) if self.weather.slow => {
                     self.doing = Doing::Loading(jid);

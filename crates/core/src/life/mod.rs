@@ -1,6 +1,7 @@
 //! Where accounts and sessions begin, continue and end: login, resumption, restart, removal, periodic work.
 
 pub mod beat;
+pub mod establish;
 pub mod join;
 pub mod load;
 mod profiles;

@@ -15,7 +15,6 @@ use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::core::Core;
 use crate::life::switched_off;
-use crate::module::Stage;
 use crate::module::effects::{Effects, Manage};
 use crate::module::facade::Server;
 use crate::module::hook::{OpenAccount, SessionCx};
@@ -57,7 +56,7 @@ pub struct NoSuchSession {
 impl Core {
     /// Binds a resource: the client's, or a random one (RFC 6120 §7.6, §7.7). A session of the same resource is replaced:
     /// its stream is closed with `conflict`. Gives the session and the number of the connection that carries it.
-    pub fn bind(
+    pub(crate) fn bind(
         &self,
         now: Timestamp,
         lock: &AccountRef,
@@ -127,7 +126,7 @@ impl Core {
                 return true;
             }
             let registry = account.host.registry();
-            let handler = registry.nonza(Stage::Bound, nonza.ns_id(), nonza.name());
+            let handler = registry.nonza(nonza.ns_id(), nonza.name());
             let mut known = handler.is_some();
             self.in_session(now, lock, &mut account, session, &mut todo, |cx| match handler {
                 Some((_, handler)) => handler(cx, nonza),
@@ -408,7 +407,7 @@ impl Core {
     ///
     /// # Errors
     /// There is no such session of this account.
-    pub fn resume(
+    pub(crate) fn resume(
         &self,
         now: Timestamp,
         lock: &AccountRef,

@@ -8,7 +8,7 @@ mod bound;
 mod connection;
 mod io;
 mod listen;
-mod login;
+mod negotiate;
 mod rush;
 mod task;
 mod trying;

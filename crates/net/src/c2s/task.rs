@@ -322,8 +322,8 @@ async fn log_in(
                     let next = match admitted {
                         Admitted::Dropped => return None,
                         Admitted::Busy => task.connection.put_off(),
-                        Admitted::Refused => task.connection.admitted(now(), false),
-                        Admitted::Yes => task.connection.admitted(now(), true),
+                        Admitted::Refused => task.connection.admitted(false),
+                        Admitted::Yes => task.connection.admitted(true),
                     };
                     need = Some(task.go_on(next));
                 }
