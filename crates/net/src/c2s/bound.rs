@@ -14,7 +14,7 @@ impl Connection {
     /// What the connection needs before more is read.
     pub(super) fn unfinished(&mut self, now: Timestamp) -> Option<Need> {
         match &mut self.state {
-            ConnectionState::Negotiating(_) => None,
+            ConnectionState::Negotiating(negotiating) => negotiating.next.take(),
             ConnectionState::Closed => Some(Need::Close),
             ConnectionState::Bound(bound) => {
                 // Even if another connection has the session: it waits until this stanza is settled.

@@ -84,6 +84,8 @@ pub(super) enum ConnectionState {
 pub(super) struct Negotiating {
     pub client: Client,
     stage: Negotiation,
+    /// what the driver is to do before more input is processed
+    pub next: Option<Need>,
 }
 
 /// A connection in a session.
@@ -109,6 +111,8 @@ pub struct Connection {
     pub(super) wake: Arc<dyn Wake>,
     pub(super) secure: bool,
     pub(super) framing: Framing,
+    /// the server's stream header is written: the stream has to be closed
+    opened: bool,
     /// no input is processed until `out` has been written
     choked: bool,
     pub(super) out: Vec<u8>,
@@ -137,10 +141,11 @@ impl Connection {
             settings,
             host: None,
             context: StreamContext::default(),
-            state: ConnectionState::Negotiating(Box::new(Negotiating { client, stage })),
+            state: ConnectionState::Negotiating(Box::new(Negotiating { client, stage, next: None })),
             wake,
             secure,
             framing,
+            opened: false,
             choked: false,
             out: Vec::new(),
         }
@@ -308,6 +313,7 @@ impl Connection {
     }
 
     fn say_header(&mut self, header: &StreamHeader) {
+        self.opened = true;
         let id = self.core.random_id();
         let from = self.host.as_ref().map(|host| host.domain());
         self.framing.open(&mut self.out, Opening { id: &id, from, to: header.from.as_deref() });
@@ -316,6 +322,7 @@ impl Connection {
     /// A new stream on the same connection: after TLS, after SASL.
     pub(super) fn restart(&mut self) {
         self.framing.restart();
+        self.opened = false;
     }
 
     /// TLS is established. The buffer must be discarded before: its content was not protected (RFC 6120 §5.4.3.3).
@@ -328,7 +335,7 @@ impl Connection {
             client.trail = std::mem::take(&mut before.client.trail);
         }
         let stage = Negotiation::begin(&self.settings, true);
-        self.state = ConnectionState::Negotiating(Box::new(Negotiating { client, stage }));
+        self.state = ConnectionState::Negotiating(Box::new(Negotiating { client, stage, next: None }));
     }
 
     /// An element before there is a session.
@@ -380,6 +387,14 @@ impl Connection {
             NegotiationStep::Fail(error) => return Some(self.end(&error)),
         }
         None
+    }
+
+    /// What the driver's last answer led to, if that is the driver's turn again: [`Connection::input`] asks for it.
+    pub(super) fn then(&mut self, need: Option<Need>) {
+        // Every other state finds by itself what it needs.
+        if let ConnectionState::Negotiating(negotiating) = &mut self.state {
+            negotiating.next = need;
+        }
     }
 
     /// The connection carries a session from here on. Stanzas may be larger than elements before it.
@@ -531,13 +546,15 @@ impl Connection {
     pub(super) fn say_end(&mut self, error: Option<&StreamError>) {
         if let Some(error) = error {
             tracing::debug!(%error, "stream closed with an error");
-            if !self.framing.is_open() {
+            if !self.opened {
                 // §4.9.1.2: an error before the header is sent inside a stream, too.
                 self.say_header(&StreamHeader::default());
             }
             self.framing.error(&mut self.out, error);
         }
-        self.framing.close(&mut self.out);
+        if self.opened {
+            self.framing.close(&mut self.out);
+        }
     }
 
     /// The socket is closed, for whatever reason.
