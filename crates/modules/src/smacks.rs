@@ -37,7 +37,7 @@ fn setup(m: &mut Setup<'_>) -> Result {
 
 /// §3: once for each stream.
 fn begin(cx: &mut SessionCx<'_>, enable: &Element, keep: u64) {
-    if cx.stream.managed {
+    if cx.stream.is_managed() {
         return fail(cx);
     }
     let wants = matches!(enable.get("resume"), Some("true" | "1"));

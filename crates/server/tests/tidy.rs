@@ -16,7 +16,7 @@ const LONG: &[(&str, &str)] = &[];
 /// What is an invariant of our own: file, and why it holds.
 const EXPECTED: &[(&str, &str)] = &[
     ("crates/core/src/core/mod.rs", "the first flag of all"),
-    ("crates/core/src/session/mod.rs", "a slot is made with its type"),
+    ("crates/core/src/session/stream.rs", "a slot is made with its type"),
     ("crates/core/src/owner/state.rs", "a handle is made with its table's types"),
     ("crates/proto/src/jid.rs", "parts are limited before they are joined"),
     ("crates/proto/src/sasl/crypto.rs", "HMAC takes a key of any length (RFC 2104 §2)"),
@@ -26,7 +26,7 @@ const EXPECTED: &[(&str, &str)] = &[
 
 /// Files that write elements out as bytes, and so have namespaces in their text.
 const WRITERS: &[&str] = &[
-    "crates/core/src/life/resume.rs",
+    "crates/core/src/session/nonzas.rs",
     "crates/core/src/session/wire.rs",
     "crates/core/src/owner/stanza_id.rs",
     "crates/modules/src/mam/query.rs",
@@ -222,4 +222,20 @@ fn metadata() -> Value {
     let output = Command::new(cargo).args(arguments).current_dir(root()).output().expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+#[test]
+fn the_files_that_the_architecture_names_exist() {
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("it is there");
+    let sources = sources();
+    let mut named = 0;
+    for file in text.split('`').filter(|word| word.ends_with(".rs") && !word.contains([' ', '*'])) {
+        named += 1;
+        let known = |source: &Source| source.path == file || source.path.ends_with(&format!("/{file}"));
+        assert!(
+            sources.iter().any(known) || root().join(file).exists() || root().join("benches/src").join(file).exists(),
+            "{file}"
+        );
+    }
+    assert!(named > 100, "{named}");
 }

@@ -19,7 +19,7 @@ fn a_connection_that_was_replaced_counts_nothing_and_ends_nothing() {
     let new = session.epoch();
     assert_ne!(old, new);
 
-    let entered = || core.stream(&session).ledger.entered();
+    let entered = || core.stream(&session).ledger().entered();
     let before = entered();
     core.refuse(world.now, &lock, &session, old, None);
     let late = core.receive(world.now, &lock, &session, old, Stanza::message(Type::Chat));

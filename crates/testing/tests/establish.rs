@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use vorpal_core::life::bind::BindError;
 use vorpal_core::life::establish::{Bind, Establish, Established, Resume};
-use vorpal_core::life::resume::{BindError, NoSuchSession};
+use vorpal_core::life::resume::NoSuchSession;
 use vorpal_core::owner::account::AccountRef;
 use vorpal_core::session::{Carrier, Peer};
 use vorpal_testing::disk::Store;

@@ -16,9 +16,10 @@ use vorpal_proto::error::StanzaError;
 use vorpal_proto::stanza::{Kind, Stanza};
 
 use crate::core::Core;
-use crate::owner::account::{Account, AccountRef};
+use crate::core::turn::{Locked, Turn};
+use crate::owner::account::Account;
 use crate::owner::log::LogMeta;
-use crate::owner::words::{Draft, Failure, OrElse, Part, Say, Todo, Words};
+use crate::owner::words::{Draft, Failure, OrElse, Part, Say, Words};
 use crate::session::debt::Debt;
 use crate::session::ledger::{Pending, Settled};
 use crate::session::{Out, Role, Session, Shared};
@@ -30,7 +31,7 @@ impl Part<'_> {
     /// Adds the session's debts to this batch.
     pub(crate) fn take_debts(&mut self, core: &Core, session: &Session) {
         if self.words.debts.is_empty() {
-            self.words.debts = std::mem::take(&mut session.stream().debts);
+            self.words.debts = session.stream().take_debts();
         }
         if !self.words.debts.is_empty() {
             self.account.save_session(core, session);
@@ -60,10 +61,7 @@ impl Account {
         let here = self.session(session.id).is_some();
         for debt in debts {
             let mut stream = session.stream();
-            stream.ledger.settle(Settled(debt.n));
-            if stream.is_resumable() {
-                stream.ledger.stored(debt.n);
-            }
+            stream.settle(Settled(debt.n), true);
             stream.dealt_with(debt.n);
             let (Some((_, shared)), Some(entry)) = (&debt.error, debt.entry) else { continue };
             if !here {
@@ -80,64 +78,56 @@ impl Account {
 
 impl Core {
     /// A batch of the account failed.
-    pub(crate) fn doom(&self, lock: &AccountRef, account: &mut Account, failure: Failure) {
-        account.doomed = account.last_in_flight().map(|last| (last, failure));
-        account.unsaved = true;
-        account.troubled = true;
-        account.log.stored = 0;
-        account.waiting.iter_mut().for_each(|waiting| waiting.falls(failure));
-        for session in &account.sessions {
+    pub(crate) fn doom(&self, at: &mut Locked<'_>, failure: Failure) {
+        at.account.doomed = at.account.last_in_flight().map(|last| (last, failure));
+        at.account.unsaved = true;
+        at.account.troubled = true;
+        at.account.log.stored = 0;
+        at.account.waiting.iter_mut().for_each(|waiting| waiting.falls(failure));
+        for session in &at.account.sessions {
             session.stream().rows_failed();
         }
-        self.mark_dirty(lock, account);
+        self.mark_dirty(at);
     }
+}
 
+impl Turn<'_> {
     /// Sends what has to be sent when a batch has failed.
-    #[allow(clippy::too_many_arguments)]
-    pub(crate) fn say_failed(
-        &self,
-        now: Timestamp,
-        lock: &AccountRef,
-        account: &mut Account,
-        words: Words,
-        entry: Option<EntryId>,
-        failure: Failure,
-        todo: &mut Todo,
-    ) {
+    pub(crate) fn say_failed(&mut self, at: &mut Locked<'_>, words: Words, entry: Option<EntryId>, failure: Failure) {
         if let Some(entry) = entry {
-            account.never_was(entry);
-            account.log.uncharge(words.charged);
+            at.account.never_was(entry);
+            at.account.log.uncharge(words.charged);
         }
         let same = matches!(words.or_else, OrElse::Same);
         for say in words.says {
             match say {
                 Say::Notice(notice) | Say::Revoked { done: notice } => notice(false),
                 Say::Disabled { done, .. } => {
-                    account.disabled = account.stored_disabled || account.is_being_disabled();
-                    lock.set_leaving(account, false);
+                    at.account.disabled = at.account.stored_disabled || at.account.is_being_disabled();
+                    at.lock.set_leaving(at.account, false);
                     done(false);
                 }
                 Say::Deleted { done } => {
-                    account.deleted = false;
-                    lock.set_leaving(account, false);
+                    at.account.deleted = false;
+                    at.lock.set_leaving(at.account, false);
                     done(false);
                 }
                 // It is asked for again with the next tick, or the next stanza.
                 Say::Stored { session, .. } => session.stream().not_stored(),
                 Say::Enabled { session, .. } => session.stream().not_enabled(),
-                Say::Forgotten { id } => account.gone.push(id),
+                Say::Forgotten { id } => at.account.gone.push(id),
                 Say::Trimmed { from } => {
-                    account.log.trimmed = account.log.trimmed.min(from);
-                    account.log.loose = true;
+                    at.account.log.trimmed = at.account.log.trimmed.min(from);
+                    at.account.log.loose = true;
                 }
-                say if same => self.say_one(now, lock, account, say, None, todo),
+                say if same => self.say_one(at, say, None),
                 _ => {}
             }
         }
         let error = match words.or_else {
             OrElse::Bounce(stanza) if stanza.is_answerable() => {
                 if stanza.kind() == Kind::Message {
-                    self.counts.one(Count::of_bounce(&failure.told().condition));
+                    self.core.counts.one(Count::of_bounce(&failure.told().condition));
                 }
                 Some(stanza.error(&failure.told()))
             }
@@ -147,15 +137,15 @@ impl Core {
         let Some(session) = words.of else { return };
         let mut debts = words.debts;
         for entry in debts.iter_mut().filter_map(|debt| debt.entry.take()) {
-            account.log.take(entry);
+            at.account.log.take(entry);
         }
-        if account.session(session.id).is_none() {
+        if at.account.session(session.id).is_none() {
             // Nobody was told that these were handled, and nobody waits for an answer.
             return;
         }
-        session.stream().debts.append(&mut debts);
+        session.stream().owe(debts);
         let Some(Pending(n)) = words.settles else { return };
-        let managed = session.stream().managed;
+        let managed = session.stream().is_managed();
         // The answer to an IQ is kept in another way: see `session/answers.rs`.
         let promised = |error: &Stanza| managed && error.kind() != Kind::Iq;
         let mut owed = None;
@@ -168,38 +158,38 @@ impl Core {
                 out = Out::new(error.clone(), None, Role::Planned).shared(Some(&shared));
                 owed = Some((error, shared));
             }
-            self.give(now, lock, account, &session, out, todo);
+            self.give(at, &session, out);
         }
         if !managed {
-            self.settle(now, lock, account, &session, n, false, todo);
+            self.settle(at, &session, n, false);
             return;
         }
         let mut stream = session.stream();
-        stream.debts.push(Debt { n, error: owed, entry: None, load: Load::default() });
-        todo.deal_with(&session, &mut stream, n);
+        stream.owe([Debt { n, error: owed, entry: None, load: Load::default() }]);
+        self.todo.deal_with(&session, &mut stream, n);
         drop(stream);
-        self.mark_dirty(lock, account);
+        self.core.mark_dirty(at);
     }
 
     /// Pays what is still owed, and writes anew what may be stored differently.
-    pub(crate) fn pay(&self, now: Timestamp, lock: &AccountRef, account: &mut Account, todo: &mut Todo) {
-        if account.doomed.is_some() {
-            self.mark_dirty(lock, account);
+    pub(crate) fn pay(&mut self, at: &mut Locked<'_>) {
+        if at.account.doomed.is_some() {
+            self.core.mark_dirty(at);
             return;
         }
-        for session in account.sessions.clone() {
-            let debts = std::mem::take(&mut session.stream().debts);
+        for session in at.account.sessions.clone() {
+            let debts = session.stream().take_debts();
             let Some(handled) = debts.last().map(|debt| debt.n) else { continue };
             let mut rows = Vec::new();
             {
                 let mut stream = session.stream();
                 if stream.is_resumable() {
-                    stream.progress_rows(self.progress, session.id, handled, &mut rows);
+                    stream.progress_rows(self.core.progress, session.id, handled, &mut rows);
                 }
             }
             let says = Say::Stored { session: session.clone(), handled };
             let words = Words { of: Some(session), debts, ..Words::of_says([says]) };
-            self.finish(now, &mut [Part { lock, account, words }], None, rows, todo);
+            self.finish_one(at, words, None, rows);
         }
     }
 }

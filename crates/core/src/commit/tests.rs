@@ -1,20 +1,26 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
-
+use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::BareJid;
 
 use super::*;
 use crate::bounds::Bounds;
-use crate::core::core_names;
+use crate::core::turn::Locked;
+use crate::core::{Core, core_names};
 use crate::module::host::Host;
 use crate::module::registry::Registry;
-use crate::owner::account::AccountLock;
+use crate::owner::account::{Account, AccountLock, AccountRef};
 use crate::owner::cursor::LogState;
-
 use crate::owner::stanza_id::IdKey;
 use crate::owner::state::States;
-use crate::store::{Expect, Ids, Journal, MapId, Owner};
+use crate::owner::words::{Say, Words};
+use crate::session::Session;
+use crate::session::ledger::Pending;
+use crate::store::Outcome;
+use crate::store::{Batch, BatchId, EntryId, Expect, Ids, Journal, MapId, Owner, StoreError};
 
 /// A queue that commits nothing by itself.
 #[derive(Default)]
@@ -79,8 +85,7 @@ fn world() -> World {
     let session = Arc::new(Session::new(7, full, &Bounds::default()));
     {
         let mut stream = session.stream();
-        (stream.managed, stream.resumable) = (true, true);
-        stream.ledger.begin(true);
+        stream.manage(Some("token".to_owned()), 1_000, 0);
         let Pending(n) = stream.enter(100);
         stream.progress_rows(MAP, 7, n, &mut Vec::new());
     }
@@ -114,9 +119,9 @@ impl World {
     fn submit(&self, write: Write, told: &Arc<Mutex<Vec<(u8, bool)>>>, as_what: u8) -> BatchId {
         let told = told.clone();
         let words = Words::of_says([Say::Notice(Box::new(move |done| told.lock().push((as_what, done))))]);
-        let mut account = self.lock.lock();
-        let part = Part { lock: &self.lock, account: &mut account, words };
-        self.core.finish(NOW, &mut [part], None, vec![write], &mut Todo::default());
+        self.core.turn(NOW, |turn| {
+            turn.finish_one(&mut Locked::new(&self.lock, &mut self.lock.lock()), words, None, vec![write]);
+        });
         self.queue.batches.lock().last().expect("a batch").id
     }
 }
@@ -140,7 +145,7 @@ fn a_refusal_concerns_its_batch_alone() {
         let account = world.lock.lock();
         assert_eq!((account.doomed, account.unsaved, account.troubled), (None, false, false));
     }
-    assert_eq!(world.session.stream().ledger.submitted(), 1, "the rows of its sessions are as they were");
+    assert_eq!(world.session.stream().ledger().submitted(), 1, "the rows of its sessions are as they were");
     assert!(world.queue.reloaded.lock().is_empty());
     let after = world.submit(puts(), &told, 3);
     world.core.complete(NOW, [(behind, Outcome::Committed), (after, Outcome::Committed)]);
@@ -158,6 +163,6 @@ fn a_failure_takes_what_is_behind_it() {
         let account = world.lock.lock();
         assert!(account.doomed.is_some_and(|(last, _)| last == behind) && account.unsaved && account.troubled);
     }
-    assert_eq!(world.session.stream().ledger.submitted(), 0);
+    assert_eq!(world.session.stream().ledger().submitted(), 0);
     assert_eq!(*world.queue.reloaded.lock(), [1]);
 }

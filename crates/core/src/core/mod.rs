@@ -6,6 +6,7 @@ pub(crate) mod due;
 pub(crate) mod flights;
 mod inspect;
 pub mod spilled;
+pub(crate) mod turn;
 pub mod watched;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};

@@ -14,12 +14,13 @@ use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 use vorpal_proto::datetime::Timestamp;
 
-use crate::commit::put_rows;
+use crate::commit::submit::put_rows;
 use crate::core::Core;
 use crate::core::flights::{Flight, Rider};
+use crate::core::turn::{Locked, Turn};
 use crate::life::trim::TRIM_RATE;
 use crate::owner::account::{Account, AccountRef};
-use crate::owner::words::{Part, Say, Todo};
+use crate::owner::words::Say;
 use crate::session::{Closing, Session};
 use crate::store::{Batch, Write};
 
@@ -45,87 +46,91 @@ struct Boarding<'a> {
 
 impl Core {
     /// Something of the account is to be written within about a second.
-    pub(crate) fn mark_dirty(&self, lock: &AccountRef, account: &mut Account) {
-        if !account.dirty {
-            account.dirty = true;
-            self.dirty.lock().push_back((self.beats.load(Ordering::Relaxed), lock.clone()));
+    pub(crate) fn mark_dirty(&self, at: &mut Locked<'_>) {
+        if !at.account.dirty {
+            at.account.dirty = true;
+            self.dirty.lock().push_back((self.beats.load(Ordering::Relaxed), at.lock.clone()));
         }
     }
 
     /// Does a part of what is due. To be called [`BEATS`] times a second, after [`Core::tell_time`].
     pub fn beat(&self, now: Timestamp) {
         let beat = self.beats.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut todo = Todo::default();
-        let due: Vec<AccountRef> = {
-            let mut dirty = self.dirty.lock();
-            let most = LEAST.max(dirty.len() / SHARE);
-            let since = |(at, _): &(u64, AccountRef)| at + u64::from(BEATS) <= beat;
-            let count = dirty.iter().take(most).take_while(|first| since(first)).count();
-            dirty.drain(..count).map(|(_, lock)| lock).collect()
-        };
-        self.save(now, &due, &mut todo);
-        self.trim(now, TRIM_RATE / BEATS, &mut todo);
-        self.run_todo(now, todo);
-        if beat.is_multiple_of(u64::from(BEATS)) {
-            self.end_overdue(now);
-            self.save_profiles(now);
-            self.commit_checkpoints(now);
-            self.evict();
-        }
+        self.turn(now, |turn| {
+            let due: Vec<AccountRef> = {
+                let mut dirty = self.dirty.lock();
+                let most = LEAST.max(dirty.len() / SHARE);
+                let since = |(at, _): &(u64, AccountRef)| at + u64::from(BEATS) <= beat;
+                let count = dirty.iter().take(most).take_while(|first| since(first)).count();
+                dirty.drain(..count).map(|(_, lock)| lock).collect()
+            };
+            turn.save(&due);
+            turn.trim(TRIM_RATE / BEATS);
+            turn.run_todo();
+            if beat.is_multiple_of(u64::from(BEATS)) {
+                turn.end_overdue();
+                self.save_profiles(now);
+                self.commit_checkpoints(now);
+                self.evict();
+            }
+        })
     }
 
     /// Does all that is due within a second at once. To be called after [`Core::tell_time`], when the server stops or where time is
     /// virtual.
     pub fn tick(&self, now: Timestamp) {
-        self.end_overdue(now);
-        let mut todo = Todo::default();
-        let due: Vec<AccountRef> = std::mem::take(&mut *self.dirty.lock()).into_iter().map(|(_, lock)| lock).collect();
-        self.save(now, &due, &mut todo);
-        self.save_profiles(now);
-        self.trim(now, TRIM_RATE, &mut todo);
-        self.run_todo(now, todo);
-        self.commit_checkpoints(now);
-        self.evict();
+        self.turn(now, |turn| {
+            turn.end_overdue();
+            let due: Vec<AccountRef> =
+                std::mem::take(&mut *self.dirty.lock()).into_iter().map(|(_, lock)| lock).collect();
+            turn.save(&due);
+            self.save_profiles(now);
+            turn.trim(TRIM_RATE);
+            turn.run_todo();
+            self.commit_checkpoints(now);
+            self.evict();
+        })
     }
 
     /// Number of sessions without a connection: each ends at some time, if nobody comes back to it.
     pub fn deadlines(&self) -> usize {
         self.deadlines.len()
     }
+}
 
+impl Turn<'_> {
     /// Ends sessions that nobody came back to.
-    fn end_overdue(&self, now: Timestamp) {
-        let steady = self.steady();
-        let mut todo = Todo::default();
-        while let Some((jid, id)) = self.deadlines.pop(steady) {
-            let Some(lock) = self.loaded(jid.as_str()) else { continue };
+    fn end_overdue(&mut self) {
+        let steady = self.core.steady();
+        while let Some((jid, id)) = self.core.deadlines.pop(steady) {
+            let Some(lock) = self.core.loaded(jid.as_str()) else { continue };
             let mut account = lock.lock();
             let Some(session) = account.session(id).cloned() else { continue };
             let over = session.stream().deadline().is_some_and(|at| at <= steady);
             if over {
-                self.end(now, &lock, &mut account, &session, Closing::Normal, &mut todo);
+                self.end(&mut Locked::new(&lock, &mut account), &session, Closing::Normal);
             }
             drop(account);
-            self.run_if_full(now, &mut todo);
+            self.run_if_full();
         }
-        self.run_todo(now, todo);
+        self.run_todo();
     }
 
     /// Writes what these accounts have put off.
-    fn save(&self, now: Timestamp, due: &[AccountRef], todo: &mut Todo) {
+    fn save(&mut self, due: &[AccountRef]) {
         for some in due.chunks(RIDERS) {
             let mut alone: Vec<&AccountRef> = Vec::new();
             let mut writes = Vec::new();
             let mut riders: Vec<Boarding<'_>> = Vec::new();
             for lock in some {
                 match lock.try_lock().filter(|account| account.may_ride()) {
-                    Some(account) => riders.push(self.board(now, lock, account, &mut writes)),
+                    Some(account) => riders.push(self.board(lock, account, &mut writes)),
                     None => alone.push(lock),
                 }
             }
-            self.submit_riders(now, &mut riders, writes);
+            self.submit_riders(&mut riders, writes);
             for mut rider in riders {
-                self.look_at(now, rider.lock, &mut rider.account, todo);
+                self.look_at(&mut Locked::new(rider.lock, &mut rider.account));
             }
             for lock in alone {
                 let mut account = lock.lock();
@@ -134,26 +139,25 @@ impl Core {
                 if account.deleted {
                     continue;
                 }
-                self.pay(now, lock, &mut account, todo);
-                self.save_company(now, &mut account);
-                let (words, writes) = self.cursors(lock, &mut account);
-                self.finish(now, &mut [Part { lock, account: &mut account, words }], None, writes, todo);
-                self.look_at(now, lock, &mut account, todo);
+                self.pay(&mut Locked::new(lock, &mut account));
+                self.save_company(&mut account);
+                let (words, writes) = self.core.cursors(&mut Locked::new(lock, &mut account));
+                self.finish_one(&mut Locked::new(lock, &mut account), words, None, writes);
+                self.look_at(&mut Locked::new(lock, &mut account));
             }
-            self.run_if_full(now, todo);
+            self.run_if_full();
         }
     }
 
     fn board<'a>(
         &self,
-        now: Timestamp,
         lock: &'a AccountRef,
         mut account: MutexGuard<'a, Account>,
         writes: &mut Vec<Write>,
     ) -> Boarding<'a> {
         account.dirty = false;
-        self.save_company(now, &mut account);
-        let (words, own) = self.cursors(lock, &mut account);
+        self.save_company(&mut account);
+        let (words, own) = self.core.cursors(&mut Locked::new(lock, &mut account));
         writes.extend(own);
         let handled = words.says.into_iter().filter_map(|say| match say {
             Say::Noted { session, handled } => Some((session, handled)),
@@ -162,7 +166,7 @@ impl Core {
         Boarding { lock, account, handled: handled.collect() }
     }
 
-    fn submit_riders(&self, now: Timestamp, riders: &mut [Boarding<'_>], mut writes: Vec<Write>) {
+    fn submit_riders(&self, riders: &mut [Boarding<'_>], mut writes: Vec<Write>) {
         let unwritten = |rider: &Boarding<'_>| rider.account.states.is_staged() || !rider.handled.is_empty();
         let flight: Vec<Rider> = riders
             .iter_mut()
@@ -173,40 +177,24 @@ impl Core {
             return;
         }
         let mut flight = Some(flight);
-        let open = self.journal.submit(now.as_millis() * 1000, &mut |ids| {
+        let open = self.core.journal.submit(self.now.as_millis() * 1000, &mut |ids| {
             let id = ids.batch();
             riders.iter_mut().for_each(|rider| put_rows(&mut rider.account, id, &mut writes));
             if let Some(flight) = flight.take() {
-                self.flights.lock().insert(id, Flight::Riders(flight));
+                self.core.flights.lock().insert(id, Flight::Riders(flight));
             }
-            Batch { id, now: now.as_millis(), writes: std::mem::take(&mut writes), ..Batch::default() }
+            Batch { id, now: self.now.as_millis(), writes: std::mem::take(&mut writes), ..Batch::default() }
         });
         if !open {
             riders.iter_mut().for_each(|rider| rider.account.states.discard());
         }
     }
 
-    /// Rows that rode together are stored, or have to be written again.
-    pub(crate) fn riders_done(&self, id: crate::store::BatchId, riders: Vec<Rider>, committed: bool) {
-        for Rider { lock, handled } in riders {
-            let mut account = lock.lock();
-            account.rows_done(id, committed);
-            if committed {
-                handled.into_iter().for_each(|(session, handled)| session.stream().ledger.stored(handled));
-            } else {
-                handled.iter().for_each(|(session, _)| session.stream().answers_failed());
-                account.unsaved = true;
-                account.log.stored = 0;
-                self.mark_dirty(&lock, &mut account);
-            }
-        }
-    }
-
     /// What else an account is looked at for.
-    fn look_at(&self, now: Timestamp, lock: &AccountRef, account: &mut Account, todo: &mut Todo) {
-        self.end_far_behind(now, lock, account, todo);
-        for session in account.sessions.clone() {
-            self.answer_ack(now, lock, account, &session, todo);
+    fn look_at(&mut self, at: &mut Locked<'_>) {
+        self.end_far_behind(at);
+        for session in at.account.sessions.clone() {
+            self.answer_ack(at, &session);
             let due = {
                 let mut stream = session.stream();
                 stream.ask();
@@ -214,7 +202,7 @@ impl Core {
                 stream.falls_due_at_last()
             };
             if due {
-                self.checkpoint_is_due(lock, &session);
+                self.core.checkpoint_is_due(at.lock, &session);
             }
         }
     }
@@ -224,7 +212,7 @@ impl Account {
     /// Whether what it has put off may be written together with that of others: nothing that differs from it is on its way to the
     /// disk, and all of it is as stored but for what has changed since.
     fn may_ride(&self) -> bool {
-        let owes = |session: &Arc<Session>| !session.stream().debts.is_empty();
+        let owes = |session: &Arc<Session>| session.stream().debts() > 0;
         self.waiting.is_empty()
             && self.doomed.is_none()
             && !self.unsaved

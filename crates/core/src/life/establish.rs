@@ -8,7 +8,8 @@ use std::sync::Arc;
 use vorpal_proto::datetime::Timestamp;
 
 use crate::core::Core;
-use crate::life::resume::{BindError, NoSuchSession};
+use crate::life::bind::BindError;
+use crate::life::resume::NoSuchSession;
 use crate::owner::account::AccountRef;
 use crate::session::{Carrier, Session};
 

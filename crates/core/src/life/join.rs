@@ -8,9 +8,10 @@ use std::sync::Arc;
 use vorpal_proto::datetime::Timestamp;
 
 use crate::core::Core;
+use crate::core::turn::Locked;
 use crate::owner::account::{Account, AccountRef};
 use crate::owner::log::{Form, form, stanza_of, was_given};
-use crate::session::{Out, Reading, Session};
+use crate::session::{Out, Session};
 use crate::store::load::Load;
 use crate::store::{Direction, Entry, EntryId, Owner};
 use crate::watch::trace::Step;
@@ -38,7 +39,7 @@ impl Core {
         }
         let horizon = account.horizon();
         let mut stream = session.stream();
-        stream.joined = account.log.last + 1;
+        stream.joins_at(account.log.last + 1);
         if account.log.missed {
             stream.read_from(account.log.cursor() + 1, horizon);
             account.log.missed = false;
@@ -52,10 +53,8 @@ impl Core {
         }
         let account = lock.lock();
         let mut stream = session.stream();
-        let epoch = stream.epoch;
-        let reading = stream.reading.as_mut()?;
-        reading.fetching = true;
-        let (owner, from, limit, end) = (account.owner, reading.pos, self.bounds().page, account.horizon());
+        let (from, epoch) = stream.begin_page()?;
+        let (owner, limit, end) = (account.owner, self.bounds().page, account.horizon());
         Some(Fetch { owner, from, limit, end, epoch })
     }
 
@@ -65,18 +64,7 @@ impl Core {
         let mut account = lock.lock();
         let account = &mut *account;
         let mut stream = session.stream();
-        // Another connection has the session by now, or none: what was read for it is read again.
-        if stream.epoch != fetch.epoch {
-            return;
-        }
-        let Some(reading) = &mut stream.reading else { return };
-        // Somebody sent it further back while the page was fetched: the page comes again, behind what is before it.
-        if reading.pos < fetch.from {
-            reading.fetching = false;
-            stream.wake();
-            return;
-        }
-        let reading = *reading;
+        let Some(reading) = stream.page(fetch.from, fetch.epoch) else { return };
         let mut pos = reading.pos;
         let cursor = account.log.cursor();
         let end = match entries.last() {
@@ -87,7 +75,7 @@ impl Core {
         let received = received.map(|entry| (entry.id, Load::of_entry(entry)));
         account.log.read(fetch.from, end, received);
         for entry in entries.iter().filter(|entry| entry.id >= pos && entry.id < fetch.end) {
-            if stream.had.contains(&entry.id) {
+            if stream.has_had(entry.id) {
                 // Its client has it, if only as a copy: that is as good as the message for a session that would take it.
                 let nobodys = account.log.is_open(entry.id) && !account.log.is_held(entry.id) && !stream.has(entry.id);
                 if nobodys && session.priority().is_some_and(|p| p >= 0) {
@@ -125,18 +113,11 @@ impl Core {
             }
         }
         pos = pos.max(end);
-        stream.reading = Some(Reading { pos, fetching: false, ..reading });
-        stream.has_read_to(pos);
-        if pos >= account.horizon() {
-            stream.end_reading();
-        }
-        if let Some(wake) = &stream.wake {
-            wake.wake();
-        }
+        stream.page_read(reading, pos, account.horizon());
         drop(stream);
         account.advance();
         if account.log.cursor() != cursor {
-            self.mark_dirty(lock, account);
+            self.mark_dirty(&mut Locked::new(lock, account));
         }
     }
 
@@ -155,18 +136,14 @@ impl Core {
 
     /// A fetch came to nothing: the store could not be read.
     pub fn unfed(&self, session: &Session, fetch: Fetch) {
-        let mut stream = session.stream();
-        let current = stream.epoch == fetch.epoch;
-        if let Some(reading) = stream.reading.as_mut().filter(|_| current) {
-            reading.fetching = false;
-        }
+        session.stream().page_failed(fetch.epoch);
     }
 }
 
 impl Account {
     /// A session takes no longer what was missed: what it had not read yet is for another.
     pub(crate) fn leaves_unread(&mut self, session: &Session) {
-        if session.stream().reading.is_some() && self.log.has_open() {
+        if session.stream().is_reading() && self.log.has_open() {
             self.log.missed = true;
             self.advance();
         }

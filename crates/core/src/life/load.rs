@@ -1,8 +1,5 @@
 //! Loads accounts: reads what is stored of one, and brings its sessions back.
 
-use crate::owner::account::Account;
-use crate::store::Kind;
-
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,13 +9,14 @@ use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::BareJid;
 
 use crate::core::Core;
-use crate::owner::account::{AccountLock, AccountRef};
+use crate::core::turn::Locked;
+use crate::owner::account::{Account, AccountLock, AccountRef};
 use crate::owner::cursor::LogState;
 use crate::owner::stanza_id::IdKey;
 use crate::owner::state::States;
 use crate::owner::tables::STORED_SESSION;
 use crate::store::load::Load;
-use crate::store::{self, Reader, StoreError};
+use crate::store::{self, Kind, Reader, StoreError};
 
 impl Core {
     /// Loads an account, so that work that waits for it can continue. `None` if it does not exist or is being removed.
@@ -61,7 +59,7 @@ impl Core {
             shard.loaded.insert(jid.clone(), account.clone());
             drop(shard);
             if forgotten {
-                self.mark_dirty(&account, &mut account.lock());
+                self.mark_dirty(&mut Locked::new(&account, &mut account.lock()));
             }
             deadlines.into_iter().for_each(|(at, id)| self.deadlines.set(jid, id, at));
             return Ok(Some(account));

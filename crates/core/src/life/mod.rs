@@ -1,9 +1,13 @@
 //! Where accounts and sessions begin, continue and end: login, resumption, restart, removal, periodic work.
 
 pub mod beat;
+pub mod bind;
+mod detach;
+pub(crate) mod end;
 pub mod establish;
 pub mod join;
 pub mod load;
+mod nonza;
 mod profiles;
 pub(crate) mod removal;
 pub mod resume;

@@ -10,7 +10,6 @@
 //!    approval in advance (§3.4).
 //! 3. [`Core::delete_user`]: its rows go, and with the commit what sessions remember of it.
 
-use crate::owner::contacts;
 use std::collections::BTreeSet;
 
 use smallvec::SmallVec;
@@ -20,26 +19,24 @@ use vorpal_proto::stanza::{Stanza, Type};
 
 use crate::core::Core;
 use crate::core::spilled::Cold;
+use crate::core::turn::Locked;
 use crate::module::hook::Dir;
 use crate::owner::account::{AccountRef, lock_both};
-use crate::owner::roster;
-use crate::owner::words::Todo;
 use crate::owner::words::{Notice, Part, Say, Words};
+use crate::owner::{contacts, roster};
 use crate::rules::subscription::{FromHalf, Kind, ToHalf};
 use crate::store::Write;
 
 impl Core {
     /// The first step. `done` hears whether it is stored; if not, the account is there as before, but for its sessions.
     pub fn begin_removal(&self, now: Timestamp, lock: &AccountRef, done: Notice) {
-        let mut todo = Todo::default();
-        {
+        self.turn(now, |turn| {
             let mut account = lock.lock();
             lock.set_leaving(&mut account, true);
             account.revocations += 1;
-            self.end_all(now, lock, &mut account, "the account is deleted", &mut todo);
-            self.set_disabled(now, lock, &mut account, true, done, &mut todo);
-        }
-        self.run_todo(now, todo);
+            turn.end_all(&mut Locked::new(lock, &mut account), "the account is deleted");
+            turn.set_disabled(&mut Locked::new(lock, &mut account), true, done);
+        })
     }
 
     /// The addresses of whoever may hold something of the account's: a subscription or a request, in either direction. Also of
@@ -76,46 +73,47 @@ impl Core {
         if self.spilled.waits_for(contact.as_jid()) {
             self.run(now, Cold { account: contact.clone() });
         }
-        let mut todo = Todo::default();
-        let end = |type_| Stanza::presence(type_).from(lock.jid.as_jid().clone()).to(contact.as_jid().clone());
-        {
-            // Two accounts that are being removed still hold something of each other, and one of the removals may stop here.
-            let (mut account, theirs) = lock_both(Some(lock), peer.as_ref());
-            let mut theirs = theirs.filter(|theirs| !theirs.deleted);
-            let mut parts: SmallVec<[Part<'_>; 2]> = SmallVec::new();
-            // Behind what the contact has submitted.
-            let mut notice = Some(Say::Notice(done));
-            if let (Some(peer), Some(theirs)) = (&peer, theirs.as_deref_mut()) {
-                let mut words = Words::default();
-                // The other contacts who have approved it in advance are not known: see `subscribe.rs`. A block stays: it is of an
-                // address, whoever has it (XEP-0191 §3.3), and so are the preferences of an archive (XEP-0441).
-                let mut item = contacts::newest(&self.tables, theirs, &lock.jid);
-                if item.disapprove() {
-                    let listed = item.listed;
-                    words.says.extend(self.store_contact(theirs, &lock.jid, item, listed));
+        self.turn(now, |turn| {
+            let end = |type_| Stanza::presence(type_).from(lock.jid.as_jid().clone()).to(contact.as_jid().clone());
+            {
+                // Two accounts that are being removed still hold something of each other, and one of the removals may stop here.
+                let (mut account, theirs) = lock_both(Some(lock), peer.as_ref());
+                let mut theirs = theirs.filter(|theirs| !theirs.deleted);
+                let mut parts: SmallVec<[Part<'_>; 2]> = SmallVec::new();
+                // Behind what the contact has submitted.
+                let mut notice = Some(Say::Notice(done));
+                if let (Some(peer), Some(theirs)) = (&peer, theirs.as_deref_mut()) {
+                    let mut words = Words::default();
+                    // The other contacts who have approved it in advance are not known: see `subscribe.rs`. A block stays: it is of an
+                    // address, whoever has it (XEP-0191 §3.3), and so are the preferences of an archive (XEP-0441).
+                    let mut item = contacts::newest(&self.tables, theirs, &lock.jid);
+                    if item.disapprove() {
+                        let listed = item.listed;
+                        words.says.extend(self.store_contact(theirs, &lock.jid, item, listed));
+                    }
+                    // To whom the account blocks nothing is said (XEP-0191 §3.3).
+                    let silent = account.as_deref().is_some_and(|account| {
+                        let mut stanza = end(Type::Unsubscribed);
+                        turn.gate(Dir::Sent, account, contact.as_jid(), None, &mut stanza).is_err()
+                    });
+                    for (kind, type_) in
+                        [(Kind::Unsubscribe, Type::Unsubscribe), (Kind::Unsubscribed, Type::Unsubscribed)]
+                    {
+                        turn.run_inbound(theirs, lock.owner, &end(type_), (kind, silent), &mut words);
+                    }
+                    words.says.extend(notice.take());
+                    parts.push(Part { lock: peer, account: theirs, words });
                 }
-                // To whom the account blocks nothing is said (XEP-0191 §3.3).
-                let silent = account.as_deref().is_some_and(|account| {
-                    let mut stanza = end(Type::Unsubscribed);
-                    self.gate(now, Dir::Sent, account, contact.as_jid(), None, &mut stanza).is_err()
-                });
-                for (kind, type_) in [(Kind::Unsubscribe, Type::Unsubscribe), (Kind::Unsubscribed, Type::Unsubscribed)]
-                {
-                    self.run_inbound(now, theirs, lock.owner, &end(type_), (kind, silent), &mut words);
+                if let Some(account) = account.as_deref_mut() {
+                    let mut words = Words::default();
+                    self.parted(account, contact, &mut words);
+                    words.says.extend(notice.take());
+                    parts.push(Part { lock, account, words });
                 }
-                words.says.extend(notice.take());
-                parts.push(Part { lock: peer, account: theirs, words });
+                turn.finish(&mut parts, None, Vec::new());
             }
-            if let Some(account) = account.as_deref_mut() {
-                let mut words = Words::default();
-                self.parted(account, contact, &mut words);
-                words.says.extend(notice.take());
-                parts.push(Part { lock, account, words });
-            }
-            self.finish(now, &mut parts, None, Vec::new(), &mut todo);
-        }
-        self.run_todo(now, todo);
-        None
+            None
+        })
     }
 
     /// The removal has stopped after its first step: the account is there again, and disabled.
@@ -125,20 +123,18 @@ impl Core {
 
     /// The third step. `done` hears whether the account is deleted; if not, it is there, and disabled.
     pub fn delete_user(&self, now: Timestamp, lock: &AccountRef, done: Notice) {
-        let mut todo = Todo::default();
-        {
+        self.turn(now, |turn| {
             let mut account = lock.lock();
             lock.set_leaving(&mut account, true);
             account.revocations += 1;
-            self.end_all(now, lock, &mut account, "the account is deleted", &mut todo);
+            turn.end_all(&mut Locked::new(lock, &mut account), "the account is deleted");
             account.deleted = true;
             let done = self.counting_profile(&account, None, done);
             let words = Words::of_says([Say::Deleted { done }]);
             let write = Write::Delete { owner: account.owner };
             let part = Part { lock, account: &mut account, words };
-            self.finish(now, &mut [part], None, vec![write], &mut todo);
-        }
-        self.run_todo(now, todo);
+            turn.finish(&mut [part], None, vec![write]);
+        })
     }
 
     /// What sessions remember of an account that is deleted: that they have shown themselves to it. Its contacts were told
@@ -149,19 +145,15 @@ impl Core {
             let mut changed = false;
             for session in &account.sessions {
                 let mut stream = session.stream();
-                let stream = &mut *stream;
-                let theirs = stream.directed.iter().filter(|to| to.bare_str() == gone.as_str());
+                let theirs = stream.directed().iter().filter(|to| to.bare_str() == gone.as_str());
                 let theirs: Vec<_> = theirs.cloned().collect();
                 for to in theirs {
-                    stream.directed.remove(&to);
-                    if stream.is_resumable() {
-                        stream.directed_changes.insert(to);
-                    }
+                    stream.remove_directed(&to);
                     changed = true;
                 }
             }
             if changed {
-                self.mark_dirty(&lock, &mut account);
+                self.mark_dirty(&mut Locked::new(&lock, &mut account));
             }
         }
     }

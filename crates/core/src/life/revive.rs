@@ -6,69 +6,66 @@
 //! the client is known to have, and is told what else it missed and would not ask for: presence, changes of the roster, and
 //! what modules push.
 
-use crate::owner::contacts;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::Stanza;
 
 use crate::core::Core;
+use crate::core::turn::{Locked, Turn};
 use crate::owner::account::{Account, AccountRef};
+use crate::owner::contacts;
 use crate::owner::tables::DirectedKey;
-use crate::owner::words::{Arrival, Say, Todo, Words};
-use crate::session::checkpoint;
-use crate::session::checkpoint::Checkpoint;
-use crate::session::ledger::Ledger;
+use crate::owner::words::{Arrival, Say, Words};
+use crate::session::checkpoint::{self, Checkpoint};
 use crate::session::row::SessionRow;
-use crate::session::{Closing, Session, SessionId, answers};
+use crate::session::{Session, SessionId, answers};
 use crate::store::{self, MapQuery, Reader, STORE, Write};
 
 impl Core {
     /// Cursors are written without promise: after a crash the last second is sent again under the same ids.
     ///
     /// Gives what is to be written besides what is staged, and what is said when it is.
-    pub(crate) fn cursors(&self, lock: &AccountRef, account: &mut Account) -> (Words, Vec<Write>) {
+    pub(crate) fn cursors(&self, at: &mut Locked<'_>) -> (Words, Vec<Write>) {
         let mut words = Words::default();
         let mut writes = Vec::new();
-        let cursor = account.log.cursor();
-        let horizon = account.horizon();
-        for session in account.sessions.iter() {
+        let cursor = at.account.log.cursor();
+        let horizon = at.account.horizon();
+        for session in at.account.sessions.iter() {
             let mut stream = session.stream();
             if !stream.is_resumable() {
                 continue;
             }
-            stream.cursor = stream.cursor.max(stream.floor(horizon).saturating_sub(1));
+            stream.advance_cursor(horizon);
             // Nobody waits for this row, unless it is the last word.
             let stopping = self.checkpoints.runs.is_stopping();
             let handled = match stopping {
-                true => stream.ledger.handled(),
+                true => stream.ledger().handled(),
                 false => stream.handled_without_answers(),
             };
-            let row = (stream.ledger.row(handled), stream.cursor);
-            if account.unsaved || row != stream.progress || (stopping && stream.has_gone_answers()) {
+            if at.account.unsaved || stream.is_row_due(handled) || (stopping && stream.has_gone_answers()) {
                 stream.progress_rows(self.progress, session.id, handled, &mut writes);
-                let handled = stream.ledger.submitted();
+                let handled = stream.ledger().submitted();
                 words.says.push(Say::Noted { session: session.clone(), handled });
             }
         }
-        if cursor > account.log.stored {
-            account.log.stored = cursor;
-            let stored = account.log.stored_cursor();
-            account.states.stage(self.tables.cursor, (), Some(stored));
+        if cursor > at.account.log.stored {
+            at.account.log.stored = cursor;
+            let stored = at.account.log.stored_cursor();
+            at.account.states.stage(self.tables.cursor, (), Some(stored));
         }
-        self.wants_trim(lock, account);
-        let unsaved = std::mem::take(&mut account.unsaved);
-        for session in account.sessions.clone() {
-            if unsaved || account.has_newer_roster(self, &session) {
-                account.save_session(self, &session);
+        self.wants_trim(at);
+        let unsaved = std::mem::take(&mut at.account.unsaved);
+        for session in at.account.sessions.clone() {
+            if unsaved || at.account.has_newer_roster(self, &session) {
+                at.account.save_session(self, &session);
             }
-            account.save_directed(self, &session, unsaved);
+            at.account.save_directed(self, &session, unsaved);
         }
-        self.forget_gone(account, &mut words, &mut writes);
+        self.forget_gone(at.account, &mut words, &mut writes);
         (words, writes)
     }
 
@@ -87,20 +84,21 @@ impl Account {
         let row = {
             let mut stream = session.stream();
             let ver = contacts::committed(&core.tables, self).0.ver;
-            if session.has(core.interested()) && (stream.roster_ver == 0 || stream.is_quiet()) {
-                stream.roster_ver = ver;
+            if session.has(core.interested()) && (stream.roster_ver() == 0 || stream.is_quiet()) {
+                stream.set_roster_ver(ver);
             }
-            let Some(token) = stream.token.clone().filter(|_| stream.resumable) else { return };
+            let token = stream.token().filter(|_| stream.is_resumable());
+            let Some(token) = token.map(str::to_owned) else { return };
             SessionRow {
                 resource: session.jid.resource().unwrap_or_default().into(),
                 token,
-                since: stream.since,
-                keep: stream.keep,
+                since: stream.since(),
+                keep: stream.keep(),
                 priority: session.priority(),
-                presence: stream.presence.as_ref().map(Stanza::to_xml),
-                joined: stream.joined,
+                presence: stream.presence().map(Stanza::to_xml),
+                joined: stream.joined(),
                 flags: core.names.flag_names(session.flags()),
-                roster: stream.roster_ver,
+                roster: stream.roster_ver(),
             }
         };
         self.states.stage(core.tables.sessions, session.id, Some(row));
@@ -110,23 +108,23 @@ impl Account {
     fn has_newer_roster(&self, core: &Core, session: &Session) -> bool {
         let stream = session.stream();
         stream.is_resumable() && session.has(core.interested()) && {
-            stream.is_quiet() && stream.roster_ver != contacts::committed(&core.tables, self).0.ver
+            stream.is_quiet() && stream.roster_ver() != contacts::committed(&core.tables, self).0.ver
         }
     }
 
     /// Stages whom the session has sent presence to since the last time; or whatever differs from what is stored.
     fn save_directed(&mut self, core: &Core, session: &Session, all: bool) {
         let mut stream = session.stream();
-        let mut changed: BTreeSet<Jid> = std::mem::take(&mut stream.directed_changes);
+        let mut changed: BTreeSet<Jid> = stream.take_directed_changes();
         if !stream.is_resumable() {
             return;
         }
         if all {
             changed.extend(self.directed_rows(core, session.id));
-            changed.extend(stream.directed.iter().cloned());
+            changed.extend(stream.directed().iter().cloned());
         }
         for jid in changed {
-            let value = stream.directed.contains(&jid).then_some(true);
+            let value = stream.directed().contains(&jid).then_some(true);
             let key = DirectedKey(session.id, jid);
             if self.states.newest(core.tables.directed, &key).copied() != value {
                 self.states.stage(core.tables.directed, key, value);
@@ -145,39 +143,41 @@ impl Core {
     /// The server stops: every session that can be resumed lets go of its connection, without an end of its stream, and what
     /// it holds gets into the log. To be called when nothing is read any more; then [`Core::tick`] when all is written.
     pub fn suspend(&self, now: Timestamp) {
-        let mut todo = Todo::default();
-        for lock in self.all_loaded() {
-            let mut account = lock.lock();
-            for session in account.sessions.clone() {
-                let wake = {
-                    let stream = session.stream();
-                    stream.wake.clone().filter(|_| stream.is_resumable())
-                };
-                let Some(wake) = wake else { continue };
-                self.detach_locked(now, &lock, &mut account, &session, &mut todo);
-                session.stream().closing.get_or_insert(Closing::Detached);
-                wake.wake();
+        self.turn(now, |turn| {
+            for lock in self.all_loaded() {
+                let mut account = lock.lock();
+                for session in account.sessions.clone() {
+                    let wake = {
+                        let stream = session.stream();
+                        stream.connection().filter(|_| stream.is_resumable())
+                    };
+                    let Some(wake) = wake else { continue };
+                    turn.detach_locked(&mut Locked::new(&lock, &mut account), &session);
+                    session.stream().let_go();
+                    wake.wake();
+                }
+                self.mark_dirty(&mut Locked::new(&lock, &mut account));
             }
-            self.mark_dirty(&lock, &mut account);
-        }
-        self.run_todo(now, todo);
+        });
         self.last_checkpoints(now);
     }
+}
 
+impl Turn<'_> {
     /// A client is back after a restart: what it missed and will not ask for (XEP-0198 §5). Presence and requests are those of a
     /// session that just became available; besides, contacts that are not here any more, and changes of the roster.
-    pub(crate) fn catch_up(&self, account: &Account, lock: &AccountRef, session: &Arc<Session>, todo: &mut Todo) {
-        if session.has(self.interested()) {
-            let (meta, rows) = contacts::committed(&self.tables, account);
-            let known = session.stream().roster_ver;
+    pub(crate) fn catch_up(&mut self, account: &Account, lock: &AccountRef, session: &Arc<Session>) {
+        if session.has(self.core.interested()) {
+            let (meta, rows) = contacts::committed(&self.core.tables, account);
+            let known = session.stream().roster_ver();
             // Of one that is too old the removed contacts are not known; the client has them until it asks.
             let mut changed: Vec<_> =
                 rows.iter().filter(|(_, item)| item.ver > known && item.ver <= meta.ver).collect();
             changed.sort_by_key(|(_, item)| item.ver);
-            self.missed_changes(session, changed.into_iter().map(|(contact, _)| contact.clone()));
+            self.core.missed_changes(session, changed.into_iter().map(|(contact, _)| contact.clone()));
         }
         if session.is_available() {
-            todo.arrivals.push(Arrival { lock: lock.clone(), session: session.clone(), back: true });
+            self.todo.arrivals.push(Arrival { lock: lock.clone(), session: session.clone(), back: true });
         }
     }
 }
@@ -237,9 +237,7 @@ pub(crate) fn restore(core: &Core, account: &mut Account, mut progress: Vec<Prog
         session.set_priority(row.priority);
         {
             let mut stream = session.stream();
-            stream.ledger = Ledger::resumed(handled);
-            stream.presence = row.presence.as_deref().and_then(|text| Stanza::parse(text).ok());
-            stream.restore(&row, cursor, steady);
+            stream.restore(&row, handled, cursor, steady);
             // As when they were taken: see `took`.
             let for_all = row.priority.is_some_and(|p| p >= 0);
             for (id, owed) in checkpoint.iter().flat_map(|known| &known.taken) {
@@ -250,12 +248,10 @@ pub(crate) fn restore(core: &Core, account: &mut Account, mut progress: Vec<Prog
             stream.restore_checkpoint(checkpoint);
             stream.restore_answers(stored.answers.into_iter().filter(|(n, _)| *n <= handled));
             session.set_counted();
-            stream.directed = account.directed_rows(core, id).into_iter().collect();
+            stream.restore_directed(account.directed_rows(core, id));
             let from = account.log.cursor().min(cursor) + 1;
             stream.read_from(from, cursor + 1);
-            if let Some(reading) = &mut stream.reading {
-                reading.left = account.log.last;
-            }
+            stream.leave_to_log(account.log.last);
         }
         account.log.missed &= session.priority().is_none_or(|p| p < 0);
         account.sessions.push(Arc::new(session));

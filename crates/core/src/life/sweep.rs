@@ -171,9 +171,7 @@ impl Core {
             let horizon = account.horizon();
             let sessions = account.sessions.iter().map(|session| session.stream());
             // The values that the next tick will store: a session that only sends may not have stored any for long.
-            let cursors = sessions
-                .filter(|stream| stream.is_resumable())
-                .map(|stream| stream.cursor.max(stream.floor(horizon).saturating_sub(1)));
+            let cursors = sessions.filter(|stream| stream.is_resumable()).map(|stream| stream.cursor_at(horizon));
             return Ok(cursors.fold(account.log.cursor(), EntryId::min));
         }
         // It has no session: resumable sessions keep an account loaded.

@@ -11,10 +11,10 @@ use vorpal_proto::element::{Element, el};
 use vorpal_proto::ns;
 
 use crate::core::Core;
+use crate::core::turn::Locked;
 use crate::module::hook::SessionCx;
 use crate::module::host::Host;
 use crate::module::registry::Registry;
-use crate::owner::words::Todo;
 
 impl Core {
     /// Swaps the modules of a host, as a reload does: for the next stanza. Sessions are told of modules that are gone.
@@ -26,19 +26,17 @@ impl Core {
             return;
         }
         for lock in self.all_loaded() {
-            let mut todo = Todo::default();
-            {
+            self.turn(now, |turn| {
                 let mut account = lock.lock();
                 if !Arc::ptr_eq(&account.host, host) {
-                    continue;
+                    return;
                 }
                 for session in account.sessions.clone() {
-                    self.in_session(now, &lock, &mut account, &session, &mut todo, |cx| {
+                    turn.in_session(&mut Locked::new(&lock, &mut account), &session, |cx| {
                         farewells.clone().for_each(|told| Registry::session_event(std::slice::from_ref(told), cx));
                     });
                 }
-            }
-            self.run_todo(now, todo);
+            });
         }
     }
 }
@@ -54,7 +52,7 @@ pub(crate) fn nonza(cx: &mut SessionCx<'_>, registry: &Registry, nonza: &Element
 /// Sessions that have stream management keep it until they end: their clients go on to ask for acknowledgements and to give them. No
 /// other session gets it.
 fn stream_management(cx: &mut SessionCx<'_>, nonza: &Element) -> bool {
-    let condition = match (nonza.name(), cx.stream.managed) {
+    let condition = match (nonza.name(), cx.stream.is_managed()) {
         ("r", true) => {
             cx.fx.say_ack();
             return true;

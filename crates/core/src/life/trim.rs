@@ -4,13 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use vorpal_proto::datetime::Timestamp;
-
 use crate::core::Core;
-use crate::owner::account::{Account, AccountRef};
+use crate::core::turn::{Locked, Turn};
+use crate::owner::account::AccountRef;
 use crate::owner::cursor::PIECE;
-use crate::owner::words::Todo;
-use crate::owner::words::{Part, Say, Words};
+use crate::owner::words::{Say, Words};
 use crate::session::Session;
 use crate::store::{EntryId, Write, flags};
 
@@ -31,22 +29,24 @@ const LEAST: u32 = 8;
 
 impl Core {
     /// Schedules the account for the next round if it has deletable entries.
-    pub(crate) fn wants_trim(&self, lock: &AccountRef, account: &mut Account) {
-        let cursor = account.log.cursor();
-        if account.log.loose && cursor > account.log.trimmed && !account.log.to_trim {
-            account.log.to_trim = true;
-            self.trims.lock().next.push(lock.clone());
+    pub(crate) fn wants_trim(&self, at: &mut Locked<'_>) {
+        let cursor = at.account.log.cursor();
+        if at.account.log.loose && cursor > at.account.log.trimmed && !at.account.log.to_trim {
+            at.account.log.to_trim = true;
+            self.trims.lock().next.push(at.lock.clone());
         }
-        if account.log.to_trim && account.log.is_pressing(cursor) {
+        if at.account.log.to_trim && at.account.log.is_pressing(cursor) {
             self.trims.lock().due = Duration::ZERO;
         }
     }
+}
 
+impl Turn<'_> {
     /// Deletes about `budget` entries, if a round is due or running.
-    pub(crate) fn trim(&self, now: Timestamp, budget: u32, todo: &mut Todo) {
-        let steady = self.steady();
+    pub(crate) fn trim(&mut self, budget: u32) {
+        let steady = self.core.steady();
         let turns = {
-            let mut trims = self.trims.lock();
+            let mut trims = self.core.trims.lock();
             if trims.due <= steady {
                 trims.due = steady + TRIM_EVERY;
                 let next = std::mem::take(&mut trims.next);
@@ -56,8 +56,8 @@ impl Core {
         };
         let mut left = u64::from(budget) * (1 + turns / ACCOUNTS) as u64;
         for _ in 0..turns {
-            let Some(lock) = self.trims.lock().now.pop_front() else { return };
-            let deleted = self.trim_piece(now, &lock, todo);
+            let Some(lock) = self.core.trims.lock().now.pop_front() else { return };
+            let deleted = self.trim_piece(&lock);
             left = left.saturating_sub(u64::from(deleted.max(LEAST)));
             if left == 0 {
                 return;
@@ -66,7 +66,7 @@ impl Core {
     }
 
     /// Deletes a piece of one account. Returns about how many entries that are.
-    fn trim_piece(&self, now: Timestamp, lock: &AccountRef, todo: &mut Todo) -> u32 {
+    fn trim_piece(&mut self, lock: &AccountRef) -> u32 {
         let mut account = lock.lock();
         account.log.to_trim = false;
         if account.deleted {
@@ -75,7 +75,7 @@ impl Core {
         let horizon = account.horizon();
         let needed = |session: &Arc<Session>| {
             let stream = session.stream();
-            if stream.is_resumable() { stream.cursor } else { stream.floor(horizon).saturating_sub(1) }
+            if stream.is_resumable() { stream.cursor() } else { stream.floor(horizon).saturating_sub(1) }
         };
         let floor = account.sessions.iter().map(needed).min().unwrap_or(EntryId::MAX).min(account.log.cursor());
         if floor <= account.log.trimmed {
@@ -86,12 +86,12 @@ impl Core {
         account.log.loose = end < account.log.last;
         if end < floor {
             account.log.to_trim = true;
-            self.trims.lock().now.push_back(lock.clone());
+            self.core.trims.lock().now.push_back(lock.clone());
         }
         let (owner, before) = (account.owner, end + 1);
         let trim = Write::LogTrim { owner, after: from, before, keep: flags::ARCHIVED, limit: TRIM };
         let words = Words::of_says([Say::Trimmed { from }]);
-        self.finish(now, &mut [Part { lock, account: &mut account, words }], None, vec![trim], todo);
+        self.finish_one(&mut Locked::new(lock, &mut account), words, None, vec![trim]);
         count
     }
 }

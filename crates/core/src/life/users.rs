@@ -13,9 +13,10 @@ use vorpal_proto::sasl::{Credentials, Hash, Marks, PasswordCheck, Renewal, Shown
 
 use crate::core::Core;
 use crate::core::flights::Flight;
+use crate::core::turn::{Locked, Turn};
 use crate::module::host::{Host, KeyPolicy};
 use crate::owner::account::{Account, AccountRef};
-use crate::owner::words::{Notice, PASSWORD_CHANGED, Part, Say, Todo, Words};
+use crate::owner::words::{Notice, PASSWORD_CHANGED, Say, Words};
 use crate::session::Closing;
 use crate::store::{Batch, Kind, OwnerRow, Row, Write};
 use crate::watch::profiles::Profile;
@@ -201,28 +202,28 @@ impl Core {
         sessions: Sessions,
         done: Notice,
     ) {
-        let mut todo = Todo::default();
-        let mut guard = lock.lock();
-        let account = &mut *guard;
-        let before = self.profile(account);
-        if sessions == Sessions::End {
-            account.revocations += 1;
-            self.end_all(now, lock, account, PASSWORD_CHANGED, &mut todo);
-            for token in account.states.newest_keys(self.tables.ended) {
-                account.states.stage(self.tables.ended, token, None);
+        self.turn(now, |turn| {
+            let mut guard = lock.lock();
+            let account = &mut *guard;
+            let before = self.profile(account);
+            if sessions == Sessions::End {
+                account.revocations += 1;
+                turn.end_all(&mut Locked::new(lock, account), PASSWORD_CHANGED);
+                for token in account.states.newest_keys(self.tables.ended) {
+                    account.states.stage(self.tables.ended, token, None);
+                }
             }
-        }
-        for c in credentials {
-            account.states.stage(self.tables.credentials, c.hash().scheme().into(), Some(c.to_text()));
-        }
-        // What else there is was made of the old password.
-        self.remove_keys(account, |hash| credentials.iter().all(|c| c.hash() != hash));
-        let done = counted(account, before, self.profile(account), done);
-        // Until it is stored the old one counts: who comes with it has to go again.
-        let say = if sessions == Sessions::End { Say::Revoked { done } } else { Say::Notice(done) };
-        self.finish_user(now, lock, account, say, Vec::new(), &mut todo);
-        drop(guard);
-        self.run_todo(now, todo);
+            for c in credentials {
+                account.states.stage(self.tables.credentials, c.hash().scheme().into(), Some(c.to_text()));
+            }
+            // What else there is was made of the old password.
+            self.remove_keys(account, |hash| credentials.iter().all(|c| c.hash() != hash));
+            let done = counted(account, before, self.profile(account), done);
+            // Until it is stored the old one counts: who comes with it has to go again.
+            let say = if sessions == Sessions::End { Say::Revoked { done } } else { Say::Notice(done) };
+            turn.finish_user(&mut Locked::new(lock, account), say, Vec::new());
+            drop(guard);
+        })
     }
 
     /// The hashes for which the account has no keys and its host wants them, or has keys of fewer rounds than new ones
@@ -243,26 +244,25 @@ impl Core {
     /// those that it wants are there. Nothing happens if the password is another one by now. Nobody hears of it: if it
     /// fails, it is made again.
     pub fn renew_credentials(&self, now: Timestamp, lock: &AccountRef, renewal: &Renewal) {
-        let mut account = lock.lock();
-        let (table, policy) = (self.tables.credentials, account.host.key_policy());
-        let of = |account: &Account, hash: Hash| account.states.newest(table, &hash.scheme().to_owned()).cloned();
-        if of(&account, renewal.checked.hash()) != Some(renewal.checked.to_text()) {
-            return;
-        }
-        let before = self.profile(&account);
-        for c in &renewal.made {
-            account.states.stage(table, c.hash().scheme().to_owned(), Some(c.to_text()));
-        }
-        if policy.hashes.iter().all(|hash| of(&account, *hash).is_some()) {
-            self.remove_keys(&mut account, |hash| !policy.keeps(hash));
-        }
-        if account.states.is_staged() {
-            let done = counted(&account, before, self.profile(&account), Box::new(|_| ()));
-            let mut todo = Todo::default();
-            self.finish_user(now, lock, &mut account, Say::Notice(done), Vec::new(), &mut todo);
-            drop(account);
-            self.run_todo(now, todo);
-        }
+        self.turn(now, |turn| {
+            let mut account = lock.lock();
+            let (table, policy) = (self.tables.credentials, account.host.key_policy());
+            let of = |account: &Account, hash: Hash| account.states.newest(table, &hash.scheme().to_owned()).cloned();
+            if of(&account, renewal.checked.hash()) != Some(renewal.checked.to_text()) {
+                return;
+            }
+            let before = self.profile(&account);
+            for c in &renewal.made {
+                account.states.stage(table, c.hash().scheme().to_owned(), Some(c.to_text()));
+            }
+            if policy.hashes.iter().all(|hash| of(&account, *hash).is_some()) {
+                self.remove_keys(&mut account, |hash| !policy.keeps(hash));
+            }
+            if account.states.is_staged() {
+                let done = counted(&account, before, self.profile(&account), Box::new(|_| ()));
+                turn.finish_user(&mut Locked::new(lock, &mut account), Say::Notice(done), Vec::new());
+            }
+        })
     }
 
     /// `done`, and the account's profile is counted as another one.
@@ -289,31 +289,14 @@ impl Core {
     /// Lets nobody log in to the account any more, at once and before it is stored; or lets them again, once it is. Its sessions
     /// end. `done` hears whether it is stored; if not, the account is as before, but for its sessions.
     pub fn disable_user(&self, now: Timestamp, lock: &AccountRef, disabled: bool, done: Notice) {
-        let mut todo = Todo::default();
-        {
+        self.turn(now, |turn| {
             let mut account = lock.lock();
             if disabled {
                 account.revocations += 1;
-                self.end_all(now, lock, &mut account, "the account is disabled", &mut todo);
+                turn.end_all(&mut Locked::new(lock, &mut account), "the account is disabled");
             }
-            self.set_disabled(now, lock, &mut account, disabled, done, &mut todo);
-        }
-        self.run_todo(now, todo);
-    }
-
-    /// Marks the account: as disabled in memory at once, as enabled when it is stored.
-    pub(crate) fn set_disabled(
-        &self,
-        now: Timestamp,
-        lock: &AccountRef,
-        account: &mut Account,
-        disabled: bool,
-        done: Notice,
-        todo: &mut Todo,
-    ) {
-        account.disabled |= disabled;
-        let write = Write::Disable { owner: account.owner, disabled };
-        self.finish_user(now, lock, account, Say::Disabled { disabled, done }, vec![write], todo);
+            turn.set_disabled(&mut Locked::new(lock, &mut account), disabled, done);
+        })
     }
 
     /// Ends one session of the account, by its resource. False if there is none.
@@ -327,49 +310,40 @@ impl Core {
 
     /// Ends all sessions of the account; says how many there were.
     pub fn kick_all(&self, now: Timestamp, lock: &AccountRef, reason: &str) -> usize {
-        let mut todo = Todo::default();
-        let count = {
+        self.turn(now, |turn| {
             let mut account = lock.lock();
             let count = account.sessions.len();
-            self.end_all(now, lock, &mut account, reason, &mut todo);
+            turn.end_all(&mut Locked::new(lock, &mut account), reason);
             count
-        };
-        self.run_todo(now, todo);
-        count
+        })
     }
 
     /// A number that changes when logins that have not come to a session yet may not any more.
     pub fn revocations(&self, lock: &AccountRef) -> u32 {
         lock.lock().revocations
     }
+}
 
-    pub(crate) fn end_all(
-        &self,
-        now: Timestamp,
-        lock: &AccountRef,
-        account: &mut Account,
-        reason: &str,
-        todo: &mut Todo,
-    ) {
-        for session in account.sessions.clone() {
+impl Turn<'_> {
+    /// Marks the account: as disabled in memory at once, as enabled when it is stored.
+    pub(crate) fn set_disabled(&mut self, at: &mut Locked<'_>, disabled: bool, done: Notice) {
+        at.account.disabled |= disabled;
+        let write = Write::Disable { owner: at.account.owner, disabled };
+        self.finish_user(at, Say::Disabled { disabled, done }, vec![write]);
+    }
+
+    pub(crate) fn end_all(&mut self, at: &mut Locked<'_>, reason: &str) {
+        for session in at.account.sessions.clone() {
             let error = StreamError::from(StreamCondition::NotAuthorized).with_text(reason);
-            self.end(now, lock, account, &session, Closing::Error(error), todo);
+            self.end(at, &session, Closing::Error(error));
         }
     }
 
-    fn finish_user(
-        &self,
-        now: Timestamp,
-        lock: &AccountRef,
-        account: &mut Account,
-        say: Say,
-        mut writes: Vec<Write>,
-        todo: &mut Todo,
-    ) {
+    fn finish_user(&mut self, at: &mut Locked<'_>, say: Say, mut writes: Vec<Write>) {
         let mut words = Words::of_says([say]);
         // Of sessions that are not to come back none may be left in the store.
-        self.forget_gone(account, &mut words, &mut writes);
-        self.finish(now, &mut [Part { lock, account, words }], None, writes, todo);
+        self.core.forget_gone(at.account, &mut words, &mut writes);
+        self.finish_one(at, words, None, writes);
     }
 }
 

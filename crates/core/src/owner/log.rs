@@ -8,7 +8,6 @@ use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::Jid;
 use vorpal_proto::ns;
 use vorpal_proto::stanza::Stanza;
-use vorpal_proto::write::escape_attr;
 
 use crate::owner::account::Account;
 use crate::owner::plan::Targets;
@@ -185,15 +184,9 @@ impl Account {
         self.ids
     }
 
-    /// Says where the account's archive keeps the message (§2.1).
+    /// Adds the archive's id of an entry of the account (XEP-0359 §2.1).
     pub(crate) fn stamp(&self, stanza: &mut Stanza, entry: EntryId) {
-        let mut raw = Vec::with_capacity(96);
-        raw.extend_from_slice(b"<stanza-id xmlns='urn:xmpp:sid:0' by='");
-        escape_attr(&mut raw, self.jid.as_str());
-        raw.extend_from_slice(b"' id='");
-        raw.extend_from_slice(self.ids.tell(entry).as_bytes());
-        raw.extend_from_slice(b"'/>");
-        stanza.append_written(ns::STANZA_ID, "stanza-id", Bytes::from(raw));
+        self.ids.stamp(&self.jid, stanza, entry);
     }
 }
 

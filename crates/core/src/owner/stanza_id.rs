@@ -7,9 +7,12 @@
 //! The key is made from the store's secret and the account's number, which is never used again. The cipher is a Feistel
 //! network of four rounds over 64 bits, its round function a block of SHA-256 under the key.
 
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
+use vorpal_proto::jid::BareJid;
 use vorpal_proto::ns;
 use vorpal_proto::stanza::Stanza;
+use vorpal_proto::write::escape_attr;
 
 use crate::store::{EntryId, Owner};
 
@@ -53,6 +56,19 @@ impl IdKey {
         hash.update(half.to_be_bytes());
         let out: [u8; 32] = hash.finalize().into();
         out.first_chunk().map_or(0, |four| u32::from_be_bytes(*four))
+    }
+}
+
+impl IdKey {
+    /// Adds the id of an entry to a stanza, in the name of the account that it belongs to (§2.1).
+    pub(crate) fn stamp(&self, by: &BareJid, stanza: &mut Stanza, entry: EntryId) {
+        let mut raw = Vec::with_capacity(96);
+        raw.extend_from_slice(b"<stanza-id xmlns='urn:xmpp:sid:0' by='");
+        escape_attr(&mut raw, by.as_str());
+        raw.extend_from_slice(b"' id='");
+        raw.extend_from_slice(self.tell(entry).as_bytes());
+        raw.extend_from_slice(b"'/>");
+        stanza.append_written(ns::STANZA_ID, "stanza-id", Bytes::from(raw));
     }
 }
 

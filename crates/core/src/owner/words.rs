@@ -151,11 +151,10 @@ impl Words {
     /// RFC 6120 §10.1: what is said to many is with all of them before the session's next stanza is looked at. Without this it
     /// would fall behind a message that comes after it.
     pub(crate) fn fan_out(&self) {
-        if let (Some(session), Some(Pending(n))) = (&self.of, &self.settles)
+        if let (Some(session), Some(pending)) = (&self.of, &self.settles)
             && self.says.iter().any(|say| matches!(say, Say::Route(_) | Say::Broadcast { .. }))
         {
-            let mut stream = session.stream();
-            (stream.barrier, stream.fans) = (Some(*n), true);
+            session.stream().wait_for_fan(*pending);
         }
     }
 
@@ -301,7 +300,7 @@ pub(crate) struct Arrival {
 impl Todo {
     /// The stanza of this number is settled: the session goes on, at once or when what it says to many is said.
     pub fn deal_with(&mut self, session: &Arc<Session>, stream: &mut Stream, n: u64) {
-        if stream.barrier == Some(n) && stream.fans {
+        if stream.waits_for_fan(n) {
             self.said.push((session.clone(), n));
         } else {
             stream.dealt_with(n);

@@ -9,7 +9,8 @@ use vorpal_proto::jid::{BareJid, Jid};
 
 use crate::core::Core;
 use crate::core::spilled::Cold;
-use crate::owner::words::{Todo, Work};
+use crate::core::turn::Turn;
+use crate::owner::words::Work;
 
 impl Core {
     /// The next account that something waits for. Each is given to one caller only; several may be read at a time.
@@ -22,26 +23,12 @@ impl Core {
         self.spilled.waiting()
     }
 
-    /// A stanza goes on when its account has been read; or its sender is told that it does not.
-    pub(crate) fn spill(&self, account: &BareJid, work: Work, todo: &mut Todo) {
-        match self.spilled.push(account, work) {
-            Ok(true) => self.wake_loader(),
-            Ok(false) => {}
-            Err(work) => {
-                let error = StanzaError::resource_constraint().with_text("too many stanzas wait for delivery");
-                self.cannot_go_on(*work, &error, todo);
-            }
-        }
-    }
-
     /// Goes on with what waits for an account that has been read, in the order it came.
     pub fn run(&self, now: Timestamp, cold: Cold) {
         // An account that was let go of again meanwhile puts its stanzas back: they are not gone through for ever.
         let mut most = self.spilled.len(&cold.account);
-        let mut todo = Todo::default();
         while let Some(work) = self.spilled.pop(&cold.account) {
-            self.onward_in_turn(now, work, &mut todo);
-            self.run_todo(now, std::mem::take(&mut todo));
+            self.turn(now, |turn| turn.onward_in_turn(work));
             most = most.saturating_sub(1);
             if most == 0 && self.spilled.len(&cold.account) > 0 {
                 self.spilled.again(cold.account);
@@ -53,19 +40,33 @@ impl Core {
 
     /// An account cannot be read: who sent it something is told.
     pub fn abandon(&self, now: Timestamp, cold: Cold) {
-        let mut todo = Todo::default();
-        while let Some(work) = self.spilled.pop(&cold.account) {
-            self.cannot_go_on(work, &StanzaError::internal_server_error(), &mut todo);
+        self.turn(now, |turn| {
+            while let Some(work) = self.spilled.pop(&cold.account) {
+                turn.cannot_go_on(work, &StanzaError::internal_server_error());
+            }
+        })
+    }
+}
+
+impl Turn<'_> {
+    /// A stanza goes on when its account has been read; or its sender is told that it does not.
+    pub(crate) fn spill(&mut self, account: &BareJid, work: Work) {
+        match self.core.spilled.push(account, work) {
+            Ok(true) => self.core.wake_loader(),
+            Ok(false) => {}
+            Err(work) => {
+                let error = StanzaError::resource_constraint().with_text("too many stanzas wait for delivery");
+                self.cannot_go_on(*work, &error);
+            }
         }
-        self.run_todo(now, todo);
     }
 
     /// A stanza on its way ends here. Its sender hears of it, if there may be an answer.
-    fn cannot_go_on(&self, work: Work, error: &StanzaError, todo: &mut Todo) {
+    fn cannot_go_on(&mut self, work: Work, error: &StanzaError) {
         let (kind, to) = (work.stanza.kind().name(), work.stanza.head.to.as_ref());
         tracing::warn!(kind, to = to.map(Jid::bare_str), error = error.condition.as_str(), "stanza not delivered");
         if work.stanza.is_answerable() && work.stanza.head.from.is_some() {
-            todo.route(work.stanza.error(error), work.hops + 1);
+            self.todo.route(work.stanza.error(error), work.hops + 1);
         }
     }
 }

@@ -9,12 +9,12 @@
 
 use std::collections::BTreeMap;
 
-use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::Jid;
 
 use crate::bounds::MAX_SESSIONS;
 use crate::core::Core;
-use crate::owner::account::{Account, AccountRef};
+use crate::core::turn::{Locked, Turn};
+use crate::owner::account::Account;
 use crate::owner::tables::Company;
 use crate::session::Session;
 
@@ -26,28 +26,30 @@ const MAX_KNOWN: usize = MAX_SESSIONS;
 
 impl Core {
     /// A session of the account became available or can be resumed from now on; or it `went`.
-    pub(crate) fn company_changes(&self, lock: &AccountRef, account: &mut Account, session: &Session, went: bool) {
-        let resumable = account.sessions.len() > 1 && account.sessions.iter().any(|s| s.stream().is_resumable());
-        if !resumable && account.states.get(self.tables.company).is_none() {
+    pub(crate) fn company_changes(&self, at: &mut Locked<'_>, session: &Session, went: bool) {
+        let resumable = at.account.sessions.len() > 1 && at.account.sessions.iter().any(|s| s.stream().is_resumable());
+        if !resumable && at.account.states.get(self.tables.company).is_none() {
             return;
         }
-        let gone = account.company.get_or_insert_default();
+        let gone = at.account.company.get_or_insert_default();
         if let Some(resource) = session.jid.resource().filter(|_| went && !session.stream().is_resumable())
             && gone.len() < MAX_KNOWN
             && !gone.iter().any(|known| known == resource)
         {
             gone.push(resource.to_owned());
         }
-        self.mark_dirty(lock, account);
+        self.mark_dirty(at);
     }
+}
 
+impl Turn<'_> {
     /// Stages the row, if it has changed.
-    pub(crate) fn save_company(&self, now: Timestamp, account: &mut Account) {
+    pub(crate) fn save_company(&self, account: &mut Account) {
         let Some(gone) = account.company.take() else { return };
-        let before = account.states.newest(self.tables.company, &()).cloned();
+        let before = account.states.newest(self.core.tables.company, &()).cloned();
         let mut each: BTreeMap<String, Option<u64>> = BTreeMap::new();
         if account.sessions.iter().any(|session| session.stream().is_resumable()) {
-            let now = now.as_millis();
+            let now = self.now.as_millis();
             for (resource, went) in before.iter().flat_map(|before| &before.each) {
                 let went = went.unwrap_or(now);
                 if now.saturating_sub(went) < KEPT {
@@ -71,7 +73,7 @@ impl Core {
         }
         let company = (!each.is_empty()).then_some(Company { each });
         if company != before {
-            account.states.stage(self.tables.company, (), company);
+            account.states.stage(self.core.tables.company, (), company);
         }
     }
 }

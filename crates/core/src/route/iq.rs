@@ -4,34 +4,32 @@
 //! everything that an account does not want a stranger to know: an account that exists, one that does not and one that
 //! is disabled answer alike.
 
-use crate::owner::contacts;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::element::Element;
 use vorpal_proto::error::StanzaError;
 use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::core::Core;
+use crate::core::turn::Turn;
 use crate::module::At;
 use crate::module::effects::{Effects, Visibility};
 use crate::module::facade::Server;
 use crate::module::hook::{Dir, IqCx, IqHandler};
 use crate::module::host::Host;
 use crate::owner::account::{Account, AccountRef, lock_both, lock_pair};
-use crate::owner::words::{Mode, Todo, Work};
-use crate::owner::words::{OrElse, Part, Say, Words};
-use crate::route::plan;
-use crate::route::plan::subscription_kind;
+use crate::owner::contacts;
+use crate::owner::words::{Mode, OrElse, Part, Say, Words, Work};
+use crate::route::plan::{self, subscription_kind};
 use crate::route::reading::busy;
+use crate::route::stretch::Origin;
 use crate::route::subscribe::{gone, here};
 use crate::rules::delivery::Decision;
 use crate::session::guard::OpenSession;
-use crate::session::inquiries::Reply;
-use crate::session::inquiries::{Asked, Job};
+use crate::session::inquiries::{Asked, Job, Reply};
 use crate::session::ledger::Pending;
 use crate::session::{Session, SessionId};
 use crate::watch::reserve::no_room;
@@ -73,64 +71,80 @@ struct Question<'a> {
 }
 
 impl Core {
-    #[allow(clippy::too_many_arguments)]
-    pub(crate) fn iq_sent(
+    /// The session of a full address, if an IQ of this sender reaches it.
+    fn addressed(
         &self,
-        now: Timestamp,
-        lock: &AccountRef,
-        session: &Arc<Session>,
-        pending: Pending,
-        asked: Addressed,
-        iq: Stanza,
-        todo: &mut Todo,
-    ) {
+        receiver: Option<&Account>,
+        to: &Jid,
+        from: &Jid,
+        iq: &Stanza,
+    ) -> Result<SessionId, Option<StanzaError>> {
+        let session = to.resource().and_then(|resource| receiver?.by_resource(resource));
+        let knows = |account: &Account| {
+            account.jid.as_str() == from.bare_str() || contacts::shows_presence(&self.tables, account, from.bare_str())
+        };
+        let shares_presence =
+            receiver.is_some_and(knows) || session.is_some_and(|session| session.has_shown_itself_to(from));
+        match plan::plan_iq(iq, to, receiver.is_some(), session, shares_presence) {
+            Decision::Deliver(_) => session.map(|session| session.id).ok_or(None),
+            Decision::Bounce(condition) => Err(Some(condition.into())),
+            Decision::Store | Decision::Ignore(_) | Decision::Handle(_) => Err(None),
+        }
+    }
+
+    /// As what the asker stands before an account that is not its own.
+    fn standing(&self, account: &Account, asker: &Jid, question: &Question<'_>) -> At {
+        let registry = account.host.registry();
+        let set = question.iq.type_() == Type::Set;
+        let anyone = registry.iq(At::Anyone, set, question.payload.ns_id(), question.payload.name()).is_some();
+        if !anyone && contacts::shows_presence(&self.tables, account, asker.bare_str()) {
+            At::Contacts
+        } else {
+            At::Anyone
+        }
+    }
+}
+
+impl Turn<'_> {
+    pub(crate) fn iq_sent(&mut self, origin: Origin<'_>, asked: Addressed, iq: Stanza) {
         let asks = matches!(iq.type_(), Type::Get | Type::Set);
         // §8.2.3 rules 5 and 6: a request has exactly one child, an answer at most one beside an error.
         if asks && iq.child_count() != 1 {
             let error = StanzaError::bad_request("a request has exactly one child");
             let answer = iq.to(asked.to).error(&error);
-            self.answer(now, lock, session, pending, Some(answer), todo);
+            self.answer(origin, Some(answer));
             return;
         }
         let iq = iq.to(asked.to.clone());
         if asked.to.is_full() && !asked.at_host {
-            self.forward_iq(now, lock, session, pending, asked, iq, todo);
+            self.forward_iq(origin, asked, iq);
         } else if !asks && (asked.at_host || ends(&plan::plan_iq(&iq, &asked.to, true, None, false))) {
             // An answer to the server or to an account: to something that nobody asked, or no longer waits for.
-            self.answer(now, lock, session, pending, None, todo);
+            self.answer(origin, None);
         } else {
-            self.ask(now, lock, session, pending, asked, iq, todo);
+            self.ask(origin, asked, iq);
         }
     }
 
     /// To a session of somebody (RFC 6121 §8.5.3).
-    #[allow(clippy::too_many_arguments)]
-    fn forward_iq(
-        &self,
-        now: Timestamp,
-        lock: &AccountRef,
-        session: &Arc<Session>,
-        pending: Pending,
-        asked: Addressed,
-        mut iq: Stanza,
-        todo: &mut Todo,
-    ) {
+    fn forward_iq(&mut self, origin: Origin<'_>, asked: Addressed, mut iq: Stanza) {
+        let Origin { lock, session, pending } = origin;
         let (mut a, mut b) = lock_pair(Some(lock), asked.peer.as_ref());
         let own = asked.peer.as_ref().is_some_and(|peer| Arc::ptr_eq(peer, lock));
         let Some(sender) = a.as_deref() else { return };
         let receiver = if own { Some(sender) } else { b.as_deref() };
         // Whether it may leave comes before whether it would arrive.
-        let outcome = self.gate(now, Dir::Sent, sender, &asked.to, Some(session), &mut iq).and_then(|()| {
+        let outcome = self.gate(Dir::Sent, sender, &asked.to, Some(session), &mut iq).and_then(|()| {
             match (receiver, asked.refusal) {
                 (_, Some(error)) => Err(Some(error)),
-                (None, None) => self.addressed(None, &asked.to, &session.jid, &iq),
+                (None, None) => self.core.addressed(None, &asked.to, &session.jid, &iq),
                 (Some(receiver), None) => self
-                    .gate(now, Dir::Received, receiver, &session.jid, None, &mut iq)
-                    .and_then(|()| self.addressed(Some(receiver), &asked.to, &session.jid, &iq)),
+                    .gate(Dir::Received, receiver, &session.jid, None, &mut iq)
+                    .and_then(|()| self.core.addressed(Some(receiver), &asked.to, &session.jid, &iq)),
             }
         });
         let told = |decision: &str| Step::of("answered", &iq).decided(decision);
-        self.step(now, &lock.jid, || match &outcome {
+        self.step(&lock.jid, || match &outcome {
             Ok(_) => {
                 let sessions = vec![asked.to.as_str().to_owned()];
                 Step { sessions, ..Step::of("planned", &iq).decided("deliver") }
@@ -155,45 +169,15 @@ impl Core {
         if let (Some(lock), Some(account)) = (asked.peer.as_ref(), b.as_deref_mut()) {
             parts.push(Part { lock, account, words: peer_words });
         }
-        self.finish(now, &mut parts, None, Vec::new(), todo);
-    }
-
-    /// The session of a full address, if an IQ of this sender reaches it.
-    fn addressed(
-        &self,
-        receiver: Option<&Account>,
-        to: &Jid,
-        from: &Jid,
-        iq: &Stanza,
-    ) -> Result<SessionId, Option<StanzaError>> {
-        let session = to.resource().and_then(|resource| receiver?.by_resource(resource));
-        let knows = |account: &Account| {
-            account.jid.as_str() == from.bare_str() || contacts::shows_presence(&self.tables, account, from.bare_str())
-        };
-        let shares_presence =
-            receiver.is_some_and(knows) || session.is_some_and(|session| session.has_shown_itself_to(from));
-        match plan::plan_iq(iq, to, receiver.is_some(), session, shares_presence) {
-            Decision::Deliver(_) => session.map(|session| session.id).ok_or(None),
-            Decision::Bounce(condition) => Err(Some(condition.into())),
-            Decision::Store | Decision::Ignore(_) | Decision::Handle(_) => Err(None),
-        }
+        self.finish(&mut parts, None, Vec::new());
     }
 
     /// To a host, to one's own account or to somebody else's: a handler answers.
-    #[allow(clippy::too_many_arguments)]
-    fn ask(
-        &self,
-        now: Timestamp,
-        lock: &AccountRef,
-        session: &Arc<Session>,
-        pending: Pending,
-        asked: Addressed,
-        mut iq: Stanza,
-        todo: &mut Todo,
-    ) {
+    fn ask(&mut self, origin: Origin<'_>, asked: Addressed, mut iq: Stanza) {
+        let Origin { lock, session, pending } = origin;
         let Some(payload) = iq.children().into_iter().next() else { return };
         let host =
-            if asked.at_host { self.host(asked.to.domain()) } else { asked.peer.as_ref().map(|_| host_of(lock)) };
+            if asked.at_host { self.core.host(asked.to.domain()) } else { asked.peer.as_ref().map(|_| host_of(lock)) };
         let peer = asked.peer.filter(|peer| !Arc::ptr_eq(peer, lock));
         let own = !asked.at_host && asked.refusal.is_none() && asked.to.bare_str() == lock.jid.as_str();
         let peer = peer.or(asked.party.filter(|party| own && !Arc::ptr_eq(party, lock)));
@@ -217,7 +201,7 @@ impl Core {
         let mut later = false;
         let leaves = match own {
             true => Ok(()),
-            false => self.gate(now, Dir::Sent, account, &asked.to, Some(session), &mut iq),
+            false => self.gate(Dir::Sent, account, &asked.to, Some(session), &mut iq),
         };
         let answer: Result<Result<Said, StanzaError>, Option<StanzaError>> = if let Err(error) = leaves {
             Err(error)
@@ -225,14 +209,14 @@ impl Core {
             Err(Some(error))
         } else if let (true, Some(host)) = (asked.at_host, &host) {
             question.host = host;
-            Ok(self.put(now, question, None, &mut words, &mut behind))
+            Ok(self.put(question, None, &mut words, &mut behind))
         } else if own {
             question.at = At::OwnAccount;
-            let answer = self.put(now, question, Some(&mut *account), &mut words, &mut behind);
+            let answer = self.put(question, Some(&mut *account), &mut words, &mut behind);
             if let Some(party) = b.as_deref_mut() {
-                self.presence_here(now, account, party, &mut words, &mut peer_words);
+                self.presence_here(account, party, &mut words, &mut peer_words);
                 // And what the party's side answers by itself.
-                self.presence_here(now, party, account, &mut peer_words, &mut words);
+                self.presence_here(party, account, &mut peer_words, &mut words);
             }
             Ok(answer)
         } else {
@@ -241,22 +225,24 @@ impl Core {
             match (plan::plan_iq(&iq, &asked.to, peer.is_some(), None, false), peer) {
                 (Decision::Bounce(condition), _) => Ok(Err(condition.into())),
                 (_, None) => Err(None),
-                (_, Some(peer)) => match self.gate(now, Dir::Received, peer, &session.jid, None, &mut iq) {
+                (_, Some(peer)) => match self.gate(Dir::Received, peer, &session.jid, None, &mut iq) {
                     Err(error) => Err(error),
                     Ok(()) => {
                         let host = peer.host.clone();
                         question.host = &host;
-                        question.at = self.standing(peer, &session.jid, &question);
-                        Ok(self.put(now, question, Some(peer), &mut peer_words, &mut behind))
+                        question.at = self.core.standing(peer, &session.jid, &question);
+                        Ok(self.put(question, Some(peer), &mut peer_words, &mut behind))
                     }
                 },
             }
         };
         // Flags of sessions are kept whatever happens: their rows are there already.
-        let sessions = self.tables.sessions.at;
+        let sessions = self.core.tables.sessions.at;
         let only_adds = |account: Option<&Account>| account.is_some_and(|account| account.states.only_adds(sessions));
         let answer = match answer {
-            Ok(Ok(Said::Reply(_))) if (only_adds(Some(account)) || only_adds(b.as_deref())) && self.refuses_more() => {
+            Ok(Ok(Said::Reply(_)))
+                if (only_adds(Some(account)) || only_adds(b.as_deref())) && self.core.refuses_more() =>
+            {
                 [Some(&mut *account), b.as_deref_mut()]
                     .into_iter()
                     .flatten()
@@ -268,7 +254,7 @@ impl Core {
                 Some(payload) => iq.result().child(payload),
                 None => iq.result(),
             }),
-            Ok(Ok(Said::Job(job))) if session.stream().inquiries.get_or_insert_default().open() => {
+            Ok(Ok(Said::Job(job))) if session.stream().open_inquiry() => {
                 later = true;
                 let asked_account = if own { Some(lock) } else { peer };
                 let asked =
@@ -291,7 +277,7 @@ impl Core {
         let writes = account.states.is_staged() || b.as_deref().is_some_and(|b| b.states.is_staged());
         if let Some(answer) = answer {
             let weight = answer.weight();
-            session.stream().answered += weight.saturating_sub(UNCHARGED);
+            session.stream().charge(weight.saturating_sub(UNCHARGED));
             // A change is made once, and so is its answer; what was only asked may be asked again.
             let repeats = iq.type_() == Type::Get && weight > KEPT;
             let kept = repeats.then(|| lost(&iq));
@@ -303,7 +289,7 @@ impl Core {
         }
         if writes {
             // RFC 6120 §10.1: what comes next sees what this has changed.
-            session.stream().barrier = Some(pending.0);
+            session.stream().wait_for(pending);
         }
         let mut parts: SmallVec<[Part<'_>; 2]> = SmallVec::new();
         if let Some(account) = a.as_deref_mut() {
@@ -312,25 +298,12 @@ impl Core {
         if let (Some(lock), Some(account)) = (peer, b.as_deref_mut()) {
             parts.push(Part { lock, account, words: peer_words });
         }
-        self.finish(now, &mut parts, None, Vec::new(), todo);
-    }
-
-    /// As what the asker stands before an account that is not its own.
-    fn standing(&self, account: &Account, asker: &Jid, question: &Question<'_>) -> At {
-        let registry = account.host.registry();
-        let set = question.iq.type_() == Type::Set;
-        let anyone = registry.iq(At::Anyone, set, question.payload.ns_id(), question.payload.name()).is_some();
-        if !anyone && contacts::shows_presence(&self.tables, account, asker.bare_str()) {
-            At::Contacts
-        } else {
-            At::Anyone
-        }
+        self.finish(&mut parts, None, Vec::new());
     }
 
     /// Puts a question to its handler, if it has one.
     fn put(
         &self,
-        now: Timestamp,
         question: Question<'_>,
         account: Option<&mut Account>,
         words: &mut Words,
@@ -340,7 +313,7 @@ impl Core {
         let set = question.iq.type_() == Type::Set;
         let (ns, name) = (question.payload.ns_id(), question.payload.name());
         let Some((module, handler)) = registry.iq(question.at, set, ns, name) else {
-            self.step(now, &question.lock.jid, || {
+            self.step(&question.lock.jid, || {
                 Step::of("answered", question.iq).decided("service-unavailable").because("no module answers this there")
             });
             return Err(StanzaError::service_unavailable());
@@ -355,8 +328,8 @@ impl Core {
                 iq: question.iq,
                 fx: &mut fx,
                 host: question.host,
-                server: Server(self),
-                now,
+                server: Server(self.core),
+                now: self.now,
             };
             catch_unwind(AssertUnwindSafe(|| match handler {
                 IqHandler::Answers(answer) => answer(&mut cx, question.payload).map(Said::Reply),
@@ -367,7 +340,7 @@ impl Core {
             tracing::error!(module, "an IQ handler panicked");
             Err(StanzaError::internal_server_error())
         });
-        self.step(now, &question.lock.jid, || {
+        self.step(&question.lock.jid, || {
             let step = Step { module: Some(module), ..Step::of("answered", question.iq) };
             match &answer {
                 Ok(_) => step.decided("result"),
@@ -387,10 +360,10 @@ impl Core {
         let save = std::mem::take(&mut fx.save);
         match (&answer, account) {
             (Ok(Said::Reply(_)), Some(account)) if save => {
-                account.save_session(self, question.session);
-                words.says.extend(self.said(now, fx, account));
+                account.save_session(self.core, question.session);
+                words.says.extend(self.said(fx, account));
             }
-            (Ok(Said::Reply(_)), Some(account)) => words.says.extend(self.said(now, fx, account)),
+            (Ok(Said::Reply(_)), Some(account)) => words.says.extend(self.said(fx, account)),
             // One that reads changes nothing: its answer may come when nobody can be told any more.
             (Err(_) | Ok(Said::Job(_)), Some(account)) => account.states.discard(),
             _ => words.says.extend(fx.take_further().sends.into_iter().map(|(to, stanza)| Say::Send { to, stanza })),
@@ -400,7 +373,7 @@ impl Core {
 
     /// What a handler's effects come to, in the order: presence to a contact, stanzas on their way, pushes. What they say to a contact
     /// passes the account's gate, as everything that it sends (XEP-0191 §3.3).
-    fn said(&self, now: Timestamp, mut fx: Effects, account: &mut Account) -> Vec<Say> {
+    fn said(&self, mut fx: Effects, account: &mut Account) -> Vec<Say> {
         let mut says = Vec::new();
         let fx = fx.take_further();
         for visibility in fx.visibility {
@@ -408,7 +381,7 @@ impl Core {
                 // The gate judges by the lists as they are stored: whom a change of them hides still passes.
                 Visibility::Hide(contact, None) => {
                     let each = gone(account, &contact);
-                    says.extend(self.passing(now, account, &contact, each).map(|work| {
+                    says.extend(self.passing(account, &contact, each).map(|work| {
                         let mode = Mode::Subscriber { each: matches!(work.mode, Mode::EachSession) };
                         Say::Route(Work { mode, ..work })
                     }));
@@ -426,22 +399,22 @@ impl Core {
             says.extend(each.into_iter().map(|(_, stanza)| on(stanza)));
         }
         says.extend(fx.routes.into_iter().map(|stanza| {
-            let mode = if self.goes_silently(now, account, &stanza) { Mode::Silent } else { Mode::Onward };
+            let mode = if self.goes_silently(account, &stanza) { Mode::Silent } else { Mode::Onward };
             Say::Route(Work { stanza, hops: 1, mode })
         }));
         for (contact, item) in fx.contacts {
-            says.extend(self.store_contact(account, &contact, item, true));
+            says.extend(self.core.store_contact(account, &contact, item, true));
         }
         says.extend(fx.sends.into_iter().map(|(to, stanza)| Say::Send { to, stanza }));
         says
     }
 
     /// Whether a stanza that a handler sends changes the state of a subscription at a contact to whom nothing may be said.
-    fn goes_silently(&self, now: Timestamp, account: &Account, stanza: &Stanza) -> bool {
+    fn goes_silently(&self, account: &Account, stanza: &Stanza) -> bool {
         let Some(to) = stanza.head.to.as_ref().filter(|_| subscription_kind(stanza.type_()).is_some()) else {
             return false;
         };
-        stanza.kind() == Kind::Presence && self.gate(now, Dir::Sent, account, to, None, &mut stanza.clone()).is_err()
+        stanza.kind() == Kind::Presence && self.gate(Dir::Sent, account, to, None, &mut stanza.clone()).is_err()
     }
 }
 

@@ -7,7 +7,7 @@ use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::owner::account::Account;
 use crate::owner::plan::Plan;
-use crate::route::message::is_room_private;
+use crate::route::decide::is_room_private;
 use crate::rules::delivery::{self, Decision, Flags, IqType, MessageType, PresenceType, Selector, To};
 use crate::rules::subscription;
 use crate::session::{Session, SessionId};

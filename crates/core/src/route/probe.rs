@@ -6,7 +6,6 @@
 //! An account that does not exist and one that has nothing to do with the prober answer alike: `unsubscribed`. One that
 //! blocks the prober does not answer (XEP-0191 §3.3 allows nothing else).
 
-use crate::owner::contacts;
 use std::sync::Arc;
 
 use vorpal_proto::datetime::Timestamp;
@@ -14,47 +13,60 @@ use vorpal_proto::jid::{BareJid, Jid};
 use vorpal_proto::stanza::{Stanza, Type};
 
 use crate::core::Core;
+use crate::core::turn::{Locked, Turn};
 use crate::module::hook::Dir;
 use crate::owner::account::{Account, AccountRef};
-use crate::owner::words::{Mode, Todo, Work};
-use crate::owner::words::{Say, Words};
+use crate::owner::contacts;
+use crate::owner::words::{Mode, Say, Words, Work};
 use crate::route::iq::UNCHARGED;
 use crate::rules::delay::delay;
 use crate::rules::subscription::{Kind, ToHalf};
 use crate::session::Session;
 
 impl Core {
+    /// One probe may ask for the presence of 50 sessions, each of 16 KiB: the rest counts for the traffic of who asked.
+    fn charge(&self, asker: &Jid, size: usize) {
+        let rest = size.saturating_sub(UNCHARGED);
+        let Some(lock) = Some(()).filter(|()| rest > 0).and_then(|()| self.loaded(asker.bare_str())) else { return };
+        let account = lock.lock();
+        if let Some(session) = asker.resource().and_then(|resource| account.by_resource(resource)) {
+            session.stream().charge(rest);
+        }
+    }
+}
+
+impl Turn<'_> {
     /// A probe arrives at an account of ours (§4.3.2). Each answer waits behind what the account has to say already.
-    pub(crate) fn probed(&self, now: Timestamp, lock: &AccountRef, mut probe: Stanza, todo: &mut Todo) {
+    pub(crate) fn probed(&mut self, lock: &AccountRef, mut probe: Stanza) {
         let (Some(asker), Some(to)) = (probe.head.from.clone(), probe.head.to.clone()) else { return };
         let mut account = lock.lock();
         if account.leaving {
             drop(account);
-            todo.work.push_back(refusal(&probe, &to.bare(), &asker));
+            self.todo.work.push_back(refusal(&probe, &to.bare(), &asker));
             return;
         }
-        if self.gate(now, Dir::Received, &account, &asker, None, &mut probe).is_err() {
+        if self.gate(Dir::Received, &account, &asker, None, &mut probe).is_err() {
             return;
         }
-        let answers = self.answers(now, &account, &asker, &to, &probe);
+        let answers = self.answers(&account, &asker, &to, &probe);
         let size: usize = answers.iter().map(|work| work.stanza.weight()).sum();
-        self.say_alone(now, lock, &mut account, Words::of_says(answers.into_iter().map(Say::Route)), todo);
+        self.say_alone(&mut Locked::new(lock, &mut account), Words::of_says(answers.into_iter().map(Say::Route)));
         drop(account);
-        self.charge(&asker, size);
+        self.core.charge(&asker, size);
     }
 
     /// A probe of an account that does not exist.
-    pub(crate) fn probed_nobody(&self, probe: &Stanza, todo: &mut Todo) {
+    pub(crate) fn probed_nobody(&mut self, probe: &Stanza) {
         if let (Some(asker), Some(to)) = (&probe.head.from, &probe.head.to) {
-            todo.work.push_back(refusal(probe, &to.bare(), asker));
+            self.todo.work.push_back(refusal(probe, &to.bare(), asker));
         }
     }
 
-    fn answers(&self, now: Timestamp, account: &Account, asker: &Jid, to: &Jid, probe: &Stanza) -> Vec<Work> {
+    fn answers(&self, account: &Account, asker: &Jid, to: &Jid, probe: &Stanza) -> Vec<Work> {
         let own = account.jid.as_str() == asker.bare_str();
-        let subscribed = own || contacts::shows_presence(&self.tables, account, asker.bare_str());
+        let subscribed = own || contacts::shows_presence(&self.core.tables, account, asker.bare_str());
         let pass = |session: &Arc<Session>, mut stanza: Stanza| {
-            self.gate(now, Dir::Sent, account, asker, Some(session), &mut stanza).ok()?;
+            self.gate(Dir::Sent, account, asker, Some(session), &mut stanza).ok()?;
             Some(Work { stanza, hops: 1, mode: Mode::Onward })
         };
         // §4.6.6: of a session that has shown itself to the prober alone, and only that it is there.
@@ -76,13 +88,13 @@ impl Core {
             }
             None if subscribed && account.available().next().is_none() => {
                 let gone = gone(account.jid.as_jid());
-                let last = account.states.get(self.tables.last_activity).map(|last| last.time);
+                let last = account.states.get(self.core.tables.last_activity).map(|last| last.time);
                 let since = last.map(|time| delay(account.jid.as_str(), Timestamp::from_millis(time)));
                 return vec![onward(gone.with_children(since))];
             }
             None if subscribed => {
                 // What it said last, and its id with it (§4.3.2.1).
-                let last = |session: &Arc<Session>| Some(session.stream().presence.clone()?.to(asker.clone()));
+                let last = |session: &Arc<Session>| Some(session.stream().presence().cloned()?.to(asker.clone()));
                 account.available().filter_map(|session| pass(session, last(session)?)).collect()
             }
             None if account.sessions.iter().any(shown) => {
@@ -95,27 +107,17 @@ impl Core {
 
     /// The prober has no subscription. Its own server is to end what it believes it has (§4.3.2 rule 1, §3.2.3); a request
     /// that nobody has answered yet is no subscription, and stays.
-    pub(crate) fn probe_refused(&self, now: Timestamp, lock: &AccountRef, refusal: Stanza, todo: &mut Todo) {
+    pub(crate) fn probe_refused(&mut self, lock: &AccountRef, refusal: Stanza) {
         let (Some(from), Some(to)) = (refusal.head.from.clone(), refusal.head.to.clone()) else { return };
         let believes = {
             let account = lock.lock();
-            contacts::newest(&self.tables, &account, &from.bare()).state().to == ToHalf::Yes
+            contacts::newest(&self.core.tables, &account, &from.bare()).state().to == ToHalf::Yes
         };
         if believes {
             debug_assert_eq!(crate::route::plan::subscription_kind(refusal.type_()), Some(Kind::Unsubscribed));
-            self.subscription_received(now, lock, &refusal.to(to.bare().into_jid()), false, todo);
+            self.subscription_received(lock, &refusal.to(to.bare().into_jid()), false);
         } else {
-            self.presence_received(now, lock, refusal, &Mode::Onward, todo);
-        }
-    }
-
-    /// One probe may ask for the presence of 50 sessions, each of 16 KiB: the rest counts for the traffic of who asked.
-    fn charge(&self, asker: &Jid, size: usize) {
-        let rest = size.saturating_sub(UNCHARGED);
-        let Some(lock) = Some(()).filter(|()| rest > 0).and_then(|()| self.loaded(asker.bare_str())) else { return };
-        let account = lock.lock();
-        if let Some(session) = asker.resource().and_then(|resource| account.by_resource(resource)) {
-            session.stream().answered += rest;
+            self.presence_received(lock, refusal, &Mode::Onward);
         }
     }
 }

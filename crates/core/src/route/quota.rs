@@ -13,7 +13,7 @@ use vorpal_proto::stanza::Stanza;
 
 use crate::core::Core;
 use crate::owner::account::Account;
-use crate::route::message::End;
+use crate::route::stretch::End;
 use crate::store::load::Load;
 use crate::watch::counts::Count;
 

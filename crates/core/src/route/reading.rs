@@ -21,8 +21,9 @@ use vorpal_proto::jid::BareJid;
 use vorpal_proto::stanza::Stanza;
 
 use crate::core::Core;
-use crate::owner::account::{Account, AccountRef};
-use crate::owner::words::{OrElse, Part, Say, Todo, Words};
+use crate::core::turn::{Locked, Turn};
+use crate::owner::account::AccountRef;
+use crate::owner::words::{OrElse, Say, Words};
 use crate::session::Session;
 use crate::session::inquiries::{Asked, Committed, Found, ReadError};
 use crate::session::ledger::Pending;
@@ -60,13 +61,7 @@ impl Asker {
 impl Core {
     /// The next job of a session, if one is due: ask whenever its connection has something to do.
     pub fn inquiry(&self, lock: &AccountRef, session: &Arc<Session>) -> Option<Inquiry> {
-        let Asked { of, pending, iq, job } = {
-            let mut stream = session.stream();
-            if !stream.has_room() {
-                return None;
-            }
-            stream.inquiries.as_mut()?.next()?
-        };
+        let Asked { of, pending, iq, job } = session.stream().next_inquiry()?;
         // An account that is not in memory waits for no commit.
         let of = of.and_then(|of| self.in_memory(&of));
         let horizon = of.map_or(EntryId::MAX, |of| of.lock().horizon());
@@ -102,15 +97,11 @@ impl Core {
                 vec![iq.error(&StanzaError::internal_server_error())]
             }
         };
-        let mut todo = Todo::default();
-        {
+        self.turn(now, |turn| {
             let mut account = lock.lock();
-            if let Some(inquiries) = &mut session.stream().inquiries {
-                inquiries.running = false;
-            }
-            self.say_found(now, &lock, &mut account, &session, pending, stanzas, &mut todo);
-        }
-        self.run_todo(now, todo);
+            session.stream().inquiry_read();
+            turn.say_found(&mut Locked::new(&lock, &mut account), &session, pending, stanzas);
+        })
     }
 
     /// The client has closed its stream, and acknowledges nothing any more: what waits for that would wait for ever, and the end
@@ -118,57 +109,36 @@ impl Core {
     pub fn refuse_stuck(&self, now: Timestamp, lock: &AccountRef, session: &Arc<Session>) {
         let stuck = {
             let stream = session.stream();
-            stream.managed && !stream.has_room() && stream.inquiries.as_ref().is_some_and(|asked| asked.is_due())
+            stream.is_managed() && !stream.has_room() && stream.has_due_inquiry()
         };
         if stuck {
-            let mut todo = Todo::default();
-            self.refuse_inquiries(
-                now,
-                lock,
-                &mut lock.lock(),
-                session,
-                "the stream was closed before it was read",
-                &mut todo,
-            );
-            self.run_todo(now, todo);
+            self.turn(now, |turn| {
+                turn.refuse_inquiries(
+                    &mut Locked::new(lock, &mut lock.lock()),
+                    session,
+                    "the stream was closed before it was read",
+                );
+            });
         }
     }
+}
 
+impl Turn<'_> {
     /// What has not begun will not.
-    pub(crate) fn refuse_inquiries(
-        &self,
-        now: Timestamp,
-        lock: &AccountRef,
-        account: &mut Account,
-        session: &Arc<Session>,
-        why: &'static str,
-        todo: &mut Todo,
-    ) {
-        let waiting = session.stream().inquiries.as_mut().map(|inquiries| std::mem::take(&mut inquiries.waiting));
-        for asked in waiting.into_iter().flatten() {
+    pub(crate) fn refuse_inquiries(&mut self, at: &mut Locked<'_>, session: &Arc<Session>, why: &'static str) {
+        let waiting = session.stream().take_inquiries();
+        for asked in waiting {
             let answer = asked.iq.error(&busy(why));
-            self.say_found(now, lock, account, session, asked.pending, vec![answer], todo);
+            self.say_found(at, session, asked.pending, vec![answer]);
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn say_found(
-        &self,
-        now: Timestamp,
-        lock: &AccountRef,
-        account: &mut Account,
-        session: &Arc<Session>,
-        pending: Pending,
-        stanzas: Vec<Stanza>,
-        todo: &mut Todo,
-    ) {
-        if let Some(inquiries) = &mut session.stream().inquiries {
-            inquiries.open = inquiries.open.saturating_sub(1);
-        }
+    fn say_found(&mut self, at: &mut Locked<'_>, session: &Arc<Session>, pending: Pending, stanzas: Vec<Stanza>) {
+        session.stream().close_inquiry();
         let mark = session.stream().kept_answer(pending.0);
         let says = [Say::Found { to: session.id, stanzas, mark }].into_iter().collect();
         let words = Words { says, or_else: OrElse::Same, ..Words::settling(session, pending) };
-        self.finish(now, &mut [Part { lock, account, words }], None, Vec::new(), todo);
+        self.finish_one(at, words, None, Vec::new());
     }
 }
 

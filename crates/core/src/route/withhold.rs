@@ -19,12 +19,10 @@ use vorpal_proto::error::StanzaError;
 use vorpal_proto::stanza::Kind;
 
 use crate::core::Core;
+use crate::core::turn::{Locked, Turn};
 use crate::module::hook::OpenAccount;
-use crate::module::registry::Guarded;
-use crate::module::registry::Registry;
-use crate::module::registry::Unguarded;
+use crate::module::registry::{Guarded, Registry, Unguarded};
 use crate::owner::account::{Account, AccountRef};
-use crate::owner::words::Todo;
 use crate::session::{Out, Pulled, Session, Wire};
 use crate::store::BatchId;
 use crate::watch::trace::Step;
@@ -56,8 +54,7 @@ impl Core {
         out: &mut impl Wire,
         limit: usize,
     ) -> Pulled {
-        let mut todo = Todo::default();
-        let pulled = {
+        self.turn(self.lately(), |turn| {
             let mut account = lock.lock();
             let mut withheld = Vec::new();
             let mut guard = Guarded {
@@ -66,37 +63,30 @@ impl Core {
                 withheld: &mut withheld,
             };
             let pulled = session.pull(&mut guard, epoch, out, limit);
-            self.withheld(lock, &mut account, session, withheld, &mut todo);
+            turn.withheld(&mut Locked::new(lock, &mut account), session, withheld);
             pulled
-        };
-        self.run_todo(self.lately(), todo);
-        pulled
+        })
     }
+}
 
+impl Turn<'_> {
     /// What was withheld from a session is taken, as if its client had acknowledged it. Who asks something is told that nobody
     /// answers (RFC 6120 §8.2.3; XEP-0191 §3.3): the answer would not come.
-    pub(crate) fn withheld(
-        &self,
-        lock: &AccountRef,
-        account: &mut Account,
-        session: &Arc<Session>,
-        withheld: Vec<Out>,
-        todo: &mut Todo,
-    ) {
+    pub(crate) fn withheld(&mut self, at: &mut Locked<'_>, session: &Arc<Session>, withheld: Vec<Out>) {
         if withheld.is_empty() {
             return;
         }
         for out in &withheld {
-            self.step(self.lately(), &account.jid, || Step {
+            self.step(&at.account.jid, || Step {
                 entry: out.entry,
                 ..Step::of("withheld", &out.stanza).in_session(session)
             });
         }
         let entries = session.stream().passed_over(&withheld);
-        self.took(lock, account, session, &entries);
+        self.core.took(at, session, &entries);
         for out in withheld {
             if out.stanza.kind() == Kind::Iq && out.stanza.is_answerable() {
-                todo.route(out.stanza.error(&StanzaError::service_unavailable()), 1);
+                self.todo.route(out.stanza.error(&StanzaError::service_unavailable()), 1);
             }
         }
     }

@@ -3,4 +3,5 @@
 pub mod delay;
 pub mod delivery;
 pub mod promise;
+pub(crate) mod state;
 pub mod subscription;

@@ -12,8 +12,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use vorpal_proto::stanza::Stanza;
 
-use super::{Out, Role, SessionId, Stream};
+use crate::session::flags::SessionId;
+use crate::session::out::{KEPT_BYTES, Out, Role};
 use crate::session::queue::Item;
+use crate::session::stream::Stream;
 use crate::small::lists::push_one;
 use crate::store::{MapId, Row, STORE, Write};
 
@@ -24,8 +26,7 @@ pub(crate) const MAX_KEPT: usize = 1_024;
 /// Maximum size of these, in bytes.
 const MAX_KEPT_BYTES: usize = crate::bounds::MAX_QUEUED_BYTES;
 
-/// What keeping an answer takes besides its bytes, which it has in common with the stanza in the queue.
-pub(super) const KEPT_BYTES: usize = size_of::<Kept>();
+const _: () = assert!(size_of::<Kept>() <= KEPT_BYTES);
 
 /// In the mark of an answer to an IQ that does not count any more: the client sends it again, under this number or another.
 const VOID: u64 = 1 << 63;

@@ -1,66 +1,11 @@
 //! How much a session takes: the bounds of its queue, and what becomes of what does not fit.
 
-use std::collections::BTreeSet;
+use vorpal_proto::stanza::Kind;
 
-use vorpal_proto::jid::Jid;
-use vorpal_proto::ns;
-use vorpal_proto::stanza::{Kind, Stanza, Type};
-
-use super::{OUT_BYTES, Out, PAUSE_PART, Pushed, Role, Stream};
+use crate::rules::state::is_state;
+use crate::session::out::{OUT_BYTES, Out, Role};
+use crate::session::stream::{Pushed, Stream};
 use crate::store::EntryId;
-
-/// Maximum number of senders that are remembered because their presence did not fit.
-const MAX_STALE: usize = 1_000;
-
-/// Maximum size of their addresses, in bytes.
-const MAX_STALE_BYTES: usize = 64 << 10;
-
-/// Senders whose newest presence did not fit: the session is told of them again when it has room.
-#[derive(Default)]
-pub(crate) struct Stale(Option<Box<Senders>>);
-
-#[derive(Default)]
-struct Senders {
-    each: BTreeSet<Jid>,
-    bytes: usize,
-}
-
-impl Stale {
-    pub fn is_empty(&self) -> bool {
-        self.0.is_none()
-    }
-
-    /// Remembers a sender, as long as there is room for it.
-    fn insert(&mut self, from: &Jid) {
-        let senders = self.0.get_or_insert_default();
-        let bytes = senders.bytes + from.as_str().len();
-        if senders.each.len() < MAX_STALE && bytes <= MAX_STALE_BYTES && senders.each.insert(from.clone()) {
-            senders.bytes = bytes;
-        }
-    }
-
-    pub fn pop(&mut self) -> Option<Jid> {
-        let senders = self.0.as_mut()?;
-        let from = senders.each.pop_first();
-        senders.bytes -= from.as_ref().map_or(0, |from| from.as_str().len());
-        if senders.each.is_empty() {
-            self.0 = None;
-        }
-        from
-    }
-
-    /// Forgets a sender: what does not fit into an empty queue never will.
-    pub fn remove(&mut self, from: &Jid) {
-        if let Some(senders) = &mut self.0
-            && senders.each.remove(from)
-        {
-            senders.bytes -= from.as_str().len();
-            if senders.each.is_empty() {
-                self.0 = None;
-            }
-        }
-    }
-}
 
 impl Stream {
     /// Whether there is a connection that is given what comes, and its queue takes a stanza of this weight.
@@ -136,9 +81,5 @@ impl Stream {
     }
 }
 
-/// Presence that a newer one of the same sender takes the place of.
-pub(super) fn is_state(stanza: &Stanza) -> bool {
-    stanza.kind() == Kind::Presence
-        && matches!(stanza.type_(), Type::None | Type::Unavailable)
-        && !stanza.has_any(ns::MUC_USER)
-}
+/// A client is not read from while more than this part of what a session may hold waits to be written to it, counted as memory.
+pub(crate) const PAUSE_PART: usize = 2;

@@ -1,11 +1,13 @@
 //! What was sent to a session, by number, as it is stored. Whoever stores it is `commit/checkpoint.rs`.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::session::SessionId;
+use crate::session::flags::SessionId;
 use crate::store::EntryId;
 
 /// Maximum number of stanzas of one session whose entries are stored. What was sent beyond it comes again after a restart.

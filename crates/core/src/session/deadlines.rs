@@ -1,13 +1,14 @@
 //! When sessions without a connection end, in steady time (`clock.rs`): one entry for each such session, whatever its clients do.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use vorpal_proto::jid::BareJid;
 
-use crate::session::SessionId;
+use crate::session::flags::SessionId;
 
 /// See the module's text.
 #[derive(Default)]

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use vorpal_proto::stanza::Stanza;
 
-use crate::session::{Out, Shared};
+use crate::session::out::Out;
+use crate::session::out::Shared;
 use crate::store::EntryId;
 use crate::store::load::Load;
 

@@ -2,12 +2,14 @@
 //!
 //! Each stanza notes the newest entry that it follows, and goes out as soon as the log was read past it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::Stanza;
 
-use super::{Out, is_state};
+use crate::rules::state::is_state;
+use crate::session::out::Out;
 use crate::store::EntryId;
 
 /// A list of stanzas, in order. Presence is found by its sender, whatever else waits: a contact's presence costs the same
@@ -141,8 +143,8 @@ impl List {
 mod tests {
     use vorpal_proto::stanza::Type;
 
-    use super::super::Role;
     use super::*;
+    use crate::session::out::Role;
 
     fn presence(from: &str, show: &str) -> Out {
         let text = format!("<presence xmlns='jabber:client' from='{from}'><show>{show}</show></presence>");

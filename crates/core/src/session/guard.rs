@@ -3,7 +3,10 @@
 use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::Stanza;
 
-use crate::session::{Flag, Out, Session, SessionId};
+use crate::session::Session;
+use crate::session::flags::Flag;
+use crate::session::flags::SessionId;
+use crate::session::out::Out;
 
 /// Who judges what is about to be written to a session.
 pub(crate) trait Guard {

@@ -7,7 +7,9 @@ use vorpal_proto::error::StanzaError;
 use vorpal_proto::stanza::Stanza;
 
 use crate::session::ledger::Pending;
-use crate::store::{EntryId, Reader, StoreError};
+use crate::store::EntryId;
+use crate::store::Reader;
+use crate::store::StoreError;
 use vorpal_proto::jid::BareJid;
 
 /// The answer to an IQ.

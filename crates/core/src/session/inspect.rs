@@ -1,6 +1,10 @@
 //! What a stream holds, counted: for tests, which check what must hold between the counts.
 
-use super::Stream;
+use crate::session::peer::Facts;
+use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::ns;
+
+use crate::session::stream::Stream;
 
 impl Stream {
     pub(crate) fn report(&self) -> StreamReport {
@@ -55,4 +59,19 @@ pub struct StreamReport {
     pub owes_ack: bool,
     /// it can be resumed
     pub resumable: bool,
+}
+
+impl Stream {
+    /// What an operator is told of it.
+    pub fn facts(&self) -> Facts {
+        let presence = self.presence.as_ref();
+        Facts {
+            since: Timestamp::from_millis(self.since),
+            detached: self.detached,
+            peer: self.peer,
+            client: presence.and_then(|p| p.get(ns::CAPS, "c")?.get("node").map(str::to_owned)),
+            show: presence.and_then(|p| Some(p.get(ns::CLIENT, "show")?.content())),
+            resumable: self.is_resumable(),
+        }
+    }
 }

@@ -11,12 +11,15 @@ use vorpal_proto::element::el;
 use vorpal_proto::ns;
 use vorpal_proto::stanza::{Stanza, Type};
 
-use super::wire::ACK_REQUEST;
-use super::{ASK_AFTER, ASK_PART, Closing, Item, Management, Out, Pulled, Reading, Role, SessionId, Stream, Taken};
-
 use crate::session::checkpoint::{self, Checkpoint, Runs, Sent};
 use crate::session::debt::Debt;
+use crate::session::flags::SessionId;
+use crate::session::ledger::Ledger;
+use crate::session::out::{Out, Role, Taken};
+use crate::session::queue::Item;
 use crate::session::row::SessionRow;
+use crate::session::stream::{Closing, Management, Pulled, Reading, Stream};
+use crate::session::wire::ACK_REQUEST;
 use crate::small::lists::give_back;
 use crate::store::{EntryId, MapId, Row, STORE, Write};
 
@@ -107,7 +110,10 @@ impl Stream {
 
     /// The connection is gone; what it had asked is void, and so is what it was owed that is no stanza (XEP-0198 §4 counts
     /// stanzas only).
-    pub(crate) fn detach(&mut self, steady: Duration) {
+    ///
+    /// `received`: what the account has received so far, in bytes.
+    pub(crate) fn detach(&mut self, steady: Duration, received: u64) {
+        self.received_before = received;
         self.queue.retain(false, |_| true);
         self.queue.shrink();
         self.weigh();
@@ -120,7 +126,9 @@ impl Stream {
     }
 
     /// A session that was stored: detached, with nothing in its queues.
-    pub(crate) fn restore(&mut self, row: &SessionRow, cursor: EntryId, steady: Duration) {
+    pub(crate) fn restore(&mut self, row: &SessionRow, handled: u64, cursor: EntryId, steady: Duration) {
+        self.ledger = Ledger::resumed(handled);
+        self.presence = row.presence.as_deref().and_then(|text| Stanza::parse(text).ok());
         self.managed = true;
         self.resumable = true;
         self.token = Some(row.token.clone());
@@ -522,3 +530,9 @@ impl Stream {
         self.paused
     }
 }
+
+/// After so many stanzas the client is asked how far it is (XEP-0198 §4); after fewer, with the next tick.
+pub(crate) const ASK_AFTER: u32 = 5;
+
+/// Or when this part of what a session may hold waits or is unacknowledged.
+pub(crate) const ASK_PART: usize = 8;

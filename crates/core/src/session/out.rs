@@ -1,17 +1,21 @@
 //! A stanza on its way out of a session.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::ns;
-use vorpal_proto::stanza::{Kind, Stanza, Type};
+use vorpal_proto::stanza::Kind;
+use vorpal_proto::stanza::Stanza;
+use vorpal_proto::stanza::Type;
 
-use super::OUT_BYTES;
-use super::answers::KEPT_BYTES;
 use crate::rules::delay::delayed;
 use crate::store::EntryId;
+
+/// What keeping an answer (`answers.rs`) takes besides its bytes, which it has in common with the stanza in the queue.
+pub(super) const KEPT_BYTES: usize = size_of::<Stanza>() + 16;
 
 /// Why a stanza is in a session's queue: what becomes of it if the session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,3 +144,10 @@ impl Out {
             && self.shared.as_ref().is_none_or(|shared| !shared.owed && !shared.taken.load(Ordering::Acquire))
     }
 }
+
+/// About what a stanza takes in a queue besides its bytes: its place, the index of its children, the blocks of the allocator. A
+/// small stanza takes much more than is written of it.
+pub(crate) const OUT_BYTES: usize = 448;
+
+/// An entry that a session took, and as what.
+pub(crate) type Taken = (EntryId, Role);

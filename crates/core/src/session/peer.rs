@@ -4,10 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use vorpal_proto::datetime::Timestamp;
-use vorpal_proto::ns;
 use vorpal_proto::sasl::Mechanism;
-
-use super::Stream;
 
 /// The client's end of a connection, and how it logged in. Small, as every session has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,21 +95,6 @@ pub struct Facts {
     pub show: Option<String>,
     /// whether it can be resumed
     pub resumable: bool,
-}
-
-impl Stream {
-    /// What an operator is told of it.
-    pub fn facts(&self) -> Facts {
-        let presence = self.presence.as_ref();
-        Facts {
-            since: Timestamp::from_millis(self.since),
-            detached: self.detached,
-            peer: self.peer,
-            client: presence.and_then(|p| p.get(ns::CAPS, "c")?.get("node").map(str::to_owned)),
-            show: presence.and_then(|p| Some(p.get(ns::CLIENT, "show")?.content())),
-            resumable: self.is_resumable(),
-        }
-    }
 }
 
 #[cfg(test)]

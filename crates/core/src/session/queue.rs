@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 
-use super::{Management, Out};
-use crate::small::lists::{give_back, push_one};
+use crate::session::out::Out;
+use crate::session::stream::Management;
+use crate::small::lists::give_back;
+use crate::small::lists::push_one;
 
 /// Something that waits.
-#[expect(clippy::large_enum_variant, reason = "nearly all are stanzas: a box would be an allocation for each")]
 pub(super) enum Item {
     /// counted when it is written, if stream management is enabled
     Stanza(Out),

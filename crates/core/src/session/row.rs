@@ -1,6 +1,7 @@
 //! A session that can be resumed, as it is stored.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde::Serialize;
 
 use crate::store::EntryId;
 

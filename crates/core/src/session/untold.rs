@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 
-use vorpal_proto::jid::{BareJid, Jid};
+use vorpal_proto::jid::BareJid;
+use vorpal_proto::jid::Jid;
 
-use crate::session::{SessionId, Stream};
+use crate::session::flags::SessionId;
 
 /// Something that a session has not been told yet.
 #[derive(Debug)]
@@ -30,20 +31,3 @@ pub(crate) enum Untold {
 
 /// What a session has not been told yet, in order.
 pub(crate) type List = Option<Box<VecDeque<Untold>>>;
-
-impl Stream {
-    /// The next item, if little waits to be written. What waits behind the log counts as well.
-    pub(crate) fn next_untold(&mut self) -> Option<Untold> {
-        if !self.may_be_told() {
-            return None;
-        }
-        if let Some(list) = &mut self.untold {
-            let next = list.pop_front();
-            if list.is_empty() {
-                self.untold = None;
-            }
-            return next;
-        }
-        self.stale.pop().map(Untold::Stale)
-    }
-}

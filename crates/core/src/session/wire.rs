@@ -7,10 +7,17 @@ use std::io::Write as _;
 
 use vorpal_proto::stanza::Stanza;
 
-use super::queue::{ITEM_BYTES, Item};
-use super::{Held, Out, Session, Stream};
+use crate::session::Session;
 use crate::session::checkpoint::DUE_AFTER;
-use crate::session::guard::{Guard, OpenSession, Outgoing, Verdict};
+use crate::session::guard::Guard;
+use crate::session::guard::OpenSession;
+use crate::session::guard::Outgoing;
+use crate::session::guard::Verdict;
+use crate::session::out::Out;
+use crate::session::queue::ITEM_BYTES;
+use crate::session::queue::Item;
+use crate::session::stream::Held;
+use crate::session::stream::Stream;
 use crate::small::lists::push_one;
 
 /// The output of a connection. Each call is one item, so a transport that sends items one by one knows where each begins and ends.

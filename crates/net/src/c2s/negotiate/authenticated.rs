@@ -1,7 +1,7 @@
 //! The client is logged in and gets a session: a new one (RFC 6120 §7), or an old one (XEP-0198 §5).
 
+use vorpal_core::life::bind::BindError;
 use vorpal_core::life::establish::{Bind, Establish, Established, Resume};
-use vorpal_core::life::resume::BindError;
 use vorpal_core::module::Stage;
 use vorpal_core::owner::account::AccountRef;
 use vorpal_core::session::Carrier;

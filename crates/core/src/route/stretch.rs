@@ -1,0 +1,216 @@
+//! A message's way from one account to another: the stretch.
+//!
+//! Synchronous, under the locks of the one or two local owners: Gate and Clean on the sender's side, then on the
+//! receiver's, the plan, then Record, Copy and Seal on both, and the batch. No await, no I/O, no third lock.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use vorpal_proto::datetime::Timestamp;
+use vorpal_proto::error::StanzaError;
+use vorpal_proto::jid::Jid;
+use vorpal_proto::stanza::Stanza;
+
+use crate::core::turn::Turn;
+use crate::module::Phase;
+use crate::module::effects::Effects;
+use crate::module::hook::Dir;
+use crate::module::host::Modules;
+use crate::owner::account::{Account, AccountRef, lock_pair};
+use crate::owner::log::{LogMeta, copy_of};
+use crate::owner::plan::{Plan, Targets};
+use crate::owner::words::{Draft, Mode, OrElse, Part, Say, Words, Work};
+use crate::route::decide::copies;
+use crate::rules::promise::never_promised;
+use crate::session::Session;
+use crate::session::ledger::Pending;
+
+/// A stanza that a session of ours has sent, before it is settled: by whom, and its number.
+#[derive(Clone, Copy)]
+pub(crate) struct Origin<'a> {
+    pub lock: &'a AccountRef,
+    pub session: &'a Arc<Session>,
+    pub pending: Pending,
+}
+
+/// Who sends a message: a session of ours, or somebody whose stanza goes on by itself.
+pub(crate) struct Sender<'a> {
+    pub account: Option<&'a AccountRef>,
+    pub origin: Option<(&'a Arc<Session>, Pending)>,
+    pub hops: u8,
+    /// it was planned for a session before, and that session is gone: no phase runs twice
+    pub again: bool,
+    /// when that session was given it
+    pub since: Option<Timestamp>,
+}
+
+impl<'a> Sender<'a> {
+    /// A session, of a stanza that it has just sent.
+    pub fn session(lock: &'a AccountRef, session: &'a Arc<Session>, pending: Pending) -> Sender<'a> {
+        Sender { account: Some(lock), origin: Some((session, pending)), hops: 0, again: false, since: None }
+    }
+}
+
+/// One side of the stretch: whose account, and what its handlers asked for.
+pub(crate) struct SideState<'a> {
+    pub dir: Dir,
+    pub account: &'a Account,
+    /// what is set up on the account's host: the same to the end of the stretch
+    pub registry: Modules,
+    pub peer: &'a Jid,
+    pub fx: Effects,
+}
+
+impl<'a> SideState<'a> {
+    pub fn new(dir: Dir, account: &'a Account, peer: &'a Jid) -> SideState<'a> {
+        SideState { dir, account, registry: account.host.registry(), peer, fx: Effects::default() }
+    }
+}
+
+/// How a stretch ends.
+pub(crate) enum End {
+    /// nobody hears of it
+    Silence,
+    /// the sender gets an error
+    Error(StanzaError),
+    /// it is delivered or kept
+    Goes(Box<Goes>),
+}
+
+pub(crate) struct Goes {
+    pub to: Targets,
+    pub received: Option<Stanza>,
+    pub receiver_copies: Targets,
+    pub sender_copies: Targets,
+    pub(crate) draft: Option<Draft>,
+    pub routes: Vec<Stanza>,
+}
+
+impl Turn<'_> {
+    /// Runs the stretch of one message. `receiver` is the local account of `to`; without one the message goes nowhere
+    /// that is known, and `refusal` says why.
+    pub(crate) fn stretch(
+        &mut self,
+        sender: &Sender<'_>,
+        receiver: Result<&AccountRef, StanzaError>,
+        to: &Jid,
+        stanza: Stanza,
+    ) {
+        let (mut receiver, mut refusal) = match receiver {
+            Ok(account) => (Some(account), None),
+            Err(error) => (None, Some(error)),
+        };
+        let (mut a, mut b) = lock_pair(sender.account, receiver);
+        if a.as_ref().is_some_and(|account| account.leaving) {
+            // Its sessions are over: this is no longer said by anybody.
+            return;
+        }
+        let own = sender.account.zip(receiver).is_some_and(|(a, b)| Arc::ptr_eq(a, b));
+        if receiver.is_some() && !own && b.is_none() {
+            // It is being removed since it was looked up.
+            (receiver, refusal) = (None, Some(StanzaError::service_unavailable()));
+        }
+        let end = {
+            let sent = a.as_deref().filter(|_| sender.origin.is_some());
+            let received = receiver.and_then(|_| b.as_deref().or(a.as_deref()));
+            let end = self.decide(sender, sent, received, refusal, to, &stanza);
+            let end = self.core.within_reserve(end, sender, &stanza);
+            let end = self.core.within_quota(end, received, &stanza);
+            self.core.count_end(&end, sender);
+            if self.core.is_traced() {
+                self.step_end(&end, sent, received, &stanza);
+            }
+            end
+        };
+        let mut sender_words = sender.origin.map_or_else(Words::default, |(session, n)| Words::settling(session, n));
+        let mut receiver_words = Words::default();
+        let mut draft = None;
+        let failed = match (&end, sender.origin, a.as_deref()) {
+            (End::Silence | End::Error(_), Some((session, _)), Some(account)) if stanza.is_answerable() => {
+                self.failed_copies(account, session, to, &stanza)
+            }
+            _ => Targets::new(),
+        };
+        if let (false, Some((session, _)), Some(account)) = (failed.is_empty(), sender.origin, a.as_deref()) {
+            // Without the log: it has one entry for a stretch, and that is the error's.
+            let copy = copy_of(&stanza, "sent", &session.jid);
+            let each = failed.iter().filter_map(|id| account.session(*id));
+            let send = |to: &Arc<Session>| Say::Send { to: to.id, stanza: copy.clone().to(to.jid.clone()) };
+            sender_words.says.extend(each.map(send));
+        }
+        match end {
+            End::Silence => {}
+            End::Error(error) if stanza.is_answerable() => {
+                let answer = stanza.clone().to(to.clone()).error(&error);
+                match sender.origin {
+                    Some((session, _)) => {
+                        let answer = answer.to(session.jid.clone());
+                        if !failed.is_empty() {
+                            let (stanza, to) = (answer.clone(), failed.clone());
+                            sender_words.says.push(Say::Copies { stanza, name: "received", to });
+                        }
+                        // An error that discharges a promise is a promise itself.
+                        if session.stream().is_managed() && never_promised(&stanza).is_none() {
+                            let targets = [session.id].into_iter().collect();
+                            let meta = LogMeta { targets, copies: failed, ..LogMeta::default() };
+                            let account = sender.account.zip(a.as_deref()).map(|(_, account)| account);
+                            draft =
+                                account.map(|account| Draft::new(&answer, [Some(meta.received(account, to)), None]));
+                            sender_words.or_else = OrElse::Answer(Box::new(answer.clone()));
+                            let to = [session.id].into_iter().collect();
+                            sender_words.says.push(Say::Deliver { stanza: answer, to });
+                        } else {
+                            sender_words.says.push(Say::Send { to: session.id, stanza: answer });
+                        }
+                    }
+                    None => self.todo.route(answer, sender.hops + 1),
+                }
+            }
+            End::Error(_) => {}
+            End::Goes(mut goes) => {
+                draft = goes.draft.take();
+                if draft.is_some() {
+                    sender_words.or_else = OrElse::Bounce(Box::new(stanza.clone().to(to.clone())));
+                }
+                // As the log has it: what is given live and what is read later must not differ.
+                let mut sent = goes.received.clone().filter(|_| !goes.sender_copies.is_empty());
+                let words = if own { &mut sender_words } else { &mut receiver_words };
+                if let Some(received) = goes.received {
+                    words.archived = draft.as_ref().is_some_and(|draft| draft.is_archived(0));
+                    if !goes.receiver_copies.is_empty() {
+                        let stanza = received.clone();
+                        words.says.push(Say::Copies { stanza, name: "received", to: goes.receiver_copies });
+                    }
+                    if let Some(stanza) = sent.take_if(|_| own) {
+                        // Before the message: who has a copy is not given it as well.
+                        let to = std::mem::take(&mut goes.sender_copies);
+                        words.says.push(Say::Copies { stanza, name: "sent", to });
+                    }
+                    words.says.push(Say::Deliver { stanza: received, to: goes.to });
+                }
+                sender_words.archived |= draft.as_ref().is_some_and(|draft| draft.is_archived(1));
+                if let Some(stanza) = sent {
+                    sender_words.says.push(Say::Copies { stanza, name: "sent", to: goes.sender_copies });
+                }
+                let hops = sender.hops + 1;
+                let onward = |stanza| Say::Route(Work { stanza, hops, mode: Mode::Onward });
+                sender_words.says.extend(goes.routes.into_iter().map(onward));
+            }
+        }
+        let mut parts: SmallVec<[Part<'_>; 2]> = SmallVec::new();
+        if let (Some(lock), Some(account)) = (sender.account, a.as_deref_mut()) {
+            parts.push(Part { lock, account, words: sender_words });
+        }
+        if let (Some(lock), Some(account)) = (receiver, b.as_deref_mut()) {
+            parts.push(Part { lock, account, words: receiver_words });
+        }
+        self.finish(&mut parts, draft, Vec::new());
+    }
+
+    /// XEP-0280 §6.1, §8: the sessions that get a copy of a message that goes nowhere, and of the error it comes to.
+    fn failed_copies(&self, account: &Account, origin: &Session, to: &Jid, stanza: &Stanza) -> Targets {
+        let mut side = SideState::new(Dir::Sent, account, to);
+        let _ = self.phase(Phase::Copy, &mut side, Some(origin), &Plan::Ignore, &mut stanza.clone());
+        copies(&side, |_| true, Some(origin))
+    }
+}
