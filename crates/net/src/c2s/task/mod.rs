@@ -4,6 +4,8 @@
 //! collected in another, and copied only if the socket does not accept it. Everything that a connection waits for is polled in one
 //! place, so a client that does not read still notices when its session is taken over.
 
+mod log_in;
+
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -25,13 +27,12 @@ use vorpal_proto::sasl::ChannelBindings;
 use vorpal_runtime::{Runtime, now};
 use zeroize::Zeroize;
 
-use super::audit::{Audit, Trail};
+use super::audit::Audit;
 use super::io::Io;
 use super::listen::Place;
 use super::rush::CountedLogin;
-use super::trying::{Admission, Trying};
-use super::{Connection, Driver, Entrance, Hall, Rush, Settings, Turn};
-use crate::limits::{Gate, Guard, Meter, Throttle, Traffic};
+use super::{Driver, Entrance, Hall, Rush, Settings, Turn};
+use crate::limits::{Gate, Guard, Meter, Traffic};
 use crate::tls::{Entry, TlsHosts};
 
 /// Size of a read: a whole TLS record.
@@ -212,7 +213,7 @@ pub fn serve(
         tracing::debug!(%peer, %error, "TCP keepalive cannot be set: a vanished client is noticed late");
     }
     let here = Here::come(shared.runtime.core.counts.clone(), entrance);
-    let login = Box::pin(log_in(shared.clone(), socket, peer, entrance, (guard, here), place));
+    let login = Box::pin(log_in::log_in(shared.clone(), socket, peer, entrance, (guard, here), place));
     async move {
         let Some(mut task) = login.await else { return };
         loop {
@@ -249,158 +250,6 @@ impl Drop for Here {
     fn drop(&mut self) {
         self.0.one_less(self.1);
     }
-}
-
-/// From the first byte to a session. Its state is freed when the session is bound.
-async fn log_in(
-    shared: Arc<Shared>,
-    socket: TcpStream,
-    peer: SocketAddr,
-    entrance: Entrance,
-    (guard, here): (Guard, Here),
-    _place: Place,
-) -> Option<Box<Task>> {
-    let bell = Arc::new(Bell::default());
-    let core = shared.runtime.core.clone();
-    let Terms { settings, settings_plain, time_to_log_in, traffic, write_timeout } = shared.terms.read().clone();
-    let settings = if entrance == Entrance::Plain { settings_plain } else { settings };
-    let mut deadline = tokio::time::Instant::now() + time_to_log_in;
-    let mut task = Box::new(Task {
-        io: Io::Plain(socket),
-        driver: Driver::new(Connection::new(core.clone(), settings.clone(), None, bell.clone())),
-        bell: bell.clone(),
-        unwritten: BytesMut::new(),
-        unflushed: false,
-        guard,
-        throttle: Meter::new(Mutex::new(Throttle::new(traffic.0, traffic.1))),
-        resting: None,
-        arriving: None,
-        waits: None,
-        yields: false,
-        stuck: None,
-        write_timeout: u32::try_from(write_timeout.as_millis()).unwrap_or(u32::MAX),
-        _here: here,
-    });
-    let mut direct = entrance == Entrance::DirectTls;
-    if !direct && let Io::Plain(socket) = &task.io {
-        let begins = tokio::time::timeout_at(deadline, begins_with_tls(socket)).await;
-        direct = begins.is_ok_and(|begins| begins.unwrap_or(false));
-    }
-    if direct && entrance == Entrance::Plain {
-        shared.audit.misdirected(peer);
-        return None;
-    }
-    if direct {
-        let bindings = tokio::time::timeout_at(deadline, task.handshake(&shared, peer, Entry::Direct)).await.ok()??;
-        task.driver.connection = Connection::new(core, settings, Some(bindings), bell);
-    }
-    task.driver.connection.leave_trail(Trail::new(shared.audit.clone(), peer, task.io.encryption()));
-    let mut trying = Trying::default();
-    loop {
-        let turn = task.driver.turn(now(), || true);
-        if task.driver.connection.take_proven() {
-            trying.was_no_guess();
-        }
-        let reads = match turn {
-            Turn::Admit(name) => {
-                let began = tokio::time::Instant::now();
-                let (class, costs) = task.driver.connection.prospect();
-                let admission = trying.admit(&shared, &mut task.guard, peer, &name, class, costs).await;
-                // The time that it waited for the server does not count.
-                deadline += began.elapsed();
-                trying.serve(deadline).await;
-                match admission {
-                    Admission::Dropped => return None,
-                    Admission::Busy => task.driver.put_off(),
-                    Admission::Refused => task.driver.admitted(false),
-                    Admission::Yes => task.driver.admitted(true),
-                }
-                continue;
-            }
-            Turn::Bind => {
-                let began = tokio::time::Instant::now();
-                let may = match &mut trying.login {
-                    Some(login) => shared.rush.session(login).await.is_ok(),
-                    None => true,
-                };
-                deadline += began.elapsed();
-                task.driver.may_bind(now(), may);
-                continue;
-            }
-            Turn::Load(jid) => {
-                task.load(&shared, jid).await;
-                continue;
-            }
-            Turn::Derive(check) => {
-                let verdict = trying.derive(&shared, *check).await?;
-                task.driver.derived(now(), verdict);
-                continue;
-            }
-            Turn::Tls => {
-                tokio::time::timeout_at(deadline, task.say_all()).await.ok()?;
-                // RFC 6120 §5.4.3.3: input from before TLS must not be trusted.
-                task.driver.input = BytesMut::new();
-                let bindings =
-                    tokio::time::timeout_at(deadline, task.handshake(&shared, peer, Entry::Starttls)).await.ok()??;
-                task.driver.secured(bindings);
-                task.driver.connection.leave_trail(Trail::new(shared.audit.clone(), peer, task.io.encryption()));
-                // Input may have arrived with the end of the handshake.
-                continue;
-            }
-            Turn::Close => {
-                task.finish().await;
-                return None;
-            }
-            Turn::Fetch(fetch) => {
-                task.fetch(&shared, fetch).await;
-                continue;
-            }
-            Turn::Ask(inquiry) => {
-                shared.runtime.inquire(inquiry);
-                continue;
-            }
-            Turn::Session => None,
-            Turn::Rest { reads, .. } => Some(reads),
-        };
-        // From here on the login deadline runs.
-        trying.slot = None;
-        if task.driver.connection.is_authenticated() && trying.succeeded() {
-            // It is authenticated, however long it takes until it has a session.
-            if !task.guard.logged_in() {
-                return None;
-            }
-            if let Some(account) = task.driver.connection.account() {
-                task.throttle = shared.traffic.of(shared.began.elapsed(), account.as_str(), traffic.0, traffic.1);
-            }
-        }
-        let Some(reads) = reads else {
-            let resumes = task.driver.connection.is_resuming();
-            task.arriving = trying.login.take().filter(|_| resumes).map(Box::new);
-            return Some(task);
-        };
-        match task.event(&shared, deadline, reads).await {
-            Event::Closed => return None,
-            Event::Over => {
-                task.finish().await;
-                return None;
-            }
-            Event::TooLate => {
-                task.driver.login_timed_out(now());
-                task.finish().await;
-                return None;
-            }
-            Event::Woken | Event::Read => {}
-        }
-    }
-}
-
-/// Whether a client begins with a ClientHello, as on a port for direct TLS (XEP-0368): a stream never begins with this byte.
-/// Only peeks at the input. Cancel-safe.
-async fn begins_with_tls(socket: &TcpStream) -> std::io::Result<bool> {
-    /// RFC 8446 §5.1: the type of a record with a message of the handshake.
-    const HANDSHAKE: u8 = 22;
-    let mut first = [0];
-    Ok(socket.peek(&mut first).await? > 0 && first == [HANDSHAKE])
 }
 
 fn log_store_error(shared: &Shared, error: vorpal_core::store::StoreError) {
