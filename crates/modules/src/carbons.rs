@@ -20,7 +20,7 @@ fn setup(m: &mut Setup<'_>) -> Result {
     m.feature(ns::CARBONS_RULES);
     m.iq_set(At::OwnAccount, ns::CARBONS, "enable", move |cx, _| switch(cx, wants, true));
     m.iq_set(At::OwnAccount, ns::CARBONS, "disable", move |cx, _| switch(cx, wants, false));
-    m.on_message(Phase::Clean, strip_wrappers);
+    m.on_received_message(Phase::Clean, strip_wrappers);
     m.on_message(Phase::Copy, move |cx, msg| copy(cx, msg, wants));
     Ok(())
 }
@@ -36,7 +36,7 @@ fn switch(cx: &mut IqCx<'_>, wants: Flag, on: bool) -> vorpal_core::session::inq
 
 /// §11: a wrapper comes from the account itself or it is forged; not every client looks.
 fn strip_wrappers(cx: &mut MessageCx<'_>, msg: &mut Stanza) -> Flow {
-    if cx.dir == Dir::Received && cx.peer.as_str() != cx.account.jid.as_str() {
+    if cx.peer.as_str() != cx.account.jid.as_str() {
         for name in ["received", "sent"] {
             msg.hide(ns::CARBONS, name, |_| true);
         }

@@ -22,12 +22,12 @@ const FEATURE: Ns = Ns::private("msgoffline");
 
 fn setup(m: &mut Setup<'_>) -> Result {
     m.feature(FEATURE);
-    m.on_message(Phase::Record, keep);
+    m.on_received_message(Phase::Record, keep);
     Ok(())
 }
 
 fn keep(cx: &mut MessageCx<'_>, msg: &mut Stanza) -> Flow {
-    if cx.dir == Dir::Sent || !matches!(cx.plan, Plan::Keep) {
+    if !matches!(cx.plan, Plan::Keep) {
         return Flow::Next;
     }
     // §3: a notification that somebody was typing is of no use later, and not worth an error.

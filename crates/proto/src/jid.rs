@@ -7,6 +7,7 @@
 //! Not here: the escapes of XEP-0106, which are a matter of display.
 
 mod domain;
+mod usual;
 /// As [`str::split_once`] with an ASCII character, for a short text at a fraction of its cost.
 fn cut(text: &str, at: u8) -> Option<(&str, &str)> {
     let at = memchr::memchr(at, text.as_bytes())?;
@@ -101,6 +102,14 @@ impl Jid {
     ///
     /// The parts are told apart before anything is mapped (RFC 7622 §3.1): at the first `/`, then the first `@` before it.
     pub fn parse(s: &str) -> Result<Jid, JidError> {
+        if let Some((at, slash)) = usual::parts(s) {
+            return Ok(Jid { text: Arc::from(s), at: short(at), slash: short(slash) });
+        }
+        Jid::parse_any(s)
+    }
+
+    /// As [`Jid::parse`], by the rules of each part.
+    fn parse_any(s: &str) -> Result<Jid, JidError> {
         let (bare, resource) = match cut(s, b'/') {
             Some((bare, resource)) => (bare, Some(resource)),
             None => (s, None),

@@ -287,6 +287,7 @@ mod tests {
             let probes = (0..SLOTS).take_while(|n| BY_HASH[(slot_of(ns.uri.as_bytes()) + n) % SLOTS] != ns.id);
             assert!(probes.count() < 4, "{}", ns.uri);
             assert!(crate::portable::is_portable_uri(ns.uri.as_bytes()), "{}", ns.uri);
+            assert!(crate::write::is_plain(ns.uri), "{}", ns.uri);
         }
     }
 

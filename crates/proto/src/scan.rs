@@ -32,7 +32,7 @@ use crate::parse::{Limits, StreamContext, XMLNS, is_content};
 use crate::portable::is_portable_uri;
 
 /// A stanza in the plain grammar. Ranges count bytes from the start of the frame.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plain {
     /// The name of the stanza, which is in the content namespace.
     pub name: Range<u32>,
@@ -73,14 +73,51 @@ pub struct Child {
 ///
 /// [`parse_fragment`]: crate::parse::parse_fragment
 pub fn scan(frame: &[u8], limits: &Limits) -> Option<Plain> {
-    Scanner::new(frame, limits)?.stanza(ns::CLIENT, true)
+    scan_whole(frame, limits, ns::CLIENT, true)
+}
+
+fn scan_whole(frame: &[u8], limits: &Limits, content: Ns, implied: bool) -> Option<Plain> {
+    let has_space = judge_characters(frame)?;
+    let mut scanner = Scanner::new(frame, limits, has_space)?;
+    let mut plain = Plain::default();
+    scanner.stanza(content, implied, &mut plain)?;
+    (scanner.at == frame.len()).then_some(plain)
 }
 
 impl StreamContext {
     /// Judges a frame from this stream: as [`scan`], with the content namespace of the stream.
     pub fn scan(&self, frame: &[u8], limits: &Limits) -> Option<Plain> {
-        Scanner::new(frame, limits)?.stanza(self.content(), self.content_is_default())
+        scan_whole(frame, limits, self.content(), self.content_is_default())
     }
+
+    /// Judges the frame at the start of `bytes`, and says how long it is; `plain` has to be new. `None`: it is not plain, not complete,
+    /// or it contains a tab or a line feed.
+    ///
+    /// Invariant: [`StreamContext::scan`] accepts that frame with the same result, and the framer finds the same one.
+    pub(crate) fn scan_first(&self, bytes: &[u8], limits: &Limits, plain: &mut Plain) -> Option<usize> {
+        // Its length is not known yet: characters are judged at the end, and as many nodes are allowed as fit all bytes.
+        let mut scanner = Scanner::new(bytes, limits, false)?;
+        let allowed = scanner.budget;
+        scanner.stanza(self.content(), self.content_is_default(), plain)?;
+        let frame = bytes.get(..scanner.at)?;
+        let fits = allowed - scanner.budget <= limits.nodes_in(frame.len());
+        (fits && !judge_characters(frame)?).then_some(frame.len())
+    }
+}
+
+/// Looks at the characters as such: after this only ASCII has a meaning. `None` if there is one that XML forbids, or a carriage
+/// return; else whether there is a tab or a line feed.
+fn judge_characters(frame: &[u8]) -> Option<bool> {
+    let (mut least, mut union) = (u8::MAX, 0);
+    for &byte in frame {
+        least = least.min(byte);
+        union |= byte;
+    }
+    // Tabs and line feeds, which may stand in text, make it look again, and later at each value.
+    let has_space = least < b' ';
+    let is_control = |&byte: &u8| byte < b' ' && byte != b'\t' && byte != b'\n';
+    let refused = has_space && frame.iter().any(is_control) || !union.is_ascii() && !is_xml_text(frame);
+    (!refused).then_some(has_space)
 }
 
 struct Scanner<'a> {
@@ -138,37 +175,24 @@ const MAX_ATTRIBUTES: usize = 16;
 type Attrs = SmallVec<[PlainAttr; 6]>;
 
 impl<'a> Scanner<'a> {
-    /// Looks at the characters as such: after this only ASCII has a meaning.
-    fn new(frame: &'a [u8], limits: &'a Limits) -> Option<Scanner<'a>> {
+    /// `has_space`: see [`judge_characters`].
+    fn new(frame: &'a [u8], limits: &'a Limits, has_space: bool) -> Option<Scanner<'a>> {
         u32::try_from(frame.len()).ok()?;
-        let (mut least, mut union) = (u8::MAX, 0);
-        for &byte in frame {
-            least = least.min(byte);
-            union |= byte;
-        }
-        // Tabs and line feeds, which may stand in text, make it look again, and later at each value.
-        let has_space = least < b' ';
-        let is_control = |&byte: &u8| byte < b' ' && byte != b'\t' && byte != b'\n';
-        if has_space && frame.iter().any(is_control) || !union.is_ascii() && !is_xml_text(frame) || limits.depth == 0 {
-            return None;
-        }
         let budget = limits.nodes_in(frame.len());
-        Some(Scanner { frame, at: 0, limits, budget, has_space, names: SmallVec::new() })
+        (limits.depth > 0).then(|| Scanner { frame, at: 0, limits, budget, has_space, names: SmallVec::new() })
     }
 
-    /// The whole frame. `implied`: without `xmlns` the stanza is in the content namespace.
-    fn stanza(mut self, content: Ns, implied: bool) -> Option<Plain> {
-        let mut attrs = Attrs::new();
-        let stanza = self.start_tag(Declared::default(), Some(&mut attrs))?;
+    /// The stanza up to its end. `implied`: without `xmlns` the stanza is in the content namespace.
+    fn stanza(&mut self, content: Ns, implied: bool, plain: &mut Plain) -> Option<()> {
+        let stanza = self.start_tag(Declared::default(), Some(&mut plain.attrs))?;
         if !stanza.xmlns.map_or(implied, |xmlns| xmlns.id == content.id()) {
             return None;
         }
         let body = self.at;
         let mut declared = Declared::default().with(stanza.xmlns);
-        let mut children = SmallVec::new();
         let mut end = body;
         let mut open: SmallVec<[Tag<'a>; 8]> = SmallVec::new();
-        let name = self.range_of(stanza.start + 1, stanza.name);
+        plain.name = self.range_of(stanza.start + 1, stanza.name);
         if !stanza.empty {
             open.push(stanza);
         }
@@ -196,14 +220,15 @@ impl<'a> Scanner<'a> {
             };
             declared = declared.without(ended.xmlns);
             if open.len() == 1 {
-                children.push(Child {
+                plain.children.push(Child {
                     ns: ended.xmlns.map_or(ns::CLIENT.id(), |xmlns| xmlns.id),
                     name: self.range_of(ended.start + 1, ended.name),
                     range: range(ended.start, self.at),
                 });
             }
         }
-        (self.at == self.frame.len()).then_some(Plain { name, attrs, body: range(body, end), children })
+        plain.body = range(body, end);
+        Some(())
     }
 
     fn rest(&self) -> &'a [u8] {
@@ -306,6 +331,12 @@ impl<'a> Scanner<'a> {
         };
         let start = self.at + 2;
         let value = self.frame.get(start..)?;
+        // Most values are short, and end at the first byte that has a meaning anywhere.
+        let stop = value.iter().position(|&byte| VALUE_STOP[usize::from(byte)])?;
+        if value.get(stop) == Some(&quote) {
+            self.at = start + stop + 1;
+            return Some((range(start, start + stop), false));
+        }
         let value = value.get(..memchr(quote, value)?)?;
         // Seldom there is one, and most values are short: first only whether.
         let has_entities = match memchr3(b'<', b'&', b'>', value) {
@@ -338,9 +369,11 @@ impl<'a> Scanner<'a> {
 
     /// Character data up to the next tag.
     fn text(&mut self) -> Option<()> {
-        if self.frame.get(self.at)? != &b'<' {
-            self.spend()?;
+        // Tags often follow each other directly.
+        if self.frame.get(self.at)? == &b'<' {
+            return Some(());
         }
+        self.spend()?;
         loop {
             self.at += memchr3(b'<', b'&', b'>', self.rest())?;
             match self.frame.get(self.at)? {
@@ -352,6 +385,19 @@ impl<'a> Scanner<'a> {
         }
     }
 }
+
+/// The bytes that have a meaning in some value. A tab or a line feed is only allowed in text.
+const VALUE_STOP: [bool; 256] = {
+    let mut table = [false; 256];
+    table[b'\'' as usize] = true;
+    table[b'"' as usize] = true;
+    table[b'<' as usize] = true;
+    table[b'&' as usize] = true;
+    table[b'>' as usize] = true;
+    table[b'\t' as usize] = true;
+    table[b'\n' as usize] = true;
+    table
+};
 
 /// Whether all of `&`, `<` and `>` in a value belong to entities.
 fn only_entities(value: &[u8]) -> Option<bool> {
@@ -376,7 +422,7 @@ fn range(start: usize, end: usize) -> Range<u32> {
 
 /// Names that XML keeps for itself (XML §2.3).
 fn is_reserved(name: &[u8]) -> bool {
-    name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"xml"))
+    matches!(name, [b'x' | b'X', b'm' | b'M', b'l' | b'L', ..])
 }
 
 /// Strict UTF-8 without U+FFFE and U+FFFF.

@@ -7,6 +7,10 @@
 //! Invariant: the body declares every namespace it uses and leaves the content namespace implicit, so that the same
 //! bytes are valid on a client's, a server's and a component's stream.
 
+mod head;
+
+pub use head::{Head, Kind, Type};
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -21,143 +25,7 @@ use crate::jid::Jid;
 use crate::ns::{self, Ns};
 use crate::parse::{self, Limits, StreamContext, XmlError};
 use crate::scan::Plain;
-use crate::write::{escape_attr, escape_text, escaped_len, is_plain};
-
-/// The three kinds of stanza (RFC 6120 §8.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// `<message/>`
-    Message,
-    /// `<presence/>`
-    Presence,
-    /// `<iq/>`
-    Iq,
-}
-
-impl Kind {
-    /// The name of the element.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Kind::Message => "message",
-            Kind::Presence => "presence",
-            Kind::Iq => "iq",
-        }
-    }
-
-    fn from_name(name: &str) -> Option<Kind> {
-        match name {
-            "message" => Some(Kind::Message),
-            "presence" => Some(Kind::Presence),
-            "iq" => Some(Kind::Iq),
-            _ => None,
-        }
-    }
-}
-
-/// The `type` of a stanza. Which values a kind may have is checked when it is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
-pub enum Type {
-    /// No `type` at all: a normal message, an available presence.
-    None,
-    // message (RFC 6121 §5.2.2)
-    Normal,
-    Chat,
-    Groupchat,
-    Headline,
-    // presence (RFC 6121 §4.7.1)
-    Unavailable,
-    Subscribe,
-    Subscribed,
-    Unsubscribe,
-    Unsubscribed,
-    Probe,
-    // iq (RFC 6120 §8.2.3)
-    Get,
-    Set,
-    Result,
-    /// Any kind: an error (RFC 6120 §8.3).
-    Error,
-}
-
-impl Type {
-    /// The value of the attribute; `None` for [`Type::None`].
-    pub const fn name(self) -> Option<&'static str> {
-        Some(match self {
-            Type::None => return None,
-            Type::Normal => "normal",
-            Type::Chat => "chat",
-            Type::Groupchat => "groupchat",
-            Type::Headline => "headline",
-            Type::Unavailable => "unavailable",
-            Type::Subscribe => "subscribe",
-            Type::Subscribed => "subscribed",
-            Type::Unsubscribe => "unsubscribe",
-            Type::Unsubscribed => "unsubscribed",
-            Type::Probe => "probe",
-            Type::Get => "get",
-            Type::Set => "set",
-            Type::Result => "result",
-            Type::Error => "error",
-        })
-    }
-
-    /// RFC 6121 §5.2.2: an unknown message type means a normal message. Presence and IQ have no such rule.
-    fn of(kind: Kind, value: Option<&str>) -> Option<Type> {
-        use Kind::{Iq, Message, Presence};
-        Some(match (kind, value) {
-            (Message | Presence, None) => Type::None,
-            (Message, Some("chat")) => Type::Chat,
-            (Message, Some("groupchat")) => Type::Groupchat,
-            (Message, Some("headline")) => Type::Headline,
-            (_, Some("error")) => Type::Error,
-            (Message, Some(_)) => Type::Normal,
-            (Presence, Some("unavailable")) => Type::Unavailable,
-            (Presence, Some("subscribe")) => Type::Subscribe,
-            (Presence, Some("subscribed")) => Type::Subscribed,
-            (Presence, Some("unsubscribe")) => Type::Unsubscribe,
-            (Presence, Some("unsubscribed")) => Type::Unsubscribed,
-            (Presence, Some("probe")) => Type::Probe,
-            (Iq, Some("get")) => Type::Get,
-            (Iq, Some("set")) => Type::Set,
-            (Iq, Some("result")) => Type::Result,
-            (Presence, Some(_)) | (Iq, _) => return None,
-        })
-    }
-}
-
-/// The start tag of a stanza, as values.
-#[derive(Clone, Debug)]
-pub struct Head {
-    /// message, presence or iq
-    pub kind: Kind,
-    /// the `type`
-    pub type_: Type,
-    /// the `id`, chosen by the sender of the request or first stanza
-    pub id: Option<CompactString>,
-    /// the sender; set by the server when the stanza enters (RFC 6120 §8.1.2.1)
-    pub from: Option<Jid>,
-    /// the addressee
-    pub to: Option<Jid>,
-    /// `xml:lang`
-    pub lang: Option<CompactString>,
-}
-
-impl Head {
-    /// Size of the start tag and the end tag when written, addresses not counted.
-    fn own_bytes(&self) -> usize {
-        const TAGS: usize = "<presence type='unsubscribed' id='' xml:lang=''></presence>".len();
-        let text = |text: &Option<CompactString>| text.as_deref().map_or(0, escaped_len);
-        TAGS + text(&self.id) + text(&self.lang)
-    }
-
-    /// The error data for the stanza with this header.
-    fn fault(self, error: StanzaError) -> StanzaFault {
-        let Head { kind, type_, id, to, .. } = self;
-        let answerable = !matches!(type_, Type::Error | Type::Result);
-        StanzaFault::Header(Box::new(HeaderFault { kind, answerable, id, to, error }))
-    }
-}
+use crate::write::{escape_attr, escape_text, is_plain};
 
 /// The position of a child in its bytes.
 #[derive(Clone, Debug)]
@@ -175,18 +43,31 @@ impl Child {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Body {
-    raw: Bytes,
+    /// the body, within the frame that it was read from: a slice of its own would be another allocation
+    frame: Bytes,
+    within: Range<u32>,
+    /// their places count from the start of the body
     children: SmallVec<[Child; 4]>,
     /// the namespaces of the children, each as the bit of [`mark`]
     marks: u64,
 }
 
 impl Body {
-    fn new(raw: Bytes, children: SmallVec<[Child; 4]>) -> Body {
+    fn new(frame: Bytes, within: Range<u32>, children: SmallVec<[Child; 4]>) -> Body {
         let marks = children.iter().fold(0, |marks, child| marks | mark(child.ns));
-        Body { raw, children, marks }
+        Body { frame, within, children, marks }
+    }
+
+    /// Of bytes that contain nothing else.
+    fn alone(raw: Vec<u8>, children: SmallVec<[Child; 4]>) -> Result<Body, OverBudget> {
+        let end = u32::try_from(raw.len()).map_err(|_| OverBudget(u32::MAX as usize))?;
+        Ok(Body::new(raw.into(), 0..end, children))
+    }
+
+    fn raw(&self) -> &[u8] {
+        self.frame.get(self.within.start as usize..self.within.end as usize).unwrap_or_default()
     }
 }
 
@@ -243,8 +124,19 @@ pub struct HeaderFault {
 pub struct Stanza {
     /// The start tag.
     pub head: Head,
-    body: Arc<Body>,
-    edits: Edits,
+    /// what was read; the server's own stanzas have none
+    body: Option<Arc<Body>>,
+    /// most stanzas have none
+    edits: Option<Arc<Edits>>,
+}
+
+/// What a frame is.
+#[derive(Debug)]
+pub enum Read {
+    /// A stanza.
+    Stanza(Stanza),
+    /// Something else: a nonza, or unknown.
+    Other(Box<Element>),
 }
 
 /// A child of a stanza that has been looked up but not parsed.
@@ -282,7 +174,7 @@ impl Stanza {
     /// A stanza made by the server itself.
     pub fn new(kind: Kind, type_: Type) -> Stanza {
         let head = Head { kind, type_, id: None, from: None, to: None, lang: None };
-        Stanza { head, body: Arc::default(), edits: Edits::default() }
+        Stanza { head, body: None, edits: None }
     }
 
     /// An empty message of the given type.
@@ -321,17 +213,41 @@ impl Stanza {
 
     /// Reads one frame. `passthrough` allows the peer's own bytes to be kept if they are in the plain grammar.
     pub fn read(frame: &Bytes, cx: &StreamContext, limits: &Limits, passthrough: bool) -> Result<Stanza, StanzaFault> {
+        match Stanza::read_any(frame, cx, limits, passthrough)? {
+            Read::Stanza(stanza) => Ok(stanza),
+            Read::Other(_) => Err(StanzaFault::NotAStanza),
+        }
+    }
+
+    /// As [`Stanza::read`], but what is no stanza is an element, and no fault.
+    pub fn read_any(
+        frame: &Bytes,
+        cx: &StreamContext,
+        limits: &Limits,
+        passthrough: bool,
+    ) -> Result<Read, StanzaFault> {
         if passthrough && let Some(plain) = cx.scan(frame, limits) {
-            return Stanza::from_plain(frame, plain, cx)?.with_fair_id();
+            match Stanza::read_plain(frame.clone(), &plain, cx) {
+                Err(StanzaFault::NotAStanza) => {}
+                read => return read.map(Read::Stanza),
+            }
         }
         let tree = parse::parse_element(frame, cx, limits)?;
-        let stanza = Stanza::from_element(&tree, cx, frame.len())?;
+        let stanza = match Stanza::from_element(&tree, cx, frame.len()) {
+            Err(StanzaFault::NotAStanza) => return Ok(Read::Other(Box::new(tree))),
+            read => read?,
+        };
         // RFC 6120 §11.3: XML that some receivers' parsers refuse would end their streams, again at each login.
         if !tree.is_portable() {
             let error = StanzaError::not_acceptable().with_text("names or namespaces that not every client can read");
             return Err(stanza.head.fault(error));
         }
-        stanza.with_fair_id()
+        stanza.with_fair_id().map(Read::Stanza)
+    }
+
+    /// Reads a frame that was judged: as [`Stanza::read`] with `passthrough`.
+    pub(crate) fn read_plain(frame: Bytes, plain: &Plain, cx: &StreamContext) -> Result<Stanza, StanzaFault> {
+        Stanza::from_plain(frame, plain, cx)?.with_fair_id()
     }
 
     /// See [`MAX_ID`].
@@ -352,7 +268,7 @@ impl Stanza {
     pub fn stored(bytes: &Bytes) -> Result<Stanza, StanzaFault> {
         let cx = StreamContext::default();
         if let Some(plain) = cx.scan(bytes, &Limits::STORED) {
-            return Stanza::from_plain(bytes, plain, &cx);
+            return Stanza::from_plain(bytes.clone(), &plain, &cx);
         }
         Stanza::from_element(&parse::parse_element(bytes, &cx, &Limits::STORED)?, &cx, usize::MAX)
     }
@@ -367,7 +283,7 @@ impl Stanza {
         let lang = tree.lang().and_then(budget::language).or(cx.lang());
         let head = head(kind, tree.get("type"), tree.get("id"), tree.get("from"), tree.get("to"), lang)?;
         match body(tree, output_for(read).saturating_sub(head.own_bytes())) {
-            Ok(body) => Ok(Stanza { head, body: Arc::new(body), edits: Edits::default() }),
+            Ok(body) => Ok(Stanza { head, body: Some(Arc::new(body)), edits: None }),
             Err(OverBudget(_)) => {
                 let error = StanzaError::not_acceptable().with_text("namespaces that make it many times larger");
                 Err(head.fault(error))
@@ -375,38 +291,35 @@ impl Stanza {
         }
     }
 
-    fn from_plain(frame: &Bytes, plain: Plain, cx: &StreamContext) -> Result<Stanza, StanzaFault> {
+    fn from_plain(frame: Bytes, plain: &Plain, cx: &StreamContext) -> Result<Stanza, StanzaFault> {
         // Checked at once, and not piece by piece.
         let end = plain.attrs.last().map_or(plain.name.end, |attr| attr.value.end);
-        let tag = std::str::from_utf8(&frame[..end as usize]).unwrap_or_default();
+        let tag = frame.get(..end as usize).and_then(|tag| std::str::from_utf8(tag).ok()).unwrap_or_default();
         let text = |range: &Range<u32>| tag.get(range.start as usize..range.end as usize).unwrap_or_default();
         let kind = Kind::from_name(text(&plain.name)).ok_or(StanzaFault::NotAStanza)?;
         let (mut type_, mut id, mut from, mut to, mut lang) = (None, None, None, None, None);
         for attr in &plain.attrs {
-            let value = crate::write::unescape(text(&attr.value), attr.has_entities);
-            match text(&attr.name) {
-                "type" => type_ = Some(value),
-                "id" => id = Some(value),
-                "from" => from = Some(value),
-                "to" => to = Some(value),
-                "xml:lang" => lang = Some(value),
-                _ => {}
-            }
+            let name = frame.get(attr.name.start as usize..attr.name.end as usize);
+            let place = match name.unwrap_or_default() {
+                b"type" => &mut type_,
+                b"id" => &mut id,
+                b"from" => &mut from,
+                b"to" => &mut to,
+                b"xml:lang" => &mut lang,
+                _ => continue,
+            };
+            *place = Some(crate::write::unescape(text(&attr.value), attr.has_entities));
         }
         let lang = lang.as_deref().and_then(budget::language).or(cx.lang());
         let head = head(kind, type_.as_deref(), id.as_deref(), from.as_deref(), to.as_deref(), lang)?;
         let base = plain.body.start;
-        let children = plain
-            .children
-            .iter()
-            .map(|c| Child {
-                ns: c.ns,
-                name: c.name.start - base..c.name.end - base,
-                range: c.range.start - base..c.range.end - base,
-            })
-            .collect();
-        let raw = frame.slice(plain.body.start as usize..plain.body.end as usize);
-        Ok(Stanza { head, body: Arc::new(Body::new(raw, children)), edits: Edits::default() })
+        let children = plain.children.iter().map(|c| Child {
+            ns: c.ns,
+            name: c.name.start - base..c.name.end - base,
+            range: c.range.start - base..c.range.end - base,
+        });
+        let children = children.collect();
+        Ok(Stanza { head, body: Some(Arc::new(Body::new(frame, plain.body.clone(), children))), edits: None })
     }
 
     /// The kind.
@@ -419,33 +332,59 @@ impl Stanza {
         self.head.type_
     }
 
+    /// What stands between the tags of the stanza as it was read.
+    fn raw(&self) -> &[u8] {
+        self.body.as_ref().map_or(&[], |body| body.raw())
+    }
+
+    fn own_children(&self) -> &[Child] {
+        self.body.as_ref().map_or(&[], |body| &body.children)
+    }
+
+    /// A bit for each child that is hidden.
+    fn hidden(&self) -> u64 {
+        self.edits.as_ref().map_or(0, |edits| edits.hidden)
+    }
+
+    /// The children appended by the server.
+    fn late(&self) -> &[Appended] {
+        self.edits.as_ref().map_or(&[], |edits| &edits.appended)
+    }
+
+    fn edit(&mut self) -> &mut Edits {
+        Arc::make_mut(self.edits.get_or_insert_default())
+    }
+
     fn views(&self) -> impl Iterator<Item = View<'_>> {
-        let Body { raw, children, .. } = &*self.body;
-        let visible = children.iter().enumerate().filter(|(i, _)| self.edits.hidden & bit(*i) == 0);
+        let (raw, children, hidden) = (self.raw(), self.own_children(), self.hidden());
+        let visible = children.iter().enumerate().filter(move |(i, _)| hidden & bit(*i) == 0);
         let own = visible.map(move |(_, child)| View {
             ns: child.ns,
             name: &raw[child.name.start as usize..child.name.end as usize],
             raw: &raw[child.range.start as usize..child.range.end as usize],
         });
-        let late = self.edits.appended.iter().map(|a| View {
-            ns: a.ns,
-            name: &a.raw[1..1 + a.name_len as usize],
-            raw: &a.raw,
-        });
+        let late = self.late().iter().map(|a| View { ns: a.ns, name: &a.raw[1..1 + a.name_len as usize], raw: &a.raw });
         own.chain(late)
     }
 
-    /// False if no child is in the namespace.
+    /// False if no child is in the namespace: most lookups end here.
+    #[inline]
     fn may_have(&self, ns: Ns) -> bool {
-        let late = self.edits.appended.iter().fold(0, |marks, a| marks | mark(a.ns));
-        (self.body.marks | late) & mark(ns.id()) != 0
+        let own = self.body.as_ref().map_or(0, |body| body.marks);
+        own & mark(ns.id()) != 0 || self.edits.is_some() && self.may_have_appended(ns)
+    }
+
+    fn may_have_appended(&self, ns: Ns) -> bool {
+        self.late().iter().any(|a| mark(a.ns) == mark(ns.id()))
     }
 
     /// The first direct child of this name.
+    #[inline]
     pub fn view(&self, ns: Ns, name: &str) -> Option<View<'_>> {
-        if !self.may_have(ns) {
-            return None;
-        }
+        if self.may_have(ns) { self.find(ns, name) } else { None }
+    }
+
+    fn find(&self, ns: Ns, name: &str) -> Option<View<'_>> {
         self.views().find(|view| view.is(ns, name))
     }
 
@@ -455,6 +394,7 @@ impl Stanza {
     }
 
     /// Whether there is a direct child of this name.
+    #[inline]
     pub fn has(&self, ns: Ns, name: &str) -> bool {
         self.view(ns, name).is_some()
     }
@@ -485,39 +425,44 @@ impl Stanza {
     }
 
     /// Hides every direct child of this name that satisfies `which`.
+    #[inline]
     pub fn hide(&mut self, ns: Ns, name: &str, which: impl Fn(&Element) -> bool) {
-        if !self.has(ns, name) {
-            return;
+        if self.has(ns, name) {
+            self.hide_those(ns, name, which);
         }
+    }
+
+    fn hide_those(&mut self, ns: Ns, name: &str, which: impl Fn(&Element) -> bool) {
         let goes: SmallVec<[bool; 8]> = self.views().map(|view| view.is(ns, name) && which(&view.parse())).collect();
         if !goes.contains(&true) {
             return;
         }
-        if self.body.children.len() > MAX_HIDEABLE {
+        if self.own_children().len() > MAX_HIDEABLE {
             // An empty body rather than one with hidden children; no stanza that can be read reaches this.
-            self.body = Arc::new(self.rebuilt(&goes).unwrap_or_default());
-            self.edits = Edits::default();
+            self.body = self.rebuilt(&goes).ok().map(Arc::new);
+            self.edits = None;
             return;
         }
-        let mut goes = goes.into_iter();
-        for i in 0..self.body.children.len() {
-            if self.edits.hidden & bit(i) == 0 && goes.next() == Some(true) {
-                self.edits.hidden |= bit(i);
+        let (mut goes, children) = (goes.into_iter(), self.own_children().len());
+        let edits = self.edit();
+        for i in 0..children {
+            if edits.hidden & bit(i) == 0 && goes.next() == Some(true) {
+                edits.hidden |= bit(i);
             }
         }
-        self.edits.appended.retain(|_| goes.next() != Some(true));
+        edits.appended.retain(|_| goes.next() != Some(true));
     }
 
     /// The visible children except those to remove, in a new body.
     fn rebuilt(&self, goes: &[bool]) -> Result<Body, OverBudget> {
-        let mut raw = Vec::with_capacity(self.body.raw.len());
+        let mut raw = Vec::with_capacity(self.raw().len());
         let mut children = SmallVec::new();
         for (view, _) in self.views().zip(goes).filter(|(_, goes)| !**goes) {
             let start = raw.len();
             raw.extend_from_slice(view.raw);
             children.push(Child::new(view.ns, start, view.name.len(), raw.len())?);
         }
-        Ok(Body::new(raw.into(), children))
+        Body::alone(raw, children)
     }
 
     /// Appends a child.
@@ -525,7 +470,7 @@ impl Stanza {
         let mut raw = Vec::with_capacity(96);
         child.write(&mut raw, ns::CLIENT.as_str());
         let name_len = name_len(child.name());
-        self.edits.appended.push(Appended { ns: child.ns_id(), name_len, raw: raw.into() });
+        self.edit().appended.push(Appended { ns: child.ns_id(), name_len, raw: raw.into() });
     }
 
     /// Appends another stanza as it would be written, wrapped in these elements, the outermost first (XEP-0297).
@@ -535,9 +480,8 @@ impl Stanza {
         for (ns, name) in wrappers {
             raw.push(b'<');
             raw.extend_from_slice(name.as_bytes());
-            raw.extend_from_slice(b" xmlns='");
-            escape_attr(&mut raw, ns.as_str());
-            raw.extend_from_slice(b"'>");
+            namespace_attr(&mut raw, *ns);
+            raw.push(b'>');
         }
         inner.write(&mut raw, Some(ns::CLIENT));
         for (_, name) in wrappers.iter().rev() {
@@ -545,20 +489,20 @@ impl Stanza {
             raw.extend_from_slice(name.as_bytes());
             raw.push(b'>');
         }
-        self.edits.appended.push(Appended { ns: ns.id(), name_len: name_len(name), raw: raw.into() });
+        self.edit().appended.push(Appended { ns: ns.id(), name_len: name_len(name), raw: raw.into() });
     }
 
     /// Appends a child that is already serialized: one well-formed element of this name, which declares every namespace it
     /// uses except the content namespace.
     pub fn append_written(&mut self, ns: Ns, name: &str, raw: Bytes) {
         debug_assert!(raw.get(1..).is_some_and(|raw| raw.starts_with(name.as_bytes())));
-        self.edits.appended.push(Appended { ns: ns.id(), name_len: name_len(name), raw });
+        self.edit().appended.push(Appended { ns: ns.id(), name_len: name_len(name), raw });
     }
 
     /// Replaces the whole body with these children.
     pub fn with_children(mut self, children: impl IntoIterator<Item = Element>) -> Stanza {
-        self.body = Arc::default();
-        self.edits = Edits::default();
+        self.body = None;
+        self.edits = None;
         for child in children {
             self.append(&child);
         }
@@ -577,7 +521,7 @@ impl Stanza {
         out.push(b'<');
         out.extend_from_slice(name.as_bytes());
         if let Some(ns) = xmlns {
-            attr(out, " xmlns='", ns.as_str());
+            namespace_attr(out, ns);
         }
         if let Some(from) = &self.head.from {
             address_attr(out, " from='", from);
@@ -594,7 +538,7 @@ impl Stanza {
         if let Some(lang) = &self.head.lang {
             attr(out, " xml:lang='", lang);
         }
-        if self.body.raw.is_empty() && self.edits.appended.is_empty() {
+        if self.raw().is_empty() && self.late().is_empty() {
             out.extend_from_slice(b"/>");
             return;
         }
@@ -606,20 +550,20 @@ impl Stanza {
     }
 
     fn write_body(&self, out: &mut Vec<u8>) {
-        let raw = &self.body.raw;
-        if self.edits.hidden == 0 {
+        let (raw, hidden) = (self.raw(), self.hidden());
+        if hidden == 0 {
             out.extend_from_slice(raw);
         } else {
             let mut at = 0;
-            for (i, child) in self.body.children.iter().enumerate() {
-                if self.edits.hidden & bit(i) != 0 {
+            for (i, child) in self.own_children().iter().enumerate() {
+                if hidden & bit(i) != 0 {
                     join(out, &raw[at..child.range.start as usize]);
                     at = child.range.end as usize;
                 }
             }
             join(out, &raw[at..]);
         }
-        for appended in &self.edits.appended {
+        for appended in self.late() {
             out.extend_from_slice(&appended.raw);
         }
     }
@@ -634,19 +578,24 @@ impl Stanza {
     /// The same stanza in a separate allocation of its exact size: a stanza that was read shares the memory of everything that was
     /// read with it.
     pub fn compacted(&self) -> Stanza {
-        let Body { raw, children, marks } = &*self.body;
-        let raw = Bytes::from(Box::<[u8]>::from(raw.as_ref()));
-        let body = Arc::new(Body { raw, children: children.clone(), marks: *marks });
-        let mut edits = self.edits.clone();
-        for appended in &mut edits.appended {
-            appended.raw = Bytes::from(Box::<[u8]>::from(appended.raw.as_ref()));
-        }
+        let body = self.body.as_deref().map(|body| {
+            let frame = Bytes::from(Box::<[u8]>::from(body.raw()));
+            let within = 0..body.within.end - body.within.start;
+            Arc::new(Body { frame, within, children: body.children.clone(), marks: body.marks })
+        });
+        let edits = self.edits.as_deref().map(|edits| {
+            let mut edits = edits.clone();
+            for appended in &mut edits.appended {
+                appended.raw = Bytes::from(Box::<[u8]>::from(appended.raw.as_ref()));
+            }
+            Arc::new(edits)
+        });
         Stanza { head: self.head.clone(), body, edits }
     }
 
     /// Number of children appended by the server.
     pub fn appended(&self) -> usize {
-        self.edits.appended.len()
+        self.late().len()
     }
 
     /// About how many bytes the stanza takes when written: for budgets of queues.
@@ -654,8 +603,8 @@ impl Stanza {
         let head = &self.head;
         let jid = |jid: &Option<Jid>| jid.as_ref().map_or(0, |j| j.as_str().len());
         let text = |text: &Option<CompactString>| text.as_ref().map_or(0, |text| text.len());
-        let appended: usize = self.edits.appended.iter().map(|a| a.raw.len()).sum();
-        64 + jid(&head.from) + jid(&head.to) + text(&head.id) + text(&head.lang) + self.body.raw.len() + appended
+        let appended: usize = self.late().iter().map(|a| a.raw.len()).sum();
+        64 + jid(&head.from) + jid(&head.to) + text(&head.id) + text(&head.lang) + self.raw().len() + appended
     }
 
     /// As a tree, with its content namespace.
@@ -692,7 +641,7 @@ impl Stanza {
     fn append_error(&mut self, error: &StanzaError) {
         let raw = error.to_xml();
         let name_len = name_len("error");
-        self.edits.appended.push(Appended { ns: ns::CLIENT.id(), name_len, raw: raw.into_bytes().into() });
+        self.edit().appended.push(Appended { ns: ns::CLIENT.id(), name_len, raw: raw.into_bytes().into() });
     }
 }
 
@@ -729,6 +678,14 @@ fn plain_attr(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(value.as_bytes());
     out.push(b'\'');
+}
+
+/// ` xmlns='…'`. No namespace of the table needs escaping.
+fn namespace_attr(out: &mut Vec<u8>, ns: Ns) {
+    match ns.id() {
+        0 => attr(out, " xmlns='", ns.as_str()),
+        _ => plain_attr(out, " xmlns='", ns.as_str()),
+    }
 }
 
 /// The same with an address. The localpart and the domainpart never need escaping (RFC 7622 §3.2, §3.3): they contain neither
@@ -779,7 +736,7 @@ fn body(tree: &Element, budget: usize) -> Result<Body, OverBudget> {
             }
         }
     }
-    if raw.len() > budget { Err(OverBudget(budget)) } else { Ok(Body::new(raw.into(), children)) }
+    if raw.len() > budget { Err(OverBudget(budget)) } else { Body::alone(raw, children) }
 }
 
 /// RFC 6120 §8.1: the attributes that every kind has.

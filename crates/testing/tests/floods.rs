@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use allocation_counter::measure;
-use vorpal_core::bounds::Bounds;
+use vorpal::Program;
 use vorpal_core::core::core_names;
 use vorpal_core::module::registry::Registry;
 use vorpal_testing::disk::{Medium, Store};
 use vorpal_testing::link::Weather;
-use vorpal_testing::world::{ClientId, HOST, Secrets, Setup, World};
+use vorpal_testing::world::{ClientId, HOST, Secrets, Setup, World, configuration};
 
 /// This much is sent of each element at most, unless the server stops reading before.
 const FLOOD: usize = 768 * 1024;
@@ -141,11 +141,9 @@ fn world() -> World {
     let world = World::with(Setup {
         seed: 1,
         medium: Medium::new(Store::Sqlite),
-        passthrough: true,
-        modules: vorpal_modules::ALL.to_vec(),
-        sections: Vec::new(),
-        hosts: &[HOST],
-        bounds: Bounds::default(),
+        program: Program::VORPAL,
+        config: configuration(Program::VORPAL, "").expect("a configuration"),
+        bounds: None,
         secrets: Arc::new(Secrets::derive()),
     });
     prepare(world)

@@ -26,8 +26,10 @@ use vorpal_testing::world::{HOST, PASSWORD, World};
 
 const OPEN: &str = "<stream:stream to='localhost' version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>";
 
+/// PLAIN is offered: it shows the server the password.
 fn world() -> World {
-    let mut world = World::new(1, Store::Memory, true, vorpal_modules::ALL);
+    let plain = "login.plain_without_tls = true";
+    let mut world = World::configured(1, Store::Memory, true, vorpal_modules::ALL, plain);
     assert!(world.create_account("romeo"));
     world
 }

@@ -34,8 +34,8 @@ impl Turn<'_> {
             Some(Load::of(side, draft.body.len()))
         };
         let loads: SmallVec<[Option<Load>; 2]> = parts.iter().map(|p| load(p.account.owner)).collect();
-        let owners: SmallVec<[_; 2]> = parts.iter().map(|p| p.account.owner).collect();
-        let accounts: SmallVec<[AccountRef; 2]> = parts.iter().map(|p| p.lock.clone()).collect();
+        let mut owners: SmallVec<[_; 2]> = parts.iter().map(|p| p.account.owner).collect();
+        let mut accounts: SmallVec<[AccountRef; 2]> = parts.iter().map(|p| p.lock.clone()).collect();
         let updates = parts.iter().any(|p| p.account.states.is_staged());
         for side in draft.iter().flat_map(|draft| draft.sides.iter().flatten()) {
             if let Some(part) = parts.iter_mut().find(|part| part.account.owner == side.owner) {
@@ -60,8 +60,9 @@ impl Turn<'_> {
                 entry_id
             });
             given = (id, entry);
-            self.core.flights.lock().insert(id, Flight::Accounts(accounts.clone()));
-            Batch { id, now: self.now.as_millis(), owners: owners.clone(), updates, writes: std::mem::take(writes) }
+            self.core.flights.lock().insert(id, Flight::Accounts(std::mem::take(&mut accounts)));
+            let (owners, writes) = (std::mem::take(&mut owners), std::mem::take(writes));
+            Batch { id, now: self.now.as_millis(), owners, updates, writes }
         });
         if !open {
             // The server is stopping: nothing is promised any more, and nothing is said of it.

@@ -17,7 +17,7 @@ use vorpal_proto::error::StanzaError;
 use vorpal_proto::ns::Ns;
 use vorpal_proto::stanza::Stanza;
 
-use crate::module::hook::{Flow, IqCx, IqHandler, MessageCx, OpenAccount, PresenceCx, SessionCx};
+use crate::module::hook::{Dir, Flow, IqCx, IqHandler, MessageCx, OpenAccount, PresenceCx, SessionCx};
 use crate::module::registry::{IqKey, Registry};
 use crate::module::sweep::SweepCx;
 use crate::owner::state::{Cell, Key, Map, TableKind, Value};
@@ -223,6 +223,20 @@ impl Setup<'_> {
         handler: impl Fn(&mut MessageCx<'_>, &mut Stanza) -> Flow + Send + Sync + 'static,
     ) {
         self.registry.message[phase as usize].push((self.module.name, Box::new(handler)));
+        self.registry.message_sent[phase as usize] = true;
+    }
+
+    /// Takes part in every message on the side of its receiver only: nothing is called on that of its sender.
+    pub fn on_received_message(
+        &mut self,
+        phase: Phase,
+        handler: impl Fn(&mut MessageCx<'_>, &mut Stanza) -> Flow + Send + Sync + 'static,
+    ) {
+        let received = move |cx: &mut MessageCx<'_>, msg: &mut Stanza| match cx.dir {
+            Dir::Sent => Flow::Next,
+            Dir::Received => handler(cx, msg),
+        };
+        self.registry.message[phase as usize].push((self.module.name, Box::new(received)));
     }
 
     /// Takes part in every presence that changes no subscription, judged for each peer by itself. Presence is neither

@@ -11,8 +11,8 @@ use vorpal_proto::ns::Ns;
 use vorpal_proto::stanza::{Kind, Stanza};
 
 use crate::module::hook::{
-    FeatureMaker, Flow, FormMaker, IqHandler, MessageCx, MessageHandler, NonzaHandler, OpenAccount, OutboundHandler,
-    SessionCx, SessionHandler, WithholdHandler,
+    Dir, FeatureMaker, Flow, FormMaker, IqHandler, MessageCx, MessageHandler, NonzaHandler, OpenAccount,
+    OutboundHandler, SessionCx, SessionHandler, WithholdHandler,
 };
 use crate::module::sweep::SweepHandler;
 use crate::module::{At, Module, Phase, Result, Section, Setup, SetupError, Stage, Xep};
@@ -144,6 +144,8 @@ pub struct Registry {
     pub(crate) features: Vec<&'static str>,
     pub(crate) account_features: Vec<&'static str>,
     pub(crate) message: [List<MessageHandler>; Phase::COUNT],
+    /// phases in which somebody takes part on the sender's side of a message
+    pub(crate) message_sent: [bool; Phase::COUNT],
     pub(crate) presence: [List<MessageHandler>; Phase::COUNT],
     pub(crate) iq_gate: List<MessageHandler>,
     pub(crate) outbound: List<OutboundHandler>,
@@ -176,6 +178,7 @@ impl Registry {
             features: Vec::new(),
             account_features: Vec::new(),
             message: Default::default(),
+            message_sent: Default::default(),
             presence: Default::default(),
             iq_gate: Vec::new(),
             outbound: Vec::new(),
@@ -276,15 +279,21 @@ impl Registry {
         }
     }
 
-    /// Runs the handlers of one phase. The first that does not say Next decides, and its module is named; a panic is decided
-    /// by the phase. What a handler that panics has asked for is dropped.
+    /// Whether there are handlers of one phase for stanzas of this kind, on this side.
+    pub(crate) fn handles(&self, phase: Phase, kind: Kind, dir: Dir) -> bool {
+        let skips = kind == Kind::Message && dir == Dir::Sent && !self.message_sent[phase as usize];
+        !skips && !self.handlers(phase, kind).is_empty()
+    }
+
+    /// Runs the handlers of one phase. The first that does not say Next decides, and its module is named; `None` if all do. A panic is
+    /// decided by the phase. What a handler that panics has asked for is dropped.
     pub(crate) fn run(
         &self,
         list: &[(&'static str, MessageHandler)],
         phase: Phase,
         cx: &mut MessageCx<'_>,
         stanza: &mut Stanza,
-    ) -> (Flow, &'static str) {
+    ) -> Option<(Flow, &'static str)> {
         for (module, handler) in list {
             let mark = cx.fx.mark();
             let flow = catch_unwind(AssertUnwindSafe(|| handler(cx, stanza)));
@@ -294,18 +303,18 @@ impl Registry {
                     let (decision, reason) = flow.decision();
                     let (phase, side, account) = (phase.name(), cx.dir.name(), &cx.account.jid);
                     tracing::debug!(module, phase, side, %account, decision, reason, "stanza stopped");
-                    return (flow, module);
+                    return Some((flow, module));
                 }
                 Err(_) => {
                     tracing::error!(module, phase = phase.name(), "a handler panicked");
                     cx.fx.undo_since(&mark);
                     if phase != Phase::Copy {
-                        return (Flow::Bounce("panic", StanzaError::internal_server_error()), module);
+                        return Some((Flow::Bounce("panic", StanzaError::internal_server_error()), module));
                     }
                 }
             }
         }
-        (Flow::Next, "")
+        None
     }
 
     /// Whether a stanza may be written to the session now. The first that does not say Send decides.

@@ -12,7 +12,6 @@ use sha2::{Digest, Sha256};
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::ns;
 use vorpal_proto::stanza::Stanza;
-use vorpal_proto::write::escape_attr;
 
 use crate::store::{EntryId, Owner};
 
@@ -32,11 +31,20 @@ impl IdKey {
 
     /// The id that is told, of an entry of this account: 16 digits of base 16.
     pub fn tell(&self, entry: EntryId) -> String {
+        self.digits(entry).map(char::from).iter().collect()
+    }
+
+    fn digits(&self, entry: EntryId) -> [u8; 16] {
         let [mut left, mut right] = halves(entry);
         for round in 0..ROUNDS {
             (left, right) = (right, left ^ self.round(round, right));
         }
-        format!("{left:08x}{right:08x}")
+        let told = u64::from(left) << 32 | u64::from(right);
+        let digit = |at: usize| match (told >> (60 - 4 * at) & 0xf) as u8 {
+            low @ 0..=9 => b'0' + low,
+            high => b'a' + high - 10,
+        };
+        std::array::from_fn(digit)
     }
 
     /// The entry of an id that was told; something else, or nothing, for any other text.
@@ -62,11 +70,13 @@ impl IdKey {
 impl IdKey {
     /// Adds the id of an entry to a stanza, in the name of the account that it belongs to (§2.1).
     pub(crate) fn stamp(&self, by: &BareJid, stanza: &mut Stanza, entry: EntryId) {
-        let mut raw = Vec::with_capacity(96);
+        const WORDS: usize = "<stanza-id xmlns='urn:xmpp:sid:0' by='' id='0123456789abcdef'/>".len();
+        // Allocated with its final length. Nothing in a bare address needs escaping (RFC 7622 §3.2, §3.3).
+        let mut raw = Vec::with_capacity(WORDS + by.as_str().len());
         raw.extend_from_slice(b"<stanza-id xmlns='urn:xmpp:sid:0' by='");
-        escape_attr(&mut raw, by.as_str());
+        raw.extend_from_slice(by.as_str().as_bytes());
         raw.extend_from_slice(b"' id='");
-        raw.extend_from_slice(self.tell(entry).as_bytes());
+        raw.extend_from_slice(&self.digits(entry));
         raw.extend_from_slice(b"'/>");
         stanza.append_written(ns::STANZA_ID, "stanza-id", Bytes::from(raw));
     }

@@ -298,6 +298,12 @@ pub(crate) struct Arrival {
 }
 
 impl Todo {
+    /// Whether nothing is to be done: so it is after most stanzas.
+    pub fn is_empty(&self) -> bool {
+        let Todo { work, lagging, said, arrivals, fans } = self;
+        work.is_empty() && lagging.is_empty() && said.is_empty() && arrivals.is_empty() && !fans
+    }
+
     /// The stanza of this number is settled: the session goes on, at once or when what it says to many is said.
     pub fn deal_with(&mut self, session: &Arc<Session>, stream: &mut Stream, n: u64) {
         if stream.waits_for_fan(n) {

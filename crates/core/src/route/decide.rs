@@ -106,10 +106,12 @@ impl Turn<'_> {
             routes: Vec::new(),
         };
         for side in [&mut out, &mut inn].into_iter().flatten() {
-            goes.routes.extend(side.fx.further.take().into_iter().flat_map(|further| further.routes));
+            if let Some(further) = side.fx.further.take() {
+                goes.routes.extend(further.routes);
+            }
         }
         goes.draft = self.core.draft(sender, out.as_ref(), inn.as_ref(), &plan, to, &goes);
-        End::Goes(Box::new(goes))
+        End::Goes(goes)
     }
 
     /// Runs one phase on one side. Something, if the stanza ends there. Most phases have no handler.
@@ -122,7 +124,7 @@ impl Turn<'_> {
         plan: &Plan,
         stanza: &mut Stanza,
     ) -> Option<End> {
-        if side.registry.handlers(phase, stanza.kind()).is_empty() {
+        if !side.registry.handles(phase, stanza.kind(), side.dir) {
             return None;
         }
         self.run_phase(phase, side, origin, plan, stanza)
@@ -148,10 +150,8 @@ impl Turn<'_> {
             now: self.now,
         };
         let list = side.registry.handlers(phase, stanza.kind());
-        let (flow, module) = side.registry.run(list, phase, &mut cx, stanza);
-        if !matches!(flow, Flow::Next) {
-            self.step_stopped(side, phase, module, &flow, stanza);
-        }
+        let (flow, module) = side.registry.run(list, phase, &mut cx, stanza)?;
+        self.step_stopped(side, phase, module, &flow, stanza);
         match flow {
             Flow::Next => None,
             Flow::Drop(_) => Some(End::Silence),
@@ -204,6 +204,9 @@ impl Turn<'_> {
 
 /// A client that sends late what it could not send before says so in its own name (XEP-0198 §4), and in no other.
 fn strip_forged(stanza: &mut Stanza, dir: Dir, account: &Account, peer: &Jid) {
+    if !stanza.has(ns::DELAY, "delay") {
+        return;
+    }
     let of_another = dir == Dir::Received && peer.bare_str() != account.jid.as_str();
     strip_delay(stanza, &account.jid, of_another);
 }

@@ -66,14 +66,10 @@ impl Core {
 
     /// A new promise that would need room is refused where there is too little. What was promised before goes on, and so
     /// does what cannot be answered: nobody would learn of it.
-    pub(crate) fn within_reserve(&self, end: End, sender: &Sender<'_>, stanza: &Stanza) -> End {
-        match end {
-            End::Goes(goes)
-                if goes.draft.is_some() && !sender.again && stanza.is_answerable() && self.refuses_more() =>
-            {
-                End::Error(no_room())
-            }
-            end => end,
+    pub(crate) fn keep_within_reserve(&self, end: &mut End, sender: &Sender<'_>, stanza: &Stanza) {
+        let promises = matches!(end, End::Goes(goes) if goes.draft.is_some());
+        if promises && !sender.again && stanza.is_answerable() && self.refuses_more() {
+            *end = End::Error(no_room());
         }
     }
 

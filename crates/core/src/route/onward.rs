@@ -17,6 +17,9 @@ use crate::rules::delivery::{Decision, Handler};
 impl Turn<'_> {
     /// What was left to do when no lock is held any more.
     pub(crate) fn run_todo(&mut self) {
+        if self.todo.is_empty() {
+            return;
+        }
         loop {
             for arrival in std::mem::take(&mut self.todo.arrivals) {
                 self.arrives(&arrival);

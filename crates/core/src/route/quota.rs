@@ -33,26 +33,24 @@ impl Core {
     /// Refuses a message that exceeds the receiver's quota: a new one, or one that a session held and no session took. One that cannot
     /// be answered is dropped: it is an error that arrived too late for anybody to act on, and without a limit it could be sent
     /// endlessly.
-    pub(crate) fn within_quota(&self, end: End, received: Option<&Account>, stanza: &Stanza) -> End {
-        let End::Goes(goes) = &end else { return end };
-        let (Some(draft), Some(account)) = (&goes.draft, received) else { return end };
-        let Some(side) = draft.sides.iter().flatten().find(|side| side.owner == account.owner) else { return end };
+    pub(crate) fn keep_within_quota(&self, end: &mut End, received: Option<&Account>, stanza: &Stanza) {
+        let End::Goes(goes) = &*end else { return };
+        let (Some(draft), Some(account)) = (&goes.draft, received) else { return };
+        let Some(side) = draft.sides.iter().flatten().find(|side| side.owner == account.owner) else { return };
         let most = self.offline_bytes();
         let bytes = side.size(draft.body.len());
         if account.log.waiting_bytes() + bytes <= most / UNQUESTIONED {
-            return end;
+            return;
         }
-        let Some(reason) = self.crowded(account, Load::of(side, draft.body.len()), &side.peer, most) else {
-            return end;
-        };
+        let Some(reason) = self.crowded(account, Load::of(side, draft.body.len()), &side.peer, most) else { return };
         tracing::debug!(account = %account.jid, reason, "message refused: over quota");
         self.counts.one(Count::OverQuota);
-        if stanza.is_answerable() {
+        *end = if stanza.is_answerable() {
             // XEP-0160 §2: the answer when the queue is full.
             End::Error(StanzaError::service_unavailable().with_text(reason))
         } else {
             End::Silence
-        }
+        };
     }
 
     /// Why the account's waiting messages may not grow by this; `None` if they may.

@@ -68,13 +68,14 @@ impl<'a> SideState<'a> {
 }
 
 /// How a stretch ends.
+#[expect(clippy::large_enum_variant, reason = "nearly every message goes: a box would be an allocation for each")]
 pub(crate) enum End {
     /// nobody hears of it
     Silence,
     /// the sender gets an error
     Error(StanzaError),
     /// it is delivered or kept
-    Goes(Box<Goes>),
+    Goes(Goes),
 }
 
 pub(crate) struct Goes {
@@ -84,6 +85,48 @@ pub(crate) struct Goes {
     pub sender_copies: Targets,
     pub(crate) draft: Option<Draft>,
     pub routes: Vec<Stanza>,
+}
+
+/// What a stretch comes to: what each side says after the commit, and the entry that is written.
+struct Said {
+    sender: Words,
+    receiver: Words,
+    draft: Option<Draft>,
+}
+
+impl Said {
+    /// The message is delivered or kept. `own`: sender and receiver are one account, which says everything as the sender.
+    fn goes(&mut self, mut goes: Goes, sender: &Sender<'_>, own: bool, to: &Jid, stanza: Stanza) {
+        self.draft = goes.draft.take();
+        let is_archived = |side| self.draft.as_ref().is_some_and(|draft| draft.is_archived(side));
+        let (received_id, sent_id) = (is_archived(0), is_archived(1));
+        if self.draft.is_some() {
+            self.sender.or_else = OrElse::Bounce(Box::new(stanza.to(to.clone())));
+        }
+        // As the log has it: what is given live and what is read later must not differ.
+        let mut sent = if goes.sender_copies.is_empty() { None } else { goes.received.clone() };
+        if let Some(received) = goes.received {
+            let words = if own { &mut self.sender } else { &mut self.receiver };
+            words.archived = received_id;
+            if !goes.receiver_copies.is_empty() {
+                let stanza = received.clone();
+                words.says.push(Say::Copies { stanza, name: "received", to: goes.receiver_copies });
+            }
+            if let Some(stanza) = sent.take_if(|_| own) {
+                // Before the message: who has a copy is not given it as well.
+                let to = std::mem::take(&mut goes.sender_copies);
+                words.says.push(Say::Copies { stanza, name: "sent", to });
+            }
+            words.says.push(Say::Deliver { stanza: received, to: goes.to });
+        }
+        self.sender.archived |= sent_id;
+        if let Some(stanza) = sent {
+            self.sender.says.push(Say::Copies { stanza, name: "sent", to: goes.sender_copies });
+        }
+        let hops = sender.hops + 1;
+        let onward = |stanza| Say::Route(Work { stanza, hops, mode: Mode::Onward });
+        self.sender.says.extend(goes.routes.into_iter().map(onward));
+    }
 }
 
 impl Turn<'_> {
@@ -113,90 +156,23 @@ impl Turn<'_> {
         let end = {
             let sent = a.as_deref().filter(|_| sender.origin.is_some());
             let received = receiver.and_then(|_| b.as_deref().or(a.as_deref()));
-            let end = self.decide(sender, sent, received, refusal, to, &stanza);
-            let end = self.core.within_reserve(end, sender, &stanza);
-            let end = self.core.within_quota(end, received, &stanza);
+            let mut end = self.decide(sender, sent, received, refusal, to, &stanza);
+            self.core.keep_within_reserve(&mut end, sender, &stanza);
+            self.core.keep_within_quota(&mut end, received, &stanza);
             self.core.count_end(&end, sender);
             if self.core.is_traced() {
                 self.step_end(&end, sent, received, &stanza);
             }
             end
         };
-        let mut sender_words = sender.origin.map_or_else(Words::default, |(session, n)| Words::settling(session, n));
-        let mut receiver_words = Words::default();
-        let mut draft = None;
-        let failed = match (&end, sender.origin, a.as_deref()) {
-            (End::Silence | End::Error(_), Some((session, _)), Some(account)) if stanza.is_answerable() => {
-                self.failed_copies(account, session, to, &stanza)
-            }
-            _ => Targets::new(),
-        };
-        if let (false, Some((session, _)), Some(account)) = (failed.is_empty(), sender.origin, a.as_deref()) {
-            // Without the log: it has one entry for a stretch, and that is the error's.
-            let copy = copy_of(&stanza, "sent", &session.jid);
-            let each = failed.iter().filter_map(|id| account.session(*id));
-            let send = |to: &Arc<Session>| Say::Send { to: to.id, stanza: copy.clone().to(to.jid.clone()) };
-            sender_words.says.extend(each.map(send));
-        }
+        let words = sender.origin.map_or_else(Words::default, |(session, n)| Words::settling(session, n));
+        let mut said = Said { sender: words, receiver: Words::default(), draft: None };
         match end {
-            End::Silence => {}
-            End::Error(error) if stanza.is_answerable() => {
-                let answer = stanza.clone().to(to.clone()).error(&error);
-                match sender.origin {
-                    Some((session, _)) => {
-                        let answer = answer.to(session.jid.clone());
-                        if !failed.is_empty() {
-                            let (stanza, to) = (answer.clone(), failed.clone());
-                            sender_words.says.push(Say::Copies { stanza, name: "received", to });
-                        }
-                        // An error that discharges a promise is a promise itself.
-                        if session.stream().is_managed() && never_promised(&stanza).is_none() {
-                            let targets = [session.id].into_iter().collect();
-                            let meta = LogMeta { targets, copies: failed, ..LogMeta::default() };
-                            let account = sender.account.zip(a.as_deref()).map(|(_, account)| account);
-                            draft =
-                                account.map(|account| Draft::new(&answer, [Some(meta.received(account, to)), None]));
-                            sender_words.or_else = OrElse::Answer(Box::new(answer.clone()));
-                            let to = [session.id].into_iter().collect();
-                            sender_words.says.push(Say::Deliver { stanza: answer, to });
-                        } else {
-                            sender_words.says.push(Say::Send { to: session.id, stanza: answer });
-                        }
-                    }
-                    None => self.todo.route(answer, sender.hops + 1),
-                }
-            }
-            End::Error(_) => {}
-            End::Goes(mut goes) => {
-                draft = goes.draft.take();
-                if draft.is_some() {
-                    sender_words.or_else = OrElse::Bounce(Box::new(stanza.clone().to(to.clone())));
-                }
-                // As the log has it: what is given live and what is read later must not differ.
-                let mut sent = goes.received.clone().filter(|_| !goes.sender_copies.is_empty());
-                let words = if own { &mut sender_words } else { &mut receiver_words };
-                if let Some(received) = goes.received {
-                    words.archived = draft.as_ref().is_some_and(|draft| draft.is_archived(0));
-                    if !goes.receiver_copies.is_empty() {
-                        let stanza = received.clone();
-                        words.says.push(Say::Copies { stanza, name: "received", to: goes.receiver_copies });
-                    }
-                    if let Some(stanza) = sent.take_if(|_| own) {
-                        // Before the message: who has a copy is not given it as well.
-                        let to = std::mem::take(&mut goes.sender_copies);
-                        words.says.push(Say::Copies { stanza, name: "sent", to });
-                    }
-                    words.says.push(Say::Deliver { stanza: received, to: goes.to });
-                }
-                sender_words.archived |= draft.as_ref().is_some_and(|draft| draft.is_archived(1));
-                if let Some(stanza) = sent {
-                    sender_words.says.push(Say::Copies { stanza, name: "sent", to: goes.sender_copies });
-                }
-                let hops = sender.hops + 1;
-                let onward = |stanza| Say::Route(Work { stanza, hops, mode: Mode::Onward });
-                sender_words.says.extend(goes.routes.into_iter().map(onward));
-            }
+            End::Goes(goes) => said.goes(goes, sender, own, to, stanza),
+            End::Error(error) => self.goes_nowhere(&mut said, sender, a.as_deref(), Some(&error), to, &stanza),
+            End::Silence => self.goes_nowhere(&mut said, sender, a.as_deref(), None, to, &stanza),
         }
+        let Said { sender: sender_words, receiver: receiver_words, draft } = said;
         let mut parts: SmallVec<[Part<'_>; 2]> = SmallVec::new();
         if let (Some(lock), Some(account)) = (sender.account, a.as_deref_mut()) {
             parts.push(Part { lock, account, words: sender_words });
@@ -205,6 +181,52 @@ impl Turn<'_> {
             parts.push(Part { lock, account, words: receiver_words });
         }
         self.finish(&mut parts, draft, Vec::new());
+    }
+
+    /// The message reaches nobody: with an error its sender is told so. Sessions of the sender that want copies get one of the message, and
+    /// one of the error (XEP-0280 §6.1, §8).
+    fn goes_nowhere(
+        &mut self,
+        said: &mut Said,
+        sender: &Sender<'_>,
+        account: Option<&Account>,
+        error: Option<&StanzaError>,
+        to: &Jid,
+        stanza: &Stanza,
+    ) {
+        if !stanza.is_answerable() {
+            return;
+        }
+        let Some(((session, _), account)) = sender.origin.zip(account) else {
+            if let Some(error) = error {
+                self.todo.route(stanza.clone().to(to.clone()).error(error), sender.hops + 1);
+            }
+            return;
+        };
+        let copies = self.failed_copies(account, session, to, stanza);
+        if !copies.is_empty() {
+            // Without the log: it has one entry for a stretch, and that is the error's.
+            let copy = copy_of(stanza, "sent", &session.jid);
+            let each = copies.iter().filter_map(|id| account.session(*id));
+            let send = |to: &Arc<Session>| Say::Send { to: to.id, stanza: copy.clone().to(to.jid.clone()) };
+            said.sender.says.extend(each.map(send));
+        }
+        let Some(error) = error else { return };
+        let answer = stanza.clone().to(to.clone()).error(error).to(session.jid.clone());
+        if !copies.is_empty() {
+            let (stanza, to) = (answer.clone(), copies.clone());
+            said.sender.says.push(Say::Copies { stanza, name: "received", to });
+        }
+        // An error that discharges a promise is a promise itself.
+        if session.stream().is_managed() && never_promised(stanza).is_none() {
+            let targets: Targets = [session.id].into_iter().collect();
+            let meta = LogMeta { targets: targets.clone(), copies, ..LogMeta::default() };
+            said.draft = Some(Draft::new(&answer, [Some(meta.received(account, to)), None]));
+            said.sender.or_else = OrElse::Answer(Box::new(answer.clone()));
+            said.sender.says.push(Say::Deliver { stanza: answer, to: targets });
+        } else {
+            said.sender.says.push(Say::Send { to: session.id, stanza: answer });
+        }
     }
 
     /// XEP-0280 §6.1, §8: the sessions that get a copy of a message that goes nowhere, and of the error it comes to.

@@ -5,8 +5,7 @@ use vorpal_core::session::Pulled;
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::element::Element;
 use vorpal_proto::error::{StreamCondition, StreamError};
-use vorpal_proto::parse::parse_element;
-use vorpal_proto::stanza::{Stanza, StanzaFault};
+use vorpal_proto::stanza::{Read, Stanza, StanzaFault};
 
 use super::connection::{Connection, ConnectionState, Need};
 
@@ -68,9 +67,18 @@ impl Connection {
     }
 
     pub(super) fn in_session(&mut self, now: Timestamp, frame: &Bytes) -> Option<Need> {
+        match Stanza::read_any(frame, &self.context, &self.settings.limits, self.settings.passthrough) {
+            Ok(Read::Other(nonza)) => self.nonza(now, &nonza),
+            Ok(Read::Stanza(stanza)) => self.take_read(now, Ok(stanza)),
+            Err(fault) => self.take_read(now, Err(fault)),
+        }
+    }
+
+    /// Takes a stanza, or answers what is wrong with it.
+    pub(super) fn take_read(&mut self, now: Timestamp, read: Result<Stanza, StanzaFault>) -> Option<Need> {
         let ConnectionState::Bound(bound) = &mut self.state else { return None };
         let (lock, session) = (&bound.lock, &bound.session);
-        match Stanza::read(frame, &self.context, &self.settings.limits, self.settings.passthrough) {
+        match read {
             Ok(stanza) => match self.core.receive(now, lock, session, bound.epoch, stanza) {
                 Ok(later) => {
                     bound.later = later.map(Box::new);
@@ -82,12 +90,8 @@ impl Connection {
                 self.core.refuse(now, lock, session, bound.epoch, fault.answer());
                 None
             }
-            Err(StanzaFault::NotAStanza) => {
-                let Ok(nonza) = parse_element(frame, &self.context, &self.settings.limits) else {
-                    return Some(self.fail(now, StreamCondition::NotWellFormed.into()));
-                };
-                self.nonza(now, &nonza)
-            }
+            // RFC 6120 §4.9.3.24
+            Err(StanzaFault::NotAStanza) => Some(self.fail(now, StreamCondition::UnsupportedStanzaType.into())),
             Err(StanzaFault::Xml(error)) => {
                 let condition = StreamCondition::from_name(error.condition(), "");
                 Some(self.fail(now, StreamError::from(condition).with_text(error.to_string())))

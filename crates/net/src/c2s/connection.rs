@@ -163,7 +163,7 @@ impl Connection {
         self.input_while(now, buf, || true).unwrap_or(Need::Input)
     }
 
-    /// As [`Connection::input`], but asks after each element whether to continue. `None` if not: the buffer may contain more.
+    /// As [`Connection::input`], but asks after each element, if there are more bytes, whether to continue. `None` if not.
     pub fn input_while(
         &mut self,
         now: Timestamp,
@@ -177,6 +177,20 @@ impl Connection {
             if self.out.len() >= MAX_UNWRITTEN {
                 self.choked = true;
                 return Some(Need::Wait);
+            }
+            // In a session nearly all that comes is a plain stanza: found and read in one pass.
+            if self.settings.passthrough
+                && matches!(self.state, ConnectionState::Bound(_))
+                && let Some(read) = self.framing.next_stanza(buf, &self.context, &self.settings.limits)
+            {
+                let need = self.take_read(now, read);
+                if need.is_some() {
+                    return need;
+                }
+                if !buf.is_empty() && !goes_on() {
+                    return None;
+                }
+                continue;
             }
             let before = buf.len();
             let frame = match self.framing.next(buf) {
@@ -213,7 +227,7 @@ impl Connection {
                     if need.is_some() {
                         return need;
                     }
-                    if !goes_on() {
+                    if !buf.is_empty() && !goes_on() {
                         return None;
                     }
                 }

@@ -144,6 +144,7 @@ impl Machine {
         while !self.ended {
             let rest = bytes.get_mut(used..).unwrap_or_default();
             let UnbufferedStatus { mut discard, state } = self.connection.process_tls_records(rest);
+            let has_data = matches!(state, Ok(ConnectionState::ReadTraffic(_)));
             let stays = match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                     while let Some(record) = traffic.next_record() {
@@ -182,7 +183,9 @@ impl Machine {
                 }
             };
             used += discard;
-            if stays {
+            // To ask again would only tell that more input is needed.
+            let all = has_data && used >= bytes.len() && !self.connection.wants_write();
+            if stays || all {
                 break;
             }
         }

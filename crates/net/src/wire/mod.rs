@@ -13,7 +13,7 @@ use vorpal_proto::error::StreamError;
 use vorpal_proto::frame::Frame;
 use vorpal_proto::ns;
 use vorpal_proto::parse::{Limits, StreamContext, StreamHeader, XmlError};
-use vorpal_proto::stanza::Stanza;
+use vorpal_proto::stanza::{Stanza, StanzaFault};
 
 use tcp::{Tcp, TcpOutput};
 
@@ -49,6 +49,18 @@ impl Framing {
     pub fn next(&mut self, buf: &mut BytesMut) -> Result<Option<Frame>, XmlError> {
         match self {
             Framing::Tcp(tcp) => tcp.next(buf),
+        }
+    }
+
+    /// Takes the next frame if it is a complete stanza that can be read in one pass. `None`: [`Framing::next`] says what it is.
+    pub fn next_stanza(
+        &mut self,
+        buf: &mut BytesMut,
+        cx: &StreamContext,
+        limits: &Limits,
+    ) -> Option<Result<Stanza, StanzaFault>> {
+        match self {
+            Framing::Tcp(tcp) => tcp.next_stanza(buf, cx, limits),
         }
     }
 

@@ -7,7 +7,7 @@ use vorpal_proto::error::StreamError;
 use vorpal_proto::frame::{Frame, Framer};
 use vorpal_proto::ns;
 use vorpal_proto::parse::{Limits, StreamContext, StreamHeader, XmlError, parse_open};
-use vorpal_proto::stanza::Stanza;
+use vorpal_proto::stanza::{Stanza, StanzaFault};
 use vorpal_proto::write::escape_attr;
 
 use super::Opening;
@@ -24,6 +24,15 @@ impl Tcp {
 
     pub fn next(&mut self, buf: &mut BytesMut) -> Result<Option<Frame>, XmlError> {
         self.framer.next(buf)
+    }
+
+    pub fn next_stanza(
+        &mut self,
+        buf: &mut BytesMut,
+        cx: &StreamContext,
+        limits: &Limits,
+    ) -> Option<Result<Stanza, StanzaFault>> {
+        self.framer.next_stanza(buf, cx, limits)
     }
 
     pub fn is_idle(&self) -> bool {

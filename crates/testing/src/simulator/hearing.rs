@@ -95,8 +95,8 @@ impl Simulator {
             Phase::Proven(mut sasl) if element.is(ns::SASL, "success") => {
                 let data = decode_payload(&element.content()).expect("base64");
                 sasl.finish(data.as_deref().map(Vec::as_slice)).expect("the server proves itself");
-                let host = self.world.clients[id].host;
-                self.world.clients[id].open_stream(host);
+                let host = self.world.clients[id].host.clone();
+                self.world.clients[id].open_stream(&host);
                 self.players[id].phase = Phase::Welcome;
                 self.who_is_let_in_may_come(id)?;
             }

@@ -246,8 +246,8 @@ impl Simulator {
         self.blocks.connects(id);
         self.chooses_password(id, r);
         self.world.connect(id);
-        let host = self.world.clients[id].host;
-        self.world.clients[id].open_stream(host);
+        let host = self.world.clients[id].host.clone();
+        self.world.clients[id].open_stream(&host);
         self.players[id].phase = Phase::Greeting;
         let slow = self.taste.slow_reads && r.one_in(2);
         let window = if self.taste.network && r.one_in(3) { 400 + r.below(4_000) } else { usize::MAX };

@@ -330,9 +330,11 @@ impl Task {
         if rests {
             self.driver.skip_input();
         }
-        let began = Instant::now();
+        let now = now();
+        // The clock is looked at from the second stanza on: mostly there is one.
+        let mut began = None;
         loop {
-            let turn = self.driver.turn(now(), || began.elapsed() < TURN);
+            let turn = self.driver.turn(now, || began.get_or_insert_with(Instant::now).elapsed() < TURN);
             if !rests {
                 self.charge(shared.began, self.driver.connection.take_answered() / ANSWER_PART);
             }
