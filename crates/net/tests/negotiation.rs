@@ -315,7 +315,7 @@ impl World {
         let names = core_names();
         let domain = BareJid::of_domain("example.net").unwrap();
         let registry = Registry::build(vorpal_modules::ALL.iter().copied(), names.clone(), |_| None).unwrap();
-        names.bind(|name| writer.map(name, Loading::WithOwner)).unwrap();
+        names.bind(|name, loading| writer.map(name, loading)).unwrap();
         let progress = writer.map("progress", Loading::Cold).unwrap();
         let mut bytes = Random(seed);
         let random = move |out: &mut [u8]| out.iter_mut().for_each(|b| *b = bytes.below(256) as u8);

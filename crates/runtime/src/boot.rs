@@ -89,7 +89,7 @@ pub fn boot(backend: Box<dyn Backend>, setup: Setup, surroundings: Surroundings)
     let Surroundings { now, mut random, loader } = surroundings;
     let (queue, mut writer) = Writer::new(backend);
     let tables = BootError::doing;
-    setup.names.bind(|name| writer.map(name, Loading::WithOwner)).map_err(tables("opening the store's tables"))?;
+    setup.names.bind(|name, loading| writer.map(name, loading)).map_err(tables("opening the store's tables"))?;
     let progress = writer.map("progress", Loading::Cold).map_err(tables("opening the store's tables"))?;
     let server = writer.map("server", Loading::Cold).map_err(tables("opening the store's tables"))?;
     let mut reader = writer.reader().map_err(BootError::doing("opening the store for reading"))?;
@@ -148,7 +148,7 @@ fn write_secret(
 ) -> Result<(), StoreError> {
     let row = Row::from(Bytes::copy_from_slice(&secret));
     let writes = vec![Write::Put { map: server, owner: STORE, key: Bytes::from_static(b"secret"), row: Some(row) }];
-    queue.submit(now.as_millis() * 1000, Batch { owners: SmallVec::new(), writes, ..Batch::default() })?;
+    queue.submit(now, Batch { owners: SmallVec::new(), writes, ..Batch::default() })?;
     commit(writer)
 }
 

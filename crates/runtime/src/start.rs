@@ -48,7 +48,7 @@ pub fn start(backend: Box<dyn Backend>, setup: Setup) -> Result<Arc<Runtime>> {
         // Dropped when the thread ends, for whatever reason.
         let _running = running;
         writer.run(
-            || now().as_millis() * 1000,
+            now,
             |done| {
                 // Without a receiver commits are useless.
                 if tell.send(done).is_err() {

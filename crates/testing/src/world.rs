@@ -352,10 +352,10 @@ impl World {
 
     /// Writes to the store directly: the kernel sees it after a restart.
     pub fn write(&mut self, mut make: impl FnMut(&mut dyn Ids) -> Vec<Write>) {
-        let now = self.now.as_millis();
+        let now = self.now;
         let queue = &self.running().queue;
-        Journal::submit(queue, now * 1000, &mut |ids| Batch {
-            now,
+        Journal::submit(queue, now, &mut |ids| Batch {
+            now: now.as_millis(),
             writes: make(ids),
             id: ids.batch(),
             ..Batch::default()

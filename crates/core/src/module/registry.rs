@@ -1,5 +1,6 @@
 //! Who takes part in what, on one host: the modules' registrations in the order of phases and of their list.
 
+use std::any::TypeId;
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use crate::module::hook::{
     Dir, FeatureMaker, Flow, FormMaker, IqHandler, MessageCx, MessageHandler, NonzaHandler, OpenAccount,
     OutboundHandler, SessionCx, SessionHandler, WithholdHandler,
 };
+use crate::module::storage::ColdKind;
 use crate::module::sweep::SweepHandler;
 use crate::module::{At, Module, Phase, Result, Section, Setup, SetupError, Stage, Xep};
 use crate::owner::state::{TableKind, UNBOUND};
@@ -21,7 +23,7 @@ use crate::session::Out;
 use crate::session::guard::Guard;
 use crate::session::guard::{Outgoing, Verdict};
 use crate::session::{Flag, Slot};
-use crate::store::{self, MapId};
+use crate::store::{self, Loading, MapId, StoreError};
 
 /// The child of an IQ that somebody answers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,6 +47,8 @@ pub struct Names {
     slots: Mutex<Vec<&'static str>>,
     /// shared with the accounts
     pub(crate) tables: Mutex<Arc<Vec<TableKind>>>,
+    /// maps and collections of blobs that are not loaded with their owners
+    cold: Mutex<Vec<ColdKind>>,
 }
 
 const MAX_FLAGS: usize = 64;
@@ -104,20 +108,60 @@ impl Names {
             flags: Mutex::new(self.flags.lock().clone()),
             slots: Mutex::new(self.slots.lock().clone()),
             tables: Mutex::new(self.tables.lock().clone()),
+            cold: Mutex::new(self.cold.lock().clone()),
         }
     }
 
     /// The tables that the store has not been asked for: whoever registered them can only be there after a restart.
     pub fn unbound(&self) -> Vec<&'static str> {
-        self.tables.lock().iter().filter(|table| table.map == UNBOUND).map(|table| table.name).collect()
+        let tables = self.tables.lock();
+        let cold = self.cold.lock();
+        let loaded = tables.iter().map(|table| (table.map, table.name));
+        let all = loaded.chain(cold.iter().map(|cold| (cold.map, cold.name)));
+        all.filter(|(map, _)| *map == UNBOUND).map(|(_, name)| name).collect()
     }
 
     /// Asks the store for the numbers of all tables that have none yet.
-    pub fn bind(&self, mut number: impl FnMut(&str) -> store::Result<MapId>) -> store::Result<()> {
+    ///
+    /// # Errors
+    /// The store's; also if a table was loaded with its owners when it was first made and is not now, or the other way round.
+    pub fn bind(&self, mut number: impl FnMut(&str, Loading) -> store::Result<MapId>) -> store::Result<()> {
+        let mut number = |name: &str, loading: Loading| match number(name, loading)? {
+            map if map.loading() == loading => Ok(map),
+            _ => Err(StoreError::Bug("a table is loaded in another way than when it was made")),
+        };
         for table in Arc::make_mut(&mut self.tables.lock()).iter_mut().filter(|t| t.map == UNBOUND) {
-            table.map = number(table.name)?;
+            table.map = number(table.name, Loading::WithOwner)?;
+        }
+        for cold in self.cold.lock().iter_mut().filter(|cold| cold.map == UNBOUND) {
+            cold.map = number(cold.name, Loading::Cold)?;
         }
         Ok(())
+    }
+
+    /// The place of a table that is not loaded with its owners. Nothing if the name stands for another one.
+    pub(crate) fn cold(&self, name: &'static str, types: TypeId) -> Option<usize> {
+        if self.tables.lock().iter().any(|table| table.name == name) {
+            return None;
+        }
+        let mut cold = self.cold.lock();
+        match cold.iter().position(|kind| kind.name == name) {
+            Some(at) => (cold[at].types == types).then_some(at),
+            None => {
+                cold.push(ColdKind { name, types, map: UNBOUND });
+                Some(cold.len() - 1)
+            }
+        }
+    }
+
+    /// Whether the name stands for a table that is not loaded with its owners.
+    pub(crate) fn is_cold(&self, name: &str) -> bool {
+        self.cold.lock().iter().any(|kind| kind.name == name)
+    }
+
+    /// The number that the store gave a table that is not loaded with its owners.
+    pub(crate) fn cold_id(&self, at: usize) -> MapId {
+        self.cold.lock()[at].map
     }
 
     /// Where the table is that the store knows by this number; nothing if no module asks for it any more.
