@@ -32,7 +32,7 @@ fn setup(m: &mut Setup<'_>) -> Result {
         assert!(!msg.has(BOOM, "copy"), "on purpose: a message that is copied");
         Flow::Next
     });
-    m.on_nonza(Stage::Bound, BOOM, "boom", |_, _| panic!("on purpose: a nonza"));
+    m.on_nonza(BOOM, "boom", |_, _| panic!("on purpose: a nonza"));
     m.stream_feature(Stage::Authenticated, || {
         assert!(!ARMED.swap(false, Ordering::SeqCst), "on purpose: the features");
         el("boom", BOOM)

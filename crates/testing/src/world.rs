@@ -546,7 +546,7 @@ impl World {
     /// Breaks the connection.
     pub fn cut(&mut self, id: ClientId) {
         if let Some(mut link) = self.clients[id].link.take() {
-            link.connection.gone(self.now);
+            link.driver.gone(self.now);
             self.settle();
         }
     }
@@ -616,7 +616,7 @@ impl World {
     /// The part of the log that a client's session wants to read, and the entries there: for
     /// [`vorpal_net::c2s::Connection::fetched`].
     pub fn read_log(&mut self, id: ClientId) -> Option<(Fetch, Vec<Entry>)> {
-        let fetch = self.clients[id].link.as_ref()?.connection.hungry(self.now)?;
+        let fetch = self.clients[id].link.as_ref()?.driver.connection.hungry(self.now)?;
         let reader = self.running.as_mut()?.reader.as_mut();
         Some((fetch, read(reader, fetch)?))
     }
@@ -694,7 +694,7 @@ impl World {
     pub fn notice(&mut self, at: usize) {
         if at < self.ghosts.len() {
             let mut ghost = self.ghosts.swap_remove(at);
-            ghost.connection.gone(self.now);
+            ghost.driver.gone(self.now);
         }
     }
 

@@ -260,7 +260,7 @@ fn flood(world: &mut World, state: State, element: &str) -> Flooded {
         }
     });
     let unread = world.clients[id].link.as_ref().map_or(0, |link| link.up.capacity());
-    let bound = world.clients[id].link.as_ref().is_some_and(|link| link.connection.is_bound());
+    let bound = world.clients[id].link.as_ref().is_some_and(|link| link.driver.connection.is_bound());
     let after = measure(|| {
         world.cut(id);
         world.pass(Duration::from_secs(2));

@@ -14,8 +14,8 @@ use vorpal_testing::world::{ClientId, World};
 const KIB: usize = 1 << 10;
 
 fn world(store: Store, section: &str) -> (World, ClientId) {
-    let section: Section = section.parse().expect("a section");
-    let mut world = World::configured(1, store, true, vorpal_modules::ALL, vec![("private", section)]);
+    let settings = format!("[modules.private]\n{section}");
+    let mut world = World::configured(1, store, true, vorpal_modules::ALL, &settings);
     assert!(world.create_account("romeo"));
     let id = world.client("romeo", "r");
     world.bind(id);

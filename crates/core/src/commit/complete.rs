@@ -5,7 +5,6 @@ use vorpal_proto::datetime::Timestamp;
 use crate::core::Core;
 use crate::core::flights::{Flight, Rider};
 use crate::core::turn::{Locked, Turn};
-use crate::owner::account::Account;
 use crate::owner::words::{Done, Failure};
 use crate::small::lists::give_back;
 use crate::store::{BatchId, Outcome, StoreError};

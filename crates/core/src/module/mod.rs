@@ -122,13 +122,18 @@ pub enum At {
     Anyone,
 }
 
-/// When a nonza may come.
+/// When a stream feature is offered (RFC 6120 §4.3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stage {
-    /// Logged in, no session yet.
+    /// To a client that may log in and has not: under TLS, where that is required.
+    Opened,
+    /// To a client that is logged in and has no session.
     Authenticated,
-    /// In a session.
-    Bound,
+}
+
+impl Stage {
+    /// All stages in order.
+    pub const ALL: [Stage; 2] = [Stage::Opened, Stage::Authenticated];
 }
 
 /// A module's section of the configuration, not yet read.
@@ -275,15 +280,15 @@ impl Setup<'_> {
         self.registry.withholds.push((self.module.name, Box::new(handler)));
     }
 
-    /// Takes a top-level element that is no stanza.
+    /// Takes a top-level element that is not a stanza, from a session. Before there is one, the negotiation takes all elements: a
+    /// handler would have no session to work on.
     pub fn on_nonza(
         &mut self,
-        stage: Stage,
         ns: Ns,
         name: &'static str,
         handler: impl Fn(&mut SessionCx<'_>, &Element) + Send + Sync + 'static,
     ) {
-        self.registry.add_nonza(self.module.name, stage, ns, name, Box::new(handler));
+        self.registry.add_nonza(self.module.name, ns, name, Box::new(handler));
     }
 
     /// A stream feature (RFC 6120 §4.3.2) offered at this stage.

@@ -203,9 +203,9 @@ pub struct Registry {
     pub(crate) forms: Vec<FormMaker>,
     pub(crate) sweeps: List<SweepHandler>,
     iq: HashMap<(At, bool, u16), ByName<IqHandler>>,
-    nonza: HashMap<(Stage, u16), ByName<NonzaHandler>>,
+    nonza: HashMap<u16, ByName<NonzaHandler>>,
     /// what modules took that have been switched off since the start, and nobody takes now
-    formerly: HashSet<(Stage, u16, &'static str)>,
+    formerly: HashSet<(u16, &'static str)>,
     error: Option<SetupError>,
 }
 
@@ -270,15 +270,8 @@ impl Registry {
         list.push((module, key.name, handler));
     }
 
-    pub(crate) fn add_nonza(
-        &mut self,
-        module: &'static str,
-        stage: Stage,
-        ns: Ns,
-        name: &'static str,
-        handler: NonzaHandler,
-    ) {
-        let list = self.nonza.entry((stage, ns.id())).or_default();
+    pub(crate) fn add_nonza(&mut self, module: &'static str, ns: Ns, name: &'static str, handler: NonzaHandler) {
+        let list = self.nonza.entry(ns.id()).or_default();
         if let Some((other, ..)) = list.iter().find(|(_, n, _)| *n == name) {
             self.error.get_or_insert(SetupError::Taken { module, other, what: format!("<{name}/>") });
             return;
@@ -292,24 +285,24 @@ impl Registry {
         list.iter().find(|(_, n, _)| *n == name).map(|(module, _, handler)| (*module, handler))
     }
 
-    pub(crate) fn nonza(&self, stage: Stage, ns: u16, name: &str) -> Option<(&'static str, &NonzaHandler)> {
-        let list = self.nonza.get(&(stage, ns))?;
+    pub(crate) fn nonza(&self, ns: u16, name: &str) -> Option<(&'static str, &NonzaHandler)> {
+        let list = self.nonza.get(&ns)?;
         list.iter().find(|(_, n, _)| *n == name).map(|(module, _, handler)| (*module, handler))
     }
 
     /// This registry takes the place of another on a host.
     pub(crate) fn succeed(&mut self, before: &Registry) {
-        let taken = before.nonza.iter().flat_map(|((stage, ns), list)| {
-            let key = |(_, name, _): &(&'static str, &'static str, NonzaHandler)| (*stage, *ns, *name);
+        let taken = before.nonza.iter().flat_map(|(ns, list)| {
+            let key = |(_, name, _): &(&'static str, &'static str, NonzaHandler)| (*ns, *name);
             list.iter().map(key)
         });
         let known: HashSet<_> = taken.chain(before.formerly.iter().copied()).collect();
-        self.formerly = known.into_iter().filter(|(stage, ns, name)| self.nonza(*stage, *ns, name).is_none()).collect();
+        self.formerly = known.into_iter().filter(|(ns, name)| self.nonza(*ns, name).is_none()).collect();
     }
 
     /// Whether a module took this element that is switched off now.
-    pub(crate) fn took_formerly(&self, stage: Stage, ns: u16, name: &str) -> bool {
-        self.formerly.iter().any(|known| *known == (stage, ns, name))
+    pub(crate) fn took_formerly(&self, ns: u16, name: &str) -> bool {
+        self.formerly.iter().any(|known| *known == (ns, name))
     }
 
     /// The handlers that sessions are told by that a module is gone: of the modules that the registry after this one does not have.
@@ -446,7 +439,7 @@ impl Registry {
         rows.push(("close".into(), names(&self.on_close)));
         rows.push(("switched off".into(), names(&self.on_switched_off)));
         rows.push(("each account".into(), names(&self.sweeps)));
-        for stage in [Stage::Authenticated, Stage::Bound] {
+        for stage in Stage::ALL {
             let made = self.stream_features.iter().filter(|(_, s, _)| *s == stage);
             rows.push((format!("stream features when {stage:?}"), made.map(|(module, ..)| *module).collect()));
         }
@@ -455,11 +448,9 @@ impl Registry {
         let mut nonzas: Vec<_> = self
             .nonza
             .iter()
-            .flat_map(|((stage, ns), list)| {
+            .flat_map(|(ns, list)| {
                 let ns = known(*ns);
-                list.iter().map(move |(module, name, _)| {
-                    (format!("nonza <{name} xmlns='{ns}'/> when {stage:?}"), vec![*module])
-                })
+                list.iter().map(move |(module, name, _)| (format!("nonza <{name} xmlns='{ns}'/>"), vec![*module]))
             })
             .collect();
         nonzas.sort();

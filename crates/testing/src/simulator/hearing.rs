@@ -181,7 +181,7 @@ impl Simulator {
     /// It gives up its connection.
     pub(super) fn hangs_up(&mut self, id: PlayerId) {
         if let Some(mut link) = self.world.clients[id].link.take() {
-            link.connection.gone(self.world.now);
+            link.driver.gone(self.world.now);
         }
         self.world.clients[id].inbox.clear();
         self.lost(id);

@@ -269,7 +269,7 @@ impl Simulator {
         self.hear_out(id);
         self.excuse(id);
         if let Some(mut link) = self.world.clients[id].link.take() {
-            link.connection.gone(self.world.now);
+            link.driver.gone(self.world.now);
             self.lost(id);
         }
     }
