@@ -209,7 +209,7 @@ impl Scene {
     fn input(&mut self, id: ClientId) {
         let now = self.world.now;
         let Some(link) = &mut self.world.clients[id].link else { panic!("no connection") };
-        let need = link.connection.input(now, &mut link.up);
+        let need = link.driver.connection.input(now, &mut link.up);
         // It waits where an IQ must be answered before the next stanza is taken.
         assert!(matches!(need, Need::Input | Need::Wait), "{need:?}");
     }
@@ -217,8 +217,8 @@ impl Scene {
     /// The connection writes its output.
     fn output(&mut self, id: ClientId) {
         let Some(link) = &mut self.world.clients[id].link else { panic!("no connection") };
-        link.connection.output(&mut self.out, OUTPUT);
-        link.connection.written();
+        link.driver.connection.output(&mut self.out, OUTPUT);
+        link.driver.connection.written();
     }
 
     fn commit(&mut self) {
@@ -484,7 +484,7 @@ impl Run for Missed {
         let (Some(link), Some((fetch, entries))) = (&mut self.scene.world.clients[self.to].link, &self.read) else {
             panic!("no connection")
         };
-        link.connection.fetched(*fetch, Some(entries.as_slice()));
+        link.driver.connection.fetched(*fetch, Some(entries.as_slice()));
     }
 
     fn clean(&mut self) {

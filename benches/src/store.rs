@@ -1,7 +1,10 @@
 //! What the store's writer spends on a group of messages, on SQLite: statements, pages and the index, without the disk.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use vorpal_core::store::{Batch, Direction, Loading, MapId, NewEntry, Row, STORE, Side, Write, flags};
+use vorpal_proto::datetime::Timestamp;
 use vorpal_store::sqlite::{Options, Sqlite};
 use vorpal_store::writer::{IdSource, Queue, Step, Writer};
 
@@ -11,7 +14,7 @@ use crate::paths::Run;
 const GROUP: u64 = 20;
 /// So many accounts write to each other.
 const ACCOUNTS: u64 = 100;
-const NOW: u64 = 1_700_000_000_000_000;
+const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const BODY: usize = 300;
 
 /// Which messages are committed.
@@ -49,7 +52,7 @@ impl Group {
         Box::new(Group { sort, queue, writer, progress, sent: 0, before: Vec::new(), _folder: folder })
     }
 
-    fn message(&self, n: u64, ids: &mut IdSource) -> Batch {
+    fn message(&self, n: u64, ids: &mut IdSource, given: &mut Vec<(u64, u64)>) -> Batch {
         let (from, to) = (1 + n % ACCOUNTS, 1 + (n + 1) % ACCOUNTS);
         let archived = self.sort == Sort::Archived;
         let side = |owner, peer, dir| Side {
@@ -64,19 +67,23 @@ impl Group {
         let sides = [Some(side(to, from, Direction::Received)), sent];
         let mut writes = Vec::new();
         if !archived {
-            let value = Bytes::copy_from_slice(&[n.to_be_bytes(), ids.now().to_be_bytes()].concat());
+            let value = Bytes::copy_from_slice(&[n.to_be_bytes(), ids.now().as_millis().to_be_bytes()].concat());
             let key = Bytes::copy_from_slice(&from.to_be_bytes());
             writes.push(Write::Put { map: self.progress, owner: STORE, key, row: Some(Row::from(value)) });
         }
-        writes.push(Write::Log(Box::new(NewEntry { id: ids.entry(), time: ids.now() / 1000, sides, body })));
+        let id = ids.entry();
+        given.push((to, id));
+        writes.push(Write::Log(Box::new(NewEntry { id, time: ids.now().as_millis(), sides, body })));
         Batch { owners: [from, to].into_iter().collect(), writes, ..Batch::default() }
     }
 }
 
 impl Run for Group {
     fn prepare(&mut self) {
+        let mut given = Vec::new();
         for n in self.sent..self.sent + GROUP {
-            let done = self.queue.submit_with(NOW + n * 1_000, |ids| self.message(n, ids));
+            let now = NOW.plus(Duration::from_millis(n));
+            let done = self.queue.submit_with(now, |ids| self.message(n, ids, &mut given));
             done.expect("the writer takes it");
         }
         if self.sort == Sort::Delivered {
@@ -84,8 +91,7 @@ impl Run for Group {
             let delete = |(owner, id)| Write::LogDelete { owner, ids: vec![id] };
             let writes = gone.into_iter().map(delete).collect();
             self.queue.submit(NOW, Batch { writes, ..Batch::default() }).expect("the writer takes it");
-            let ids = self.sent..self.sent + GROUP;
-            self.before.extend(ids.map(|n| (1 + (n + 1) % ACCOUNTS, NOW + n * 1_000)));
+            self.before = given;
         }
         self.sent += GROUP;
     }
@@ -94,7 +100,7 @@ impl Run for Group {
         let Step::Committed(done) = self.writer.step() else { panic!("no commit") };
         let batches = GROUP + u64::from(self.sort == Sort::Delivered);
         assert!(done.len() as u64 == batches && done.iter().all(|done| done.outcome.is_committed()));
-        self.writer.idle(NOW / 1_000, true).expect("the index is filled");
+        self.writer.idle(NOW.as_millis(), true).expect("the index is filled");
     }
 }
 

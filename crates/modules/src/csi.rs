@@ -21,8 +21,8 @@ pub static MODULE: Module = Module { name: "csi", xeps: &[Xep(352, "1.0.0")], se
 fn setup(m: &mut Setup<'_>) -> Result {
     let inactive = m.session_flag("inactive")?;
     m.stream_feature(Stage::Authenticated, || el("csi", ns::CSI));
-    m.on_nonza(Stage::Bound, ns::CSI, "inactive", move |cx, _| cx.session.set(inactive, true));
-    m.on_nonza(Stage::Bound, ns::CSI, "active", move |cx, _| wake_up(cx, inactive));
+    m.on_nonza(ns::CSI, "inactive", move |cx, _| cx.session.set(inactive, true));
+    m.on_nonza(ns::CSI, "active", move |cx, _| wake_up(cx, inactive));
     // §5.2: a resumed stream begins as active.
     m.on_resume(move |cx| wake_up(cx, inactive));
     m.on_switched_off(move |cx| wake_up(cx, inactive));

@@ -11,6 +11,7 @@ pub mod disco;
 pub mod mam;
 pub mod offline;
 pub mod ping;
+pub mod private;
 pub mod roster;
 pub mod server_contact_info;
 pub mod session;
@@ -42,6 +43,7 @@ pub static ALL: &[&Module] = &[
     &csi::MODULE,
     &smacks::MODULE,
     &roster::MODULE,
+    &private::MODULE,
     &session::MODULE,
     &disco::MODULE,
     &ping::MODULE,
@@ -55,6 +57,7 @@ pub static ALL: &[&Module] = &[
 /// keys of its own.
 pub const SECTIONS: &[vorpal_config::Module] = &[
     vorpal_config::Module::of::<mam::Config>("mam"),
+    vorpal_config::Module::of::<private::Config>("private"),
     vorpal_config::Module::of::<smacks::Config>("smacks"),
     vorpal_config::Module::of::<server_contact_info::Config>("server_contact_info"),
 ];

@@ -27,11 +27,11 @@ section! {
 fn setup(m: &mut Setup<'_>) -> Result {
     let keep = m.config::<Config>()?.resume_time.get().as_millis() / 1000;
     m.stream_feature(Stage::Authenticated, || el("sm", ns::SM));
-    m.on_nonza(Stage::Bound, ns::SM, "enable", move |cx, enable| begin(cx, enable, keep));
-    m.on_nonza(Stage::Bound, ns::SM, "r", |cx, _| cx.fx.say_ack());
-    m.on_nonza(Stage::Bound, ns::SM, "a", |cx, a| cx.fx.acked(a));
+    m.on_nonza(ns::SM, "enable", move |cx, enable| begin(cx, enable, keep));
+    m.on_nonza(ns::SM, "r", |cx, _| cx.fx.say_ack());
+    m.on_nonza(ns::SM, "a", |cx, a| cx.fx.acked(a));
     // §5: too late, the session has a resource already.
-    m.on_nonza(Stage::Bound, ns::SM, "resume", |cx, _| fail(cx));
+    m.on_nonza(ns::SM, "resume", |cx, _| fail(cx));
     Ok(())
 }
 

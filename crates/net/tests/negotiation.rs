@@ -315,7 +315,7 @@ impl World {
         let names = core_names();
         let domain = BareJid::of_domain("example.net").unwrap();
         let registry = Registry::build(vorpal_modules::ALL.iter().copied(), names.clone(), |_| None).unwrap();
-        names.bind(|name| writer.map(name, Loading::WithOwner)).unwrap();
+        names.bind(|name, loading| writer.map(name, loading)).unwrap();
         let progress = writer.map("progress", Loading::Cold).unwrap();
         let mut bytes = Random(seed);
         let random = move |out: &mut [u8]| out.iter_mut().for_each(|b| *b = bytes.below(256) as u8);
@@ -434,7 +434,7 @@ impl Peer {
                 }
                 Need::Wait => waits = true,
                 Need::Admit(_) if world.random.one_in(30) => need = self.connection.put_off(),
-                Need::Admit(_) => need = self.connection.admitted(now, !world.random.one_in(30)),
+                Need::Admit(_) => need = self.connection.admitted(!world.random.one_in(30)),
                 Need::Bind => need = self.connection.may_bind(now, !world.random.one_in(10)),
                 Need::Load(jid) => {
                     let found = !world.random.one_in(30);
@@ -830,7 +830,7 @@ fn who_is_put_off_may_try_again_on_the_same_stream_and_it_does_not_count() {
         assert!(answer.contains("<temporary-auth-failure") && !connection.is_over(), "{answer}");
     }
     assert!(matches!(says(&mut connection, AUTH), Need::Admit(_)));
-    let Some(Need::Load(jid)) = connection.admitted(now, true) else { panic!("the account is not read") };
+    let Some(Need::Load(jid)) = connection.admitted(true) else { panic!("the account is not read") };
     world.core.load(world.reader.as_mut(), &jid).unwrap();
     let Some(Need::Derive(check)) = connection.loaded(now, Ok(())) else { panic!("no password is checked") };
     assert!(connection.derived(now, check.run()).is_none());

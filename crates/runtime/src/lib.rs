@@ -1,11 +1,14 @@
 //! Drives the kernel: the clock, the writer thread, reads, and periodic work. The only place that spawns tasks of the kernel.
 
+pub mod boot;
+pub mod drive;
 mod ending;
 mod readers;
 mod start;
 
+pub use boot::Setup;
 pub use readers::Readers;
-pub use start::{Backing, Setup, start};
+pub use start::start;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

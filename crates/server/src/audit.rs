@@ -3,8 +3,8 @@
 
 use tokio::net::UnixStream;
 
-use crate::control::{Answer, Order};
 use crate::files;
+use crate::orders::{Answer, Order};
 
 /// The sender of an order, from the socket's peer credentials.
 pub(crate) struct Caller {

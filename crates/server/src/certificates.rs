@@ -15,7 +15,7 @@ use vorpal_proto::datetime::Timestamp;
 use vorpal_runtime::now;
 use zeroize::Zeroizing;
 
-use crate::{Reload, files};
+use crate::files;
 
 /// What an operator has to do about a self-signed certificate.
 pub(crate) const TO_TRUST: &str = "clients must be told to trust it";
@@ -25,12 +25,6 @@ const FOLDER: &str = "tls";
 
 /// The word that marks a PEM key with a passphrase, in the old format and the new.
 const ENCRYPTED: &[u8] = b"ENCRYPTED";
-
-/// How often a running server checks its certificates.
-const LOOK: Duration = Duration::from_secs(24 * 3600);
-
-/// How often it checks whether that is due: the clock of a suspended machine may have jumped.
-const TICK: Duration = Duration::from_secs(600);
 
 /// The certificates: those of the configuration, else a self-signed one for each host, in `data`.
 ///
@@ -115,21 +109,6 @@ fn complain(certificate: &Certificate, now: Timestamp) {
         } else {
             tracing::warn!(host, %file, %warning, "certificate");
         }
-    }
-}
-
-/// Checks the certificates once a day until the process ends: renews the server's own, and logs warnings about others that expire.
-pub(crate) async fn watch(reload: Arc<Reload>) {
-    let mut last = now();
-    loop {
-        tokio::time::sleep(TICK).await;
-        if now().since(last) < LOOK {
-            continue;
-        }
-        last = now();
-        let reload = reload.clone();
-        // It blocks on files.
-        let _ = tokio::task::spawn_blocking(move || reload.look_after_certificates(now())).await;
     }
 }
 

@@ -1,132 +1,34 @@
-//! Orders to a server: one line of JSON each way, over a socket that only its owner may open. While no server is running, the
-//! same orders run directly on its data.
-
-mod act;
-mod import;
-mod lists;
-mod status;
-
-pub use import::{Imported, Line, Problem};
+//! The control socket: orders to a server and its answers, one line of JSON each way. Only the owner of the data may open it. The
+//! orders themselves are in `orders/`.
 
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use vorpal_config::Change;
-use vorpal_core::watch::trace::MAX_TRACERS;
 use vorpal_net::accept::Setbacks;
 use vorpal_runtime::{Runtime, Waker, now};
 use zeroize::Zeroizing;
 
 use crate::audit::{Caller, Subject};
 use crate::descriptors::{self, Reserve};
+use crate::files;
 use crate::gauges::Gauges;
+use crate::orders::{Answer, Order, execute, watch};
 use crate::reload::{Applied, Reload};
-use crate::secret::{self, Password};
+use crate::secret;
 
 /// Maximum length of an order or answer, in bytes.
 const MAX_LINE: u64 = 64 * 1024 * 1024;
 
 /// How long the reserved descriptor is offered to a connection that was just reported.
 const SECOND_ACCEPT: Duration = Duration::from_millis(10);
-
-/// An order. It has no `Debug` output: it may contain passwords and keys.
-#[derive(Serialize, Deserialize)]
-#[serde(tag = "order", rename_all = "snake_case")]
-pub enum Order {
-    /// Creates an account.
-    UserAdd {
-        /// its address
-        jid: String,
-        /// its password
-        password: Password,
-    },
-    /// Creates many accounts from another server's SCRAM keys.
-    UserImport {
-        /// the accounts
-        users: Vec<Line>,
-    },
-    /// Sets another password.
-    UserPasswd {
-        /// whose
-        jid: String,
-        /// the password
-        password: Password,
-        /// whether the account's sessions end
-        #[serde(default)]
-        end_sessions: bool,
-    },
-    /// Deletes an account with everything it has.
-    UserRm {
-        /// which
-        jid: String,
-    },
-    /// Disables or enables an account.
-    UserDisable {
-        /// which
-        jid: String,
-        /// whether it is disabled
-        disabled: bool,
-    },
-    /// All accounts of a host, or of all hosts.
-    UserList {
-        /// of which host
-        host: Option<String>,
-    },
-    /// Shows one account.
-    UserShow {
-        /// which
-        jid: String,
-    },
-    /// Reads the configuration again and applies it.
-    Reload,
-    /// The certificates that are served.
-    CertList,
-    /// The state of the server.
-    Status,
-    /// Everything that `vorpal top` shows.
-    Top,
-    /// Follows an account: answered with the decisions about its stanzas, line by line, until the caller disconnects.
-    Trace {
-        /// which
-        jid: String,
-    },
-    /// All sessions, or those of one account.
-    SessionList {
-        /// whose
-        #[serde(default)]
-        jid: Option<String>,
-    },
-    /// Ends a session, or all of an account.
-    SessionKick {
-        /// its full address, or that of the account
-        jid: String,
-    },
-}
-
-/// The result of an order.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Answer {
-    /// It is done and stored.
-    Done,
-    /// The same, with notes for the operator.
-    Noted(Vec<String>),
-    /// The requested list.
-    Rows(Vec<serde_json::Value>),
-    /// The requested object.
-    Object(serde_json::Value),
-    /// The result of an import.
-    Imported(Imported),
-    /// It failed; an error message for the operator.
-    Error(String),
-}
 
 /// No server answers at a socket.
 #[derive(Debug)]
@@ -168,7 +70,7 @@ pub fn listen(path: &Path, runtime: Arc<Runtime>, reload: Arc<Reload>, gauges: A
     }
     let listener =
         UnixListener::bind(path).with_context(|| format!("the socket {} cannot be created", path.display()))?;
-    crate::run::protect(path)?;
+    files::protect(path)?;
     let reserve = Arc::new(Mutex::new(Reserve::default()));
     reserve.lock().restore();
     tokio::spawn(async move {
@@ -235,8 +137,8 @@ async fn answer(
                 Err(_) => Answer::Error("the certificates cannot be read: a bug".into()),
             }
         }
-        Ok(Order::Top) => top(gauges).await,
-        Ok(Order::Status) => status::status(gauges).await,
+        Ok(Order::Top) => watch::top(gauges).await,
+        Ok(Order::Status) => watch::status(gauges).await,
         Ok(Order::Trace { jid }) => {
             caller.gave(subject, None);
             return trace(&jid, runtime, read, write).await;
@@ -283,14 +185,6 @@ fn value(text: &Option<String>) -> &str {
     text.as_deref().unwrap_or("nothing")
 }
 
-async fn top(gauges: Arc<Gauges>) -> Answer {
-    let sample = tokio::task::spawn_blocking(move || serde_json::to_value(gauges.sample(true))).await;
-    match sample {
-        Ok(Ok(sample)) => Answer::Rows(vec![sample]),
-        _ => Answer::Error("the server could not collect its figures: this is a bug".into()),
-    }
-}
-
 /// Sends the decisions, one line of JSON each, until the caller disconnects. Lines that it does not read in time are dropped and
 /// counted.
 async fn trace(
@@ -300,15 +194,7 @@ async fn trace(
     mut write: impl AsyncWrite + Unpin,
 ) -> Result<()> {
     let wake = Arc::new(Waker::default());
-    let following = async {
-        let jid = act::address(runtime, jid)?;
-        if runtime.load(jid.clone()).await?.is_none() {
-            bail!("there is no account {jid}");
-        }
-        let trace = runtime.core.trace(jid, wake.clone());
-        trace.ok_or_else(|| anyhow!("{MAX_TRACERS} accounts are already being followed"))
-    };
-    let trace = match following.await {
+    let trace = match watch::follow(runtime, jid, wake.clone()).await {
         Ok(trace) => trace,
         Err(error) => return say(&mut write, &Answer::Error(format!("{error:#}"))).await,
     };
@@ -384,12 +270,4 @@ pub async fn order(path: &Path, order: &Order) -> Result<Answer> {
     let mut answer = String::new();
     BufReader::new(read.take(MAX_LINE)).read_line(&mut answer).await?;
     serde_json::from_str(&answer).context("the server's answer")
-}
-
-/// Carries out an order.
-pub async fn execute(runtime: &Arc<Runtime>, order: Order) -> Answer {
-    match act::carry_out(runtime, order).await {
-        Ok(answer) => answer,
-        Err(error) => Answer::Error(format!("{error:#}")),
-    }
 }

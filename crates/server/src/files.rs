@@ -33,6 +33,12 @@ pub(crate) fn keep_private() {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(OTHERS));
 }
 
+/// Restricts a file to its owner: only the owner of the data may send orders.
+pub(crate) fn protect(path: &Path) -> Result<()> {
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    Ok(())
+}
+
 /// Whether there is a database in the data directory.
 ///
 /// # Errors

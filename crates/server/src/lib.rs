@@ -1,5 +1,6 @@
 //! The server as one program: how it starts, and its commands.
 
+pub mod assemble;
 mod audit;
 mod certificates;
 pub mod cli;
@@ -11,6 +12,7 @@ mod holder;
 mod log;
 mod metrics;
 mod notify;
+pub mod orders;
 mod place;
 mod program;
 mod reload;
@@ -24,3 +26,4 @@ pub use gauges::Gauges;
 pub use program::Program;
 pub use reload::Reload;
 pub use run::{Server, serve, serve_on};
+pub use terms::terms;

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Error, anyhow};
 use parking_lot::Mutex;
@@ -19,8 +20,13 @@ use vorpal_runtime::now;
 
 use crate::log::Level;
 use crate::notify::Notify;
-use crate::run::{Server, registries};
-use crate::{Program, certificates, terms};
+use crate::{Program, assemble, certificates, terms};
+
+/// How often a running server checks its certificates.
+const CERTIFICATE_CHECK: Duration = Duration::from_secs(24 * 3600);
+
+/// How often it checks whether that is due: the clock of a suspended machine may have jumped.
+const CERTIFICATE_TICK: Duration = Duration::from_secs(600);
 
 /// What a reload works on.
 pub struct Reload {
@@ -52,15 +58,16 @@ struct Current {
 impl Reload {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        server: &Server,
+        data: PathBuf,
+        config: Config,
         path: Option<PathBuf>,
         program: Program,
         level: Level,
         notify: Arc<Notify>,
     ) -> Reload {
-        let hosts = server.runtime.core.hosts().into_iter().map(|host| (host.jid.bare(), host)).collect();
-        let current = Mutex::new(Current { config: server.config.clone(), hosts });
-        Reload { shared, data: server.data.clone(), path, program, level, notify, current }
+        let hosts = shared.runtime.core.hosts().into_iter().map(|host| (host.jid.bare(), host)).collect();
+        let current = Mutex::new(Current { config, hosts });
+        Reload { shared, data, path, program, level, notify, current }
     }
 
     /// The file that is read again; none, if there was none at the start.
@@ -141,7 +148,7 @@ impl Reload {
         let core = &self.shared.runtime.core;
         // Tried on a copy: a module that cannot be set up leaves no trace.
         let trial = Arc::new(core.names.trial());
-        let mut wrong = check(&new, self.program, &trial);
+        let mut wrong = assemble::check(&new, self.program, &trial);
         wrong.extend(new_tables(&trial));
         if !wrong.is_empty() {
             return Err(told(&wrong));
@@ -155,7 +162,8 @@ impl Reload {
         }
         let new_certificates = certificates::changed(&certificates, &served);
         certificates::log(&certificates, &config);
-        let registries = registries(&config, self.program.modules, &core.names).map_err(|errors| told(&errors))?;
+        let registries =
+            assemble::registries(&config, self.program.modules, &core.names).map_err(|errors| told(&errors))?;
         self.shared.tls.reload(certificates, terms::policy(&config)).map_err(|error| told(&[error.into()]))?;
 
         // From here on nothing can fail.
@@ -174,14 +182,14 @@ impl Reload {
                 }
             })
             .collect();
-        terms::set_key_policies(&config, &hosts);
+        assemble::set_key_policies(&config, &hosts);
         core.set_hosts(hosts);
         for gone in before.iter().filter(|host| core.host(host.domain()).is_none()) {
             self.end_sessions(gone);
         }
         *self.shared.terms.write() = terms::terms(&config);
-        core.set_bounds(terms::bounds(&config));
-        core.reserve.set_least(config.storage.reserve.get().get());
+        core.set_bounds(assemble::bounds(&config));
+        core.reserve.set_least(assemble::reserve(&config));
         self.shared.gate.set(terms::gate(&config));
         self.level.set(config.log.level);
         let changes = current.config.diff(&new);
@@ -201,12 +209,19 @@ impl Reload {
     }
 }
 
-/// Errors of a configuration beyond its text: certificates that cannot be used, and conflicting modules. The names
-/// that its modules use are registered in `names`.
-pub(crate) fn check(config: &Config, program: Program, names: &Arc<Names>) -> Vec<Error> {
-    let mut errors = certificates::check(config);
-    errors.extend(registries(config, program.modules, names).err().into_iter().flatten());
-    errors
+/// Checks the certificates once a day until the process ends: renews the server's own, and logs warnings about others that expire.
+pub(crate) async fn watch_certificates(reload: Arc<Reload>) {
+    let mut last = now();
+    loop {
+        tokio::time::sleep(CERTIFICATE_TICK).await;
+        if now().since(last) < CERTIFICATE_CHECK {
+            continue;
+        }
+        last = now();
+        let reload = reload.clone();
+        // It blocks on files.
+        let _ = tokio::task::spawn_blocking(move || reload.look_after_certificates(now())).await;
+    }
 }
 
 /// An error for each table of a module that the store does not have: tables are created at the start only.

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,25 +10,21 @@ use anyhow::{Context, Error, Result, anyhow, bail};
 use parking_lot::RwLock;
 use tokio::signal::unix::{SignalKind, signal};
 use vorpal_config::Config;
-use vorpal_core::core::core_names;
 use vorpal_core::module::Module;
-use vorpal_core::module::host::Host;
-use vorpal_core::module::registry::{Names, Registry};
 use vorpal_core::store::{Backend, StoreError};
 use vorpal_core::watch::counts::Count;
 use vorpal_net::c2s::{self, Entrance, Shared};
 use vorpal_net::limits::{Gate, Traffic};
 use vorpal_net::tls::TlsHosts;
 use vorpal_proto::error::StreamCondition;
-use vorpal_proto::jid::BareJid;
-use vorpal_runtime::{Backing, Runtime, Setup, now, start};
+use vorpal_runtime::{Runtime, now, start};
 use vorpal_store::sqlite::{DATABASE_FILE, Durability, Options, Sqlite};
 
 use crate::gauges::Gauges;
 use crate::notify::Notify;
-use crate::reload::Reload;
+use crate::reload::{self, Reload};
 use crate::sockets::{Key, Sockets};
-use crate::{Program, certificates, control, descriptors, files, log, metrics, place, terms, warnings};
+use crate::{Program, assemble, certificates, control, descriptors, files, log, metrics, place, terms, warnings};
 
 /// How long a stopping server waits for promised writes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -69,16 +64,7 @@ impl Server {
     /// In the operator's words.
     pub fn on(backend: Box<dyn Backend>, config: Config, modules: &'static [&'static Module]) -> Result<Server> {
         let data = config.data.to_path_buf();
-        let names = core_names();
-        let registries = registries(&config, modules, &names)
-            .map_err(|errors| errors.into_iter().next().unwrap_or_else(|| anyhow!("no host")));
-        let hosts = registries?.into_iter().map(|(domain, registry)| Arc::new(Host::new(&domain, registry)));
-        let hosts: Vec<Arc<Host>> = hosts.collect();
-        terms::set_key_policies(&config, &hosts);
-        let runtime = start(Backing { backend }, Setup { names, hosts })?;
-        runtime.core.set_place(place::of(&data));
-        runtime.core.set_bounds(terms::bounds(&config));
-        runtime.core.reserve.set_least(config.storage.reserve.get().get());
+        let runtime = start(backend, assemble::kernel(&config, modules, Some(place::of(&data)))?)?;
         Ok(Server { runtime, config, data, modules })
     }
 
@@ -137,33 +123,6 @@ fn unopened(error: StoreError, path: &Path) -> Error {
 fn has_header(database: &Path) -> bool {
     let mut begin = [0; 16];
     File::open(database).and_then(|mut file| file.read_exact(&mut begin)).is_ok() && begin == *b"SQLite format 3\0"
-}
-
-/// The modules of each host, set up with its configuration.
-///
-/// # Errors
-/// Of every host whose modules cannot be set up, one.
-pub(crate) fn registries(
-    config: &Config,
-    modules: &'static [&'static Module],
-    names: &Arc<Names>,
-) -> Result<Vec<(BareJid, Registry)>, Vec<Error>> {
-    let (mut built, mut errors) = (Vec::new(), Vec::new());
-    for host in &config.hosts {
-        let name = host.name.as_str();
-        let build = || {
-            let domain = BareJid::of_domain(name)?;
-            let sections: Vec<_> = config.modules_of(name).collect();
-            let enabled = modules.iter().filter(|m| sections.iter().any(|(name, _)| *name == m.name)).copied();
-            let section = |name: &str| sections.iter().find(|(n, _)| *n == name).map(|(_, section)| section.table());
-            anyhow::Ok((domain, Registry::build(enabled, names.clone(), section)?))
-        };
-        match build().with_context(|| format!("the modules of {name}")) {
-            Ok(host) => built.push(host),
-            Err(error) => errors.push(error),
-        }
-    }
-    if errors.is_empty() { Ok(built) } else { Err(errors) }
 }
 
 /// Serves until the process is told to stop. `path` is the configuration file, which is read again at a reload.
@@ -242,8 +201,9 @@ async fn serve_with(
     let socket = config.admin.to_path_buf();
     // The same file at each reload and in each line of the log.
     let path = path.map(std::path::absolute).transpose().context("the working directory")?;
-    let reload = Arc::new(Reload::new(shared, &server, path, program, level, notify.clone()));
-    tokio::spawn(certificates::watch(reload.clone()));
+    let reload = Reload::new(shared, server.data.clone(), config.clone(), path, program, level, notify.clone());
+    let reload = Arc::new(reload);
+    tokio::spawn(reload::watch_certificates(reload.clone()));
     control::listen(&socket, server.runtime.clone(), reload.clone(), gauges)?;
     let hosts = config.hosts.iter().map(|host| host.name.as_str()).collect::<Vec<_>>().join(", ");
     let ready_after_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -316,10 +276,4 @@ async fn stopped(reload: &Arc<Reload>) -> Result<()> {
             _ = hangup.recv() => drop(reload.apply().await),
         }
     }
-}
-
-/// Restricts a file to its owner: only the owner of the data may send orders.
-pub(crate) fn protect(path: &Path) -> Result<()> {
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(())
 }

@@ -1,21 +1,19 @@
-//! Settings of the sockets from the configuration: limits, TLS versions.
+//! What the sockets get from the configuration: limits, TLS versions. What the kernel gets is in `assemble.rs`.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use vorpal_config::{Config, Limits, Measure};
-use vorpal_core::bounds::Bounds;
-use vorpal_core::module::host::{Host, KeyPolicy};
 use vorpal_net::c2s::{Settings, Terms};
 use vorpal_net::limits::{Rate, Settings as GateSettings};
 use vorpal_net::tls::{Policy, TlsVersion};
-use vorpal_proto::sasl::{Hash, Iterations, Mechanism};
+use vorpal_proto::sasl::Mechanism;
 
 use crate::descriptors;
 
 /// The settings for new connections.
-pub(crate) fn terms(config: &Config) -> Terms {
+pub fn terms(config: &Config) -> Terms {
     let settings = |without_tls| Settings {
         max_attempts: config.limits.login_tries.get(),
         max_before_login: config.limits.login_bytes.get().as_len(),
@@ -42,30 +40,6 @@ fn mechanisms(config: &Config) -> HashMap<String, Vec<Mechanism>> {
         (host.name.as_str().to_owned(), host.mechanisms.iter().filter_map(known).collect())
     };
     config.hosts.iter().map(of_host).collect()
-}
-
-/// Tells the hosts which keys of passwords to store.
-pub(crate) fn set_key_policies<'a>(config: &Config, hosts: impl IntoIterator<Item = &'a Arc<Host>>) {
-    for host in hosts {
-        if let Some(configured) = config.hosts.iter().find(|one| one.name.as_str() == host.domain()) {
-            host.set_key_policy(key_policy(config, configured));
-        }
-    }
-}
-
-/// Keys are stored for the mechanisms of the host, and for stronger hashes that `login.mechanisms` names: a host that offers
-/// fewer for a while, as after an import, collects the keys that it needs to offer them again.
-fn key_policy(config: &Config, host: &vorpal_config::Host) -> KeyPolicy {
-    let hashes_of = |mechanisms: &[vorpal_config::Mechanism]| -> Vec<Hash> {
-        Hash::ALL.into_iter().filter(|hash| mechanisms.iter().any(|m| m.as_str() == hash.scheme())).collect()
-    };
-    let (offered, general) = (hashes_of(&host.mechanisms), hashes_of(&config.login.mechanisms));
-    let stronger = |hash: &Hash| general.contains(hash) && offered.iter().all(|offered| offered < hash);
-    let mut hashes: Vec<Hash> = Hash::ALL.into_iter().filter(|hash| offered.contains(hash) || stronger(hash)).collect();
-    if hashes.is_empty() {
-        hashes.push(Hash::Sha512);
-    }
-    KeyPolicy { hashes, iterations: Iterations::new(config.login.iterations.get()).unwrap_or(Iterations::DEFAULT) }
 }
 
 /// The traffic budget of one account: bytes per second, and burst.
@@ -117,15 +91,6 @@ pub(crate) fn gate(config: &Config) -> GateSettings {
     }
 }
 
-/// The limits of one account.
-pub(crate) fn bounds(config: &Config) -> Bounds {
-    let sessions = config.limits.sessions.get() as usize;
-    let contacts = config.limits.roster_entries.get() as usize;
-    let roster_bytes = config.limits.roster_bytes.get().as_len();
-    let offline_bytes = config.limits.offline_bytes.get().base();
-    Bounds { sessions, contacts, roster_bytes, offline_bytes, ..Bounds::default() }
-}
-
 /// The TLS versions.
 pub(crate) fn policy(config: &Config) -> Policy {
     let min = match config.tls.min_version {
@@ -133,36 +98,4 @@ pub(crate) fn policy(config: &Config) -> Policy {
         vorpal_config::TlsVersion::V13 => TlsVersion::Tls13,
     };
     Policy { min }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-
-    fn policy(text: &str) -> KeyPolicy {
-        let config = Config::read(Path::new("v.toml"), text.into(), [], &[]).expect("a configuration");
-        key_policy(&config, config.hosts.first().expect("a host"))
-    }
-
-    #[test]
-    fn keys_are_kept_for_what_a_host_offers_and_for_what_is_stronger_and_general() {
-        use Hash::{Sha1, Sha256, Sha512};
-        assert_eq!(policy(""), KeyPolicy { hashes: vec![Sha512, Sha256, Sha1], iterations: Iterations::DEFAULT });
-        let general = |mechanisms: &str| policy(&format!("[login]\nmechanisms = [{mechanisms}]\n")).hashes;
-        assert_eq!(general("\"SCRAM-SHA-512\""), [Sha512]);
-        assert_eq!(general("\"SCRAM-SHA-1\", \"PLAIN\""), [Sha1]);
-        assert_eq!(general("\"PLAIN\""), [Sha512], "something has to be kept");
-        let own = |mechanisms: &str, general: &str| {
-            let login = format!("[login]\nmechanisms = [{general}]\niterations = 70000\n");
-            policy(&format!("{login}[host.\"a.example\"]\nmechanisms = [{mechanisms}]\n"))
-        };
-        let safe = "\"SCRAM-SHA-512\", \"SCRAM-SHA-256\"";
-        assert_eq!(own("\"SCRAM-SHA-1\", \"PLAIN\"", safe).hashes, [Sha512, Sha256, Sha1]);
-        assert_eq!(own("\"PLAIN\"", safe).hashes, [Sha512, Sha256]);
-        assert_eq!(own("\"SCRAM-SHA-256\"", "\"SCRAM-SHA-1\"").hashes, [Sha256]);
-        assert_eq!(own("\"SCRAM-SHA-512\"", safe).hashes, [Sha512]);
-        assert_eq!(own("\"PLAIN\"", safe).iterations.count(), 70_000);
-    }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use vorpal::control::{self, Order};
+use vorpal::control;
+use vorpal::orders::Order;
 use vorpal::{Program, serve_on};
 use vorpal_config::Config;
 use vorpal_core::store::{

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use vorpal::control::{self, Answer, Order};
+use vorpal::control;
+use vorpal::orders::{self, Answer, Order};
 use vorpal::{Program, Server, serve};
 use vorpal_config::Config;
 use vorpal_core::module::hook::Flow;
@@ -31,7 +32,7 @@ fn setup(m: &mut Setup<'_>) -> Result {
         assert!(!msg.has(BOOM, "copy"), "on purpose: a message that is copied");
         Flow::Next
     });
-    m.on_nonza(Stage::Bound, BOOM, "boom", |_, _| panic!("on purpose: a nonza"));
+    m.on_nonza(BOOM, "boom", |_, _| panic!("on purpose: a nonza"));
     m.stream_feature(Stage::Authenticated, || {
         assert!(!ARMED.swap(false, Ordering::SeqCst), "on purpose: the features");
         el("boom", BOOM)
@@ -123,7 +124,7 @@ fn a_panic_ends_one_session_at_most() {
         let server = Server::open(config.clone(), program().modules).expect("a server");
         for name in ["a", "b"] {
             let order = Order::UserAdd { jid: format!("{name}@localhost"), password: "secret".to_owned().into() };
-            let answer = control::execute(&server.runtime, order).await;
+            let answer = orders::execute(&server.runtime, order).await;
             assert!(matches!(answer, Answer::Done | Answer::Noted(_)), "{answer:?}");
         }
         server.close().await;

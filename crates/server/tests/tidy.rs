@@ -2,7 +2,7 @@
 
 mod sources;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use serde_json::Value;
@@ -210,6 +210,45 @@ fn the_arrows_between_the_crates_are_those_of_the_design() {
     for name in FOREIGN {
         assert!(!seen.contains(*name), "the modules bring in {name}");
     }
+}
+
+/// Each file of the server can be read after those that it imports. `cli` is above all of them.
+#[test]
+fn the_files_of_the_server_do_not_import_each_other_in_a_circle() {
+    const FOLDER: &str = "crates/server/src/";
+    let sources: Vec<Source> = sources().into_iter().filter(|source| source.path.starts_with(FOLDER)).collect();
+    let place = |source: &Source| {
+        let path = source.path.strip_prefix(FOLDER).expect("it begins so");
+        path.split(['/', '.']).next().expect("a first part").to_owned()
+    };
+    let modules: BTreeSet<String> = sources.iter().map(place).filter(|name| name != "lib" && name != "main").collect();
+    // What `lib.rs` exports, by the names under which files import it from there.
+    let homes = [("Program", "program"), ("Reload", "reload"), ("Gauges", "gauges"), ("Server", "run")];
+    let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for source in sources.iter().filter(|source| !source.is_test() && modules.contains(&place(source))) {
+        let own = place(source);
+        for (_, code) in source.code() {
+            for path in code.split("crate::").skip(1) {
+                let words = match path.strip_prefix('{') {
+                    Some(list) => list.split('}').next().unwrap_or_default().split(", ").collect(),
+                    None => vec![path],
+                };
+                for word in words {
+                    let first = word.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+                    let home = homes.iter().find(|(name, _)| *name == first).map_or(first, |(_, home)| *home);
+                    if home != own && modules.contains(home) {
+                        imports.entry(own.clone()).or_default().insert(home.to_owned());
+                    }
+                }
+            }
+        }
+    }
+    assert!(imports["run"].contains("assemble") && imports["assemble"].contains("program"), "{imports:?}");
+    let mut left = modules;
+    while let Some(last) = left.iter().find(|name| imports.get(*name).is_none_or(|of| of.is_disjoint(&left))).cloned() {
+        left.remove(&last);
+    }
+    assert!(left.is_empty(), "{:?}", left.iter().map(|name| (name, &imports[name])).collect::<Vec<_>>());
 }
 
 fn metadata() -> Value {

@@ -11,7 +11,7 @@
 use crate::pulse::Pulse;
 use crate::shape::{
     Backend, Batch, BatchId, EntryId, Ids, Journal, Loading, MapId, Millis, Outcome, Owner, Probe, Reader, Result,
-    Stale, StoreError, Write,
+    Stale, StoreError, Timestamp, Write, next_id,
 };
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -19,9 +19,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use vorpal_core::watch::counts::{Count, Counts};
-
-/// Microseconds since 1970.
-pub type Micros = u64;
 
 /// Maximum number of batches in a commit.
 pub const MAX_GROUP_BATCHES: usize = 512;
@@ -43,7 +40,7 @@ const QUIET: Duration = Duration::from_millis(250);
 const LOOK: Duration = Duration::from_secs(2);
 
 /// How often a writer that is never idle does background work nevertheless.
-const PATIENCE: Micros = 1_000_000;
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often a writer checks whether a delayed commit may proceed (tests only).
 const STALL: Duration = Duration::from_millis(1);
@@ -51,16 +48,16 @@ const STALL: Duration = Duration::from_millis(1);
 /// The source of new numbers. Used only under the queue's lock.
 #[derive(Debug)]
 pub struct IdSource {
-    now: Micros,
+    now: Timestamp,
     last: EntryId,
     next_owner: Owner,
     batch: BatchId,
 }
 
 impl IdSource {
-    /// A new id for a log entry: `max(last + 1, now)`.
+    /// A new id for a log entry; see [`next_id`].
     pub fn entry(&mut self) -> EntryId {
-        self.last = self.now.max(self.last + 1);
+        self.last = next_id(self.last, self.now);
         self.last
     }
 
@@ -76,7 +73,7 @@ impl IdSource {
     }
 
     /// The time given at the submission.
-    pub fn now(&self) -> Micros {
+    pub fn now(&self) -> Timestamp {
         self.now
     }
 }
@@ -96,7 +93,7 @@ impl Ids for IdSource {
 }
 
 impl Journal for Queue {
-    fn submit(&self, now: Micros, build: &mut dyn FnMut(&mut dyn Ids) -> Batch) -> bool {
+    fn submit(&self, now: Timestamp, build: &mut dyn FnMut(&mut dyn Ids) -> Batch) -> bool {
         self.submit_with(now, |ids| build(ids)).is_ok()
     }
 
@@ -176,7 +173,7 @@ impl Queue {
     ///
     /// # Errors
     /// [`StoreError::Closed`] if the writer has ended; `build` is not called then.
-    pub fn submit_with(&self, now: Micros, build: impl FnOnce(&mut IdSource) -> Batch) -> Result<BatchId> {
+    pub fn submit_with(&self, now: Timestamp, build: impl FnOnce(&mut IdSource) -> Batch) -> Result<BatchId> {
         let mut state = self.0.lock();
         if state.closed {
             return Err(StoreError::Closed);
@@ -185,7 +182,7 @@ impl Queue {
         let mut batch = build(&mut state.ids);
         let id = state.ids.batch;
         batch.id = id;
-        batch.now = now / 1000;
+        batch.now = now.as_millis();
         state.ids.batch.0 += 1;
         let weight = batch.weight();
         state.batches += 1;
@@ -204,7 +201,7 @@ impl Queue {
     ///
     /// # Errors
     /// As [`Queue::submit_with`].
-    pub fn submit(&self, now: Micros, batch: Batch) -> Result<BatchId> {
+    pub fn submit(&self, now: Timestamp, batch: Batch) -> Result<BatchId> {
         self.submit_with(now, |_| batch)
     }
 
@@ -296,8 +293,12 @@ const EXTRA: BatchId = BatchId(u64::MAX);
 impl Writer {
     /// A writer for a store that has no other writer, and its queue.
     pub fn new(backend: Box<dyn Backend>) -> (Queue, Writer) {
-        let ids =
-            IdSource { now: 0, last: backend.last_id(), next_owner: backend.next_owner(), batch: BatchId::default() };
+        let ids = IdSource {
+            now: Timestamp::from_millis(0),
+            last: backend.last_id(),
+            next_owner: backend.next_owner(),
+            batch: BatchId::default(),
+        };
         let most = Backlog { batches: MAX_BACKLOG_BATCHES, bytes: MAX_BACKLOG_BYTES };
         let state = State { items: VecDeque::new(), batches: 0, bytes: 0, ids, closed: false, most, resting: false };
         let queue = Queue(Arc::new(Shared {
@@ -417,7 +418,7 @@ impl Writer {
     /// will be retried.
     pub fn run(
         mut self,
-        clock: impl Fn() -> Micros,
+        clock: impl Fn() -> Timestamp,
         mut told: impl FnMut(Vec<Done>),
         mut weather: impl FnMut(StoreError),
     ) {
@@ -427,11 +428,11 @@ impl Writer {
                 Step::Committed(done) => {
                     told(done);
                     let now = clock();
-                    let busy = now < rested.saturating_add(PATIENCE);
+                    let busy = now < rested.plus(PATIENCE);
                     if !busy {
                         rested = now;
                     }
-                    if let Err(error) = self.idle(now / 1000, busy) {
+                    if let Err(error) = self.idle(now.as_millis(), busy) {
                         weather(error);
                     }
                 }
@@ -447,7 +448,7 @@ impl Writer {
     }
 
     /// Waits for batches, and does background work while idle. Returns whether to continue.
-    fn rest(&mut self, clock: &impl Fn() -> Micros, weather: &mut impl FnMut(StoreError)) -> bool {
+    fn rest(&mut self, clock: &impl Fn() -> Timestamp, weather: &mut impl FnMut(StoreError)) -> bool {
         let mut patience = QUIET;
         loop {
             let mut state = self.queue.0.lock();
@@ -462,7 +463,7 @@ impl Writer {
                 return false;
             }
             drop(state);
-            patience = match self.idle(clock() / 1000, false) {
+            patience = match self.idle(clock().as_millis(), false) {
                 Ok(true) => Duration::ZERO,
                 Ok(false) => LOOK,
                 Err(error) => {

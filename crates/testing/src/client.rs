@@ -41,7 +41,7 @@ pub struct Client {
     /// the local part of its account
     pub account: String,
     /// its host
-    pub host: &'static str,
+    pub host: String,
     /// its resource
     pub resource: String,
     /// which of the world's passwords it uses: see [`crate::world::Secrets`]
@@ -64,10 +64,10 @@ pub struct Client {
 
 impl Client {
     /// A client without a connection.
-    pub fn new(account: &str, host: &'static str, resource: &str) -> Client {
+    pub fn new(account: &str, host: &str, resource: &str) -> Client {
         Client {
             account: account.into(),
-            host,
+            host: host.into(),
             resource: resource.into(),
             key: 0,
             link: None,

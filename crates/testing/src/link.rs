@@ -1,8 +1,8 @@
 //! A connection: both ends, and the network between them.
 //!
-//! The server's end does what the task of a real connection does (`net/c2s/task.rs`), one step at a time: it runs only when it is
-//! woken, when there is input, or when its output has been written. The world decides how long looking up an account and reading the
-//! log take. The network may delay bytes in each direction, and accepts no more than fits into its window.
+//! The server's end is the driver that the task of a real connection uses (`net/c2s/driver.rs`), one step at a time: it runs only when
+//! it is woken, when there is input, or when its output has been written. The world decides how long looking up an account and reading
+//! the log take. The network may delay bytes in each direction, and accepts no more than fits into its window.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use vorpal_core::life::join::Fetch;
 use vorpal_core::route::reading::Inquiry;
 use vorpal_core::session::Wake;
 use vorpal_core::store::{Entry, LogQuery, Reader};
-use vorpal_net::c2s::{Connection, Need};
+use vorpal_net::c2s::{Connection, Driver, Turn};
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::BareJid;
 
@@ -75,8 +75,8 @@ enum Doing {
 
 /// See the module's text.
 pub struct Link {
-    /// the server's state machine
-    pub connection: Connection,
+    /// the server's end
+    pub driver: Driver,
     bell: Arc<Bell>,
     /// sent by the client, not yet read by the server
     pub up: BytesMut,
@@ -84,13 +84,9 @@ pub struct Link {
     pub down: Vec<u8>,
     /// the network faults
     pub weather: Weather,
-    /// read, and not yet processed by the state machine
-    input: BytesMut,
-    /// taken from the state machine, and not yet written
+    /// taken from the server's end, and not yet written
     output: Vec<u8>,
     doing: Doing,
-    /// the state machine may have output
-    unsaid: bool,
     /// whether the server would read now
     reads: bool,
     ready: bool,
@@ -101,15 +97,13 @@ impl Link {
     /// A newly accepted connection.
     pub fn new(connection: Connection, bell: Arc<Bell>) -> Link {
         Link {
-            connection,
+            driver: Driver::new(connection),
             bell,
             up: BytesMut::new(),
             down: Vec::new(),
             weather: Weather::default(),
-            input: BytesMut::new(),
             output: Vec::new(),
             doing: Doing::Waiting,
-            unsaid: false,
             reads: true,
             ready: true,
             over: false,
@@ -124,7 +118,7 @@ impl Link {
     /// Runs the server's end as far as it can. Returns whether it did anything.
     pub fn run(&mut self, now: Timestamp, core: &Core, reader: &mut dyn Reader) -> bool {
         if self.reads && !self.weather.up_held && !self.over && !self.up.is_empty() {
-            self.input.extend_from_slice(&self.up.split());
+            self.driver.receive(&self.up.split());
             self.ready = true;
         }
         self.go(now, core, reader)
@@ -134,7 +128,7 @@ impl Link {
     pub fn run_with(&mut self, now: Timestamp, core: &Core, reader: &mut dyn Reader, bytes: usize) -> bool {
         if self.reads && !self.over {
             let some = self.up.split_to(bytes.min(self.up.len()));
-            self.input.extend_from_slice(&some);
+            self.driver.receive(&some);
             self.ready |= !some.is_empty();
         }
         self.go(now, core, reader)
@@ -157,73 +151,51 @@ impl Link {
         if self.over || self.ready || self.bell.rings() || !self.output.is_empty() {
             return false;
         }
-        let unread = self.input.len();
+        let unread = self.driver.unprocessed();
         self.turn(now, core, reader);
-        self.unsaid = self.connection.output(&mut self.output, WRITE);
-        !self.output.is_empty() || self.input.len() != unread || self.over || !matches!(self.doing, Doing::Waiting)
+        self.driver.output(&mut self.output, WRITE);
+        !self.output.is_empty()
+            || self.driver.unprocessed() != unread
+            || self.over
+            || !matches!(self.doing, Doing::Waiting)
     }
 
-    /// One iteration of the loop of the real task.
+    /// Does what the server's end asks for, until it rests or something takes time.
     fn turn(&mut self, now: Timestamp, core: &Core, reader: &mut dyn Reader) {
-        let mut fed = false;
-        let mut need = match std::mem::take(&mut self.doing) {
-            Doing::Waiting => Some(self.connection.input(now, &mut self.input)),
-            Doing::Loading(jid) => Some(self.load(now, core, reader, &jid)),
-            Doing::Asking(fetch) => {
-                self.doing = Doing::Reading(fetch, read(reader, fetch));
-                self.ready = true;
-                return;
-            }
-            Doing::Reading(fetch, entries) => {
-                self.connection.fetched(fetch, entries.as_deref());
-                fed = true;
-                None
-            }
-        };
-        if !fed {
-            self.reads = true;
+        match std::mem::take(&mut self.doing) {
+            Doing::Waiting => {}
+            Doing::Loading(jid) => self.load(now, core, reader, &jid),
+            Doing::Asking(fetch) => return self.takes_time(Doing::Reading(fetch, read(reader, fetch))),
+            Doing::Reading(fetch, entries) => self.driver.fetched(fetch, entries.as_deref()),
         }
-        while let Some(next) = need.take() {
-            match next {
-                Need::Input => {}
-                Need::Wait => self.reads = false,
-                Need::Admit(_) => need = Some(self.connection.admitted(now, true).unwrap_or_else(|| self.input(now))),
-                Need::Bind => need = Some(self.connection.may_bind(now, true).unwrap_or_else(|| self.input(now))),
-                Need::Load(jid) if self.weather.slow => {
-                    self.doing = Doing::Loading(jid);
-                    self.ready = true;
+        loop {
+            match self.driver.turn(now, || true) {
+                Turn::Rest { reads, .. } => {
+                    self.reads = reads;
                     return;
                 }
-                Need::Load(jid) => need = Some(self.load(now, core, reader, &jid)),
-                Need::Derive(check) => {
-                    let verdict = check.run();
-                    need = Some(self.connection.derived(now, verdict).unwrap_or_else(|| self.input(now)));
-                }
-                Need::Tls => panic!("a client of the world asked for TLS"),
-                Need::Close => return self.finish(now),
+                Turn::Session => {}
+                Turn::Admit(_) => self.driver.admitted(true),
+                Turn::Bind => self.driver.may_bind(now, true),
+                Turn::Load(jid) if self.weather.slow => return self.takes_time(Doing::Loading(jid)),
+                Turn::Load(jid) => self.load(now, core, reader, &jid),
+                Turn::Derive(check) => self.driver.derived(now, check.run()),
+                Turn::Fetch(fetch) if self.weather.slow => return self.takes_time(Doing::Asking(fetch)),
+                Turn::Fetch(fetch) => self.driver.fetched(fetch, read(reader, fetch).as_deref()),
+                Turn::Ask(Inquiry { asker, job }) => core.answered(now, asker, job(reader)),
+                Turn::Tls => panic!("a client of the world asked for TLS"),
+                Turn::Close => return self.finish(now),
             }
         }
-        if !fed && let Some(fetch) = self.connection.hungry(now) {
-            if self.weather.slow {
-                self.doing = Doing::Asking(fetch);
-                self.ready = true;
-                return;
-            }
-            self.connection.fetched(fetch, read(reader, fetch).as_deref());
-        }
-        while let Some(Inquiry { asker, job }) = self.connection.inquiry() {
-            core.answered(now, asker, job(reader));
-        }
-        self.unsaid = true;
     }
 
-    fn input(&mut self, now: Timestamp) -> Need {
-        self.connection.input(now, &mut self.input)
+    fn takes_time(&mut self, doing: Doing) {
+        self.doing = doing;
+        self.ready = true;
     }
 
-    fn load(&mut self, now: Timestamp, core: &Core, reader: &mut dyn Reader, jid: &BareJid) -> Need {
-        let found = core.load(reader, jid).map(|_| ()).map_err(|_| ());
-        self.connection.loaded(now, found).unwrap_or_else(|| self.connection.input(now, &mut self.input))
+    fn load(&mut self, now: Timestamp, core: &Core, reader: &mut dyn Reader, jid: &BareJid) {
+        self.driver.loaded(now, core.load(reader, jid).map(|_| ()).map_err(|_| ()));
     }
 
     /// Writes until there is no output left, or the socket accepts no more. Returns whether anything was written.
@@ -237,24 +209,27 @@ impl Link {
                 return any;
             }
             if fits > 0 {
-                self.connection.written();
+                self.driver.written();
             }
-            if self.connection.is_over() {
+            if self.driver.is_over() {
                 self.finish(now);
                 return true;
             }
-            if !self.unsaid {
+            if !self.driver.speaks() {
                 return any;
             }
-            self.unsaid = self.connection.output(&mut self.output, WRITE);
+            self.driver.output(&mut self.output, WRITE);
         }
     }
 
     /// Writes the rest, and closes the socket.
     fn finish(&mut self, now: Timestamp) {
-        while self.connection.output(&mut self.output, WRITE) {}
+        self.driver.output(&mut self.output, WRITE);
+        while self.driver.speaks() {
+            self.driver.output(&mut self.output, WRITE);
+        }
         self.over = true;
-        self.connection.gone(now);
+        self.driver.gone(now);
     }
 }
 

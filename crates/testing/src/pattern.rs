@@ -1,8 +1,9 @@
 //! Compares received stanzas with those that a transcript expects.
 //!
 //! Given attributes must match, others are free; `name='!'` is an attribute that must be absent. `'*'` is any value, `'*.3'`
-//! any value with that ending; `'{id}'` is captured at its first use and must be the same from then on. Children and texts must match
-//! exactly and in order; the text `...` stands for any number of them. White space next to elements is ignored.
+//! any value with that ending; `'{id}'` is captured at its first use and must be the same from then on. Names with a dot, such as
+//! `{m1.juliet}`, stand for ids of archives: different names stand for different values. Children and texts must match exactly and
+//! in order; the text `...` stands for any number of them. White space next to elements is ignored.
 
 use std::collections::BTreeMap;
 
@@ -104,6 +105,11 @@ fn same(wanted: &str, value: &str, captures: &mut Captures) -> Result<(), String
         return Ok(());
     }
     if let Some(name) = wanted.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+        let is_id = |name: &str| name.contains('.');
+        let other = captures.iter().find(|(other, known)| *other != name && is_id(other) && *known == value);
+        if let (Some((other, _)), true) = (other, is_id(name)) {
+            return Err(format!("{{{name}}} is '{value}', as {{{other}}} is"));
+        }
         let known = captures.entry(name.to_owned()).or_insert_with(|| value.to_owned());
         return if known == value { Ok(()) } else { Err(format!("is '{value}', and {{{name}}} was '{known}'")) };
     }
@@ -160,5 +166,12 @@ mod tests {
     fn a_captured_value_stays_the_same() {
         assert_eq!(judge("<iq id='{a}'><x id='{a}'/></iq>", "<iq id='1'><x id='1'/></iq>"), Ok(()));
         assert!(judge("<iq id='{a}'><x id='{a}'/></iq>", "<iq id='1'><x id='2'/></iq>").is_err());
+    }
+
+    #[test]
+    fn ids_of_archives_differ_if_their_names_do() {
+        assert_eq!(judge("<iq id='{a.b}'><x id='{a.c}'/></iq>", "<iq id='1'><x id='2'/></iq>"), Ok(()));
+        assert!(judge("<iq id='{a.b}'><x id='{a.c}'/></iq>", "<iq id='1'><x id='1'/></iq>").is_err());
+        assert_eq!(judge("<iq id='{a}'><x id='{c}'/></iq>", "<iq id='1'><x id='1'/></iq>"), Ok(()));
     }
 }

@@ -11,12 +11,16 @@
 //!   +5m
 //! ```
 //!
-//! `@x` and `'x'` stand for the single host. `>` sends the text as it is; `<` receives: see [`crate::pattern`]. A line with deeper
+//! `@x` and `'x'` stand for the first host. `>` sends the text as it is; `<` receives: see [`crate::pattern`]. A line with deeper
 //! indentation continues the line before. The order is strict within an actor and free between actors. A scene must end without
 //! unread stanzas. An account exists from the first mention of one of its actors.
 //!
-//! `archive` as the first line enables the archive (XEP-0313), with its configuration after a colon:
-//! `archive: keep = '30d'`. Other scenes have no archive.
+//! The server has the configuration that it has without a file: all modules that are on by default, and all defaults. A scene that
+//! needs something else says so, in its first lines:
+//!
+//! - `without mam` switches a module off.
+//! - `setting modules.mam.keep = '30d'` sets a key, as a line at the top of the file does.
+//! - `host example.net` adds a host. Its accounts and clients are called `rosaline@example.net` and `rosaline@example.net/balcony`.
 //!
 //! `actor: state, option, …` brings an actor to a state. States: `connected` (nothing is sent), `opened` (a stream),
 //! `authenticated`, `bound`, `online` (bound and available). Options: `carbons`, `smacks` (the server's `<r/>` is answered and not
@@ -30,21 +34,27 @@
 //! `actor resumes at 3` (with the server's count). The token of an actor's
 //! session is `{romeo/orchard}`. `actor < (closed)` is a socket closed without an end of the stream.
 //!
-//! With `UPDATE=1` in the environment, received stanzas are written into the file.
+//! With `UPDATE=1` in the environment, received stanzas are written into the file. Ids that an archive gave to messages are written as
+//! names: `{m1.juliet}` is the id of the message `m1` in the archive of juliet. Different names stand for different ids.
+
+mod archive_ids;
+mod settings;
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use vorpal_core::module::Module;
+use vorpal::Program;
 use vorpal_proto::element::Element;
+use vorpal_proto::jid::BareJid;
 use vorpal_proto::ns;
 
 use crate::client::Heard;
-use crate::disk::Store;
+use crate::disk::{Medium, Store};
 use crate::pattern::{self, Captures};
-use crate::world::{ClientId, HOST, World};
+use crate::world::{ClientId, HOST, Secrets, Setup, World, configuration};
 
 /// How scenes are run.
 #[derive(Clone, Copy)]
@@ -53,8 +63,8 @@ pub struct Stage {
     pub store: Store,
     /// whether bytes pass through
     pub passthrough: bool,
-    /// the modules of the host
-    pub modules: &'static [&'static Module],
+    /// the modules of each host
+    pub program: Program,
     /// whether the expected stanzas are rewritten
     pub update: bool,
 }
@@ -166,6 +176,11 @@ fn shorten(text: &str) -> String {
         .replace(&format!("='{HOST}/"), "='x/")
 }
 
+/// The address of an account by its name in a scene: `romeo`, or `romeo@example.org` on a host that the scene declares.
+fn address(account: &str) -> String {
+    if account.contains('@') { account.to_owned() } else { format!("{account}@{HOST}") }
+}
+
 struct Player {
     world: World,
     update: bool,
@@ -177,13 +192,15 @@ struct Player {
 
 impl Player {
     fn new(stage: Stage, scene: &Scene) -> Result<Player, String> {
-        let first = scene.lines.first().map_or("", |line| line.text.as_str());
-        let archive = first.strip_prefix("archive").map(|rest| rest.trim_start_matches(':').replace(',', "\n"));
-        let modules: Vec<_> = stage.modules.iter().copied().filter(|m| archive.is_some() || m.name != "mam").collect();
-        let section = archive.map(|text| text.parse().map(|section| ("mam", section))).transpose();
-        let sections = section.map_err(|error| format!("{first}: {error}"))?.into_iter().collect();
+        let lines = scene.lines.iter().map(|line| line.text.as_str());
+        let settings = settings::of(lines).map_err(|error| format!("scene {}: {error}", scene.name))?;
+        let settings = format!("xml.passthrough = {}\n{settings}", stage.passthrough);
+        let config =
+            configuration(stage.program, &settings).map_err(|error| format!("scene {}: {error}", scene.name))?;
+        let (medium, secrets) = (Medium::new(stage.store), Arc::new(Secrets::derive()));
+        let setup = Setup { seed: 1, medium, program: stage.program, config, bounds: None, secrets };
         Ok(Player {
-            world: World::configured(1, stage.store, stage.passthrough, &modules, sections),
+            world: World::with(setup),
             update: stage.update,
             captures: Captures::new(),
             actors: Vec::new(),
@@ -222,7 +239,7 @@ impl Player {
         let mut new = String::new();
         for (id, client) in self.world.clients.iter_mut().enumerate() {
             for heard in client.inbox.drain(..) {
-                let _ = writeln!(new, "  {} < {}", self.actors[id], show(&heard));
+                let _ = writeln!(new, "  {} < {}", self.actors[id], named(&heard, &mut self.captures));
             }
         }
         if !new.is_empty() {
@@ -246,7 +263,8 @@ impl Player {
             return Ok(());
         }
         match text {
-            _ if line.text.starts_with("archive") => {}
+            // Done before the server started.
+            _ if settings::is_one(text) => {}
             "server restarts" => self.world.restart(),
             "server crashes" | "server crashes, starts" => self.world.crash(),
             "disk refuses writes" => self.world.mood.refuses.store(true, Ordering::Relaxed),
@@ -274,12 +292,12 @@ impl Player {
     }
 
     fn operates(&mut self, what: &str, name: &str) -> Result<(), String> {
-        let jid = format!("{name}@{HOST}").parse().map_err(|_| format!("{name} is no name"))?;
+        let jid: BareJid = address(name).parse().map_err(|_| format!("{name} is no name"))?;
         let done = match what {
             "removes" => self.world.remove_account(&jid),
             "disables" => self.world.disable_account(&jid, true),
             "enables" => self.world.disable_account(&jid, false),
-            "adds" => self.world.create_account(name),
+            "adds" => self.world.create_account_at(jid.local().unwrap_or_default(), jid.domain()),
             _ => return Err(format!("nobody knows what an operator does who {what}")),
         };
         if done { Ok(()) } else { Err(format!("it was not done: {what} {name}")) }
@@ -345,7 +363,7 @@ impl Player {
         }
         if let (Err(why), true) = (&verdict, self.update) {
             let _ = why;
-            let new = format!("  {} < {}", self.actors[id], show(&got));
+            let new = format!("  {} < {}", self.actors[id], named(&got, &mut self.captures));
             self.edits.0.push((line.at, line.end, new));
         }
         verdict.map_err(|why| {
@@ -366,7 +384,9 @@ impl Player {
 
     fn account(&mut self, name: &str) {
         if !self.accounts.iter().any(|known| known == name) {
-            assert!(self.world.create_account(name), "{name} is created");
+            let address = address(name);
+            let (local, host) = address.split_once('@').unwrap_or((name, HOST));
+            assert!(self.world.create_account_at(local, host), "{name} is created");
             self.accounts.push(name.to_owned());
         }
     }
@@ -378,18 +398,24 @@ impl Player {
         let (account, resource) = name.split_once('/').ok_or_else(|| format!("{name} is no actor"))?;
         self.account(account);
         self.actors.push(name.to_owned());
-        Ok(self.world.client(account, resource))
+        Ok(self.client(account, resource))
+    }
+
+    fn client(&mut self, account: &str, resource: &str) -> ClientId {
+        let address = address(account);
+        let (local, host) = address.split_once('@').unwrap_or((account, HOST));
+        self.world.client_at(local, host, resource)
     }
 
     /// Each sees the other's presence.
     fn befriend(&mut self, one: &str, other: &str) {
         self.account(one);
         self.account(other);
-        let ids = [one, other].map(|name| self.world.client(name, "matchmaker"));
+        let ids = [one, other].map(|name| self.client(name, "matchmaker"));
         ids.iter().for_each(|id| self.world.bind(*id));
         for kind in ["subscribe", "subscribed"] {
             for (id, to) in ids.iter().zip([other, one]) {
-                self.world.clients[*id].send(&format!("<presence type='{kind}' to='{to}@{HOST}'/>"));
+                self.world.clients[*id].send(&format!("<presence type='{kind}' to='{}'/>", address(to)));
                 self.world.settle();
             }
         }
@@ -462,7 +488,11 @@ impl Player {
 
     /// Hides what every login causes.
     fn hide(&mut self, ids: &[ClientId], before: &[usize]) {
-        let names: Vec<String> = ids.iter().map(|id| self.actors[*id].replacen('/', &format!("@{HOST}/"), 1)).collect();
+        let full = |id: &ClientId| {
+            let (account, resource) = self.actors[*id].split_once('/').unwrap_or_default();
+            format!("{}/{resource}", address(account))
+        };
+        let names: Vec<String> = ids.iter().map(full).collect();
         for (at, client) in self.world.clients.iter_mut().enumerate() {
             let skip = before.get(at).copied().unwrap_or(0).min(client.inbox.len());
             let fresh: Vec<Heard> = client.inbox.drain(skip..).collect();
@@ -488,6 +518,14 @@ fn show(heard: &Heard) -> String {
         Heard::Element(element) => shorten(&print(element)),
         Heard::End => "</stream:stream>".to_owned(),
         Heard::Cut => "(closed)".to_owned(),
+    }
+}
+
+/// As [`show`], for the transcript: with names for the ids of archives.
+fn named(heard: &Heard, captures: &mut Captures) -> String {
+    match heard {
+        Heard::Element(element) => archive_ids::name(element, show(heard), captures),
+        _ => show(heard),
     }
 }
 

@@ -1,31 +1,32 @@
 //! A server and its clients in one thread: [`World::settle`] runs until nothing is left to do, and the clock moves only when told to.
 
-use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use vorpal::{Program, assemble};
+use vorpal_config::Config;
 use vorpal_core::bounds::Bounds;
-use vorpal_core::core::{Core, core_names};
+use vorpal_core::core::Core;
 use vorpal_core::life::beat::BEATS;
 use vorpal_core::life::join::Fetch;
 use vorpal_core::life::users::NewUser;
-use vorpal_core::module::host::{Host, KeyPolicy};
-use vorpal_core::module::registry::Registry;
-use vorpal_core::module::{Module, Section};
+use vorpal_core::module::Module;
 use vorpal_core::owner::account::AccountRef;
 use vorpal_core::owner::words::Notice;
 use vorpal_core::session::Wake;
-use vorpal_core::store::{Batch, Entry, Ids, Journal, Loading, Reader, Write};
+use vorpal_core::store::{Batch, Entry, Ids, Journal, Reader, Write};
 use vorpal_net::c2s::{Connection, Settings};
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::element::Element;
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::ns;
-use vorpal_proto::parse::Limits;
 use vorpal_proto::sasl::client::{Client as SaslClient, Keys, Secret};
 use vorpal_proto::sasl::{Credentials, Hash, Iterations, Mechanism, Nonce, decode_payload, encode_payload};
+use vorpal_runtime::boot::{Kernel, Surroundings, boot};
+use vorpal_runtime::drive::{self, BEAT, RoomWatch, TICK};
 use vorpal_store::writer::{Queue, Step, Writer};
 
 use crate::client::{Client, Heard, Smacks};
@@ -42,14 +43,8 @@ pub const PASSWORD: &str = "wherefore";
 /// The start time of a world: 2026-01-01T00:00:00Z.
 pub const BEGINNING: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 
-/// The disk space reserve, in bytes.
-const RESERVE: u64 = 100 << 20;
-
 /// The number of iterations of derived keys: the minimum, because a scene waits for them.
 pub const ITERATIONS: Iterations = Iterations::MIN;
-
-/// The time between two calls of [`Core::beat`].
-const BEAT: Duration = Duration::from_millis(1_000 / BEATS as u64);
 
 /// Maximum number of rounds before [`World::settle`] reports an endless loop.
 const ROUNDS: usize = 10_000;
@@ -62,6 +57,8 @@ struct Running {
     queue: Queue,
     writer: Writer,
     reader: Box<dyn Reader>,
+    /// the check of the free disk space
+    room: RoomWatch,
     /// woken when an account is to be loaded that no session waits for
     loader: Arc<Bell>,
     /// loading of such accounts is paused
@@ -108,22 +105,28 @@ impl Secrets {
     }
 }
 
+/// The configuration of a world: what a program has without a file, and then this text of a configuration file. Keys of passwords
+/// have the minimum number of iterations.
+///
+/// # Errors
+/// Those of the text, in the operator's words.
+pub fn configuration(program: Program, text: &str) -> Result<Config, String> {
+    let text = format!("login.iterations = {}\n{text}", ITERATIONS.count());
+    Config::read(Path::new(""), text, [], &program.known()).map_err(|errors| errors.to_string())
+}
+
 /// The parts of a world.
 pub struct Setup {
     /// the seed of the server's randomness
     pub seed: u64,
     /// where the server stores
     pub medium: Medium,
-    /// whether bytes pass through
-    pub passthrough: bool,
-    /// the modules of each host
-    pub modules: Vec<&'static Module>,
-    /// the sections of the configuration that modules read
-    pub sections: Vec<(&'static str, Section)>,
-    /// the hosts
-    pub hosts: &'static [&'static str],
-    /// the limits of an account
-    pub bounds: Bounds,
+    /// the modules, and the sections of the configuration that they read
+    pub program: Program,
+    /// the configuration; see [`configuration`]
+    pub config: Config,
+    /// the limits of an account, if they are not those of the configuration
+    pub bounds: Option<Bounds>,
     /// the password of all accounts
     pub secrets: Arc<Secrets>,
 }
@@ -132,7 +135,7 @@ pub struct Setup {
 pub struct World {
     /// the time of day
     pub now: Timestamp,
-    /// how long the world has existed
+    /// how long the server has run since its last start
     steady: Duration,
     /// the randomness of the server, and of logins
     random: Arc<Mutex<Random>>,
@@ -140,10 +143,9 @@ pub struct World {
     /// the faults of the disk
     pub mood: Arc<Mood>,
     settings: Arc<Settings>,
-    modules: Vec<&'static Module>,
-    sections: Vec<(&'static str, Section)>,
-    hosts: &'static [&'static str],
-    bounds: Bounds,
+    program: Program,
+    config: Config,
+    bounds: Option<Bounds>,
     secrets: Arc<Secrets>,
     running: Option<Running>,
     /// all clients ever created
@@ -153,46 +155,42 @@ pub struct World {
 }
 
 impl World {
-    /// A world with a server that just started on an empty store, without clients.
+    /// A world with a server that just started on an empty store, without clients. It has the configuration of a server without a
+    /// configuration file.
     pub fn new(seed: u64, store: Store, passthrough: bool, modules: &[&'static Module]) -> World {
-        World::configured(seed, store, passthrough, modules, Vec::new())
+        World::configured(seed, store, passthrough, modules, "")
     }
 
-    /// The same, with modules that read a section of the configuration.
+    /// The same, with this text of a configuration file.
+    ///
+    /// # Panics
+    /// The text is no configuration.
     pub fn configured(
         seed: u64,
         store: Store,
         passthrough: bool,
         modules: &[&'static Module],
-        sections: Vec<(&'static str, Section)>,
+        settings: &str,
     ) -> World {
-        let (medium, bounds) = (Medium::new(store), Bounds::default());
-        let (modules, secrets) = (modules.to_vec(), Arc::new(Secrets::derive()));
-        World::with(Setup { seed, medium, passthrough, modules, sections, hosts: &[HOST], bounds, secrets })
+        let program = Program { modules: modules.to_vec().leak(), sections: vorpal_modules::SECTIONS };
+        let settings = format!("xml.passthrough = {passthrough}\n{settings}");
+        let config = configuration(program, &settings).expect("a configuration");
+        let (medium, secrets) = (Medium::new(store), Arc::new(Secrets::derive()));
+        World::with(Setup { seed, medium, program, config, bounds: None, secrets })
     }
 
     /// As [`World::new`], with all parts given.
     pub fn with(setup: Setup) -> World {
-        let settings = Settings {
-            max_attempts: 5,
-            max_before_login: 10 * 1024,
-            max_stanza: 256 * 1024,
-            without_tls: true,
-            plain_without_tls: true,
-            mechanisms: HashMap::new(),
-            passthrough: setup.passthrough,
-            limits: Limits::default(),
-        };
         let mut world = World {
             now: BEGINNING,
             steady: Duration::ZERO,
             random: Arc::new(Mutex::new(Random::new(setup.seed))),
             medium: setup.medium,
             mood: Arc::default(),
-            settings: Arc::new(settings),
-            modules: setup.modules,
-            sections: setup.sections,
-            hosts: setup.hosts,
+            // Behind a proxy that terminates TLS.
+            settings: vorpal::terms(&setup.config).settings_plain,
+            program: setup.program,
+            config: setup.config,
             bounds: setup.bounds,
             secrets: setup.secrets,
             running: None,
@@ -203,41 +201,26 @@ impl World {
         world
     }
 
+    /// Starts the server. One that dies while it starts is started again.
     fn start(&mut self) {
-        let (queue, mut writer) = Writer::new(self.medium.open(self.mood.clone()));
-        let names = core_names();
-        let section = |name: &str| self.sections.iter().find(|(of, _)| *of == name).map(|(_, section)| section.clone());
-        let host = |domain: &&str| {
-            let registry = Registry::build(self.modules.iter().copied(), names.clone(), section).expect("the modules");
-            let host = Host::new(&BareJid::of_domain(domain).expect("a host"), registry);
-            host.set_key_policy(KeyPolicy { iterations: ITERATIONS, ..KeyPolicy::default() });
-            Arc::new(host)
-        };
-        let hosts: Vec<Arc<Host>> = self.hosts.iter().map(host).collect();
-        names.bind(|name| writer.map(name, Loading::WithOwner)).expect("the store's tables");
-        let progress = writer.map("progress", Loading::Cold).expect("the store's tables");
+        let mut setup = assemble::kernel(&self.config, self.program.modules, None).expect("the modules");
+        setup.bounds = self.bounds.unwrap_or(setup.bounds);
         let random = self.random.clone();
         let random = Box::new(move |bytes: &mut [u8]| random.lock().fill(bytes));
-        let core = Core::new(Arc::new(queue.clone()), names, progress, [7; 32], random, self.now);
-        core.tell_time(self.now, self.steady);
-        core.tell_newest(self.now, queue.next_id() - 1);
-        core.reserve.set_least(RESERVE);
-        core.set_hosts(hosts);
-        core.set_bounds(self.bounds);
         let loader = Arc::new(Bell::default());
-        core.set_loader(loader.clone());
-        let mut reader = writer.reader().expect("the store can be read");
-        core.load_sessions(self.now, reader.as_mut()).expect("sessions come back");
-        core.load_profiles(reader.as_mut()).expect("what accounts look like");
-        if matches!(writer.step(), Step::Crashed) {
-            drop((reader, writer));
-            self.medium.crash(0);
-            return self.start();
+        let surroundings = Surroundings { now: self.now, random, loader: loader.clone() };
+        self.steady = Duration::ZERO;
+        match boot(self.medium.open(self.mood.clone()), setup, surroundings) {
+            Ok(Kernel { core, queue, writer, reader, .. }) => {
+                let room = RoomWatch::default();
+                self.running = Some(Running { core, queue, writer, reader, room, loader, mute: false });
+            }
+            Err(error) if error.is_crash() => {
+                self.medium.crash(0);
+                self.start();
+            }
+            Err(error) => panic!("the server does not start: {error}: {:?}", std::error::Error::source(&error)),
         }
-        let core = Arc::new(core);
-        let checkpoints_of = core.clone();
-        writer.set_extra_writes(Box::new(move || checkpoints_of.checkpoints()));
-        self.running = Some(Running { core, queue, writer, reader, loader, mute: false });
     }
 
     /// The kernel.
@@ -338,21 +321,23 @@ impl World {
     /// What is done [`BEATS`] times a second.
     pub fn beat(&mut self) {
         if let Some(running) = &mut self.running {
-            running.core.tell_time(self.now, self.steady);
-            running.core.beat(self.now);
+            drive::beat(&running.core, self.now, self.steady);
         }
     }
 
-    /// What is done about once a second, beside what is due.
+    /// What is done about once a second, beside what is due: the check of the free disk space, as many steps of the sweep as fit into
+    /// a second, and background work of the store.
     fn look_after(&mut self) {
         let now = self.now;
-        if let Some(running) = &mut self.running {
-            if let Some(probe) = running.writer.probe() {
-                running.core.observe_room(probe().expect("the disk tells its room"));
-            }
-            running.core.sweep(now, running.reader.as_mut()).expect("accounts are looked after");
-            running.writer.idle(now.as_millis(), false).expect("the store tidies up");
+        let Some(running) = &mut self.running else { return };
+        if let Some(probe) = running.writer.probe() {
+            running.room.saw(&running.core, probe());
         }
+        let mut left = TICK;
+        while left > Duration::ZERO && drive::may_sweep(&running.queue) {
+            left = left.saturating_sub(drive::sweep(&running.core, now, running.reader.as_mut()));
+        }
+        running.writer.idle(now.as_millis(), false).expect("the store tidies up");
     }
 
     /// The passwords.
@@ -367,10 +352,10 @@ impl World {
 
     /// Writes to the store directly: the kernel sees it after a restart.
     pub fn write(&mut self, mut make: impl FnMut(&mut dyn Ids) -> Vec<Write>) {
-        let now = self.now.as_millis();
+        let now = self.now;
         let queue = &self.running().queue;
-        Journal::submit(queue, now * 1000, &mut |ids| Batch {
-            now,
+        Journal::submit(queue, now, &mut |ids| Batch {
+            now: now.as_millis(),
             writes: make(ids),
             id: ids.batch(),
             ..Batch::default()
@@ -382,9 +367,13 @@ impl World {
         self.running().writer.reader().expect("the store can be read")
     }
 
+    fn first_host(&self) -> String {
+        self.config.hosts.first().map_or(HOST, |host| host.name.as_str()).to_owned()
+    }
+
     /// Creates an account of the first host. False if the name is taken.
     pub fn create_account(&mut self, name: &str) -> bool {
-        self.create_account_at(name, self.hosts[0])
+        self.create_account_at(name, &self.first_host())
     }
 
     /// Creates an account. False if the name is taken.
@@ -454,11 +443,11 @@ impl World {
 
     /// A new client of an account, without a connection.
     pub fn client(&mut self, account: &str, resource: &str) -> ClientId {
-        self.client_at(account, self.hosts[0], resource)
+        self.client_at(account, &self.first_host(), resource)
     }
 
     /// As [`World::client`], on any host.
-    pub fn client_at(&mut self, account: &str, host: &'static str, resource: &str) -> ClientId {
+    pub fn client_at(&mut self, account: &str, host: &str, resource: &str) -> ClientId {
         self.clients.push(Client::new(account, host, resource));
         self.clients.len() - 1
     }
@@ -474,8 +463,8 @@ impl World {
     /// Connects and opens a stream; the features have been received.
     pub fn open(&mut self, id: ClientId) {
         self.connect(id);
-        let host = self.clients[id].host;
-        self.clients[id].open_stream(host);
+        let host = self.clients[id].host.clone();
+        self.clients[id].open_stream(&host);
         self.settle();
         self.expect(id, ns::STREAM, "features");
     }
@@ -494,8 +483,8 @@ impl World {
         let success = self.expect(id, ns::SASL, "success");
         let data = decode_payload(&success.content()).expect("base64");
         sasl.finish(data.as_deref().map(Vec::as_slice)).expect("the server proves itself");
-        let host = self.clients[id].host;
-        self.clients[id].open_stream(host);
+        let host = self.clients[id].host.clone();
+        self.clients[id].open_stream(&host);
         self.settle();
         self.expect(id, ns::STREAM, "features");
     }
@@ -557,7 +546,7 @@ impl World {
     /// Breaks the connection.
     pub fn cut(&mut self, id: ClientId) {
         if let Some(mut link) = self.clients[id].link.take() {
-            link.connection.gone(self.now);
+            link.driver.gone(self.now);
             self.settle();
         }
     }
@@ -616,7 +605,7 @@ impl World {
         let Some(running) = &mut self.running else { return Some(false) };
         match running.writer.step() {
             Step::Committed(done) => {
-                running.core.complete(self.now, done.into_iter().map(|done| (done.id, done.outcome)));
+                drive::report(&running.core, self.now, done);
                 Some(true)
             }
             Step::Empty | Step::Stalled => Some(false),
@@ -627,7 +616,7 @@ impl World {
     /// The part of the log that a client's session wants to read, and the entries there: for
     /// [`vorpal_net::c2s::Connection::fetched`].
     pub fn read_log(&mut self, id: ClientId) -> Option<(Fetch, Vec<Entry>)> {
-        let fetch = self.clients[id].link.as_ref()?.connection.hungry(self.now)?;
+        let fetch = self.clients[id].link.as_ref()?.driver.connection.hungry(self.now)?;
         let reader = self.running.as_mut()?.reader.as_mut();
         Some((fetch, read(reader, fetch)?))
     }
@@ -648,10 +637,8 @@ impl World {
         let mut any = false;
         while let Some(cold) = running.core.spilled() {
             any = true;
-            match running.core.load(running.reader.as_mut(), &cold.account) {
-                Ok(_) => running.core.run(now, cold),
-                Err(_) => running.core.abandon(now, cold),
-            }
+            let loaded = running.core.load(running.reader.as_mut(), &cold.account);
+            drive::run_cold(&running.core, now, cold, loaded);
         }
         any
     }
@@ -707,7 +694,7 @@ impl World {
     pub fn notice(&mut self, at: usize) {
         if at < self.ghosts.len() {
             let mut ghost = self.ghosts.swap_remove(at);
-            ghost.connection.gone(self.now);
+            ghost.driver.gone(self.now);
         }
     }
 

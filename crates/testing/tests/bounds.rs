@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use vorpal::Program;
 use vorpal_core::bounds::Bounds;
 use vorpal_core::owner::roster;
 use vorpal_core::route::presence::{MAX_LAST_STATUS, MAX_PRESENCE};
@@ -10,7 +11,7 @@ use vorpal_proto::element::Element;
 use vorpal_proto::ns;
 use vorpal_testing::client::Heard;
 use vorpal_testing::disk::{Medium, Store};
-use vorpal_testing::world::{ClientId, Secrets, Setup, World};
+use vorpal_testing::world::{ClientId, Secrets, Setup, World, configuration};
 
 fn sessions(world: &World) -> Vec<String> {
     let account = world.core().loaded("romeo@localhost").expect("somebody is logged in");
@@ -243,11 +244,9 @@ fn one_domain_cannot_use_up_all_requests() {
     let mut world = World::with(Setup {
         seed: 1,
         medium: Medium::new(Store::Memory),
-        passthrough: true,
-        modules: vorpal_modules::ALL.to_vec(),
-        sections: Vec::new(),
-        hosts: &["localhost", "example.org"],
-        bounds: Bounds::default(),
+        program: Program::VORPAL,
+        config: configuration(Program::VORPAL, "hosts = [\"localhost\", \"example.org\"]").expect("a configuration"),
+        bounds: None,
         secrets: Arc::new(Secrets::derive()),
     });
     online(&mut world, "juliet");

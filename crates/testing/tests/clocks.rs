@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use vorpal_core::module::Section;
 use vorpal_core::store::{Kind, LogQuery};
 use vorpal_core::watch::clock::DOUBT;
 use vorpal_testing::disk::Store;
@@ -65,8 +64,8 @@ fn archived(world: &World, name: &str) -> usize {
 
 /// An archive that keeps messages for a month, with one in it.
 fn archive() -> World {
-    let keep: Section = "keep = \"30d\"".parse().expect("a section");
-    let mut world = World::configured(1, Store::Memory, true, vorpal_modules::ALL, vec![("mam", keep)]);
+    let keep = "modules.mam.keep = '30d'";
+    let mut world = World::configured(1, Store::Memory, true, vorpal_modules::ALL, keep);
     for name in ["romeo", "juliet"] {
         assert!(world.create_account(name));
         let id = world.client(name, "r");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use vorpal_core::bounds::Bounds;
+use vorpal::Program;
 use vorpal_core::bounds::MAX_QUEUED_BYTES;
 use vorpal_core::module::Module;
 use vorpal_core::route::presence::MAX_PRESENCE;
@@ -13,7 +13,7 @@ use vorpal_store::memory::Disk;
 use vorpal_testing::client::Heard;
 use vorpal_testing::disk::{Medium, Store};
 use vorpal_testing::link::Weather;
-use vorpal_testing::world::{ClientId, Secrets, Setup, World};
+use vorpal_testing::world::{ClientId, Secrets, Setup, World, configuration};
 
 fn world(archive: bool) -> World {
     let modules: Vec<&'static Module> =
@@ -272,11 +272,9 @@ fn a_version_from_after_a_backup_is_not_known_when_the_backup_is_back() {
     let mut world = World::with(Setup {
         seed: 1,
         medium: Medium::Memory(Disk::forgetful(1)),
-        passthrough: true,
-        modules: vorpal_modules::ALL.to_vec(),
-        sections: Vec::new(),
-        hosts: &["localhost"],
-        bounds: Bounds::default(),
+        program: Program::VORPAL,
+        config: configuration(Program::VORPAL, "").expect("a configuration"),
+        bounds: None,
         secrets: Arc::new(Secrets::derive()),
     });
     assert!(world.create_account("romeo"));

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use allocation_counter::measure;
-use vorpal_core::bounds::Bounds;
+use vorpal::Program;
 use vorpal_core::core::core_names;
 use vorpal_core::module::registry::Registry;
 use vorpal_testing::disk::{Medium, Store};
 use vorpal_testing::link::Weather;
-use vorpal_testing::world::{ClientId, HOST, Secrets, Setup, World};
+use vorpal_testing::world::{ClientId, HOST, Secrets, Setup, World, configuration};
 
 /// This much is sent of each element at most, unless the server stops reading before.
 const FLOOD: usize = 768 * 1024;
@@ -141,11 +141,9 @@ fn world() -> World {
     let world = World::with(Setup {
         seed: 1,
         medium: Medium::new(Store::Sqlite),
-        passthrough: true,
-        modules: vorpal_modules::ALL.to_vec(),
-        sections: Vec::new(),
-        hosts: &[HOST],
-        bounds: Bounds::default(),
+        program: Program::VORPAL,
+        config: configuration(Program::VORPAL, "").expect("a configuration"),
+        bounds: None,
         secrets: Arc::new(Secrets::derive()),
     });
     prepare(world)
@@ -262,7 +260,7 @@ fn flood(world: &mut World, state: State, element: &str) -> Flooded {
         }
     });
     let unread = world.clients[id].link.as_ref().map_or(0, |link| link.up.capacity());
-    let bound = world.clients[id].link.as_ref().is_some_and(|link| link.connection.is_bound());
+    let bound = world.clients[id].link.as_ref().is_some_and(|link| link.driver.connection.is_bound());
     let after = measure(|| {
         world.cut(id);
         world.pass(Duration::from_secs(2));

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use vorpal_core::module::hook::SessionCx;
-use vorpal_core::module::{At, Module, Result, Setup, Stage};
+use vorpal_core::module::{At, Module, Result, Setup};
 use vorpal_core::session::Flag;
 use vorpal_core::session::guard::{OpenSession, Verdict};
 use vorpal_core::session::inquiries::ok;
@@ -23,7 +23,7 @@ fn setup(m: &mut Setup<'_>) -> Result {
     m.on_bind(move |cx| looks(cx, wants, 0));
     m.on_resume(move |cx| looks(cx, wants, 1));
     m.on_close(move |cx| looks(cx, wants, 2));
-    m.on_nonza(Stage::Bound, ns::CSI, "active", move |cx, _| looks(cx, wants, 3));
+    m.on_nonza(ns::CSI, "active", move |cx, _| looks(cx, wants, 3));
     m.on_outbound(move |outgoing, _| {
         asks(outgoing.session, wants);
         CALLS[4].fetch_add(1, Ordering::Relaxed);

@@ -7,9 +7,12 @@ use std::time::Duration;
 use bytes::BytesMut;
 use vorpal_core::life::users::{NewUser, Sessions};
 use vorpal_core::module::host::KeyPolicy;
+use vorpal_core::module::{Module, Result, Setup, Stage};
 use vorpal_core::owner::account::AccountRef;
 use vorpal_net::c2s::{Connection, Need, Settings};
+use vorpal_proto::element::el;
 use vorpal_proto::jid::BareJid;
+use vorpal_proto::ns::{self, Ns};
 use vorpal_proto::parse::Limits;
 use vorpal_proto::sasl::client::{Client, Secret};
 use vorpal_proto::sasl::{
@@ -23,8 +26,10 @@ use vorpal_testing::world::{HOST, PASSWORD, World};
 
 const OPEN: &str = "<stream:stream to='localhost' version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>";
 
+/// PLAIN is offered: it shows the server the password.
 fn world() -> World {
-    let mut world = World::new(1, Store::Memory, true, vorpal_modules::ALL);
+    let plain = "login.plain_without_tls = true";
+    let mut world = World::configured(1, Store::Memory, true, vorpal_modules::ALL, plain);
     assert!(world.create_account("romeo"));
     world
 }
@@ -216,7 +221,7 @@ fn challenge(world: &World, settings: Settings, tls: Option<ChannelBindings>, me
     let mut connection = Connection::new(world.core().clone(), Arc::new(settings), tls, Arc::new(Bell::default()));
     let mut input = BytesMut::from(format!("{OPEN}{auth}").as_bytes());
     assert!(matches!(connection.input(world.now, &mut input), Need::Admit(_)));
-    if matches!(connection.admitted(world.now, true), Some(Need::Load(_))) {
+    if matches!(connection.admitted(true), Some(Need::Load(_))) {
         connection.loaded(world.now, Ok(()));
     }
     let mut out = Vec::new();
@@ -491,4 +496,64 @@ fn a_client_that_claims_to_have_seen_no_plus_may_go_on() {
     // And so many bytes of it are too many.
     let said = answer(&world, settings(&[]), tls(), &auth("SCRAM-SHA-256", &first).repeat(200));
     assert!(said.contains("<policy-violation"), "{said}");
+}
+
+static OFFERS: Module = Module { name: "offers", xeps: &[], setup: offers };
+
+fn offers(m: &mut Setup<'_>) -> Result {
+    m.stream_feature(Stage::Opened, || el("opened", OFFERED));
+    m.stream_feature(Stage::Authenticated, || el("authenticated", OFFERED));
+    m.on_nonza(OFFERED, "nonza", |cx, _| cx.say(&el("taken", OFFERED)));
+    Ok(())
+}
+
+const OFFERED: Ns = ns::PING;
+
+#[test]
+fn modules_offer_their_features_at_their_stage_and_take_elements_in_a_session_alone() {
+    let mut world = World::new(1, Store::Memory, true, &[&OFFERS]);
+    assert!(world.create_account("romeo"));
+    let unprotected = Settings { without_tls: false, ..settings(&[]) };
+    let said = answer(&world, unprotected, None, "");
+    assert!(said.contains("<starttls") && !said.contains(OFFERED.as_str()), "{said}");
+
+    let allowed = Arc::new(Settings { plain_without_tls: true, ..settings(&[]) });
+    let log_in = || {
+        let mut connection = Connection::new(world.core().clone(), allowed.clone(), None, Arc::new(Bell::default()));
+        let payload = encode_payload(Some(format!("\0romeo\0{PASSWORD}").as_bytes()));
+        let auth = format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{payload}</auth>");
+        let said = say(&mut connection, &world, &format!("{OPEN}{auth}"));
+        assert!(said.contains("<opened") && !said.contains("<authenticated"), "{said}");
+        let mut need = connection.admitted(true);
+        if let Some(Need::Load(jid)) = need {
+            world.core().load(world.reader().as_mut(), &jid).expect("the store can be read");
+            need = connection.loaded(world.now, Ok(()));
+        }
+        let Some(Need::Derive(check)) = need else { panic!("no password is checked") };
+        assert!(connection.derived(world.now, check.run()).is_none());
+        let said = say(&mut connection, &world, OPEN);
+        assert!(said.contains("<success") && said.contains("<bind"), "{said}");
+        assert!(said.contains("<authenticated") && !said.contains("<opened"), "{said}");
+        connection
+    };
+    let nonza = format!("<nonza xmlns='{}'/>", OFFERED.as_str());
+    let mut early = log_in();
+    let said = say(&mut early, &world, &nonza);
+    assert!(said.contains("<unsupported-stanza-type") && !said.contains("<taken"), "{said}");
+
+    let mut connection = log_in();
+    let said = say(&mut connection, &world, "<resume xmlns='urn:xmpp:sm:3' previd='none' h='0'/>");
+    assert!(said.contains("<failed xmlns='urn:xmpp:sm:3'><item-not-found"), "{said}");
+    say(&mut connection, &world, "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>");
+    assert!(connection.may_bind(world.now, true).is_none() && connection.is_bound());
+    let said = say(&mut connection, &world, &nonza);
+    assert!(said.contains("<taken"), "{said}");
+}
+
+/// What the server says to this.
+fn say(connection: &mut Connection, world: &World, text: &str) -> String {
+    connection.input(world.now, &mut BytesMut::from(text));
+    let mut out = Vec::new();
+    connection.output(&mut out, usize::MAX);
+    String::from_utf8(out).expect("UTF-8")
 }

@@ -20,10 +20,9 @@ const ARCHIVE: u64 = 1 << 20;
 const STORES: [Store; 2] = [Store::Memory, Store::Sqlite];
 
 fn world(store: Store, archive: Option<&str>) -> World {
-    let modules: Vec<_> =
-        vorpal_modules::ALL.iter().copied().filter(|module| archive.is_some() || module.name != "mam").collect();
-    let sections = archive.map(|text| ("mam", text.parse().expect("a section"))).into_iter().collect();
-    let mut world = World::configured(1, store, true, &modules, sections);
+    let archive = archive.unwrap_or("enabled = false");
+    let settings = format!("[modules.mam]\n{archive}\n");
+    let mut world = World::configured(1, store, true, vorpal_modules::ALL, &settings);
     bound(&mut world);
     world
 }

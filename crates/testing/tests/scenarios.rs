@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use vorpal::Program;
 use vorpal_testing::disk::Store;
 use vorpal_testing::scenario::{Stage, play_file};
 
@@ -19,7 +20,7 @@ fn files() -> Vec<PathBuf> {
 
 fn play(store: Store, passthrough: bool) {
     let update = std::env::var("UPDATE").is_ok_and(|update| update == "1") && store == Store::Memory && passthrough;
-    let stage = Stage { store, passthrough, modules: vorpal_modules::ALL, update };
+    let stage = Stage { store, passthrough, program: Program::VORPAL, update };
     let (mut scenes, mut wrong) = (0, Vec::new());
     for file in files() {
         match play_file(&file, stage) {

@@ -9,8 +9,7 @@ use vorpal_testing::world::World;
 
 /// Two days ago, with an archive that keeps a day.
 fn world(accounts: usize, entries: usize) -> (World, Vec<Owner>) {
-    let section = "keep = \"1d\"".parse().expect("a section");
-    let mut world = World::configured(1, Store::Memory, true, vorpal_modules::ALL, vec![("mam", section)]);
+    let mut world = World::configured(1, Store::Memory, true, vorpal_modules::ALL, "modules.mam.keep = '1d'");
     for at in 0..accounts {
         assert!(world.create_account(&format!("u{at}")));
     }

@@ -73,11 +73,7 @@ impl Core {
     pub fn commit_checkpoints(&self, now: Timestamp) -> bool {
         let due = !self.checkpoints.due.lock().is_empty();
         if due {
-            self.journal.submit(now.as_millis() * 1000, &mut |ids| Batch {
-                id: ids.batch(),
-                now: now.as_millis(),
-                ..Batch::default()
-            });
+            self.journal.submit(now, &mut |ids| Batch { id: ids.batch(), now: now.as_millis(), ..Batch::default() });
         }
         due
     }
@@ -103,7 +99,7 @@ impl Core {
         let row = Some(Row::from(Bytes::copy_from_slice(&(before + 1).to_be_bytes())));
         let write = Write::Put { map: self.progress, owner: STORE, key: Bytes::from_static(RUN), row };
         let mut writes = vec![write];
-        self.journal.submit(now.as_millis() * 1000, &mut |ids| Batch {
+        self.journal.submit(now, &mut |ids| Batch {
             id: ids.batch(),
             now: now.as_millis(),
             writes: std::mem::take(&mut writes),

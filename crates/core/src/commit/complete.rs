@@ -5,7 +5,6 @@ use vorpal_proto::datetime::Timestamp;
 use crate::core::Core;
 use crate::core::flights::{Flight, Rider};
 use crate::core::turn::{Locked, Turn};
-use crate::owner::account::Account;
 use crate::owner::words::{Done, Failure};
 use crate::small::lists::give_back;
 use crate::store::{BatchId, Outcome, StoreError};
@@ -37,6 +36,8 @@ impl Core {
                     }
                 };
                 let refused = matches!(outcome, Outcome::Refused { .. });
+                // A refusal concerns this batch alone, unless others may have been built on it.
+                let alone = refused && !accounts.iter().any(|lock| lock.lock().is_built_on(id));
                 let done = match outcome {
                     Outcome::Committed => Done::Committed,
                     Outcome::Failed(StoreError::Full) => Done::Failed(Failure::Full),
@@ -45,10 +46,9 @@ impl Core {
                         let cause = accounts.iter().find_map(|lock| lock.lock().doomed);
                         Done::Failed(cause.map_or(Failure::Broken, |(_, failure)| failure))
                     }
-                    Outcome::Refused { .. } | Outcome::Failed(_) => Done::Failed(Failure::Broken),
+                    Outcome::Refused { write } => Done::Failed(Failure::Refused { write, alone }),
+                    Outcome::Failed(_) => Done::Failed(Failure::Broken),
                 };
-                // A refusal concerns this batch alone, unless others may have been built on it.
-                let alone = refused && !accounts.iter().any(|lock| lock.lock().is_built_on(id));
                 for lock in accounts {
                     let mut account = lock.lock();
                     account.rows_done(id, done == Done::Committed);
@@ -58,7 +58,7 @@ impl Core {
                     if let (Done::Failed(failure), false) = (done, alone) {
                         // What was pending of it is dropped, so that memory is again what is stored.
                         self.journal.reloaded(account.owner);
-                        self.doom(&mut Locked::new(&lock, &mut account), failure);
+                        self.doom(&mut Locked::new(&lock, &mut account), failure.of_others());
                     } else if account.doomed.is_some_and(|(last, _)| last <= id) {
                         account.doomed = None;
                     }
@@ -102,14 +102,6 @@ impl Turn<'_> {
             self.say(at, (next.batch, next.entry), &mut next.words, done);
         }
         give_back(&mut at.account.waiting);
-    }
-}
-
-impl Account {
-    /// Whether what was submitted behind this batch counts on it: on values that it changes, or on a number that it settles.
-    fn is_built_on(&self, id: BatchId) -> bool {
-        let settles = self.waiting.iter().any(|waiting| waiting.batch == Some(id) && waiting.settles());
-        settles || self.states.is_changed_by(id)
     }
 }
 

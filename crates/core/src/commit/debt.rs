@@ -93,12 +93,20 @@ impl Core {
 
 impl Turn<'_> {
     /// Sends what has to be sent when a batch has failed.
-    pub(crate) fn say_failed(&mut self, at: &mut Locked<'_>, words: Words, entry: Option<EntryId>, failure: Failure) {
+    pub(crate) fn say_failed(
+        &mut self,
+        at: &mut Locked<'_>,
+        mut words: Words,
+        entry: Option<EntryId>,
+        failure: Failure,
+    ) {
         if let Some(entry) = entry {
             at.account.never_was(entry);
             at.account.log.uncharge(words.charged);
         }
         let same = matches!(words.or_else, OrElse::Same);
+        let told = words.told(failure);
+        words.decided();
         for say in words.says {
             match say {
                 Say::Notice(notice) | Say::Revoked { done: notice } => notice(false),
@@ -127,9 +135,9 @@ impl Turn<'_> {
         let error = match words.or_else {
             OrElse::Bounce(stanza) if stanza.is_answerable() => {
                 if stanza.kind() == Kind::Message {
-                    self.core.counts.one(Count::of_bounce(&failure.told().condition));
+                    self.core.counts.one(Count::of_bounce(&told.condition));
                 }
-                Some(stanza.error(&failure.told()))
+                Some(stanza.error(&told))
             }
             OrElse::Answer(error) => Some(*error),
             _ => None,
@@ -150,7 +158,7 @@ impl Turn<'_> {
         let promised = |error: &Stanza| managed && error.kind() != Kind::Iq;
         let mut owed = None;
         if let Some(error) = error {
-            tracing::debug!(session = %session.jid, reason = failure.name(), "answered with an error: the store failed");
+            tracing::debug!(session = %session.jid, reason = failure.name(), "answered with an error: nothing was stored");
             let mark = if error.kind() == Kind::Iq { session.stream().keep_answer(n, error.clone()) } else { 0 };
             let mut out = Out::new(error.clone(), None, Role::Extra).answering(mark);
             if promised(&error) {
@@ -160,7 +168,11 @@ impl Turn<'_> {
             }
             self.give(at, &session, out);
         }
-        if !managed {
+        let alone = matches!(failure, Failure::Refused { alone: true, .. });
+        if alone {
+            session.stream().row_was_refused();
+        }
+        if !managed || alone {
             self.settle(at, &session, n, false);
             return;
         }
@@ -195,10 +207,11 @@ impl Turn<'_> {
 }
 
 impl Failure {
-    fn told(self) -> StanzaError {
+    /// What the sender is told, unless the batch's conditions have errors of their own.
+    pub(super) fn told(self) -> StanzaError {
         match self {
             Failure::Full => StanzaError::resource_constraint().with_text("the server cannot store it now"),
-            Failure::Broken => StanzaError::internal_server_error(),
+            Failure::Broken | Failure::Refused { .. } => StanzaError::internal_server_error(),
         }
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod checkpoint;
 mod complete;
 pub(crate) mod debt;
 mod give;
+mod refusal;
 mod say;
 pub(crate) mod submit;
 
@@ -25,14 +26,18 @@ impl Turn<'_> {
     /// changes are part of it.
     pub(crate) fn finish(&mut self, parts: &mut [Part<'_>], draft: Option<Draft>, extra: Vec<Write>) {
         let mut writes = extra;
-        let unwritten = |p: &Part<'_>| p.account.states.is_staged() || !p.words.debts.is_empty();
+        let unwritten =
+            |p: &Part<'_>| p.account.states.is_staged() || p.words.cold.is_some() || !p.words.debts.is_empty();
         let writing = draft.is_some() || !writes.is_empty() || parts.iter().any(unwritten);
         let doomed = parts.iter().filter(|p| p.words.settles.is_some()).find_map(|p| p.account.doomed);
         let (batch, outcome) = match doomed {
             _ if !writing => (None, Some(Done::Committed)),
             // What an earlier batch of the session takes with it must not be passed by this one.
             Some((_, failure)) => {
-                parts.iter_mut().for_each(|part| part.account.states.discard());
+                for part in parts.iter_mut() {
+                    part.account.states.discard();
+                    part.words.cold = None;
+                }
                 (None, Some(Done::Failed(failure)))
             }
             None => (Some(self.submit(parts, draft, &mut writes)), None),

@@ -56,6 +56,7 @@ impl Turn<'_> {
                 say => self.say_one(at, say, entry),
             }
         }
+        words.decided();
         let Some(session) = &words.of else { return };
         if !words.debts.is_empty() {
             at.account.debts_paid(session, std::mem::take(&mut words.debts));

@@ -1,5 +1,6 @@
 //! Submission: the parts of a stretch become one batch of the writer.
 
+use crate::commit::refusal;
 use crate::core::flights::Flight;
 use crate::core::turn::Turn;
 use crate::owner::account::{Account, AccountRef};
@@ -19,13 +20,17 @@ impl Turn<'_> {
     ) -> (BatchId, Option<EntryId>) {
         // A batch that comes from a session says how far the session is handled once it is committed: all that the
         // session sent before is settled, or stands in the queue before this batch, or is owed and rides on it.
+        let conditional = refusal::gather(parts, writes);
         for part in parts.iter_mut() {
             let Some(session) = part.words.of.clone() else { continue };
-            part.take_debts(self.core, &session);
+            if !conditional {
+                part.take_debts(self.core, &session);
+            }
             let Some(Pending(n)) = part.words.settles else { continue };
             let mut stream = session.stream();
             if stream.is_resumable() {
                 stream.progress_rows(self.core.progress, session.id, n, writes);
+                stream.set_conditional(conditional);
             }
         }
         let load = |owner| {
@@ -43,7 +48,7 @@ impl Turn<'_> {
             }
         }
         let mut given = (BatchId(0), None);
-        let open = self.core.journal.submit(self.now.as_millis() * 1000, &mut |ids| {
+        let open = self.core.journal.submit(self.now, &mut |ids| {
             let id = ids.batch();
             parts.iter_mut().for_each(|part| put_rows(part.account, id, writes));
             for part in parts.iter_mut() {

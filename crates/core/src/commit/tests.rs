@@ -47,7 +47,7 @@ impl Ids for Numbers<'_> {
 }
 
 impl Journal for Queue {
-    fn submit(&self, _: u64, build: &mut dyn FnMut(&mut dyn Ids) -> Batch) -> bool {
+    fn submit(&self, _: Timestamp, build: &mut dyn FnMut(&mut dyn Ids) -> Batch) -> bool {
         let id = BatchId(self.next.fetch_add(1, Ordering::Relaxed));
         self.batches.lock().push(build(&mut Numbers(&self.next, id)));
         true
@@ -77,7 +77,7 @@ fn world() -> World {
     let queue = Arc::new(Queue::default());
     let names = core_names();
     let numbers = AtomicU64::new(1);
-    names.bind(|_| Ok::<_, StoreError>(MapId(numbers.fetch_add(1, Ordering::Relaxed) as u16))).expect("tables");
+    names.bind(|_, _| Ok::<_, StoreError>(MapId(numbers.fetch_add(1, Ordering::Relaxed) as u16))).expect("tables");
     let registry = Registry::build(std::iter::empty(), names.clone(), |_| None).expect("no modules");
     let core = Core::new(queue.clone(), names, MAP, [7; 32], Box::new(|bytes| bytes.fill(3)), NOW);
     let jid: BareJid = "romeo@x".parse().expect("an address");

@@ -15,7 +15,7 @@ use vorpal_proto::jid::BareJid;
 
 use crate::core::Core;
 use crate::session::Wake;
-use crate::store::{BatchId, EntryId, Room};
+use crate::store::{BatchId, EntryId, Room, time_of};
 use crate::watch::reserve::Change;
 use crate::watch::trace::{MAX_TRACERS, Step};
 
@@ -41,7 +41,7 @@ impl Core {
     /// Reports the newest entry of the store when the server starts: a time of day that is far ahead of it is not trusted at once.
     pub fn tell_newest(&self, now: Timestamp, newest: EntryId) {
         if newest > 0 {
-            self.clock.doubt(now, Timestamp::from_millis(newest / 1000));
+            self.clock.doubt(now, time_of(newest));
         }
     }
 

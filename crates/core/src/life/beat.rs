@@ -177,7 +177,7 @@ impl Turn<'_> {
             return;
         }
         let mut flight = Some(flight);
-        let open = self.core.journal.submit(self.now.as_millis() * 1000, &mut |ids| {
+        let open = self.core.journal.submit(self.now, &mut |ids| {
             let id = ids.batch();
             riders.iter_mut().for_each(|rider| put_rows(&mut rider.account, id, &mut writes));
             if let Some(flight) = flight.take() {

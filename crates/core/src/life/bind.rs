@@ -24,7 +24,7 @@ pub enum BindError {
 impl Core {
     /// Binds a resource: the client's, or a random one (RFC 6120 §7.6, §7.7). A session of the same resource is replaced:
     /// its stream is closed with `conflict`. Gives the session and the number of the connection that carries it.
-    pub fn bind(
+    pub(crate) fn bind(
         &self,
         now: Timestamp,
         lock: &AccountRef,

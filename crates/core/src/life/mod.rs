@@ -4,6 +4,7 @@ pub mod beat;
 pub mod bind;
 mod detach;
 pub(crate) mod end;
+pub mod establish;
 pub mod join;
 pub mod load;
 mod nonza;

@@ -3,7 +3,6 @@
 use crate::core::Core;
 use crate::core::turn::{Locked, Turn};
 use crate::life::switched_off;
-use crate::module::Stage;
 use crate::module::effects::{Effects, Manage};
 use crate::module::facade::Server;
 use crate::module::hook::{OpenAccount, SessionCx};
@@ -34,7 +33,7 @@ impl Core {
                 return true;
             }
             let registry = account.host.registry();
-            let handler = registry.nonza(Stage::Bound, nonza.ns_id(), nonza.name());
+            let handler = registry.nonza(nonza.ns_id(), nonza.name());
             let mut known = handler.is_some();
             turn.in_session(&mut Locked::new(lock, &mut account), session, |cx| match handler {
                 Some((_, handler)) => handler(cx, nonza),

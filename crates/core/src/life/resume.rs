@@ -31,7 +31,7 @@ impl Core {
     ///
     /// # Errors
     /// There is no such session of this account.
-    pub fn resume(
+    pub(crate) fn resume(
         &self,
         now: Timestamp,
         lock: &AccountRef,

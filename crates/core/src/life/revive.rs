@@ -39,6 +39,11 @@ impl Core {
             if !stream.is_resumable() {
                 continue;
             }
+            if stream.is_conditional() {
+                // Not before its outcome is known; then also if it says what it said before.
+                stream.forget_progress();
+                continue;
+            }
             stream.advance_cursor(horizon);
             // Nobody waits for this row, unless it is the last word.
             let stopping = self.checkpoints.runs.is_stopping();

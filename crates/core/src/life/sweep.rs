@@ -155,7 +155,7 @@ impl Core {
     /// Submits writes on which nothing in memory depends: if they fail, a later round repeats them.
     pub(crate) fn submit_alone(&self, now: Timestamp, writes: Vec<Write>) {
         let mut writes = Some(writes);
-        self.journal.submit(now.as_millis() * 1000, &mut |ids| Batch {
+        self.journal.submit(now, &mut |ids| Batch {
             id: ids.batch(),
             now: now.as_millis(),
             writes: writes.take().unwrap_or_default(),

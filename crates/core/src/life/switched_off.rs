@@ -12,7 +12,6 @@ use vorpal_proto::ns;
 
 use crate::core::Core;
 use crate::core::turn::Locked;
-use crate::module::Stage;
 use crate::module::hook::SessionCx;
 use crate::module::host::Host;
 use crate::module::registry::Registry;
@@ -46,7 +45,7 @@ impl Core {
 pub(crate) fn nonza(cx: &mut SessionCx<'_>, registry: &Registry, nonza: &Element) -> bool {
     match nonza.ns_id() == ns::SM.id() {
         true => stream_management(cx, nonza),
-        false => registry.took_formerly(Stage::Bound, nonza.ns_id(), nonza.name()),
+        false => registry.took_formerly(nonza.ns_id(), nonza.name()),
     }
 }
 

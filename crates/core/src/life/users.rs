@@ -158,7 +158,7 @@ impl Core {
         });
         let jid = user.jid().clone();
         let mut done = Some(done);
-        let open = self.journal.submit(now.as_millis() * 1000, &mut |ids| {
+        let open = self.journal.submit(now, &mut |ids| {
             let owner = ids.owner();
             let row = OwnerRow {
                 owner,

@@ -6,6 +6,7 @@ use vorpal_proto::error::{StreamCondition, StreamError};
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::stanza::Stanza;
 
+use crate::owner::cold::{ColdWrites, Staged};
 use crate::owner::judge::{Judge, Withdrawal};
 use crate::owner::roster::RosterItem;
 use crate::session::{Flag, SessionId};
@@ -38,6 +39,8 @@ pub(crate) struct Further {
     pub visibility: Vec<Visibility>,
     /// changed contacts
     pub contacts: Vec<(BareJid, RosterItem)>,
+    /// changes of rows and blobs that are not loaded, and conditions
+    pub cold: Vec<Staged>,
 }
 
 /// What had been asked for when a handler began: numbers alone, so that it costs nothing where no handler panics.
@@ -50,7 +53,7 @@ pub(crate) struct Mark {
     manages: bool,
     copies: usize,
     excluded: usize,
-    further: Option<[usize; 5]>,
+    further: Option<[usize; 6]>,
 }
 
 impl Effects {
@@ -90,6 +93,11 @@ impl Effects {
         self.further.get_or_insert_default()
     }
 
+    /// The changes of rows that are not loaded.
+    pub(crate) fn take_cold(&mut self) -> Option<Box<ColdWrites>> {
+        ColdWrites::of(std::mem::take(&mut self.further.as_mut()?.cold))
+    }
+
     /// What was asked for of [`Further`].
     pub(crate) fn take_further(&mut self) -> Further {
         self.further.take().map_or_else(Further::default, |further| *further)
@@ -97,16 +105,18 @@ impl Effects {
 }
 
 impl Further {
-    fn lens(&self) -> [usize; 5] {
-        [self.sends.len(), self.behind.len(), self.routes.len(), self.visibility.len(), self.contacts.len()]
+    fn lens(&self) -> [usize; 6] {
+        let Further { sends, behind, routes, visibility, contacts, cold } = self;
+        [sends.len(), behind.len(), routes.len(), visibility.len(), contacts.len(), cold.len()]
     }
 
-    fn truncate(&mut self, [sends, behind, routes, visibility, contacts]: [usize; 5]) {
+    fn truncate(&mut self, [sends, behind, routes, visibility, contacts, cold]: [usize; 6]) {
         self.sends.truncate(sends);
         self.behind.truncate(behind);
         self.routes.truncate(routes);
         self.visibility.truncate(visibility);
         self.contacts.truncate(contacts);
+        self.cold.truncate(cold);
     }
 }
 

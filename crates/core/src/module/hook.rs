@@ -19,7 +19,7 @@ use crate::owner::plan::Plan;
 use crate::owner::roster::RosterItem;
 use crate::owner::state::{Cell, Key, Map, States, Value};
 use crate::session::guard::{OpenSession, Outgoing, Verdict};
-use crate::session::inquiries::Answer;
+use crate::session::inquiries::{Answer, Said};
 use crate::session::{Flag, Slot, Stream};
 
 /// On which side of a stanza a handler runs.
@@ -247,7 +247,7 @@ type Handles<T> = Box<dyn Fn(&mut IqCx<'_>, &Element) -> T + Send + Sync>;
 /// Who answers an IQ: at once, or when the store was read.
 pub(crate) enum IqHandler {
     Answers(Handles<Answer>),
-    Reads(Handles<Result<crate::session::inquiries::Job, StanzaError>>),
+    Reads(Handles<Result<Said, StanzaError>>),
 }
 
 pub(crate) type OutboundHandler = Box<dyn Fn(&Outgoing<'_>, &mut Stanza) -> Verdict + Send + Sync>;

@@ -9,6 +9,7 @@ pub mod facade;
 pub mod hook;
 pub mod host;
 pub mod registry;
+pub(crate) mod storage;
 pub mod sweep;
 
 use serde::de::DeserializeOwned;
@@ -22,8 +23,7 @@ use crate::module::registry::{IqKey, Registry};
 use crate::module::sweep::SweepCx;
 use crate::owner::state::{Cell, Key, Map, TableKind, Value};
 use crate::session::guard::{Outgoing, Verdict};
-use crate::session::inquiries::Answer;
-use crate::session::inquiries::Job;
+use crate::session::inquiries::{Answer, Said};
 use crate::session::{Flag, Slot};
 use crate::store;
 
@@ -69,6 +69,9 @@ pub enum SetupError {
     /// A phase that this kind of stanza does not go through.
     #[error("module {0} wants presence in the phase {1:?}, which presence does not have")]
     NoSuchPhase(&'static str, Phase),
+    /// A table that was asked for before, with other types or to be loaded otherwise.
+    #[error("module {0} asks for the table {1}, which is of another kind")]
+    OtherTable(&'static str, &'static str),
     /// More session flags than an atomic has bits.
     #[error("module {0} asks for a session flag, and all 64 are taken")]
     NoFlags(&'static str),
@@ -119,13 +122,18 @@ pub enum At {
     Anyone,
 }
 
-/// When a nonza may come.
+/// When a stream feature is offered (RFC 6120 §4.3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stage {
-    /// Logged in, no session yet.
+    /// To a client that may log in and has not: under TLS, where that is required.
+    Opened,
+    /// To a client that is logged in and has no session.
     Authenticated,
-    /// In a session.
-    Bound,
+}
+
+impl Stage {
+    /// All stages in order.
+    pub const ALL: [Stage; 2] = [Stage::Opened, Stage::Authenticated];
 }
 
 /// A module's section of the configuration, not yet read.
@@ -184,25 +192,27 @@ impl Setup<'_> {
     }
 
     /// Answers `<iq type='get'/>` with this child by reading the store: the handler says what is to be read, and how the
-    /// answer is made of it. It changes nothing. See [`crate::route::reading`].
-    pub fn iq_get_reading(
+    /// answer is made of it; or it has the answer, as one of [`Setup::iq_get`]. A job changes nothing. See [`crate::route::reading`].
+    pub fn iq_get_reading<S: Into<Said>>(
         &mut self,
         at: At,
         ns: Ns,
         name: &'static str,
-        ask: impl Fn(&mut IqCx<'_>, &Element) -> std::result::Result<Job, StanzaError> + Send + Sync + 'static,
+        ask: impl Fn(&mut IqCx<'_>, &Element) -> std::result::Result<S, StanzaError> + Send + Sync + 'static,
     ) {
+        let ask = move |cx: &mut IqCx<'_>, payload: &Element| ask(cx, payload).map(Into::into);
         self.iq(IqKey::new(at, false, ns, name), IqHandler::Reads(Box::new(ask)));
     }
 
     /// The same for `<iq type='set'/>`.
-    pub fn iq_set_reading(
+    pub fn iq_set_reading<S: Into<Said>>(
         &mut self,
         at: At,
         ns: Ns,
         name: &'static str,
-        ask: impl Fn(&mut IqCx<'_>, &Element) -> std::result::Result<Job, StanzaError> + Send + Sync + 'static,
+        ask: impl Fn(&mut IqCx<'_>, &Element) -> std::result::Result<S, StanzaError> + Send + Sync + 'static,
     ) {
+        let ask = move |cx: &mut IqCx<'_>, payload: &Element| ask(cx, payload).map(Into::into);
         self.iq(IqKey::new(at, true, ns, name), IqHandler::Reads(Box::new(ask)));
     }
 
@@ -270,15 +280,15 @@ impl Setup<'_> {
         self.registry.withholds.push((self.module.name, Box::new(handler)));
     }
 
-    /// Takes a top-level element that is no stanza.
+    /// Takes a top-level element that is not a stanza, from a session. Before there is one, the negotiation takes all elements: a
+    /// handler would have no session to work on.
     pub fn on_nonza(
         &mut self,
-        stage: Stage,
         ns: Ns,
         name: &'static str,
         handler: impl Fn(&mut SessionCx<'_>, &Element) + Send + Sync + 'static,
     ) {
-        self.registry.add_nonza(self.module.name, stage, ns, name, Box::new(handler));
+        self.registry.add_nonza(self.module.name, ns, name, Box::new(handler));
     }
 
     /// A stream feature (RFC 6120 §4.3.2) offered at this stage.
@@ -342,6 +352,9 @@ impl Setup<'_> {
 
     /// A list for each account, one row per key.
     pub fn account_map<K: Key, V: Value>(&mut self, name: &'static str) -> Map<K, V> {
+        if self.registry.names.is_cold(name) {
+            self.registry.refuse(SetupError::OtherTable(self.module.name, name));
+        }
         let at = self.registry.names.table(TableKind::of::<K, V>(name));
         Map { at, rows: std::marker::PhantomData }
     }

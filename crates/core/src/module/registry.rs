@@ -1,5 +1,6 @@
 //! Who takes part in what, on one host: the modules' registrations in the order of phases and of their list.
 
+use std::any::TypeId;
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use crate::module::hook::{
     Dir, FeatureMaker, Flow, FormMaker, IqHandler, MessageCx, MessageHandler, NonzaHandler, OpenAccount,
     OutboundHandler, SessionCx, SessionHandler, WithholdHandler,
 };
+use crate::module::storage::ColdKind;
 use crate::module::sweep::SweepHandler;
 use crate::module::{At, Module, Phase, Result, Section, Setup, SetupError, Stage, Xep};
 use crate::owner::state::{TableKind, UNBOUND};
@@ -21,7 +23,7 @@ use crate::session::Out;
 use crate::session::guard::Guard;
 use crate::session::guard::{Outgoing, Verdict};
 use crate::session::{Flag, Slot};
-use crate::store::{self, MapId};
+use crate::store::{self, Loading, MapId, StoreError};
 
 /// The child of an IQ that somebody answers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,6 +47,8 @@ pub struct Names {
     slots: Mutex<Vec<&'static str>>,
     /// shared with the accounts
     pub(crate) tables: Mutex<Arc<Vec<TableKind>>>,
+    /// maps and collections of blobs that are not loaded with their owners
+    cold: Mutex<Vec<ColdKind>>,
 }
 
 const MAX_FLAGS: usize = 64;
@@ -104,20 +108,60 @@ impl Names {
             flags: Mutex::new(self.flags.lock().clone()),
             slots: Mutex::new(self.slots.lock().clone()),
             tables: Mutex::new(self.tables.lock().clone()),
+            cold: Mutex::new(self.cold.lock().clone()),
         }
     }
 
     /// The tables that the store has not been asked for: whoever registered them can only be there after a restart.
     pub fn unbound(&self) -> Vec<&'static str> {
-        self.tables.lock().iter().filter(|table| table.map == UNBOUND).map(|table| table.name).collect()
+        let tables = self.tables.lock();
+        let cold = self.cold.lock();
+        let loaded = tables.iter().map(|table| (table.map, table.name));
+        let all = loaded.chain(cold.iter().map(|cold| (cold.map, cold.name)));
+        all.filter(|(map, _)| *map == UNBOUND).map(|(_, name)| name).collect()
     }
 
     /// Asks the store for the numbers of all tables that have none yet.
-    pub fn bind(&self, mut number: impl FnMut(&str) -> store::Result<MapId>) -> store::Result<()> {
+    ///
+    /// # Errors
+    /// The store's; also if a table was loaded with its owners when it was first made and is not now, or the other way round.
+    pub fn bind(&self, mut number: impl FnMut(&str, Loading) -> store::Result<MapId>) -> store::Result<()> {
+        let mut number = |name: &str, loading: Loading| match number(name, loading)? {
+            map if map.loading() == loading => Ok(map),
+            _ => Err(StoreError::Bug("a table is loaded in another way than when it was made")),
+        };
         for table in Arc::make_mut(&mut self.tables.lock()).iter_mut().filter(|t| t.map == UNBOUND) {
-            table.map = number(table.name)?;
+            table.map = number(table.name, Loading::WithOwner)?;
+        }
+        for cold in self.cold.lock().iter_mut().filter(|cold| cold.map == UNBOUND) {
+            cold.map = number(cold.name, Loading::Cold)?;
         }
         Ok(())
+    }
+
+    /// The place of a table that is not loaded with its owners. Nothing if the name stands for another one.
+    pub(crate) fn cold(&self, name: &'static str, types: TypeId) -> Option<usize> {
+        if self.tables.lock().iter().any(|table| table.name == name) {
+            return None;
+        }
+        let mut cold = self.cold.lock();
+        match cold.iter().position(|kind| kind.name == name) {
+            Some(at) => (cold[at].types == types).then_some(at),
+            None => {
+                cold.push(ColdKind { name, types, map: UNBOUND });
+                Some(cold.len() - 1)
+            }
+        }
+    }
+
+    /// Whether the name stands for a table that is not loaded with its owners.
+    pub(crate) fn is_cold(&self, name: &str) -> bool {
+        self.cold.lock().iter().any(|kind| kind.name == name)
+    }
+
+    /// The number that the store gave a table that is not loaded with its owners.
+    pub(crate) fn cold_id(&self, at: usize) -> MapId {
+        self.cold.lock()[at].map
     }
 
     /// Where the table is that the store knows by this number; nothing if no module asks for it any more.
@@ -159,9 +203,9 @@ pub struct Registry {
     pub(crate) forms: Vec<FormMaker>,
     pub(crate) sweeps: List<SweepHandler>,
     iq: HashMap<(At, bool, u16), ByName<IqHandler>>,
-    nonza: HashMap<(Stage, u16), ByName<NonzaHandler>>,
+    nonza: HashMap<u16, ByName<NonzaHandler>>,
     /// what modules took that have been switched off since the start, and nobody takes now
-    formerly: HashSet<(Stage, u16, &'static str)>,
+    formerly: HashSet<(u16, &'static str)>,
     error: Option<SetupError>,
 }
 
@@ -226,15 +270,8 @@ impl Registry {
         list.push((module, key.name, handler));
     }
 
-    pub(crate) fn add_nonza(
-        &mut self,
-        module: &'static str,
-        stage: Stage,
-        ns: Ns,
-        name: &'static str,
-        handler: NonzaHandler,
-    ) {
-        let list = self.nonza.entry((stage, ns.id())).or_default();
+    pub(crate) fn add_nonza(&mut self, module: &'static str, ns: Ns, name: &'static str, handler: NonzaHandler) {
+        let list = self.nonza.entry(ns.id()).or_default();
         if let Some((other, ..)) = list.iter().find(|(_, n, _)| *n == name) {
             self.error.get_or_insert(SetupError::Taken { module, other, what: format!("<{name}/>") });
             return;
@@ -248,24 +285,24 @@ impl Registry {
         list.iter().find(|(_, n, _)| *n == name).map(|(module, _, handler)| (*module, handler))
     }
 
-    pub(crate) fn nonza(&self, stage: Stage, ns: u16, name: &str) -> Option<(&'static str, &NonzaHandler)> {
-        let list = self.nonza.get(&(stage, ns))?;
+    pub(crate) fn nonza(&self, ns: u16, name: &str) -> Option<(&'static str, &NonzaHandler)> {
+        let list = self.nonza.get(&ns)?;
         list.iter().find(|(_, n, _)| *n == name).map(|(module, _, handler)| (*module, handler))
     }
 
     /// This registry takes the place of another on a host.
     pub(crate) fn succeed(&mut self, before: &Registry) {
-        let taken = before.nonza.iter().flat_map(|((stage, ns), list)| {
-            let key = |(_, name, _): &(&'static str, &'static str, NonzaHandler)| (*stage, *ns, *name);
+        let taken = before.nonza.iter().flat_map(|(ns, list)| {
+            let key = |(_, name, _): &(&'static str, &'static str, NonzaHandler)| (*ns, *name);
             list.iter().map(key)
         });
         let known: HashSet<_> = taken.chain(before.formerly.iter().copied()).collect();
-        self.formerly = known.into_iter().filter(|(stage, ns, name)| self.nonza(*stage, *ns, name).is_none()).collect();
+        self.formerly = known.into_iter().filter(|(ns, name)| self.nonza(*ns, name).is_none()).collect();
     }
 
     /// Whether a module took this element that is switched off now.
-    pub(crate) fn took_formerly(&self, stage: Stage, ns: u16, name: &str) -> bool {
-        self.formerly.iter().any(|known| *known == (stage, ns, name))
+    pub(crate) fn took_formerly(&self, ns: u16, name: &str) -> bool {
+        self.formerly.iter().any(|known| *known == (ns, name))
     }
 
     /// The handlers that sessions are told by that a module is gone: of the modules that the registry after this one does not have.
@@ -402,7 +439,7 @@ impl Registry {
         rows.push(("close".into(), names(&self.on_close)));
         rows.push(("switched off".into(), names(&self.on_switched_off)));
         rows.push(("each account".into(), names(&self.sweeps)));
-        for stage in [Stage::Authenticated, Stage::Bound] {
+        for stage in Stage::ALL {
             let made = self.stream_features.iter().filter(|(_, s, _)| *s == stage);
             rows.push((format!("stream features when {stage:?}"), made.map(|(module, ..)| *module).collect()));
         }
@@ -411,11 +448,9 @@ impl Registry {
         let mut nonzas: Vec<_> = self
             .nonza
             .iter()
-            .flat_map(|((stage, ns), list)| {
+            .flat_map(|(ns, list)| {
                 let ns = known(*ns);
-                list.iter().map(move |(module, name, _)| {
-                    (format!("nonza <{name} xmlns='{ns}'/> when {stage:?}"), vec![*module])
-                })
+                list.iter().map(move |(module, name, _)| (format!("nonza <{name} xmlns='{ns}'/>"), vec![*module]))
             })
             .collect();
         nonzas.sort();

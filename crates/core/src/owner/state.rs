@@ -13,63 +13,11 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
-use vorpal_proto::jid::{BareJid, Jid};
 
+use crate::owner::cold::ColdWrites;
+pub use crate::owner::key::Key;
 use crate::small::rows::Rows;
 use crate::store::{BatchId, MapId};
-
-/// What can be the key of a row. The bytes order as the keys do.
-pub trait Key: Ord + Clone + Send + 'static {
-    /// The key as it is stored.
-    fn to_bytes(&self) -> Vec<u8>;
-    /// The key that was stored; nothing if it is none.
-    fn from_bytes(bytes: &[u8]) -> Option<Self>;
-}
-
-impl Key for () {
-    fn to_bytes(&self) -> Vec<u8> {
-        Vec::new()
-    }
-    fn from_bytes(_: &[u8]) -> Option<()> {
-        Some(())
-    }
-}
-
-impl Key for Jid {
-    fn to_bytes(&self) -> Vec<u8> {
-        self.as_str().as_bytes().to_vec()
-    }
-    fn from_bytes(bytes: &[u8]) -> Option<Jid> {
-        Jid::parse(std::str::from_utf8(bytes).ok()?).ok()
-    }
-}
-
-impl Key for BareJid {
-    fn to_bytes(&self) -> Vec<u8> {
-        self.as_str().as_bytes().to_vec()
-    }
-    fn from_bytes(bytes: &[u8]) -> Option<BareJid> {
-        std::str::from_utf8(bytes).ok()?.parse().ok()
-    }
-}
-
-impl Key for String {
-    fn to_bytes(&self) -> Vec<u8> {
-        self.as_bytes().to_vec()
-    }
-    fn from_bytes(bytes: &[u8]) -> Option<String> {
-        String::from_utf8(bytes.to_vec()).ok()
-    }
-}
-
-impl Key for u64 {
-    fn to_bytes(&self) -> Vec<u8> {
-        self.to_be_bytes().to_vec()
-    }
-    fn from_bytes(bytes: &[u8]) -> Option<u64> {
-        Some(u64::from_be_bytes(bytes.try_into().ok()?))
-    }
-}
 
 /// What can be the value of a row: stored as JSON, so that an operator can read it and a field can be added.
 pub trait Value: Clone + Serialize + DeserializeOwned + Send + Sync + 'static {}
@@ -395,11 +343,12 @@ impl States {
         self.staged
     }
 
-    /// Whether what is staged only adds to what is kept: it has a row that is not there yet, and removes none. `except` is a
-    /// table that does not count.
-    pub(crate) fn only_adds(&self, except: usize) -> bool {
+    /// Whether what is staged, with what is written besides, only adds to what is kept: it has a row that is not there yet, and
+    /// removes none. `except` is a table that does not count.
+    pub(crate) fn only_adds(&self, except: usize, cold: Option<&ColdWrites>) -> bool {
         let tables = || self.tables.iter().filter(|(at, _)| *at != except).map(|(_, table)| table);
-        tables().any(|table| table.adds()) && !tables().any(|table| table.removes())
+        let adds = cold.is_some_and(ColdWrites::adds) || tables().any(|table| table.adds());
+        adds && !cold.is_some_and(ColdWrites::removes) && !tables().any(|table| table.removes())
     }
 
     pub(crate) fn discard(&mut self) {

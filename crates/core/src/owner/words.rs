@@ -14,6 +14,7 @@ use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::Stanza;
 
 use crate::owner::account::{Account, AccountRef};
+use crate::owner::cold::ColdWrites;
 use crate::owner::judge::{Judge, Withdrawal};
 use crate::owner::plan::Targets;
 use crate::rules::promise::never_promised;
@@ -112,6 +113,13 @@ pub(crate) enum Failure {
     /// no room: it may be tried again later
     Full,
     Broken,
+    /// a condition of the batch did not hold
+    Refused {
+        /// which of its writes
+        write: usize,
+        /// nothing was built on it: it concerns nobody else
+        alone: bool,
+    },
 }
 
 impl Failure {
@@ -120,6 +128,15 @@ impl Failure {
         match self {
             Failure::Full => "no room",
             Failure::Broken => "the commit failed",
+            Failure::Refused { .. } => "a condition did not hold",
+        }
+    }
+
+    /// Why what was built on the batch comes to nothing.
+    pub fn of_others(self) -> Failure {
+        match self {
+            Failure::Refused { .. } => Failure::Broken,
+            failure => failure,
         }
     }
 }
@@ -140,6 +157,8 @@ pub(crate) struct Words {
     pub debts: Vec<Debt>,
     /// what is said if the batch fails
     pub or_else: OrElse,
+    /// what is written besides the states of the owner, and, when that is submitted, what is answered if it is refused
+    pub cold: Option<Box<ColdWrites>>,
 }
 
 impl Words {

@@ -14,6 +14,7 @@ use vorpal_proto::jid::Jid;
 use vorpal_proto::stanza::{Kind, Stanza, Type};
 
 use crate::core::Core;
+use crate::core::turn::Locked;
 use crate::core::turn::Turn;
 use crate::module::At;
 use crate::module::effects::{Effects, Visibility};
@@ -29,7 +30,7 @@ use crate::route::stretch::Origin;
 use crate::route::subscribe::{gone, here};
 use crate::rules::delivery::Decision;
 use crate::session::guard::OpenSession;
-use crate::session::inquiries::{Asked, Job, Reply};
+use crate::session::inquiries::{Asked, Said};
 use crate::session::ledger::Pending;
 use crate::session::{Session, SessionId};
 use crate::watch::reserve::no_room;
@@ -50,13 +51,6 @@ pub(crate) const UNCHARGED: usize = 16 << 10;
 
 /// A larger answer to a `get`, in bytes, is not stored: after a crash its client is told to ask again.
 const KEPT: usize = 1 << 10;
-
-/// What a handler says to a question.
-enum Said {
-    Reply(Reply),
-    /// the store has to be read
-    Job(Job),
-}
 
 /// One question to one handler.
 struct Question<'a> {
@@ -186,6 +180,10 @@ impl Turn<'_> {
         let mut b = b.filter(|b| !b.leaving || own && !b.deleted);
         let peer = peer.as_ref().filter(|_| b.is_some());
         let Some(account) = a.as_deref_mut() else { return };
+        if session.stream().debts() > 0 {
+            // They do not ride on a batch that may be refused, and whether this will be one only its handler knows.
+            self.pay(&mut Locked::new(lock, account));
+        }
         let mut words = Words::settling(session, pending);
         let mut peer_words = Words::default();
         let mut behind = Vec::new();
@@ -238,16 +236,19 @@ impl Turn<'_> {
         };
         // Flags of sessions are kept whatever happens: their rows are there already.
         let sessions = self.core.tables.sessions.at;
-        let only_adds = |account: Option<&Account>| account.is_some_and(|account| account.states.only_adds(sessions));
+        let only_adds = |account: Option<&Account>, words: &Words| {
+            account.is_some_and(|account| account.states.only_adds(sessions, words.cold.as_deref()))
+        };
         let answer = match answer {
             Ok(Ok(Said::Reply(_)))
-                if (only_adds(Some(account)) || only_adds(b.as_deref())) && self.core.refuses_more() =>
+                if (only_adds(Some(account), &words) || only_adds(b.as_deref(), &peer_words))
+                    && self.core.refuses_more() =>
             {
                 [Some(&mut *account), b.as_deref_mut()]
                     .into_iter()
                     .flatten()
                     .for_each(|account| account.states.discard());
-                (words.says, peer_words, behind) = (SmallVec::new(), Words::default(), Vec::new());
+                (words.says, words.cold, peer_words, behind) = (SmallVec::new(), None, Words::default(), Vec::new());
                 Some(iq.error(&no_room()))
             }
             Ok(Ok(Said::Reply(reply))) => Some(match reply.0 {
@@ -274,7 +275,8 @@ impl Turn<'_> {
         words.settles = words.settles.filter(|_| !later);
         // An answer may be of changes that are not committed yet: if they come to nothing, so does it.
         let built = own && !later && account.last_in_flight().is_some();
-        let writes = account.states.is_staged() || b.as_deref().is_some_and(|b| b.states.is_staged());
+        let staged = account.states.is_staged() || b.as_deref().is_some_and(|b| b.states.is_staged());
+        let writes = staged || words.cold.is_some() || peer_words.cold.is_some();
         if let Some(answer) = answer {
             let weight = answer.weight();
             session.stream().charge(weight.saturating_sub(UNCHARGED));
@@ -333,7 +335,7 @@ impl Turn<'_> {
             };
             catch_unwind(AssertUnwindSafe(|| match handler {
                 IqHandler::Answers(answer) => answer(&mut cx, question.payload).map(Said::Reply),
-                IqHandler::Reads(ask) => ask(&mut cx, question.payload).map(Said::Job),
+                IqHandler::Reads(ask) => ask(&mut cx, question.payload),
             }))
         };
         let answer = answer.unwrap_or_else(|_| {
@@ -358,6 +360,9 @@ impl Turn<'_> {
                 .map(|(to, stanza)| Say::Send { to, stanza }),
         );
         let save = std::mem::take(&mut fx.save);
+        if matches!(answer, Ok(Said::Reply(_))) {
+            words.cold = fx.take_cold();
+        }
         match (&answer, account) {
             (Ok(Said::Reply(_)), Some(account)) if save => {
                 account.save_session(self.core, question.session);

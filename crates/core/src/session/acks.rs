@@ -47,6 +47,27 @@ impl Stream {
         self.wake();
     }
 
+    /// The batch that has the session's row may be refused: no other row of it is submitted until that is known.
+    pub(crate) fn set_conditional(&mut self, conditional: bool) {
+        self.conditional = conditional;
+    }
+
+    /// Whether a batch on its way has the session's row and may be refused.
+    pub(crate) fn is_conditional(&self) -> bool {
+        self.conditional
+    }
+
+    /// The batch that had the session's row was refused, and nothing was built on it: the row is as if it had never been submitted.
+    pub(crate) fn row_was_refused(&mut self) {
+        self.forget_progress();
+        self.rows_failed();
+    }
+
+    /// The row of progress is due, even if it says what it said before.
+    pub(crate) fn forget_progress(&mut self) {
+        self.progress = (u64::MAX, 0);
+    }
+
     /// Whether that row is on its way.
     pub(crate) fn is_storing(&self) -> bool {
         self.storing
@@ -81,6 +102,10 @@ impl Stream {
         }
         if !self.ledger.ahead_of_disk() {
             self.write_ack();
+            return None;
+        }
+        if self.conditional {
+            // Its outcome is followed by this once more.
             return None;
         }
         Some(self.ledger.handled())

@@ -11,6 +11,7 @@ pub trait Wake: Send + Sync {
 }
 
 /// A connection, for the session that it is to carry.
+#[derive(Clone)]
 pub struct Carrier {
     /// woken when there is something to do
     pub wake: Arc<dyn Wake>,

@@ -49,6 +49,26 @@ pub struct Committed<'a> {
 /// Reads, and makes the answer. Must not wait for anything but the store.
 pub type Job = Box<dyn FnOnce(&mut Committed<'_>) -> Result<Found, ReadError> + Send>;
 
+/// What a handler that may read the store says to a question: the answer, if it needs no reading after all, or a job.
+pub enum Said {
+    /// the answer
+    Reply(Reply),
+    /// the store has to be read
+    Job(Job),
+}
+
+impl From<Job> for Said {
+    fn from(job: Job) -> Said {
+        Said::Job(job)
+    }
+}
+
+impl From<Reply> for Said {
+    fn from(reply: Reply) -> Said {
+        Said::Reply(reply)
+    }
+}
+
 /// What a job found. The messages are sent to whoever asked, in their order and before the answer; all of them, or, if
 /// the session has ended, none. Their bytes are bounded by who makes them: [`MAX_FOUND`].
 pub struct Found {

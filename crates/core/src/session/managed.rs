@@ -481,8 +481,9 @@ impl Stream {
     /// The row that says how far the session is handled when its batch is committed, and what the client has; and the answers that
     /// are to be stored with it.
     ///
-    /// These rows lie together, not each with its account: a commit writes whole pages, and the next one most of them again.
+    /// Not to be called while [`Stream::conditional`]. These rows lie together, not each with its account: a commit writes whole pages, and the next one most of them again.
     pub(crate) fn progress_rows(&mut self, map: MapId, session: SessionId, n: u64, writes: &mut Vec<Write>) {
+        debug_assert!(!self.conditional, "a row behind one that may be refused");
         let row = self.ledger.row(n);
         self.progress = (row, self.cursor);
         self.answer_rows(map, session, row, writes);

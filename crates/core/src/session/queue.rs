@@ -1,4 +1,4 @@
-//! What waits to be written to a session's connection, and how much that is.
+//! The queue of a session: items that are not written to its connection yet, and the memory that they take.
 
 use std::collections::VecDeque;
 
@@ -7,25 +7,25 @@ use crate::session::stream::Management;
 use crate::small::lists::give_back;
 use crate::small::lists::push_one;
 
-/// Something that waits.
+/// An item of the queue.
 pub(super) enum Item {
     /// counted when it is written, if stream management is enabled
     Stanza(Out),
     /// a stanza that [`Setup::on_outbound`](crate::module::Setup::on_outbound) held back: it is not judged again
     Released(Out),
-    /// an element that is no stanza
+    /// an element that is not a stanza
     Nonza(Vec<u8>),
-    /// `<a/>` with this `h`; a newer one right behind it takes its place
+    /// `<a/>` with this `h`; replaced by a newer one that would directly follow it
     Ack(u32),
-    /// what follows is counted (XEP-0198 §3)
+    /// `<enabled/>`: stanzas after it are counted (XEP-0198 §3)
     Enabled(Vec<u8>, Box<Management>),
 }
 
-/// What a place in the queue takes, however little is in it.
+/// Memory of an item, without what it points to.
 pub(super) const ITEM_BYTES: usize = size_of::<Item>();
 
 impl Item {
-    /// About how much memory it takes: what is small in bytes is not small in a queue.
+    /// About how much memory it takes, which for a small stanza is much more than its bytes.
     pub fn weight(&self) -> usize {
         match self {
             Item::Stanza(out) | Item::Released(out) => out.weight,
@@ -35,7 +35,7 @@ impl Item {
     }
 }
 
-/// A queue that knows its weight.
+/// A queue that adds up the weight of its items.
 #[derive(Default)]
 pub(super) struct Queue {
     items: VecDeque<Item>,
@@ -43,7 +43,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// The weight of all that waits.
+    /// The weight of all items.
     pub fn weight(&self) -> usize {
         self.weight
     }

@@ -104,6 +104,8 @@ pub struct Stream {
     pub(super) storing: bool,
     /// that row could not be written
     pub(super) refused: bool,
+    /// a batch on its way has the session's row and may be refused: no other row of it is submitted until that is known
+    pub(super) conditional: bool,
     /// stanzas whose batch failed, by number
     pub(super) debts: Vec<Debt>,
     /// answers that the client has not acknowledged
@@ -227,6 +229,7 @@ impl Stream {
             owes_ack: None,
             storing: false,
             refused: false,
+            conditional: false,
             debts: Vec::new(),
             answers: None,
             queue: Queue::default(),

@@ -13,6 +13,8 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
+pub use vorpal_proto::datetime::Timestamp;
+
 /// The number of one incarnation of an account, room, outbox or host. Never used again, so that a name created anew never
 /// sees a late write of the old one. Below 2^63. [`STORE`] is the store itself.
 pub type Owner = u64;
@@ -20,9 +22,32 @@ pub type Owner = u64;
 /// The owner of what belongs to nobody else. Always exists, and has no row.
 pub const STORE: Owner = 0;
 
-/// The id of a log entry: `max(last + 1, time)`, `last` of the whole store, the time in microseconds since 1970. So ids
-/// ascend in the order of commits, and a span of time is a span of ids. Below 2^63.
+/// The id of a log entry. Below 2^63, and of one entry only. Ids ascend within each owner's log, in the order of commits: only ids of
+/// one owner may be compared. An id is never below the time of its entry, in microseconds since 1970, so a span of time is a span
+/// of ids. New ids come from [`next_id`]; ids and times are converted by [`id_at`] and [`time_of`]. See docs/decisions/0015.
 pub type EntryId = u64;
+
+/// Low bits of an id that say which node made it. They are 0 as long as a store has one writer.
+pub const NODE_BITS: u32 = 4;
+
+/// The next id of a source that made `last` before: the time, or behind `last` if the clock stands or was set back.
+pub fn next_id(last: EntryId, now: Timestamp) -> EntryId {
+    id_at(now).max(last + 1).next_multiple_of(1 << NODE_BITS)
+}
+
+/// The lowest id that an entry of this time or a later one can have.
+pub const fn id_at(time: Timestamp) -> EntryId {
+    time.as_millis().saturating_mul(MICROS)
+}
+
+/// The latest time that an entry with this id can have. It is the entry's time, unless the clock was set back, or more entries were
+/// written than one millisecond has ids for.
+pub const fn time_of(id: EntryId) -> Timestamp {
+    Timestamp::from_millis(id / MICROS)
+}
+
+/// Ids count microseconds.
+const MICROS: u64 = 1_000;
 
 /// Milliseconds since 1970.
 pub type Millis = u64;
@@ -167,7 +192,8 @@ impl Side {
 /// A log entry to be written. A message between two local accounts is one entry with two sides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEntry {
-    /// Above every id the store has seen; from the id source of the queue.
+    /// From the id source of the queue, which is above every id of the owners' logs. A backend with one writer may refuse an id that is
+    /// not above all that it has seen.
     pub id: EntryId,
     /// When it happened; differs from `id` only if the clock has stepped back.
     pub time: Millis,
@@ -702,7 +728,7 @@ pub trait Reader: Send {
 
 /// Where new numbers come from. Reached only under the queue's lock.
 pub trait Ids {
-    /// A new id for a log entry: `max(last + 1, now)`.
+    /// A new id for a log entry: see [`next_id`].
     fn entry(&mut self) -> EntryId;
     /// A number for a new owner.
     fn owner(&mut self) -> Owner;
@@ -712,13 +738,50 @@ pub trait Ids {
 
 /// The one queue in front of a backend.
 pub trait Journal: Send + Sync {
-    /// Submits what `build` makes, at a time in microseconds since 1970. `build` runs under the queue's lock, so that ids,
+    /// Submits what `build` makes, at a time of day. `build` runs under the queue's lock, so that ids,
     /// queue and commits have one order. Never waits for the disk. False if the store is closed: `build` is not called then.
-    fn submit(&self, now: u64, build: &mut dyn FnMut(&mut dyn Ids) -> Batch) -> bool;
+    fn submit(&self, now: Timestamp, build: &mut dyn FnMut(&mut dyn Ids) -> Batch) -> bool;
 
     /// What the owner has in memory is again what is stored, after a batch of it came to nothing.
     fn reloaded(&self, owner: Owner);
 
     /// Whether so much waits to be written that nothing should be added which may as well be refused.
     fn is_full(&self) -> bool;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The newest id that a store of an earlier version can have: those counted microseconds one by one.
+    const OLD: EntryId = 1_767_225_600_000_123;
+
+    #[test]
+    fn ids_ascend_and_follow_the_time_whatever_the_clock_does() {
+        let start = time_of(OLD);
+        let mut last = OLD;
+        for (millis, back) in [(0, false), (0, false), (1, false), (5_000, true), (5_001, true), (9, false)] {
+            let by = std::time::Duration::from_millis(millis);
+            let now = if back { start.minus(by) } else { start.plus(by) };
+            let id = next_id(last, now);
+            assert!(id > last && id >= id_at(now), "{id} after {last}");
+            assert_eq!(id % (1 << NODE_BITS), 0, "the node's bits");
+            assert!(time_of(id) >= now);
+            last = id;
+        }
+    }
+
+    #[test]
+    fn a_span_of_time_is_a_span_of_ids() {
+        let now = Timestamp::from_millis(1_767_225_600_789);
+        let after = now.plus(std::time::Duration::from_millis(1));
+        // As many ids as one millisecond has.
+        let ids: Vec<EntryId> = std::iter::successors(Some(next_id(0, now)), |last| Some(next_id(*last, now)))
+            .take_while(|id| *id < id_at(after))
+            .collect();
+        assert_eq!(ids.len(), 62);
+        assert!(ids.iter().all(|id| time_of(*id) == now && *id >= id_at(now)));
+        assert_eq!(time_of(OLD), Timestamp::from_millis(1_767_225_600_000));
+        assert_eq!(id_at(Timestamp::MAX).leading_zeros().min(1), 1, "below 2^63");
+    }
 }

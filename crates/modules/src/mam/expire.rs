@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use vorpal_core::module::sweep::SweepCx;
-use vorpal_core::store::{self, LogQuery, flags};
+use vorpal_core::store::{self, LogQuery, flags, id_at};
 
 /// Number of entries of one account deleted at a time.
 const BATCH: u32 = 512;
 
 /// Visits one account.
 pub(super) fn expire(cx: &mut SweepCx<'_>, keep: Duration) -> store::Result<()> {
-    let before = cx.now.minus(keep).as_millis() * 1000;
+    let before = id_at(cx.now.minus(keep));
     let before = before.min(cx.floor.saturating_add(1));
     let limit = BATCH as usize;
     let old = LogQuery { before, limit, ..LogQuery::default() };

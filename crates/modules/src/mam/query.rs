@@ -4,12 +4,14 @@
 //! cost does not grow with the archive. Where entries have to be searched, their sizes are read first, and stanzas only as
 //! far as the page's budget goes.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use vorpal_core::owner::stanza_id::IdKey;
 use vorpal_core::route::reading::busy;
 use vorpal_core::session::inquiries::reply;
 use vorpal_core::session::inquiries::{Committed, Found, Job, MAX_FOUND, ReadError};
-use vorpal_core::store::{Direction, Entry, EntryId, EntrySize, LogQuery, Owner, flags};
+use vorpal_core::store::{Direction, Entry, EntryId, EntrySize, LogQuery, Owner, flags, id_at};
 use vorpal_proto::archive::{self, End, Fin, Query};
 use vorpal_proto::datetime::Timestamp;
 use vorpal_proto::jid::Jid;
@@ -195,8 +197,8 @@ impl Search {
     /// §4.1.2, §4.1.3: the filters by position. Ids ascend with time: an entry's id is never below its time.
     fn span(&self, store: &mut Committed<'_>) -> Read<Span> {
         let filter = &self.query.filter;
-        let start = filter.start.map_or(0, |time| (time.as_millis() * 1000).saturating_sub(1));
-        let end = filter.end.map_or(EntryId::MAX, |time| (time.as_millis() + 1) * 1000);
+        let start = filter.start.map_or(0, |time| id_at(time).saturating_sub(1));
+        let end = filter.end.map_or(EntryId::MAX, |time| id_at(time.plus(Duration::from_millis(1))));
         let mut span = Span { after: start, before: end.min(store.horizon) };
         if let Some(id) = &filter.after_id {
             span.after = span.after.max(self.archive.find(store, id)?.id);

@@ -7,15 +7,15 @@ use vorpal_proto::element::Element;
 use vorpal_proto::error::{StreamCondition, StreamError};
 use vorpal_proto::stanza::{Read, Stanza, StanzaFault};
 
-use super::connection::{Connection, Need, State};
+use super::connection::{Connection, ConnectionState, Need};
 
 impl Connection {
     /// What the connection needs before more is read.
     pub(super) fn unfinished(&mut self, now: Timestamp) -> Option<Need> {
         match &mut self.state {
-            State::Login(_) => None,
-            State::Closed => Some(Need::Close),
-            State::Bound(bound) => {
+            ConnectionState::Negotiating(negotiating) => negotiating.next.take(),
+            ConnectionState::Closed => Some(Need::Close),
+            ConnectionState::Bound(bound) => {
                 // Even if another connection has the session: it waits until this stanza is settled.
                 if let Some(later) = &bound.later {
                     return Some(Need::Load(later.account.clone()));
@@ -23,7 +23,7 @@ impl Connection {
                 if bound.session.epoch() != bound.epoch {
                     match bound.session.end_of(bound.epoch) {
                         Some(Pulled::Replaced) => self.replaced(),
-                        _ => self.state = State::Closed,
+                        _ => self.state = ConnectionState::Closed,
                     }
                     return Some(Need::Close);
                 }
@@ -32,7 +32,7 @@ impl Connection {
                         // Of a session that has ended meanwhile nothing is said to whoever was not told that it is back.
                         let error = if let Pulled::Closed(error) = end { error } else { None };
                         self.say_end(error.as_ref());
-                        self.state = State::Closed;
+                        self.state = ConnectionState::Closed;
                         return Some(Need::Close);
                     }
                     if self.core.stream(&bound.session).must_settle()
@@ -76,7 +76,7 @@ impl Connection {
 
     /// Takes a stanza, or answers what is wrong with it.
     pub(super) fn take_read(&mut self, now: Timestamp, read: Result<Stanza, StanzaFault>) -> Option<Need> {
-        let State::Bound(bound) = &mut self.state else { return None };
+        let ConnectionState::Bound(bound) = &mut self.state else { return None };
         let (lock, session) = (&bound.lock, &bound.session);
         match read {
             Ok(stanza) => match self.core.receive(now, lock, session, bound.epoch, stanza) {
@@ -100,7 +100,7 @@ impl Connection {
     }
 
     fn nonza(&mut self, now: Timestamp, nonza: &Element) -> Option<Need> {
-        let State::Bound(bound) = &self.state else { return None };
+        let ConnectionState::Bound(bound) = &self.state else { return None };
         if self.core.nonza(now, &bound.lock, &bound.session, bound.epoch, nonza) {
             return None;
         }
@@ -111,13 +111,13 @@ impl Connection {
     /// RFC 6120 §4.4: the client closed its stream. The server's is closed when everything it sent is settled.
     pub(super) fn client_closed(&mut self, now: Timestamp) -> Need {
         match &mut self.state {
-            State::Bound(bound) => {
+            ConnectionState::Bound(bound) => {
                 bound.closing = true;
                 self.unfinished(now).unwrap_or(Need::Wait)
             }
             _ => {
                 self.say_end(None);
-                self.state = State::Closed;
+                self.state = ConnectionState::Closed;
                 Need::Close
             }
         }
@@ -131,7 +131,7 @@ impl Connection {
             self.out = Vec::new();
             self.relieved();
         }
-        let State::Bound(bound) = &self.state else { return false };
+        let ConnectionState::Bound(bound) = &self.state else { return false };
         let registry = match &self.host {
             Some(host) => host.registry(),
             None => return false,
@@ -150,7 +150,7 @@ impl Connection {
             Pulled::Closed(error) => {
                 self.say_end(error.as_ref());
                 out.append(&mut self.out);
-                self.state = State::Closed;
+                self.state = ConnectionState::Closed;
                 false
             }
             Pulled::Replaced => {
@@ -159,7 +159,7 @@ impl Connection {
                 false
             }
             Pulled::Detached => {
-                self.state = State::Closed;
+                self.state = ConnectionState::Closed;
                 false
             }
         }
@@ -169,18 +169,18 @@ impl Connection {
     fn replaced(&mut self) {
         let error = StreamError::from(StreamCondition::Conflict).with_text("replaced by a new connection");
         self.say_end(Some(&error));
-        self.state = State::Closed;
+        self.state = ConnectionState::Closed;
     }
 
     /// The output from [`Connection::output`] was written to the socket.
     pub fn written(&mut self) {
-        if let State::Bound(bound) = &self.state {
+        if let ConnectionState::Bound(bound) = &self.state {
             self.core.written(&bound.lock, &bound.session);
         }
     }
 
     /// Whether everything is written and the socket may be closed.
     pub fn is_over(&self) -> bool {
-        matches!(self.state, State::Closed)
+        matches!(self.state, ConnectionState::Closed)
     }
 }

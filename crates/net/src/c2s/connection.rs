@@ -5,25 +5,24 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use vorpal_core::core::Core;
+use vorpal_core::life::establish::Attached;
 use vorpal_core::life::join::Fetch;
 use vorpal_core::module::host::{Host, Serves};
 use vorpal_core::owner::account::AccountRef;
 use vorpal_core::route::Later;
 use vorpal_core::route::reading::Inquiry;
-use vorpal_core::session::{Session, Wake, Wire};
+use vorpal_core::session::{Session, Wake};
 use vorpal_core::store::Entry;
 use vorpal_proto::datetime::Timestamp;
-use vorpal_proto::element::Element;
 use vorpal_proto::error::{StreamCondition, StreamError};
 use vorpal_proto::frame::Frame;
 use vorpal_proto::jid::{BareJid, Jid};
 use vorpal_proto::ns;
-use vorpal_proto::parse::{Limits, StreamContext, StreamHeader, XmlError};
-use vorpal_proto::sasl::{self, ChannelBindings, Mechanism, PasswordCheck, Verdict};
-use vorpal_proto::stanza::Stanza;
+use vorpal_proto::parse::{Limits, StreamContext, StreamHeader, XmlError, parse_element};
+use vorpal_proto::sasl::{ChannelBindings, Mechanism, PasswordCheck, Verdict};
 
 use super::audit::Trail;
-use super::login::{Login, wipe};
+use super::negotiate::{Client, Negotiation, NegotiationCx, NegotiationStep, Wiped, wipe};
 use crate::limits::Class;
 use crate::wire::{Framing, Opening};
 
@@ -72,15 +71,24 @@ pub enum Need {
 }
 
 #[allow(clippy::large_enum_variant, reason = "nearly all connections are bound: a box would cost each of them")]
-pub(super) enum State {
-    /// Not logged in, or logged in without a session.
-    Login(Box<Login>),
+pub(super) enum ConnectionState {
+    /// There is no session yet.
+    Negotiating(Box<Negotiating>),
     /// In a session.
     Bound(Bound),
     /// Nothing more is read.
     Closed,
 }
 
+/// A connection without a session.
+pub(super) struct Negotiating {
+    pub client: Client,
+    stage: Negotiation,
+    /// what the driver is to do before more input is processed
+    pub next: Option<Need>,
+}
+
+/// A connection in a session.
 pub(super) struct Bound {
     pub lock: AccountRef,
     pub session: Arc<Session>,
@@ -99,10 +107,12 @@ pub struct Connection {
     pub(super) settings: Arc<Settings>,
     pub(super) host: Option<Arc<Host>>,
     pub(super) context: StreamContext,
-    pub(super) state: State,
+    pub(super) state: ConnectionState,
     pub(super) wake: Arc<dyn Wake>,
     pub(super) secure: bool,
     pub(super) framing: Framing,
+    /// the server's stream header is written: the stream has to be closed
+    opened: bool,
     /// no input is processed until `out` has been written
     choked: bool,
     pub(super) out: Vec<u8>,
@@ -124,16 +134,18 @@ impl Connection {
     ) -> Connection {
         let framing = Framing::tcp(settings.max_before_login);
         let secure = bindings.is_some();
-        let login = Box::new(Login::new(&core, bindings.unwrap_or_default()));
+        let client = Client::new(&core, bindings.unwrap_or_default());
+        let stage = Negotiation::begin(&settings, secure);
         Connection {
             core,
             settings,
             host: None,
             context: StreamContext::default(),
-            state: State::Login(login),
+            state: ConnectionState::Negotiating(Box::new(Negotiating { client, stage, next: None })),
             wake,
             secure,
             framing,
+            opened: false,
             choked: false,
             out: Vec::new(),
         }
@@ -141,8 +153,8 @@ impl Connection {
 
     /// Sets the client's address and the audit log for its logins.
     pub(super) fn leave_trail(&mut self, trail: Trail) {
-        if let State::Login(login) = &mut self.state {
-            login.trail = trail;
+        if let ConnectionState::Negotiating(negotiating) = &mut self.state {
+            negotiating.client.trail = trail;
         }
     }
 
@@ -168,7 +180,7 @@ impl Connection {
             }
             // In a session nearly all that comes is a plain stanza: found and read in one pass.
             if self.settings.passthrough
-                && matches!(self.state, State::Bound(_))
+                && matches!(self.state, ConnectionState::Bound(_))
                 && let Some(read) = self.framing.next_stanza(buf, &self.context, &self.settings.limits)
             {
                 let need = self.take_read(now, read);
@@ -188,11 +200,12 @@ impl Connection {
                     return Some(self.fail(now, error));
                 }
             };
-            if let State::Login(login) = &mut self.state {
-                login.sent = login.sent.saturating_add(before.saturating_sub(buf.len()));
+            if let ConnectionState::Negotiating(negotiating) = &mut self.state {
+                let sent = &mut negotiating.client.sent;
+                *sent = sent.saturating_add(before.saturating_sub(buf.len()));
                 // Bytes after a complete frame may be for the session that this frame creates.
                 let unfinished = if frame.is_none() { buf.len() } else { 0 };
-                if login.sent.saturating_add(unfinished) > self.settings.max_before_login {
+                if sent.saturating_add(unfinished) > self.settings.max_before_login {
                     let error = StreamError::from(StreamCondition::PolicyViolation);
                     let limit = self.settings.max_before_login;
                     let text = format!("more than {limit} bytes before there is a session");
@@ -227,8 +240,8 @@ impl Connection {
     /// [`Stream::take_answered`]: vorpal_core::session::Stream::take_answered
     pub(super) fn take_answered(&self) -> usize {
         match &self.state {
-            State::Bound(bound) => self.core.stream(&bound.session).take_answered(),
-            State::Login(_) | State::Closed => 0,
+            ConnectionState::Bound(bound) => self.core.stream(&bound.session).take_answered(),
+            ConnectionState::Negotiating(_) | ConnectionState::Closed => 0,
         }
     }
 
@@ -259,9 +272,9 @@ impl Connection {
             Frame::Open(bytes) => self.open(now, &bytes),
             Frame::Close => Some(self.client_closed(now)),
             Frame::Element(bytes) => match &self.state {
-                State::Login(_) => self.before_session(now, &bytes),
-                State::Bound(_) => self.in_session(now, &bytes),
-                State::Closed => Some(Need::Close),
+                ConnectionState::Negotiating(_) => self.before_session(now, &bytes),
+                ConnectionState::Bound(_) => self.in_session(now, &bytes),
+                ConnectionState::Closed => Some(Need::Close),
             },
         }
     }
@@ -288,8 +301,11 @@ impl Connection {
         if host.is_none() {
             return Some(self.fail(now, StreamCondition::HostUnknown.into()));
         }
-        self.say_features();
-        None
+        self.negotiate(|stage, cx| {
+            let features = stage.features(cx);
+            cx.framing.features(cx.out, &features);
+            NegotiationStep::Stay(stage)
+        })
     }
 
     /// §4.7.2: the host in the stream header; the only host if there is none in it. It cannot change after login.
@@ -305,12 +321,13 @@ impl Connection {
         if named.serves != Serves::Accounts {
             return None;
         }
-        let logged_in = matches!(&self.state, State::Login(login) if login.account.is_some());
+        let logged_in = self.is_authenticated();
         let same = self.host.as_ref().is_none_or(|host| host.domain() == named.domain());
         (same || !logged_in).then_some(named)
     }
 
     fn say_header(&mut self, header: &StreamHeader) {
+        self.opened = true;
         let id = self.core.random_id();
         let from = self.host.as_ref().map(|host| host.domain());
         self.framing.open(&mut self.out, Opening { id: &id, from, to: header.from.as_deref() });
@@ -319,25 +336,93 @@ impl Connection {
     /// A new stream on the same connection: after TLS, after SASL.
     pub(super) fn restart(&mut self) {
         self.framing.restart();
+        self.opened = false;
     }
 
     /// TLS is established. The buffer must be discarded before: its content was not protected (RFC 6120 §5.4.3.3).
     pub fn secured(&mut self, bindings: ChannelBindings) {
         self.secure = true;
         self.restart();
-        let mut login = Box::new(Login::new(&self.core, bindings));
-        if let State::Login(before) = &mut self.state {
-            login.sent = before.sent;
-            login.trail = std::mem::take(&mut before.trail);
+        let mut client = Client::new(&self.core, bindings);
+        if let ConnectionState::Negotiating(before) = &mut self.state {
+            client.sent = before.client.sent;
+            client.trail = std::mem::take(&mut before.client.trail);
         }
-        self.state = State::Login(login);
+        let stage = Negotiation::begin(&self.settings, true);
+        self.state = ConnectionState::Negotiating(Box::new(Negotiating { client, stage, next: None }));
+    }
+
+    /// An element before there is a session.
+    fn before_session(&mut self, now: Timestamp, frame: &[u8]) -> Option<Need> {
+        let element = match parse_element(frame, &self.context, &Limits::BEFORE_LOGIN) {
+            Ok(element) => Wiped(element),
+            Err(error) => {
+                let condition = StreamCondition::from_name(error.condition(), "");
+                return Some(self.fail(now, condition.into()));
+            }
+        };
+        self.negotiate(|stage, cx| stage.on(now, cx, &element, frame.len()))
+    }
+
+    /// Gives the negotiation an event, and carries out what it leads to. In another state the event is ignored.
+    fn negotiate(
+        &mut self,
+        event: impl FnOnce(Negotiation, &mut NegotiationCx<'_>) -> NegotiationStep,
+    ) -> Option<Need> {
+        let ConnectionState::Negotiating(negotiating) = &mut self.state else { return None };
+        // If the event panics, nobody can log in on this connection any more.
+        let stage = std::mem::take(&mut negotiating.stage);
+        let step = event(
+            stage,
+            &mut NegotiationCx {
+                core: &self.core,
+                settings: &self.settings,
+                host: self.host.as_ref(),
+                context: &self.context,
+                wake: &self.wake,
+                secure: self.secure,
+                client: &mut negotiating.client,
+                framing: &mut self.framing,
+                out: &mut self.out,
+            },
+        );
+        match step {
+            NegotiationStep::Stay(stage) => negotiating.stage = stage,
+            NegotiationStep::Restart(stage) => {
+                negotiating.stage = stage;
+                self.restart();
+            }
+            NegotiationStep::Ask(stage, need) => {
+                negotiating.stage = stage;
+                return Some(need);
+            }
+            NegotiationStep::Bound(attached) => self.enter(attached, None),
+            NegotiationStep::Resuming(attached, h) => self.enter(attached, Some(h)),
+            NegotiationStep::Fail(error) => return Some(self.end(&error)),
+        }
+        None
+    }
+
+    /// What the driver's last answer led to, if that is the driver's turn again: [`Connection::input`] asks for it.
+    pub(super) fn then(&mut self, need: Option<Need>) {
+        // Every other state finds by itself what it needs.
+        if let ConnectionState::Negotiating(negotiating) = &mut self.state {
+            negotiating.next = need;
+        }
+    }
+
+    /// The connection carries a session from here on. Stanzas may be larger than elements before it.
+    fn enter(&mut self, attached: Attached, resuming: Option<u32>) {
+        let Attached { account: lock, session, epoch } = attached;
+        self.state = ConnectionState::Bound(Bound { lock, session, epoch, later: None, closing: false, resuming });
+        self.framing.set_limit(self.settings.max_stanza);
     }
 
     /// The needed account was looked up, or the store failed.
     pub fn loaded(&mut self, now: Timestamp, found: Result<(), ()>) -> Option<Need> {
         match &mut self.state {
-            State::Login(_) => self.login_loaded(now, found),
-            State::Bound(bound) => {
+            ConnectionState::Negotiating(_) => self.negotiate(|stage, cx| stage.loaded(cx, found)),
+            ConnectionState::Bound(bound) => {
                 let later = bound.later.take()?;
                 // For this stanza, an account that cannot be read now counts as missing.
                 if found.is_err() {
@@ -347,20 +432,20 @@ impl Connection {
                 bound.later = self.core.go_on(now, &bound.lock, &bound.session, *later).map(Box::new);
                 None
             }
-            State::Closed => None,
+            ConnectionState::Closed => None,
         }
     }
 
     /// The password was checked.
     pub fn derived(&mut self, now: Timestamp, verdict: Verdict) -> Option<Need> {
-        self.login_derived(now, verdict)
+        self.negotiate(|stage, cx| stage.derived(now, cx, verdict))
     }
 
     /// Sends the session's untold items, as far as its queue has room, and returns what the session wants to read from its
     /// account's log. Call [`Connection::fetched`] with it.
     pub fn hungry(&self, now: Timestamp) -> Option<Fetch> {
         match &self.state {
-            State::Bound(bound) if bound.resuming.is_none() => {
+            ConnectionState::Bound(bound) if bound.resuming.is_none() => {
                 self.core.tell_on(now, &bound.lock, &bound.session);
                 self.core.hungry(&bound.lock, &bound.session)
             }
@@ -370,7 +455,7 @@ impl Connection {
 
     /// The part of the log that was read; `None` if reading failed.
     pub fn fetched(&mut self, fetch: Fetch, entries: Option<&[Entry]>) {
-        let State::Bound(bound) = &self.state else { return };
+        let ConnectionState::Bound(bound) = &self.state else { return };
         match entries {
             Some(entries) => self.core.fed(&bound.lock, &bound.session, fetch, entries),
             None => self.core.unfed(&bound.session, fetch),
@@ -380,19 +465,19 @@ impl Connection {
     /// A query of the session that is to be run on the store now. Pass the result to [`Core::answered`].
     pub fn inquiry(&self) -> Option<Inquiry> {
         match &self.state {
-            State::Bound(bound) => self.core.inquiry(&bound.lock, &bound.session),
+            ConnectionState::Bound(bound) => self.core.inquiry(&bound.lock, &bound.session),
             _ => None,
         }
     }
 
     /// Whether a session is bound. Before that the login deadline applies.
     pub fn is_bound(&self) -> bool {
-        matches!(self.state, State::Bound(_))
+        matches!(self.state, ConnectionState::Bound(_))
     }
 
     /// Whether it has a session that it resumes, and that is not resumed yet.
     pub fn is_resuming(&self) -> bool {
-        matches!(&self.state, State::Bound(bound) if bound.resuming.is_some())
+        matches!(&self.state, ConnectionState::Bound(bound) if bound.resuming.is_some())
     }
 
     /// The host that the client named, if it has.
@@ -403,7 +488,7 @@ impl Connection {
     /// Who is logged in, for the log.
     pub fn jid(&self) -> Option<&Jid> {
         match &self.state {
-            State::Bound(bound) => Some(&bound.session.jid),
+            ConnectionState::Bound(bound) => Some(&bound.session.jid),
             _ => None,
         }
     }
@@ -411,16 +496,16 @@ impl Connection {
     /// Whose account the client has logged in to.
     pub fn account(&self) -> Option<&BareJid> {
         match &self.state {
-            State::Login(login) => login.account.as_ref().map(|account| &account.jid),
-            State::Bound(bound) => Some(&bound.lock.jid),
-            State::Closed => None,
+            ConnectionState::Negotiating(negotiating) => negotiating.stage.account().map(|account| &account.jid),
+            ConnectionState::Bound(bound) => Some(&bound.lock.jid),
+            ConnectionState::Closed => None,
         }
     }
 
     /// Whether the client is authenticated.
     pub fn is_authenticated(&self) -> bool {
         match &self.state {
-            State::Login(login) => login.account.is_some(),
+            ConnectionState::Negotiating(negotiating) => negotiating.stage.account().is_some(),
             _ => true,
         }
     }
@@ -428,62 +513,67 @@ impl Connection {
     /// For a client that waits for admission: whether the account may have a resumable session, and whether the attempt costs
     /// time, because the account has to be read or a password derived.
     pub fn prospect(&self) -> (Class, bool) {
-        self.login_prospect()
+        match &self.state {
+            ConnectionState::Negotiating(negotiating) => negotiating.stage.prospect(&self.core),
+            ConnectionState::Bound(_) | ConnectionState::Closed => (Class::New, false),
+        }
     }
 
     /// Too many clients are logging in. The client may try again, and this attempt does not count.
     pub fn put_off(&mut self) -> Option<Need> {
-        self.login_put_off()
+        self.negotiate(|stage, cx| stage.put_off(cx))
+    }
+
+    /// Whether the last attempt failed although it proved knowledge of the password, as for a disabled account. Answered once.
+    pub(super) fn take_proven(&mut self) -> bool {
+        match &mut self.state {
+            ConnectionState::Negotiating(negotiating) => negotiating.client.take_proven(),
+            ConnectionState::Bound(_) | ConnectionState::Closed => false,
+        }
     }
 
     /// The new session may be created, or too many clients wait for one.
     pub fn may_bind(&mut self, now: Timestamp, may: bool) -> Option<Need> {
-        self.bind(now, may)
+        self.negotiate(|stage, cx| stage.may_bind(now, cx, may))
     }
 
     /// Whether the login attempt may continue.
-    pub fn admitted(&mut self, now: Timestamp, may: bool) -> Option<Need> {
-        self.login_admitted(now, may)
+    pub fn admitted(&mut self, may: bool) -> Option<Need> {
+        self.negotiate(|stage, cx| stage.admitted(cx, may))
     }
 
     /// Ends the stream with an error (RFC 6120 §4.9).
     pub fn fail(&mut self, now: Timestamp, error: StreamError) -> Need {
-        if let State::Bound(bound) = &self.state {
+        if let ConnectionState::Bound(bound) = &self.state {
             self.core.hang_up(now, &bound.lock, &bound.session, bound.epoch);
         }
-        self.say_end(Some(&error));
-        self.state = State::Closed;
+        self.end(&error)
+    }
+
+    /// The stream ends with an error, and the session, if there is one, knows.
+    fn end(&mut self, error: &StreamError) -> Need {
+        self.say_end(Some(error));
+        self.state = ConnectionState::Closed;
         Need::Close
     }
 
     pub(super) fn say_end(&mut self, error: Option<&StreamError>) {
         if let Some(error) = error {
             tracing::debug!(%error, "stream closed with an error");
-            if !self.framing.is_open() {
+            if !self.opened {
                 // §4.9.1.2: an error before the header is sent inside a stream, too.
                 self.say_header(&StreamHeader::default());
             }
             self.framing.error(&mut self.out, error);
         }
-        self.framing.close(&mut self.out);
-    }
-
-    pub(super) fn say(&mut self, element: &Element) {
-        self.framing.element(&mut self.out, element);
-    }
-
-    pub(super) fn say_stanza(&mut self, stanza: &Stanza) {
-        self.framing.output(&mut self.out).stanza(stanza);
-    }
-
-    /// A session exists: stanzas may be larger than elements before it.
-    pub(super) fn widen(&mut self) {
-        self.framing.set_limit(self.settings.max_stanza);
+        if self.opened {
+            self.framing.close(&mut self.out);
+        }
     }
 
     /// The socket is closed, for whatever reason.
     pub fn gone(&mut self, now: Timestamp) {
-        if let State::Bound(bound) = std::mem::replace(&mut self.state, State::Closed) {
+        if let ConnectionState::Bound(bound) = std::mem::replace(&mut self.state, ConnectionState::Closed) {
             // A resumption waits for everything that was read, and this stanza will not be processed any further.
             if let Some(later) = bound.later {
                 self.core.take_back(&bound.session, *later);
@@ -496,15 +586,4 @@ impl Connection {
 fn xml_error(error: XmlError) -> StreamError {
     let condition = StreamCondition::from_name(error.condition(), "");
     StreamError::from(condition).with_text(error.to_string())
-}
-
-/// The address in an authzid (RFC 6120 §6.3.8), compared as an address.
-pub(super) fn names_account(authzid: &str, account: &str) -> bool {
-    BareJid::parse(authzid).is_ok_and(|authzid| authzid.as_str() == account)
-}
-
-pub(super) fn nonce(core: &Core) -> sasl::Nonce {
-    let mut random = [0; 24];
-    core.fill_random(&mut random);
-    sasl::Nonce::from_random(random)
 }

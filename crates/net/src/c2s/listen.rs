@@ -53,11 +53,11 @@ struct Inner {
     /// The tasks of admitted connections: one may be closed for another. `None` for a task that is being started.
     tasks: Mutex<HashMap<ConnectionId, Option<AbortHandle>>>,
     /// The waiting connections. Locked before the gate.
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<WaitingRoom>,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct WaitingRoom {
     callers: HashMap<WaitId, Caller>,
     /// A task is serving them.
     looked_after: bool,

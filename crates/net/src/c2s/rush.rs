@@ -1,4 +1,4 @@
-//! Login storms: the queues of `limits/turns.rs`, for tasks that wait in them.
+//! CountedLogin storms: the queues of `limits/turns.rs`, for tasks that wait in them.
 //!
 //! A connection that waits here is not at fault: its login deadline is extended by the waiting time, and it is not dropped in favour
 //! of another.
@@ -44,7 +44,7 @@ impl Scale {
 
 /// Queue lengths, for monitoring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Waiting {
+pub struct QueueLengths {
     /// logins that wait to be checked
     pub logins: usize,
     /// logins that wait for a new session
@@ -64,21 +64,21 @@ struct Inner {
     scale: Scale,
     /// Whether the store is behind: more batches wait than one commit takes.
     behind: Box<dyn Fn() -> bool + Send + Sync>,
-    state: Mutex<State>,
+    state: Mutex<Queues>,
 }
 
-struct State {
-    turns: Turns<oneshot::Sender<Turn>>,
+struct Queues {
+    turns: Turns<oneshot::Sender<LoginSlot>>,
     arrivals: Arrivals<oneshot::Sender<()>>,
     /// A task is serving the waiting new sessions.
     looking: bool,
 }
 
 /// A slot for the expensive steps, released when dropped.
-pub struct Turn(Option<Arc<Inner>>);
+pub struct LoginSlot(Option<Arc<Inner>>);
 
 /// A login that is counted until it is dropped.
-pub struct Login {
+pub struct CountedLogin {
     of: Arc<Inner>,
     under_way: Option<UnderWay>,
 }
@@ -86,7 +86,7 @@ pub struct Login {
 impl Rush {
     /// Empty queues.
     pub fn new(scale: Scale, behind: impl Fn() -> bool + Send + Sync + 'static) -> Rush {
-        let state = State {
+        let state = Queues {
             turns: Turns::new(scale.places, scale.waiting),
             arrivals: Arrivals::new(scale.calm, scale.binding),
             looking: false,
@@ -102,17 +102,17 @@ impl Rush {
     }
 
     /// The current queue lengths.
-    pub fn waiting(&self) -> Waiting {
+    pub fn waiting(&self) -> QueueLengths {
         let mut state = self.0.state.lock();
         state.clean();
-        Waiting { logins: state.turns.waiting(), sessions: state.arrivals.waiting() }
+        QueueLengths { logins: state.turns.waiting(), sessions: state.arrivals.waiting() }
     }
 
     /// Waits for a turn. Cancel-safe: a caller that gives up holds no turn and uses none.
     ///
     /// # Errors
     /// Too many wait.
-    pub async fn turn(&self, class: Class) -> Result<Turn, Busy> {
+    pub async fn turn(&self, class: Class) -> Result<LoginSlot, Busy> {
         let waits = {
             let mut state = self.0.state.lock();
             let (sender, waits) = oneshot::channel();
@@ -126,7 +126,7 @@ impl Rush {
                 asked => (asked, waits),
             };
             match asked {
-                (Asked::Go(_), _) => return Ok(Turn(Some(self.0.clone()))),
+                (Asked::Go(_), _) => return Ok(LoginSlot(Some(self.0.clone()))),
                 (Asked::Full, _) => return Err(Busy),
                 (Asked::Waits, waits) => waits,
             }
@@ -135,16 +135,16 @@ impl Rush {
     }
 
     /// The account of a login is known.
-    pub fn login(&self, class: Class) -> Login {
+    pub fn login(&self, class: Class) -> CountedLogin {
         let under_way = self.0.state.lock().arrivals.begin(self.0.began.elapsed(), class);
-        Login { of: self.0.clone(), under_way: Some(under_way) }
+        CountedLogin { of: self.0.clone(), under_way: Some(under_way) }
     }
 
     /// Waits until a new session may be made. Cancel-safe.
     ///
     /// # Errors
     /// Too many wait.
-    pub async fn session(&self, login: &mut Login) -> Result<(), Busy> {
+    pub async fn session(&self, login: &mut CountedLogin) -> Result<(), Busy> {
         let Some(under_way) = &mut login.under_way else { return Ok(()) };
         let behind = (self.0.behind)();
         let waits = {
@@ -191,20 +191,20 @@ async fn look(of: Arc<Inner>) {
     }
 }
 
-impl State {
+impl Queues {
     fn clean(&mut self) {
         self.turns.keep(|waiting| !waiting.is_closed());
         self.arrivals.keep(|waiting| !waiting.is_closed());
     }
 }
 
-impl Drop for Turn {
+impl Drop for LoginSlot {
     fn drop(&mut self) {
         let Some(mut of) = self.0.take() else { return };
         loop {
             let next = of.state.lock().turns.done(of.began.elapsed());
             let Some(next) = next else { return };
-            match next.send(Turn(Some(of))) {
+            match next.send(LoginSlot(Some(of))) {
                 Ok(()) => return,
                 // It has gone: continue with the next one.
                 Err(mut turn) => match turn.0.take() {
@@ -216,7 +216,7 @@ impl Drop for Turn {
     }
 }
 
-impl Drop for Login {
+impl Drop for CountedLogin {
     fn drop(&mut self) {
         if let Some(under_way) = self.under_way.take() {
             self.of.state.lock().arrivals.end(under_way);
@@ -245,7 +245,7 @@ mod tests {
         assert!(futures_poll(&mut gives_up).await.is_none() && futures_poll(&mut stays).await.is_none());
         assert_eq!(rush.turn(Class::Returning).await.err(), Some(Busy));
         drop(gives_up);
-        assert_eq!(rush.waiting(), Waiting { logins: 1, sessions: 0 });
+        assert_eq!(rush.waiting(), QueueLengths { logins: 1, sessions: 0 });
         drop(held);
         drop(stays.await.unwrap());
         assert!(rush.turn(Class::New).await.is_ok());
@@ -266,7 +266,7 @@ mod tests {
     async fn new_sessions_wait_for_those_who_return_and_for_the_store() {
         let (rush, behind) = rush(1, 9, 0);
         let back = rush.login(Class::Returning);
-        let mut logins: Vec<Login> = (0..5).map(|_| rush.login(Class::New)).collect();
+        let mut logins: Vec<CountedLogin> = (0..5).map(|_| rush.login(Class::New)).collect();
         let mut waiting = tokio::task::JoinSet::new();
         for mut login in logins.drain(..) {
             let rush = rush.clone();
@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(rush.waiting().sessions, 5);
         behind.store(false, Ordering::Relaxed);
         assert!(waiting.join_all().await.into_iter().all(|done| done.is_ok()));
-        assert_eq!(rush.waiting(), Waiting::default());
+        assert_eq!(rush.waiting(), QueueLengths::default());
     }
 
     /// The result of a future that is ready at once, if it is.

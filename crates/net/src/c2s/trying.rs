@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use vorpal_core::watch::counts::Count;
 use vorpal_proto::sasl::{Marks, PasswordCheck, Verdict};
 
-use super::rush::{Busy, Login, Turn};
+use super::rush::{Busy, CountedLogin, LoginSlot};
 use super::task::Shared;
 use crate::limits::{Class, Guard, LONGEST, Trial, Try};
 
@@ -20,15 +20,15 @@ pub(super) struct Trying {
     /// it counts as failed until it succeeds
     trial: Option<Trial>,
     /// it is under way
-    pub login: Option<Login>,
+    pub login: Option<CountedLogin>,
     /// it may do the expensive steps
-    pub turn: Option<Turn>,
+    pub slot: Option<LoginSlot>,
     /// its delay, because many attempts have failed at this account
     delay: Duration,
 }
 
 /// The decision about an attempt.
-pub(super) enum Admitted {
+pub(super) enum Admission {
     /// It may be made.
     Yes,
     /// Too many failed before.
@@ -50,47 +50,47 @@ impl Trying {
         name: &str,
         class: Class,
         costs: bool,
-    ) -> Admitted {
+    ) -> Admission {
         let (until, address) = (Instant::now() + LONGEST, peer.ip());
-        (self.trial, self.turn, self.delay) = (None, None, Duration::ZERO);
+        (self.trial, self.slot, self.delay) = (None, None, Duration::ZERO);
         self.login = Some(shared.rush.login(class));
         loop {
             if costs && !shared.gate.refuses(shared.began.elapsed(), address, name) {
                 if !guard.waits() {
-                    return Admitted::Dropped;
+                    return Admission::Dropped;
                 }
                 let turn = shared.rush.turn(class).await;
                 guard.goes_on(shared.began.elapsed());
                 match turn {
                     Ok(turn) => {
-                        self.turn = Some(turn);
+                        self.slot = Some(turn);
                         // From here on the remaining time is known.
                         self.login = Some(shared.rush.login(class));
                     }
                     Err(Busy) => {
                         self.login = None;
                         shared.runtime.core.counts.one(Count::PutOff);
-                        return Admitted::Busy;
+                        return Admission::Busy;
                     }
                 }
             }
             match shared.gate.attempt(shared.began.elapsed(), address, name) {
                 Try::After(delay, trial) => {
                     (self.trial, self.delay) = (Some(trial), delay);
-                    return Admitted::Yes;
+                    return Admission::Yes;
                 }
                 Try::Later if Instant::now() < until => {
-                    self.turn = None;
+                    self.slot = None;
                     if !guard.waits() {
-                        return Admitted::Dropped;
+                        return Admission::Dropped;
                     }
                     sleep(AGAIN).await;
                     guard.goes_on(shared.began.elapsed());
                 }
                 Try::Later | Try::Refused => {
-                    (self.turn, self.login) = (None, None);
+                    (self.slot, self.login) = (None, None);
                     shared.runtime.core.counts.one(Count::Throttled);
-                    return Admitted::Refused;
+                    return Admission::Refused;
                 }
             }
         }
@@ -99,7 +99,7 @@ impl Trying {
     /// Waits for the account's delay, within the login timeout. Other attempts do not wait for that.
     pub async fn serve(&mut self, deadline: Instant) {
         if !self.delay.is_zero() {
-            self.turn = None;
+            self.slot = None;
             sleep_until(deadline.min(Instant::now() + self.delay)).await;
         }
     }

@@ -104,17 +104,10 @@ impl Framing {
 
     // === what is written ===
 
-    /// Whether the server's stream header is written, and the stream has to be closed.
-    pub fn is_open(&self) -> bool {
-        match self {
-            Framing::Tcp(tcp) => tcp.is_open(),
-        }
-    }
-
     /// Writes the server's stream header.
     pub fn open(&mut self, out: &mut Vec<u8>, opening: Opening<'_>) {
         match self {
-            Framing::Tcp(tcp) => tcp.open(out, opening),
+            Framing::Tcp(_) => tcp::open(out, opening),
         }
     }
 
@@ -132,10 +125,10 @@ impl Framing {
         }
     }
 
-    /// Writes the end of the stream, if it is open.
+    /// Writes the end of the stream.
     pub fn close(&mut self, out: &mut Vec<u8>) {
         match self {
-            Framing::Tcp(tcp) => tcp.close(out),
+            Framing::Tcp(_) => tcp::close(out),
         }
     }
 

@@ -15,13 +15,11 @@ use super::Opening;
 /// The state of one connection.
 pub(crate) struct Tcp {
     framer: Framer,
-    /// the server's stream header is written, and its end tag is not
-    open: bool,
 }
 
 impl Tcp {
     pub fn new(limit: usize) -> Tcp {
-        Tcp { framer: Framer::new(limit), open: false }
+        Tcp { framer: Framer::new(limit) }
     }
 
     pub fn next(&mut self, buf: &mut BytesMut) -> Result<Option<Frame>, XmlError> {
@@ -51,38 +49,30 @@ impl Tcp {
 
     pub fn restart(&mut self) {
         self.framer.reset();
-        self.open = false;
-    }
-
-    pub fn is_open(&self) -> bool {
-        self.open
-    }
-
-    /// §4.7. §4.7.4: the texts of the server are in English.
-    pub fn open(&mut self, out: &mut Vec<u8>, opening: Opening<'_>) {
-        self.open = true;
-        out.extend_from_slice(b"<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'");
-        for (name, value) in [(" id='", Some(opening.id)), (" from='", opening.from), (" to='", opening.to)] {
-            if let Some(value) = value {
-                out.extend_from_slice(name.as_bytes());
-                escape_attr(out, value);
-                out.push(b'\'');
-            }
-        }
-        out.extend_from_slice(b" xml:lang='en'>");
-    }
-
-    /// §4.4
-    pub fn close(&mut self, out: &mut Vec<u8>) {
-        if std::mem::take(&mut self.open) {
-            out.extend_from_slice(b"</stream:stream>");
-        }
     }
 }
 
 /// §4.7
 pub(super) fn read_header(frame: &[u8], limits: &Limits) -> Result<(StreamHeader, StreamContext), XmlError> {
     parse_open(frame, limits)
+}
+
+/// §4.7. §4.7.4: the texts of the server are in English.
+pub(super) fn open(out: &mut Vec<u8>, opening: Opening<'_>) {
+    out.extend_from_slice(b"<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'");
+    for (name, value) in [(" id='", Some(opening.id)), (" from='", opening.from), (" to='", opening.to)] {
+        if let Some(value) = value {
+            out.extend_from_slice(name.as_bytes());
+            escape_attr(out, value);
+            out.push(b'\'');
+        }
+    }
+    out.extend_from_slice(b" xml:lang='en'>");
+}
+
+/// §4.4
+pub(super) fn close(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"</stream:stream>");
 }
 
 /// §4.3.2. The stream header declares the prefix.
@@ -126,18 +116,13 @@ mod tests {
 
     #[test]
     fn what_is_written_is_one_stream_that_a_client_can_read() {
-        let (mut tcp, mut out) = (Tcp::new(1024), Vec::new());
-        assert!(!tcp.is_open());
-        tcp.close(&mut out);
-        assert!(out.is_empty(), "no stream was open");
-        tcp.open(&mut out, Opening { id: "7", from: Some("example.org"), to: Some("a'<@example.org") });
+        let mut out = Vec::new();
+        open(&mut out, Opening { id: "7", from: Some("example.org"), to: Some("a'<@example.org") });
         features(&mut out, &el("features", ns::STREAM).child(el("bind", ns::BIND)));
         TcpOutput(&mut out).stanza(&Stanza::parse("<message id='1'/>").expect("a stanza"));
         TcpOutput(&mut out).nonza(b"<r xmlns='urn:xmpp:sm:3'/>");
         error(&mut out, &StreamCondition::Conflict.into());
-        tcp.close(&mut out);
-        assert!(!tcp.is_open());
-        tcp.close(&mut out);
+        close(&mut out);
 
         let (mut client, mut input) = (Framer::new(1024), BytesMut::from(&out[..]));
         let mut next = || client.next(&mut input).expect("a stream");
@@ -158,8 +143,8 @@ mod tests {
 
     #[test]
     fn an_error_before_the_header_needs_no_attributes() {
-        let (mut tcp, mut out) = (Tcp::new(1024), Vec::new());
-        tcp.open(&mut out, Opening { id: "7", ..Opening::default() });
+        let mut out = Vec::new();
+        open(&mut out, Opening { id: "7", ..Opening::default() });
         let text = String::from_utf8(out).expect("UTF-8");
         assert!(text.ends_with(" version='1.0' id='7' xml:lang='en'>"), "{text}");
     }

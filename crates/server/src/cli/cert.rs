@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::orders::Target;
 use super::out;
 use crate::certificates;
-use crate::control::{self, Answer, Order, Unreached};
+use crate::control::{self, Unreached};
+use crate::orders::{Answer, Order};
 
 #[derive(Subcommand)]
 pub(super) enum Command {

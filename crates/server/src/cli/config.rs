@@ -10,7 +10,7 @@ use serde_json::json;
 use vorpal_core::core::core_names;
 
 use super::out;
-use crate::{Program, certificates, files, reload, warnings};
+use crate::{Program, assemble, certificates, files, warnings};
 
 /// The page of all modules, kept up to date by a test.
 const PAGE: &str = include_str!("../../../../docs/modules.md");
@@ -71,7 +71,7 @@ fn check(path: Option<&Path>, program: Program, json: bool) -> Result<()> {
     let (errors, warnings) = match program.read(path) {
         Err(errors) => (errors.iter().map(ToString::to_string).collect(), Vec::new()),
         Ok(config) => {
-            let mut errors = reload::check(&config, program, &core_names());
+            let mut errors = assemble::check(&config, program, &core_names());
             errors.extend(certificates::refused_by_clients(&config));
             errors.extend(files::check(&config.data).err());
             let errors: Vec<String> = errors.iter().map(|error| format!("{error:#}")).collect();

@@ -9,7 +9,7 @@ use vorpal_core::module::registry::Registry;
 
 use super::out;
 use crate::Program;
-use crate::run::registries;
+use crate::assemble::registries;
 
 pub(super) fn run(host: Option<&str>, path: Option<&Path>, program: Program, json: bool) -> Result<()> {
     let registry = match host {

@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use self::orders::Target;
 use self::show::{Told, show};
 use crate::Program;
-use crate::control::Order;
+use crate::orders::Order;
 
 mod cert;
 mod config;

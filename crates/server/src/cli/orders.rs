@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Error, Result, anyhow, bail};
 use vorpal_config::Config;
 
-use crate::control::{self, Answer, Order, TooLong, Unreached};
+use crate::control::{self, TooLong, Unreached};
+use crate::orders::{self, Answer, Order};
 use crate::program::INSTALLED;
 use crate::run::Server;
 use crate::{Program, files};
@@ -71,7 +72,7 @@ impl Target {
             bail!("{}", self.no_data());
         }
         let server = Server::open(self.config, self.program.modules)?;
-        let answer = control::execute(&server.runtime, order).await;
+        let answer = orders::execute(&server.runtime, order).await;
         server.close().await;
         Ok((answer, if new { By::Creator(data) } else { By::Command(data) }))
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::orders::By;
 use super::out;
 use super::text::{counted, grouped, moment, printable, size, span, table};
-use crate::control::{Answer, Imported, Order};
+use crate::orders::{Answer, Imported, Order};
 
 /// How to present the answer to an order.
 pub(super) struct Told {

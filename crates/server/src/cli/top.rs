@@ -10,8 +10,8 @@ use serde::Serialize;
 use super::orders::Target;
 use super::out;
 use super::text::{size, span, tenth};
-use crate::control::{Answer, Order};
 use crate::gauges::{Buckets, Named, Sample, SlowCommit, SlowRead};
+use crate::orders::{Answer, Order};
 
 /// Maximum number of lines of each list.
 const LIST: usize = 5;

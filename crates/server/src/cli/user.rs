@@ -12,7 +12,7 @@ use vorpal_proto::sasl::MAX_INPUT_BYTES;
 use zeroize::Zeroizing;
 
 use super::text::counted;
-use crate::control::{Imported, Line, Order};
+use crate::orders::{Imported, Line, Order};
 use crate::secret::Password;
 
 #[derive(Subcommand)]

@@ -2,11 +2,14 @@
 
 use super::*;
 use crate::memory::{Disk, Fault, Memory};
-use crate::shape::{Direction, LogQuery, NewEntry, Row, Side, Write};
+use crate::shape::{Direction, LogQuery, NODE_BITS, NewEntry, Row, Side, Write, id_at, next_id};
 use bytes::Bytes;
 use std::sync::mpsc;
 
-const NOW: Micros = 1_700_000_000_000_000;
+const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+/// Between two ids of one node.
+const STEP: EntryId = 1 << NODE_BITS;
 
 fn open(disk: &Disk) -> (Queue, Writer) {
     Writer::new(Box::new(Memory::open(disk).unwrap()))
@@ -19,7 +22,7 @@ fn side(owner: Owner) -> Option<Side> {
 fn say(owner: Owner, len: usize) -> impl FnOnce(&mut IdSource) -> Batch {
     move |ids| {
         let body = Bytes::from(vec![b'x'; len]);
-        let entry = NewEntry { id: ids.entry(), time: ids.now() / 1000, sides: [side(owner), None], body };
+        let entry = NewEntry { id: ids.entry(), time: ids.now().as_millis(), sides: [side(owner), None], body };
         Batch { owners: [owner].into_iter().collect(), writes: vec![Write::Log(Box::new(entry))], ..Batch::default() }
     }
 }
@@ -48,7 +51,8 @@ fn what_has_arrived_is_one_commit_in_the_order_of_submission() {
 fn ids_ascend_when_the_clock_stands_or_steps_back() {
     let (queue, mut writer) = open(&Disk::new());
     let mut seen = Vec::new();
-    for now in [NOW, NOW, NOW - 5_000_000, NOW + 10] {
+    let later = NOW.plus(Duration::from_millis(1));
+    for now in [NOW, NOW, NOW.minus(Duration::from_secs(5)), later] {
         queue
             .submit_with(now, |ids| {
                 let next = ids.entry();
@@ -57,8 +61,11 @@ fn ids_ascend_when_the_clock_stands_or_steps_back() {
             })
             .unwrap();
     }
-    assert_eq!(seen, [NOW, NOW + 1, NOW + 2, NOW + 10]);
-    assert_eq!(queue.next_id(), NOW + 11);
+    let first = id_at(NOW);
+    let last = next_id(0, later);
+    assert_eq!(seen, [first, first + STEP, first + 2 * STEP, last]);
+    assert!(seen.iter().all(|id| id % STEP == 0), "the bits of the node are free");
+    assert_eq!(queue.next_id(), last + 1);
     assert_eq!(committed(writer.step()).len(), 4);
 }
 
@@ -70,7 +77,7 @@ fn ids_go_on_after_a_restart_though_the_clock_stepped_back() {
     let _ = committed(writer.step());
     drop(writer);
     let (queue, _writer) = open(&disk);
-    assert_eq!(queue.next_id(), NOW + 1);
+    assert_eq!(queue.next_id(), id_at(NOW) + 1);
 }
 
 #[test]
@@ -186,7 +193,7 @@ fn the_thread_writes_what_is_queued_before_it_ends() {
         results.into_iter().flatten().inspect(|d| assert!(d.outcome.is_committed())).map(|d| d.id).collect();
     assert_eq!(told, ids);
     assert!(matches!(queue.submit_with(NOW, say(1, 1)), Err(StoreError::Closed)));
-    assert_eq!(Memory::open(&disk).unwrap().last_id(), NOW + 999);
+    assert_eq!(Memory::open(&disk).unwrap().last_id(), id_at(NOW) + 999 * STEP);
 }
 
 #[test]
@@ -203,7 +210,7 @@ fn a_writer_that_is_never_without_work_removes_what_has_expired_all_the_same() {
     let disk = Disk::new();
     let (queue, mut writer) = open(&disk);
     let map = writer.map("m", Loading::WithOwner).unwrap();
-    let row = Row { expires: Some(NOW / 1000), ..Row::default() };
+    let row = Row { expires: Some(NOW.as_millis()), ..Row::default() };
     let put = Write::Put { map, owner: 1, key: "k".into(), row: Some(row) };
     queue.submit(NOW, Batch { writes: vec![put], ..Batch::default() }).unwrap();
     // Each commit submits the next one, and takes a third of a second.
@@ -218,7 +225,7 @@ fn a_writer_that_is_never_without_work_removes_what_has_expired_all_the_same() {
     };
     let ticks = std::cell::Cell::new(NOW);
     let clock = || {
-        ticks.set(ticks.get() + 333_333);
+        ticks.set(ticks.get().plus(Duration::from_millis(334)));
         ticks.get()
     };
     writer.run(clock, told, |error| panic!("{error}"));

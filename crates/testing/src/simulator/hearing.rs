@@ -95,8 +95,8 @@ impl Simulator {
             Phase::Proven(mut sasl) if element.is(ns::SASL, "success") => {
                 let data = decode_payload(&element.content()).expect("base64");
                 sasl.finish(data.as_deref().map(Vec::as_slice)).expect("the server proves itself");
-                let host = self.world.clients[id].host;
-                self.world.clients[id].open_stream(host);
+                let host = self.world.clients[id].host.clone();
+                self.world.clients[id].open_stream(&host);
                 self.players[id].phase = Phase::Welcome;
                 self.who_is_let_in_may_come(id)?;
             }
@@ -181,7 +181,7 @@ impl Simulator {
     /// It gives up its connection.
     pub(super) fn hangs_up(&mut self, id: PlayerId) {
         if let Some(mut link) = self.world.clients[id].link.take() {
-            link.connection.gone(self.world.now);
+            link.driver.gone(self.world.now);
         }
         self.world.clients[id].inbox.clear();
         self.lost(id);

@@ -63,6 +63,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use vorpal::Program;
 use vorpal_core::core::watched::Trace;
 use vorpal_core::module::Module;
 use vorpal_core::store::{EntryId, Kind, LogQuery, Owner};
@@ -73,7 +74,7 @@ use vorpal_store::memory::{Disk, Fault};
 use crate::disk::Medium;
 use crate::link::Bell;
 use crate::random::Random;
-use crate::world::{HOST, Secrets, Setup, World};
+use crate::world::{HOST, Secrets, Setup, World, configuration};
 use blocks::Blocks;
 use book::{Directed, Message, Question, ids_in};
 use owners::Name;
@@ -203,14 +204,14 @@ fn wrong(rule: &'static str, why: impl Into<String>) -> Wrong {
 pub fn play(plan: &Plan, modules: &'static [&'static Module], secrets: &Arc<Secrets>) -> Result<Tally, Wrong> {
     let taste = Taste { operator: Taste::of(plan.seed).operator && !plan.quiet, ..Taste::of(plan.seed) };
     let disk = if taste.forgets { Disk::forgetful(FORGETFUL) } else { Disk::new() };
+    let program = Program { modules, sections: vorpal_modules::SECTIONS };
+    let settings = format!("hosts = {:?}\nxml.passthrough = {}", &HOSTS[..taste.hosts], plan.seed & 1 == 0);
     let world = World::with(Setup {
         seed: plan.seed,
         medium: Medium::Memory(disk),
-        passthrough: plan.seed & 1 == 0,
-        modules: modules.to_vec(),
-        sections: Vec::new(),
-        hosts: &HOSTS[..taste.hosts],
-        bounds: taste.bounds,
+        program,
+        config: configuration(program, &settings).expect("a configuration"),
+        bounds: Some(taste.bounds),
         secrets: secrets.clone(),
     });
     let mut simulator = Simulator {

@@ -246,8 +246,8 @@ impl Simulator {
         self.blocks.connects(id);
         self.chooses_password(id, r);
         self.world.connect(id);
-        let host = self.world.clients[id].host;
-        self.world.clients[id].open_stream(host);
+        let host = self.world.clients[id].host.clone();
+        self.world.clients[id].open_stream(&host);
         self.players[id].phase = Phase::Greeting;
         let slow = self.taste.slow_reads && r.one_in(2);
         let window = if self.taste.network && r.one_in(3) { 400 + r.below(4_000) } else { usize::MAX };
@@ -269,7 +269,7 @@ impl Simulator {
         self.hear_out(id);
         self.excuse(id);
         if let Some(mut link) = self.world.clients[id].link.take() {
-            link.connection.gone(self.world.now);
+            link.driver.gone(self.world.now);
             self.lost(id);
         }
     }

@@ -12,7 +12,8 @@ use vorpal_proto::jid::BareJid;
 use vorpal_proto::sasl::{Credentials, CredentialsError, Iterations, MAX_SALT_BYTES};
 use vorpal_runtime::{Runtime, now};
 
-use super::act::{address, has_room, key_policy, mixed_scripts};
+use super::address;
+use super::users::{has_room, key_policy, mixed_scripts};
 
 /// Maximum number of accounts that are submitted before the first is awaited, so that the writer commits them in few groups.
 const TOGETHER: usize = 256;

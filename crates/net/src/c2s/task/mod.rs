@@ -4,6 +4,8 @@
 //! collected in another, and copied only if the socket does not accept it. Everything that a connection waits for is polled in one
 //! place, so a client that does not read still notices when its session is taken over.
 
+mod log_in;
+
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -20,20 +22,17 @@ use tokio::time::Sleep;
 use vorpal_core::life::join::Fetch;
 use vorpal_core::session::Wake;
 use vorpal_core::watch::counts::{Count, Counts};
-use vorpal_proto::datetime::Timestamp;
-use vorpal_proto::error::{StreamCondition, StreamError};
 use vorpal_proto::jid::BareJid;
 use vorpal_proto::sasl::ChannelBindings;
 use vorpal_runtime::{Runtime, now};
 use zeroize::Zeroize;
 
-use super::audit::{Audit, Trail};
+use super::audit::Audit;
 use super::io::Io;
 use super::listen::Place;
-use super::rush::Login;
-use super::trying::{Admitted, Trying};
-use super::{Connection, Entrance, Hall, Need, Rush, Settings};
-use crate::limits::{Gate, Guard, Meter, Throttle, Traffic};
+use super::rush::CountedLogin;
+use super::{Driver, Entrance, Hall, Rush, Settings, Turn};
+use crate::limits::{Gate, Guard, Meter, Traffic};
 use crate::tls::{Entry, TlsHosts};
 
 /// Size of a read: a whole TLS record.
@@ -150,8 +149,8 @@ enum Next {
 enum Rare {
     /// an account
     Load(BareJid),
-    /// a part of the log; and whether more may be read from the client
-    Fetch(Fetch, bool),
+    /// a part of the log
+    Fetch(Fetch),
     /// the end
     Finish,
 }
@@ -164,11 +163,8 @@ impl From<Rare> for Next {
 
 struct Task {
     io: Io,
-    connection: Connection,
+    driver: Driver,
     bell: Arc<Bell>,
-    input: BytesMut,
-    /// the connection may have output
-    unsaid: bool,
     /// output that the socket has not accepted yet
     unwritten: BytesMut,
     /// all output was written to TLS, which has not flushed it yet
@@ -179,7 +175,7 @@ struct Task {
     /// nothing is read until then: the traffic budget is used up
     resting: Option<Pin<Box<Sleep>>>,
     /// a session is being resumed: new sessions wait until it is
-    arriving: Option<Box<Login>>,
+    arriving: Option<Box<CountedLogin>>,
     /// in a session: waits for an event; whether that may be input
     waits: Option<bool>,
     /// its turn is over, and it has more to do
@@ -217,7 +213,7 @@ pub fn serve(
         tracing::debug!(%peer, %error, "TCP keepalive cannot be set: a vanished client is noticed late");
     }
     let here = Here::come(shared.runtime.core.counts.clone(), entrance);
-    let login = Box::pin(log_in(shared.clone(), socket, peer, entrance, (guard, here), place));
+    let login = Box::pin(log_in::log_in(shared.clone(), socket, peer, entrance, (guard, here), place));
     async move {
         let Some(mut task) = login.await else { return };
         loop {
@@ -256,158 +252,6 @@ impl Drop for Here {
     }
 }
 
-/// From the first byte to a session. Its state is freed when the session is bound.
-async fn log_in(
-    shared: Arc<Shared>,
-    socket: TcpStream,
-    peer: SocketAddr,
-    entrance: Entrance,
-    (guard, here): (Guard, Here),
-    _place: Place,
-) -> Option<Box<Task>> {
-    let bell = Arc::new(Bell::default());
-    let core = shared.runtime.core.clone();
-    let Terms { settings, settings_plain, time_to_log_in, traffic, write_timeout } = shared.terms.read().clone();
-    let settings = if entrance == Entrance::Plain { settings_plain } else { settings };
-    let mut deadline = tokio::time::Instant::now() + time_to_log_in;
-    let mut task = Box::new(Task {
-        io: Io::Plain(socket),
-        connection: Connection::new(core.clone(), settings.clone(), None, bell.clone()),
-        bell: bell.clone(),
-        input: BytesMut::new(),
-        unsaid: false,
-        unwritten: BytesMut::new(),
-        unflushed: false,
-        guard,
-        throttle: Meter::new(Mutex::new(Throttle::new(traffic.0, traffic.1))),
-        resting: None,
-        arriving: None,
-        waits: None,
-        yields: false,
-        stuck: None,
-        write_timeout: u32::try_from(write_timeout.as_millis()).unwrap_or(u32::MAX),
-        _here: here,
-    });
-    let mut direct = entrance == Entrance::DirectTls;
-    if !direct && let Io::Plain(socket) = &task.io {
-        let begins = tokio::time::timeout_at(deadline, begins_with_tls(socket)).await;
-        direct = begins.is_ok_and(|begins| begins.unwrap_or(false));
-    }
-    if direct && entrance == Entrance::Plain {
-        shared.audit.misdirected(peer);
-        return None;
-    }
-    if direct {
-        let bindings = tokio::time::timeout_at(deadline, task.handshake(&shared, peer, Entry::Direct)).await.ok()??;
-        task.connection = Connection::new(core, settings, Some(bindings), bell);
-    }
-    task.connection.leave_trail(Trail::new(shared.audit.clone(), peer, task.io.encryption()));
-    let mut trying = Trying::default();
-    loop {
-        let mut reads = true;
-        let mut need = Some(task.connection.input(now(), &mut task.input));
-        while let Some(next) = need.take() {
-            if task.connection.take_proven() {
-                trying.was_no_guess();
-            }
-            match next {
-                Need::Input => {}
-                Need::Wait => reads = false,
-                Need::Admit(name) => {
-                    let began = tokio::time::Instant::now();
-                    let (class, costs) = task.connection.prospect();
-                    let admitted = trying.admit(&shared, &mut task.guard, peer, &name, class, costs).await;
-                    // The time that it waited for the server does not count.
-                    deadline += began.elapsed();
-                    trying.serve(deadline).await;
-                    let next = match admitted {
-                        Admitted::Dropped => return None,
-                        Admitted::Busy => task.connection.put_off(),
-                        Admitted::Refused => task.connection.admitted(now(), false),
-                        Admitted::Yes => task.connection.admitted(now(), true),
-                    };
-                    need = Some(task.go_on(next));
-                }
-                Need::Bind => {
-                    let began = tokio::time::Instant::now();
-                    let may = match &mut trying.login {
-                        Some(login) => shared.rush.session(login).await.is_ok(),
-                        None => true,
-                    };
-                    deadline += began.elapsed();
-                    let next = task.connection.may_bind(now(), may);
-                    need = Some(task.go_on(next));
-                }
-                Need::Load(jid) => {
-                    let found = shared.runtime.load(jid).await.map(|_| ());
-                    let found = found.map_err(|error| log_store_error(&shared, error));
-                    let next = task.connection.loaded(now(), found);
-                    need = Some(task.go_on(next));
-                }
-                Need::Derive(check) => {
-                    let verdict = trying.derive(&shared, *check).await?;
-                    let next = task.connection.derived(now(), verdict);
-                    need = Some(task.go_on(next));
-                }
-                Need::Tls => {
-                    tokio::time::timeout_at(deadline, task.say_all()).await.ok()?;
-                    // RFC 6120 §5.4.3.3: input from before TLS must not be trusted.
-                    task.input = BytesMut::new();
-                    let bindings = tokio::time::timeout_at(deadline, task.handshake(&shared, peer, Entry::Starttls))
-                        .await
-                        .ok()??;
-                    task.connection.secured(bindings);
-                    task.connection.leave_trail(Trail::new(shared.audit.clone(), peer, task.io.encryption()));
-                    // Input may have arrived with the end of the handshake.
-                    need = Some(task.go_on(None));
-                }
-                Need::Close => {
-                    task.finish().await;
-                    return None;
-                }
-            }
-        }
-        // From here on the login deadline runs.
-        trying.turn = None;
-        if task.connection.is_authenticated() && trying.succeeded() {
-            // It is authenticated, however long it takes until it has a session.
-            if !task.guard.logged_in() {
-                return None;
-            }
-            if let Some(account) = task.connection.account() {
-                task.throttle = shared.traffic.of(shared.began.elapsed(), account.as_str(), traffic.0, traffic.1);
-            }
-        }
-        if task.connection.is_bound() {
-            task.arriving = trying.login.take().filter(|_| task.connection.is_resuming()).map(Box::new);
-            return Some(task);
-        }
-        match task.event(&shared, deadline, reads).await {
-            Event::Closed => return None,
-            Event::Over => {
-                task.finish().await;
-                return None;
-            }
-            Event::TooLate => {
-                let error = StreamError::from(StreamCondition::ConnectionTimeout).with_text("logging in took too long");
-                task.connection.fail(now(), error);
-                task.finish().await;
-                return None;
-            }
-            Event::Woken | Event::Read => {}
-        }
-    }
-}
-
-/// Whether a client begins with a ClientHello, as on a port for direct TLS (XEP-0368): a stream never begins with this byte.
-/// Only peeks at the input. Cancel-safe.
-async fn begins_with_tls(socket: &TcpStream) -> std::io::Result<bool> {
-    /// RFC 8446 §5.1: the type of a record with a message of the handshake.
-    const HANDSHAKE: u8 = 22;
-    let mut first = [0];
-    Ok(socket.peek(&mut first).await? > 0 && first == [HANDSHAKE])
-}
-
 fn log_store_error(shared: &Shared, error: vorpal_core::store::StoreError) {
     if let Some(times) = shared.runtime.core.conditions.accounts.met(now(), 1) {
         tracing::error!(%error, times, "accounts cannot be read");
@@ -417,7 +261,7 @@ fn log_store_error(shared: &Shared, error: vorpal_core::store::StoreError) {
 impl Drop for Task {
     /// However the task ends, even by a panic, the session is notified that its connection is gone.
     fn drop(&mut self) {
-        self.connection.gone(now());
+        self.driver.gone(now());
     }
 }
 
@@ -430,17 +274,24 @@ impl Task {
 
     async fn shake_hands(&mut self, shared: &Shared, peer: SocketAddr, entry: Entry) -> Option<ChannelBindings> {
         let Io::Plain(socket) = std::mem::replace(&mut self.io, Io::Gone) else { return None };
-        let accepted = shared.tls.accept(socket, self.connection.host_domain(), entry, &mut self.input).await;
+        let accepted =
+            shared.tls.accept(socket, self.driver.connection.host_domain(), entry, &mut self.driver.input).await;
         let (stream, bindings) =
             accepted.inspect_err(|error| tracing::debug!(%peer, %error, "the TLS handshake failed")).ok()?;
         self.io = Io::Tls(Box::new(stream));
         Some(bindings)
     }
 
-    /// What the connection needs next. Input that the client sent ahead of an answer is already in the buffer: no event will
-    /// announce it.
-    fn go_on(&mut self, next: Option<Need>) -> Need {
-        next.unwrap_or_else(|| self.connection.input(now(), &mut self.input))
+    /// Loads the account that the connection needs.
+    async fn load(&mut self, shared: &Shared, jid: BareJid) {
+        let found = shared.runtime.load(jid).await.map(|_| ());
+        self.driver.loaded(now(), found.map_err(|error| log_store_error(shared, error)));
+    }
+
+    /// Reads the part of the log that the session wants.
+    async fn fetch(&mut self, shared: &Shared, fetch: Fetch) {
+        let entries = shared.runtime.fetch(fetch).await;
+        self.driver.fetched(fetch, entries.as_deref().ok());
     }
 
     /// Runs a session until it needs something other than an event.
@@ -472,71 +323,46 @@ impl Task {
         }
     }
 
-    /// Processes input, until its turn is over. Returns whether more may be read.
-    fn take_input(&mut self, shared: &Arc<Shared>, now: Timestamp) -> Result<bool, Next> {
-        // The clock is looked at from the second stanza on: mostly there is one.
-        let mut began = None;
-        let goes_on = || began.get_or_insert_with(Instant::now).elapsed() < TURN;
-        let need = self.connection.input_while(now, &mut self.input, goes_on);
-        self.charge(shared.began, self.connection.take_answered() / ANSWER_PART);
-        let Some(need) = need else {
-            self.yields = true;
-            return Ok(false);
-        };
-        Ok(match need {
-            Need::Input => {
-                if self.input.is_empty() {
-                    self.input = BytesMut::new();
-                }
-                true
-            }
-            Need::Wait => false,
-            Need::Load(jid) => return Err(Rare::Load(jid).into()),
-            // A session needs nothing else.
-            Need::Close | Need::Tls | Need::Admit(_) | Need::Bind | Need::Derive(_) => return Err(Rare::Finish.into()),
-        })
-    }
-
-    /// Does everything that needs no waiting. Returns whether more may be read.
+    /// Does everything that needs no waiting, until its turn is over. Returns whether more may be read.
     fn prepare(&mut self, shared: &Arc<Shared>) -> Result<bool, Next> {
         // While its input is paused, nothing is read from it, but output continues.
+        let rests = self.resting.is_some();
+        if rests {
+            self.driver.skip_input();
+        }
         let now = now();
-        let reads = match self.resting {
-            Some(_) => true,
-            None => self.take_input(shared, now)?,
-        };
-        if self.arriving.is_some() && !self.connection.is_resuming() {
-            self.arriving = None;
+        // The clock is looked at from the second stanza on: mostly there is one.
+        let mut began = None;
+        loop {
+            let turn = self.driver.turn(now, || began.get_or_insert_with(Instant::now).elapsed() < TURN);
+            if !rests {
+                self.charge(shared.began, self.driver.connection.take_answered() / ANSWER_PART);
+            }
+            if self.arriving.is_some() && !self.driver.connection.is_resuming() {
+                self.arriving = None;
+            }
+            match turn {
+                Turn::Rest { reads, more } => {
+                    self.yields = more;
+                    return Ok(reads);
+                }
+                Turn::Ask(inquiry) => shared.runtime.inquire(inquiry),
+                Turn::Session => {}
+                Turn::Load(jid) => return Err(Rare::Load(jid).into()),
+                Turn::Fetch(fetch) => return Err(Rare::Fetch(fetch).into()),
+                // A session needs nothing else.
+                Turn::Close | Turn::Tls | Turn::Admit(_) | Turn::Bind | Turn::Derive(_) => {
+                    return Err(Rare::Finish.into());
+                }
+            }
         }
-        if let Some(fetch) = self.connection.hungry(now) {
-            return Err(Rare::Fetch(fetch, reads).into());
-        }
-        self.ask(shared);
-        Ok(reads)
-    }
-
-    /// Runs the queries that are due. After that there may be output.
-    fn ask(&mut self, shared: &Arc<Shared>) {
-        while let Some(inquiry) = self.connection.inquiry() {
-            shared.runtime.inquire(inquiry);
-        }
-        self.unsaid = true;
     }
 
     /// Does what has to be awaited. False at the end.
     async fn go_through(&mut self, shared: &Arc<Shared>, rare: Rare) -> bool {
         match rare {
-            Rare::Load(jid) => {
-                let found = shared.runtime.load(jid).await.map(|_| ());
-                let found = found.map_err(|error| log_store_error(shared, error));
-                self.connection.loaded(now(), found);
-            }
-            Rare::Fetch(fetch, reads) => {
-                let entries = shared.runtime.fetch(fetch).await;
-                self.connection.fetched(fetch, entries.as_deref().ok());
-                self.ask(shared);
-                self.waits = Some(reads);
-            }
+            Rare::Load(jid) => self.load(shared, jid).await,
+            Rare::Fetch(fetch) => self.fetch(shared, fetch).await,
             Rare::Finish => {
                 self.finish().await;
                 return false;
@@ -548,14 +374,13 @@ impl Task {
     /// Writes the output and waits for the next event, or until the given time; with `reads`, also for input of the client.
     /// Cancel-safe.
     async fn event(&mut self, shared: &Shared, deadline: tokio::time::Instant, reads: bool) -> Event {
-        self.unsaid = true;
         let next = poll_fn(|cx| self.poll(cx, reads, shared.began));
         tokio::time::timeout_at(deadline, next).await.unwrap_or(Event::TooLate)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, reads: bool, began: Instant) -> Poll<Event> {
         let said = match self.poll_say(cx) {
-            Poll::Ready(Ok(())) if self.connection.is_over() => return Poll::Ready(Event::Over),
+            Poll::Ready(Ok(())) if self.driver.is_over() => return Poll::Ready(Event::Over),
             Poll::Ready(Ok(())) => {
                 self.stuck = None;
                 true
@@ -571,13 +396,13 @@ impl Task {
             return Poll::Ready(Event::Woken);
         }
         // Before a session, nothing is read from a client that does not read; in a session, its queue decides.
-        if !reads || !said && (self.connection.is_over() || !self.connection.is_bound()) {
+        if !reads || !said && (self.driver.is_over() || !self.driver.connection.is_bound()) {
             return Poll::Pending;
         }
         if let Some(resting) = &mut self.resting {
             ready!(resting.as_mut().poll(cx));
             self.resting = None;
-            if !self.input.is_empty() {
+            if self.driver.unprocessed() > 0 {
                 return Poll::Ready(Event::Woken);
             }
         }
@@ -602,18 +427,18 @@ impl Task {
 
     /// Reads once. Returns the number of bytes read from the socket.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
-        let before = self.input.len();
-        let is_bound = self.connection.is_bound();
+        let before = self.driver.unprocessed();
+        let is_bound = self.driver.connection.is_bound();
         let read = SCRATCH.with_borrow_mut(|scratch| {
-            let read = self.io.poll_read(cx, scratch, &mut self.input);
+            let read = self.io.poll_read(cx, scratch, &mut self.driver.input);
             // It may be a password, and the worker may not overwrite the buffer soon.
             if !is_bound && read.is_ready() {
                 scratch.zeroize();
             }
             read
         });
-        let plain = self.input.len().saturating_sub(before);
-        self.connection.core.counts.add(Count::BytesIn, plain as u64);
+        let plain = self.driver.unprocessed().saturating_sub(before);
+        self.driver.connection.core.counts.add(Count::BytesIn, plain as u64);
         read
     }
 
@@ -633,12 +458,12 @@ impl Task {
 
     /// Writes until there is no output left, or the socket accepts no more.
     fn poll_say(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        while self.unsaid || self.unflushed || !self.unwritten.is_empty() {
+        while self.driver.speaks() || self.unflushed || !self.unwritten.is_empty() {
             ready!(self.poll_rest(cx))?;
-            if self.unsaid {
+            if self.driver.speaks() {
                 SAYING.with_borrow_mut(|saying| {
                     saying.clear();
-                    self.unsaid = self.connection.output(saying, WRITE);
+                    self.driver.output(saying, WRITE);
                     self.write(cx, saying)
                 })?;
             }
@@ -653,7 +478,7 @@ impl Task {
                 Poll::Ready(0) => return Err(std::io::ErrorKind::WriteZero.into()),
                 Poll::Ready(n) => {
                     bytes = &bytes[n..];
-                    self.connection.core.counts.add(Count::BytesOut, n as u64);
+                    self.driver.connection.core.counts.add(Count::BytesOut, n as u64);
                     self.unflushed = true;
                 }
                 Poll::Pending => {
@@ -672,7 +497,7 @@ impl Task {
                 0 => return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
                 n => {
                     self.unwritten.advance(n);
-                    self.connection.core.counts.add(Count::BytesOut, n as u64);
+                    self.driver.connection.core.counts.add(Count::BytesOut, n as u64);
                 }
             }
             self.unflushed = true;
@@ -681,13 +506,12 @@ impl Task {
             ready!(self.io.poll_flush(cx))?;
             self.unflushed = false;
             self.unwritten = BytesMut::new();
-            self.connection.written();
+            self.driver.written();
         }
         Poll::Ready(Ok(()))
     }
 
     async fn say_all(&mut self) {
-        self.unsaid = true;
         let _ = poll_fn(|cx| self.poll_say(cx)).await;
     }
 

@@ -1,16 +1,18 @@
-//! `vorpal status`: the state of the server, in one object.
+//! Orders that watch a running server: its state, its figures, the decisions about the stanzas of one account.
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
-use vorpal_runtime::now;
+use vorpal_core::core::watched::Trace;
+use vorpal_core::watch::trace::MAX_TRACERS;
+use vorpal_runtime::{Runtime, Waker, now};
 
-use super::{Answer, lists};
+use super::{Answer, address, users};
 use crate::gauges::Gauges;
 
 /// Collects the state of the server. Counts the accounts in the store, a page at a time.
-pub(super) async fn status(gauges: Arc<Gauges>) -> Answer {
+pub(crate) async fn status(gauges: Arc<Gauges>) -> Answer {
     match look(gauges).await {
         Ok(status) => Answer::Object(status),
         Err(error) => Answer::Error(format!("{error:#}")),
@@ -18,7 +20,7 @@ pub(super) async fn status(gauges: Arc<Gauges>) -> Answer {
 }
 
 async fn look(gauges: Arc<Gauges>) -> Result<Value> {
-    let accounts = lists::count(gauges.runtime()).await.context("the accounts cannot be counted")?;
+    let accounts = users::count(gauges.runtime()).await.context("the accounts cannot be counted")?;
     let looking = gauges.clone();
     let sample = tokio::task::spawn_blocking(move || looking.sample(false)).await.context("a bug in the server")?;
     let hosts: Vec<&str> = accounts.iter().map(|(host, _)| host.as_str()).collect();
@@ -59,4 +61,26 @@ async fn look(gauges: Arc<Gauges>) -> Result<Value> {
         "memory_bytes": sample.memory_bytes,
         "data": gauges.data(),
     }))
+}
+
+/// Everything that `vorpal top` shows.
+pub(crate) async fn top(gauges: Arc<Gauges>) -> Answer {
+    let sample = tokio::task::spawn_blocking(move || serde_json::to_value(gauges.sample(true))).await;
+    match sample {
+        Ok(Ok(sample)) => Answer::Rows(vec![sample]),
+        _ => Answer::Error("the server could not collect its figures: this is a bug".into()),
+    }
+}
+
+/// Begins to follow an account. `wake` is woken when there is something to take from the trace.
+///
+/// # Errors
+/// There is no such account, or too many are being followed.
+pub(crate) async fn follow(runtime: &Arc<Runtime>, jid: &str, wake: Arc<Waker>) -> Result<Trace> {
+    let jid = address(runtime, jid)?;
+    if runtime.load(jid.clone()).await?.is_none() {
+        bail!("there is no account {jid}");
+    }
+    let trace = runtime.core.trace(jid, wake);
+    trace.ok_or_else(|| anyhow!("{MAX_TRACERS} accounts are already being followed"))
 }
