@@ -169,7 +169,7 @@ fn elements(query: &Element) -> std::result::Result<Vec<&Element>, StanzaError> 
 
 /// §2.3: no namespace, the query's own, and the reserved ones.
 fn is_reserved(ns: &str) -> bool {
-    ns.is_empty() || ns.starts_with("jabber:") || ns.starts_with("http://jabber.org/") || ns == "vcard-temp"
+    ns.is_empty() || ns::is_jabbers(ns)
 }
 
 fn name(element: &Element) -> Name {

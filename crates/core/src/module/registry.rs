@@ -15,9 +15,9 @@ use crate::module::hook::{
     Dir, FeatureMaker, Flow, FormMaker, IqHandler, MessageCx, MessageHandler, NonzaHandler, OpenAccount,
     OutboundHandler, SessionCx, SessionHandler, WithholdHandler,
 };
-use crate::module::storage::ColdKind;
 use crate::module::sweep::SweepHandler;
 use crate::module::{At, Module, Phase, Result, Section, Setup, SetupError, Stage, Xep};
+use crate::owner::cold::ColdKind;
 use crate::owner::state::{TableKind, UNBOUND};
 use crate::session::Out;
 use crate::session::guard::Guard;

@@ -16,16 +16,6 @@ use crate::owner::cold::{
 use crate::owner::key::{Key, PrefixOf};
 use crate::store::{Expect, MAX_BLOB, MAX_KEY, MapId, Owner, Row, Write};
 
-/// A table that is not loaded with its owner: what a module registered.
-#[derive(Clone, Copy)]
-pub(crate) struct ColdKind {
-    pub name: &'static str,
-    /// of its keys and values
-    pub types: TypeId,
-    /// the number the store gave it
-    pub map: MapId,
-}
-
 /// The type of the values of collections of blobs, for [`ColdKind::types`].
 struct Blob;
 

@@ -8,6 +8,7 @@
 //! A batch may have conditions on rows. If one does not hold the store refuses the batch, and the handler's error is the answer: see
 //! `commit/refusal.rs`.
 
+use std::any::TypeId;
 use std::marker::PhantomData;
 
 use bytes::Bytes;
@@ -18,6 +19,16 @@ use crate::owner::key::{Key, PrefixOf};
 use crate::owner::state::Value;
 use crate::session::inquiries::{Committed, ReadError};
 use crate::store::{MAX_BLOB, MAX_KEY, MapId, MapQuery, Owner, Row, StoreError, Write};
+
+/// A table that is not loaded with its owner: what a module registered.
+#[derive(Clone, Copy)]
+pub(crate) struct ColdKind {
+    pub name: &'static str,
+    /// of its keys and values
+    pub types: TypeId,
+    /// the number the store gave it
+    pub map: MapId,
+}
 
 /// The value of a cold row.
 pub trait Stored: Sized + 'static {
