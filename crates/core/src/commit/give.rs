@@ -124,7 +124,7 @@ impl Turn<'_> {
         }
     }
 
-    /// As [`Core::give`], and counts a message.
+    /// As [`Turn::give`](crate::core::turn::Turn::give), and counts a message.
     fn deliver_to(&mut self, at: &mut Locked<'_>, session: &Arc<Session>, out: Out) -> bool {
         let message = out.stanza.kind() == Kind::Message;
         let given = self.give(at, session, out);

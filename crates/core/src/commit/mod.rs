@@ -1,7 +1,7 @@
 //! Writes first, then words: how the effects of a stretch become a batch, and what happens when it is committed.
 //!
 //! What an account has to say waits in its queue behind everything that was submitted before; an empty queue means
-//! direct. A completion marks what is committed and says everything up to the first that is not. [`Settled`] is minted
+//! direct. A completion marks what is committed and says everything up to the first that is not. [`Settled`](crate::session::ledger::Settled) is minted
 //! here and nowhere else.
 //!
 //! Invariant: nothing is said before the writes it speaks of are committed, and each owner speaks in the order of its

@@ -17,7 +17,7 @@ pub const MAX_SPILLED_BYTES: usize = 16 << 20;
 /// Maximum number of stanzas that wait for one account to be read.
 pub const MAX_SPILLED_FOR_ONE: usize = 512;
 
-/// An account to be read: load it, hold on to it, and give this to [`Core::run`], or to [`Core::abandon`] if it cannot be read.
+/// An account to be read: load it, hold on to it, and give this to [`Core::run`](crate::core::Core::run), or to [`Core::abandon`](crate::core::Core::abandon) if it cannot be read.
 #[derive(Debug)]
 #[must_use = "what waits for the account waits until this is given back"]
 pub struct Cold {

@@ -485,7 +485,7 @@ fn known(ns: u16) -> &'static str {
 pub(crate) struct Guarded<'a> {
     pub registry: &'a Registry,
     pub account: OpenAccount<'a>,
-    /// what was withheld: tell [`Core::withheld`]
+    /// what was withheld: tell [`Turn::withheld`](crate::core::turn::Turn::withheld)
     pub withheld: &'a mut Vec<Out>,
 }
 

@@ -16,7 +16,7 @@ use crate::owner::cold::{
 use crate::owner::key::{Key, PrefixOf};
 use crate::store::{Expect, MAX_BLOB, MAX_KEY, MapId, Owner, Row, Write};
 
-/// The type of the values of collections of blobs, for [`ColdKind::types`].
+/// The type of the values of collections of blobs, for [`ColdKind::types`](crate::owner::cold::ColdKind::types).
 struct Blob;
 
 impl Setup<'_> {

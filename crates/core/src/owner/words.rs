@@ -1,6 +1,6 @@
 //! What an owner says when its writes are committed, and what waits for that.
 //!
-//! A stretch ends with a [`Part`] for each owner: its [`Words`] wait in the owner's queue behind everything submitted earlier, and
+//! A stretch ends with a `Part` for each owner: its `Words` wait in the owner's queue behind everything submitted earlier, and
 //! are said when the batch is committed (`commit/say.rs`).
 
 use std::collections::{BTreeSet, VecDeque};

@@ -40,7 +40,7 @@ impl Turn<'_> {
         self.todo.fans = false;
     }
 
-    /// As [`Core::run_todo`], if much is left to do: so that it does not grow with what else is looked at.
+    /// As [`Turn::run_todo`](crate::core::turn::Turn::run_todo), if much is left to do: so that it does not grow with what else is looked at.
     pub(crate) fn run_if_full(&mut self) {
         if self.todo.fans || self.todo.work.len() >= MAX_GATHERED {
             self.run_todo();
@@ -57,7 +57,7 @@ impl Turn<'_> {
         self.onward_in_turn(work);
     }
 
-    /// As [`Core::onward`], whatever else waits for the account.
+    /// As [`Turn::onward`](crate::core::turn::Turn::onward), whatever else waits for the account.
     pub(crate) fn onward_in_turn(&mut self, work: Work) {
         let Some(to) = work.stanza.head.to.clone() else { return };
         if work.hops > MAX_HOPS {

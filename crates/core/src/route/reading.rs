@@ -1,6 +1,6 @@
 //! Questions whose answer is in the store: asked under the account's lock, read without it, answered in order.
 //!
-//! A handler judges the question and returns a [`Job`]. The job waits in the session that asked, behind what the asked
+//! A handler judges the question and returns a `Job`. The job waits in the session that asked, behind what the asked
 //! account had to say at that moment, so that a client finds whatever was acknowledged to it before; then whoever drives
 //! the kernel takes it by [`Core::inquiry`], runs it where waiting for the disk is allowed, and gives what was found to
 //! [`Core::answered`]. Of one session one job runs at a time, and only while little waits to be written to it: answers

@@ -54,7 +54,7 @@ impl Stream {
 }
 
 impl Stream {
-    /// Makes room for one more question; false at the limit ([`MAX_INQUIRIES`]).
+    /// Makes room for one more question; false at the limit (`MAX_INQUIRIES`).
     pub(crate) fn open_inquiry(&mut self) -> bool {
         self.inquiries.get_or_insert_default().open()
     }
