@@ -18,6 +18,7 @@ pub mod session;
 pub mod smacks;
 pub mod time;
 pub mod uptime;
+pub mod vcard;
 pub mod version;
 
 mod prelude {
@@ -44,6 +45,7 @@ pub static ALL: &[&Module] = &[
     &smacks::MODULE,
     &roster::MODULE,
     &private::MODULE,
+    &vcard::MODULE,
     &session::MODULE,
     &disco::MODULE,
     &ping::MODULE,
@@ -60,4 +62,5 @@ pub const SECTIONS: &[vorpal_config::Module] = &[
     vorpal_config::Module::of::<private::Config>("private"),
     vorpal_config::Module::of::<smacks::Config>("smacks"),
     vorpal_config::Module::of::<server_contact_info::Config>("server_contact_info"),
+    vorpal_config::Module::of::<vcard::Config>("vcard"),
 ];

@@ -12,6 +12,7 @@ pub mod error;
 pub mod form;
 pub mod frame;
 pub mod jid;
+pub mod kept;
 pub mod ns;
 pub mod parse;
 mod portable;

@@ -267,7 +267,7 @@ const fn slot_of(name: &[u8]) -> usize {
 
 /// Whether a namespace is one of those that Jabber keeps for itself (XEP-0049 §2.3).
 pub fn is_jabbers(ns: &str) -> bool {
-    ns.starts_with("jabber:") || ns.starts_with("http://jabber.org/") || ns == "vcard-temp"
+    ns.starts_with("jabber:") || ns.starts_with("http://jabber.org/") || ns == VCARD.as_str()
 }
 
 #[cfg(test)]
