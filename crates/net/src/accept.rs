@@ -1,5 +1,7 @@
 //! Error handling for accept: a failed accept does not end the listener, busy-loop, or fill the log.
 
+#![expect(clippy::disallowed_methods, reason = "failures are told once in a while")]
+
 use std::io::{Error, ErrorKind};
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! HTTP for monitoring. One request for each connection, with limits on everything.
 
+#![expect(clippy::disallowed_methods, reason = "a task for each connection")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -2,6 +2,7 @@
 //!
 //! `INPUTS=100000 SEED=2 cargo test --release -p vorpal-net --test negotiation -- --nocapture` tries more of them.
 
+#![expect(clippy::disallowed_methods, reason = "how long it plays at most")]
 #![allow(clippy::unwrap_used, reason = "a test: what cannot be set up ends it")]
 
 use std::collections::{BTreeMap, HashMap};

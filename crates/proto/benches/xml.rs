@@ -3,6 +3,8 @@
 //! `cargo bench -p vorpal-proto --bench xml`. For instructions, which do not depend on what else the machine does:
 //! `valgrind --tool=callgrind --toggle-collect='*::measured' <the built bench> scan` divides by `ROUNDS`.
 
+#![expect(clippy::disallowed_methods, reason = "it measures")]
+
 use std::hint::black_box;
 use std::time::Instant;
 

@@ -1,5 +1,7 @@
 //! Drives the kernel: the clock, the writer thread, reads, and periodic work. The only place that spawns tasks of the kernel.
 
+#![expect(clippy::disallowed_methods, reason = "this crate is the clock, the threads and the tasks of the kernel")]
+
 pub mod boot;
 pub mod drive;
 mod ending;

@@ -1,6 +1,8 @@
 //! The control socket: orders to a server and its answers, one line of JSON each way. Only the owner of the data may open it. The
 //! orders themselves are in `orders/`.
 
+#![expect(clippy::disallowed_methods, reason = "a task for each connection to the socket")]
+
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! The state of the server at one moment: values that are not counted as events happen but computed on request.
 
+#![expect(clippy::disallowed_methods, reason = "rates are counted by the clock")]
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! Monitoring over HTTP: `/metrics` in the Prometheus text format, and `/health`.
 
+#![expect(clippy::disallowed_methods, reason = "a sample asks the operating system")]
+
 use std::fmt::Write;
 use std::sync::Arc;
 

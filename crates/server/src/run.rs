@@ -1,5 +1,7 @@
 //! The start: configuration, lock, store, modules, restored sessions, listeners.
 
+#![expect(clippy::disallowed_methods, reason = "the program starts its listeners and ends within its patience")]
+
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! What the commands say to people and to programs, on the data of a stopped server and of one that runs.
 
+#![expect(clippy::disallowed_methods, reason = "a real process, in real time")]
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};

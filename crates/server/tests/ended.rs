@@ -1,5 +1,7 @@
 //! A part of the server that ends by a panic ends the server, so that the service manager starts another one.
 
+#![expect(clippy::disallowed_methods, reason = "a real process, in real time")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

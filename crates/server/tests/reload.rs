@@ -1,5 +1,7 @@
 //! A running server reads its configuration again: all of it takes effect, or nothing.
 
+#![expect(clippy::disallowed_methods, reason = "a real process, in real time")]
+
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};

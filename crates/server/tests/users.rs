@@ -1,5 +1,7 @@
 //! The commands about accounts, on the data of a stopped server and of one that runs.
 
+#![expect(clippy::disallowed_methods, reason = "a real process, in real time")]
+
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

@@ -1,5 +1,7 @@
 //! A running server is watched through its socket and its page for monitoring.
 
+#![expect(clippy::disallowed_methods, reason = "a real process, in real time")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! The state of the writer: whether a commit is running and since when, the result of the last one, and the slowest ones.
 
+#![expect(clippy::disallowed_methods, reason = "how long a commit takes")]
+
 use crate::shape::{Outcome, StoreError};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -8,6 +8,8 @@
 //! *Invariant:* after a batch fails, later batches that share an owner with it fail too, until that owner is reported as reloaded
 //! ([`Queue::reloaded`]).
 
+#![expect(clippy::disallowed_methods, reason = "a test delays commits")]
+
 use crate::pulse::Pulse;
 use crate::shape::{
     Backend, Batch, BatchId, EntryId, Ids, Journal, Loading, MapId, Millis, Outcome, Owner, Probe, Reader, Result,

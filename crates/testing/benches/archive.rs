@@ -3,6 +3,8 @@
 //! `cargo bench -p vorpal-testing --bench archive`, or with the numbers of messages behind `--`. The time is that of one
 //! thread that does nothing else: the store, the answer, and the session's bytes; not the socket.
 
+#![expect(clippy::disallowed_methods, reason = "it measures")]
+
 use std::time::Instant;
 
 use bytes::Bytes;

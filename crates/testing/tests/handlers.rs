@@ -1,5 +1,7 @@
 //! What handlers of modules are given: whatever they ask of it, nobody waits for a lock that is held already.
 
+#![expect(clippy::disallowed_methods, reason = "real threads")]
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;

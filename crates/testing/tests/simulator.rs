@@ -2,6 +2,8 @@
 //! them, `FROM=20000` from there on, `SEED=110` one, `STEPS=1500` longer ones; with `TRACE=1` the stories tell
 //! what the server decides; with `QUIET=1` no operator plays, as in the stories of `REGRESSIONS`. See docs/decisions/0009.
 
+#![expect(clippy::disallowed_methods, reason = "threads share the seeds, and it says how fast they play")]
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -2,6 +2,8 @@
 //! that a limit refuses, in a format that programs such as fail2ban read. The texts and fields of these lines are part of the interface
 //! (docs/handbook/monitoring.md).
 
+#![expect(clippy::disallowed_methods, reason = "a task sums up what was not told one by one")]
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;

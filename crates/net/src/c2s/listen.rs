@@ -3,6 +3,8 @@
 //! A listener never waits for one network: a connection that cannot be admitted yet waits in the waiting room, and one whose proxy
 //! has not sent its header yet waits in a separate task.
 
+#![expect(clippy::disallowed_methods, reason = "a task for each connection")]
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -3,6 +3,8 @@
 //! A connection that waits here is not at fault: its login deadline is extended by the waiting time, and it is not dropped in favour
 //! of another.
 
+#![expect(clippy::disallowed_methods, reason = "a task looks after those who wait")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

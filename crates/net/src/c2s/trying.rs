@@ -1,5 +1,7 @@
 //! Admission of a login attempt: whether it may be made now, has to wait, or is refused.
 
+#![expect(clippy::disallowed_methods, reason = "an attempt waits for its turn")]
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! `vorpal top`: the activity of the server, second by second.
 
+#![expect(clippy::disallowed_methods, reason = "the screen is drawn anew each second")]
+
 use std::fmt::Write;
 use std::io::IsTerminal;
 use std::time::Duration;

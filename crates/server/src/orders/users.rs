@@ -1,5 +1,7 @@
 //! Orders about accounts: create, delete, disable, new passwords, lists.
 
+#![expect(clippy::disallowed_methods, reason = "a key derivation takes a thread for itself")]
+
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};

@@ -1,5 +1,7 @@
 //! Orders that watch a running server: its state, its figures, the decisions about the stanzas of one account.
 
+#![expect(clippy::disallowed_methods, reason = "a sample asks the operating system")]
+
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};

@@ -1,5 +1,7 @@
 //! The rules, and the faults.
 
+#![expect(clippy::disallowed_methods, reason = "another thread meets the store")]
+
 use super::*;
 use crate::conformance::{self, Store};
 use crate::shape::Write;

@@ -14,6 +14,8 @@
 //! [`Options::erase_rest`]: super::Options::erase_rest
 //! [`Options::erase_busy`]: super::Options::erase_busy
 
+#![expect(clippy::disallowed_methods, reason = "the time for erasing at the end")]
+
 use super::write::set_meta;
 use super::{Durability, LOCK_WAIT, Sqlite, error};
 use crate::shape::{Millis, Result, StoreError};

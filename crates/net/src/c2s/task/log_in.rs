@@ -1,5 +1,7 @@
 //! From the first byte of a connection to its session: TLS, and the waiting that a login may need.
 
+#![expect(clippy::disallowed_methods, reason = "the time a login takes")]
+
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;

@@ -4,6 +4,8 @@
 //! collected in another, and copied only if the socket does not accept it. Everything that a connection waits for is polled in one
 //! place, so a client that does not read still notices when its session is taken over.
 
+#![expect(clippy::disallowed_methods, reason = "the length of a turn, and timeouts of writes")]
+
 mod log_in;
 
 use std::cell::RefCell;
