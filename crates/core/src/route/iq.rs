@@ -23,6 +23,7 @@ use crate::module::hook::{Dir, IqCx, IqHandler};
 use crate::module::host::Host;
 use crate::owner::account::{Account, AccountRef, lock_both, lock_pair};
 use crate::owner::contacts;
+use crate::owner::tables::Tables;
 use crate::owner::words::{Mode, OrElse, Part, Say, Words, Work};
 use crate::route::plan::{self, subscription_kind};
 use crate::route::reading::busy;
@@ -58,10 +59,80 @@ struct Question<'a> {
     /// the account of who asks
     lock: &'a AccountRef,
     host: &'a Arc<Host>,
-    asker: &'a Jid,
     session: &'a Arc<Session>,
     iq: &'a Stanza,
     payload: &'a Element,
+}
+
+/// A question that is being answered: who takes part in it, locked, and what they are going to say.
+struct Hearing<'a> {
+    origin: Origin<'a>,
+    /// it is asked at one's own account
+    own: bool,
+    /// the account of who asks
+    account: &'a mut Account,
+    /// the account that is asked, or that a change of one's own roster is about
+    peer: Option<&'a mut Account>,
+    words: Words,
+    peer_words: Words,
+    /// what follows the answer
+    behind: Vec<Say>,
+}
+
+impl Hearing<'_> {
+    /// Whether the answer adds rows and removes none. Flags of sessions are kept whatever happens: their rows are there already.
+    fn only_adds(&self, tables: &Tables) -> bool {
+        let adds =
+            |account: &Account, words: &Words| account.states.only_adds(tables.sessions.at, words.cold.as_deref());
+        adds(self.account, &self.words) || self.peer.as_deref().is_some_and(|peer| adds(peer, &self.peer_words))
+    }
+
+    /// Nothing becomes of the answer.
+    fn take_back(&mut self) {
+        self.account.states.discard();
+        if let Some(peer) = self.peer.as_deref_mut() {
+            peer.states.discard();
+        }
+        (self.words.says, self.words.cold) = (SmallVec::new(), None);
+        (self.peer_words, self.behind) = (Words::default(), Vec::new());
+    }
+
+    /// The answer takes reading: it comes, and the question is settled, when that is done.
+    fn inquire(&mut self, asked: Asked) {
+        let session = self.origin.session;
+        session.stream().keep_answer(self.origin.pending.0, lost(&asked.iq));
+        let say = Say::Inquire { session: session.clone(), asked: Box::new(asked) };
+        let words = if self.peer.is_some() { &mut self.peer_words } else { &mut self.words };
+        words.says.push(say);
+        self.words.or_else = OrElse::Same;
+        self.words.settles = None;
+    }
+
+    /// The answer, if there is one already, and what follows it; and what is said instead if nothing comes of a change.
+    fn reply(&mut self, iq: Stanza, reply: Option<Stanza>) {
+        let Origin { session, pending, .. } = self.origin;
+        // An answer may be of changes that are not committed yet: if they come to nothing, so does it.
+        let built = self.own && self.words.settles.is_some() && self.account.last_in_flight().is_some();
+        let staged =
+            self.account.states.is_staged() || self.peer.as_deref().is_some_and(|peer| peer.states.is_staged());
+        let writes = staged || self.words.cold.is_some() || self.peer_words.cold.is_some();
+        if let Some(reply) = reply {
+            let weight = reply.weight();
+            session.stream().charge(weight.saturating_sub(UNCHARGED));
+            // A change is made once, and so is its answer; what was only asked may be asked again.
+            let repeats = iq.type_() == Type::Get && weight > KEPT;
+            let kept = repeats.then(|| lost(&iq));
+            self.words.says.push(session.answer(pending, reply, kept));
+        }
+        self.words.says.extend(std::mem::take(&mut self.behind));
+        if writes || built {
+            self.words.or_else = OrElse::Bounce(Box::new(iq));
+        }
+        if writes {
+            // RFC 6120 §10.1: what comes next sees what this has changed.
+            session.stream().wait_for(pending);
+        }
+    }
 }
 
 impl Core {
@@ -167,14 +238,13 @@ impl Turn<'_> {
     }
 
     /// To a host, to one's own account or to somebody else's: a handler answers.
-    fn ask(&mut self, origin: Origin<'_>, asked: Addressed, mut iq: Stanza) {
+    fn ask(&mut self, origin: Origin<'_>, mut asked: Addressed, mut iq: Stanza) {
         let Origin { lock, session, pending } = origin;
         let Some(payload) = iq.children().into_iter().next() else { return };
-        let host =
-            if asked.at_host { self.core.host(asked.to.domain()) } else { asked.peer.as_ref().map(|_| host_of(lock)) };
-        let peer = asked.peer.filter(|peer| !Arc::ptr_eq(peer, lock));
+        let other = |account: &AccountRef| !Arc::ptr_eq(account, lock);
         let own = !asked.at_host && asked.refusal.is_none() && asked.to.bare_str() == lock.jid.as_str();
-        let peer = peer.or(asked.party.filter(|party| own && !Arc::ptr_eq(party, lock)));
+        let (peer, party) = (asked.peer.take().filter(other), asked.party.take());
+        let peer = peer.or(party.filter(|party| own && other(party)));
         let (mut a, b) = lock_both(Some(lock), peer.as_ref());
         // Whoever is being removed hears only of what is taken back.
         let mut b = b.filter(|b| !b.leaving || own && !b.deleted);
@@ -184,123 +254,85 @@ impl Turn<'_> {
             // They do not ride on a batch that may be refused, and whether this will be one only its handler knows.
             self.pay(&mut Locked::new(lock, account));
         }
-        let mut words = Words::settling(session, pending);
-        let mut peer_words = Words::default();
-        let mut behind = Vec::new();
-        let mut question = Question {
-            at: At::Host,
-            lock,
-            host: &account.host.clone(),
-            asker: &session.jid,
-            session,
-            iq: &iq.clone(),
-            payload: &payload,
+        let mut hearing = Hearing {
+            origin,
+            own,
+            account,
+            peer: b.as_deref_mut(),
+            words: Words::settling(session, pending),
+            peer_words: Words::default(),
+            behind: Vec::new(),
         };
-        let mut later = false;
-        let leaves = match own {
-            true => Ok(()),
-            false => self.gate(Dir::Sent, account, &asked.to, Some(session), &mut iq),
-        };
-        let answer: Result<Result<Said, StanzaError>, Option<StanzaError>> = if let Err(error) = leaves {
-            Err(error)
-        } else if let Some(error) = asked.refusal {
-            Err(Some(error))
-        } else if let (true, Some(host)) = (asked.at_host, &host) {
-            question.host = host;
-            Ok(self.put(question, None, &mut words, &mut behind))
-        } else if own {
-            question.at = At::OwnAccount;
-            let answer = self.put(question, Some(&mut *account), &mut words, &mut behind);
-            if let Some(party) = b.as_deref_mut() {
-                self.presence_here(account, party, &mut words, &mut peer_words);
-                // And what the party's side answers by itself.
-                self.presence_here(party, account, &mut peer_words, &mut words);
-            }
-            Ok(answer)
-        } else {
-            // A disabled one is as one that does not exist.
-            let peer = b.as_deref_mut().filter(|peer| !peer.disabled);
-            match (plan::plan_iq(&iq, &asked.to, peer.is_some(), None, false), peer) {
-                (Decision::Bounce(condition), _) => Ok(Err(condition.into())),
-                (_, None) => Err(None),
-                (_, Some(peer)) => match self.gate(Dir::Received, peer, &session.jid, None, &mut iq) {
-                    Err(error) => Err(error),
-                    Ok(()) => {
-                        let host = peer.host.clone();
-                        question.host = &host;
-                        question.at = self.core.standing(peer, &session.jid, &question);
-                        Ok(self.put(question, Some(peer), &mut peer_words, &mut behind))
-                    }
-                },
-            }
-        };
-        // Flags of sessions are kept whatever happens: their rows are there already.
-        let sessions = self.core.tables.sessions.at;
-        let only_adds = |account: Option<&Account>, words: &Words| {
-            account.is_some_and(|account| account.states.only_adds(sessions, words.cold.as_deref()))
-        };
-        let answer = match answer {
-            Ok(Ok(Said::Reply(_)))
-                if (only_adds(Some(account), &words) || only_adds(b.as_deref(), &peer_words))
-                    && self.core.refuses_more() =>
-            {
-                [Some(&mut *account), b.as_deref_mut()]
-                    .into_iter()
-                    .flatten()
-                    .for_each(|account| account.states.discard());
-                (words.says, words.cold, peer_words, behind) = (SmallVec::new(), None, Words::default(), Vec::new());
+        let said = self.heard(&mut hearing, &asked, &mut iq, &payload);
+        let reply = match said {
+            Ok(Said::Reply(_)) if hearing.only_adds(&self.core.tables) && self.core.refuses_more() => {
+                hearing.take_back();
                 Some(iq.error(&no_room()))
             }
-            Ok(Ok(Said::Reply(reply))) => Some(match reply.0 {
+            Ok(Said::Reply(reply)) => Some(match reply.0 {
                 Some(payload) => iq.result().child(payload),
                 None => iq.result(),
             }),
-            Ok(Ok(Said::Job(job))) if session.stream().open_inquiry() => {
-                later = true;
-                let asked_account = if own { Some(lock) } else { peer };
-                let asked =
-                    Asked { of: asked_account.map(|account| account.jid.clone()), pending, iq: iq.clone(), job };
-                let inquire = Say::Inquire { session: session.clone(), asked: Box::new(asked) };
-                let words = if b.is_some() { &mut peer_words } else { &mut words };
-                words.says.push(inquire);
-                session.stream().keep_answer(pending.0, lost(&iq));
-                words.or_else = OrElse::Same;
+            Ok(Said::Job(job)) if session.stream().open_inquiry() => {
+                let of = if own { Some(lock) } else { peer };
+                let asked = Asked { of: of.map(|account| account.jid.clone()), pending, iq: iq.clone(), job };
+                hearing.inquire(asked);
                 None
             }
-            Ok(Ok(Said::Job(_))) => Some(iq.error(&busy("too many questions at once"))),
-            Ok(Err(error)) => Some(iq.error(&error)),
+            Ok(Said::Job(_)) => Some(iq.error(&busy("too many questions at once"))),
             Err(error) => error.map(|error| iq.error(&error)),
         };
-        // What is read for is settled when it is answered.
-        words.settles = words.settles.filter(|_| !later);
-        // An answer may be of changes that are not committed yet: if they come to nothing, so does it.
-        let built = own && !later && account.last_in_flight().is_some();
-        let staged = account.states.is_staged() || b.as_deref().is_some_and(|b| b.states.is_staged());
-        let writes = staged || words.cold.is_some() || peer_words.cold.is_some();
-        if let Some(answer) = answer {
-            let weight = answer.weight();
-            session.stream().charge(weight.saturating_sub(UNCHARGED));
-            // A change is made once, and so is its answer; what was only asked may be asked again.
-            let repeats = iq.type_() == Type::Get && weight > KEPT;
-            let kept = repeats.then(|| lost(&iq));
-            words.says.push(session.answer(pending, answer, kept));
-        }
-        words.says.extend(behind);
-        if writes || built {
-            words.or_else = OrElse::Bounce(Box::new(iq));
-        }
-        if writes {
-            // RFC 6120 §10.1: what comes next sees what this has changed.
-            session.stream().wait_for(pending);
-        }
+        hearing.reply(iq, reply);
+        let Hearing { account, peer: party, words, peer_words, .. } = hearing;
         let mut parts: SmallVec<[Part<'_>; 2]> = SmallVec::new();
-        if let Some(account) = a.as_deref_mut() {
-            parts.push(Part { lock, account, words });
-        }
-        if let (Some(lock), Some(account)) = (peer, b.as_deref_mut()) {
+        parts.push(Part { lock, account, words });
+        if let (Some(lock), Some(account)) = (peer, party) {
             parts.push(Part { lock, account, words: peer_words });
         }
         self.finish(&mut parts, None, Vec::new());
+    }
+
+    /// What is said to a question, once it has passed the gates of both. `Err(None)`: nothing.
+    fn heard(
+        &mut self,
+        hearing: &mut Hearing<'_>,
+        asked: &Addressed,
+        iq: &mut Stanza,
+        payload: &Element,
+    ) -> Result<Said, Option<StanzaError>> {
+        let Origin { lock, session, .. } = hearing.origin;
+        if !hearing.own {
+            self.gate(Dir::Sent, hearing.account, &asked.to, Some(session), iq)?;
+        }
+        if let Some(error) = &asked.refusal {
+            return Err(Some(error.clone()));
+        }
+        if let Some(host) = self.core.host(asked.to.domain()).filter(|_| asked.at_host) {
+            let question = Question { at: At::Host, lock, host: &host, session, iq, payload };
+            return Ok(self.put(question, None, &mut hearing.words, &mut hearing.behind)?);
+        }
+        if hearing.own {
+            let host = hearing.account.host.clone();
+            let question = Question { at: At::OwnAccount, lock, host: &host, session, iq, payload };
+            let said = self.put(question, Some(hearing.account), &mut hearing.words, &mut hearing.behind);
+            if let Some(party) = hearing.peer.as_deref_mut() {
+                self.presence_here(hearing.account, party, &mut hearing.words, &mut hearing.peer_words);
+                // And what the party's side answers by itself.
+                self.presence_here(party, hearing.account, &mut hearing.peer_words, &mut hearing.words);
+            }
+            return Ok(said?);
+        }
+        // A disabled one is as one that does not exist.
+        let peer = hearing.peer.as_deref_mut().filter(|peer| !peer.disabled);
+        if let Decision::Bounce(condition) = plan::plan_iq(iq, &asked.to, peer.is_some(), None, false) {
+            return Err(Some(condition.into()));
+        }
+        let peer = peer.ok_or(None)?;
+        self.gate(Dir::Received, peer, &session.jid, None, iq)?;
+        let host = peer.host.clone();
+        let mut question = Question { at: At::Anyone, lock, host: &host, session, iq, payload };
+        question.at = self.core.standing(peer, &session.jid, &question);
+        Ok(self.put(question, Some(peer), &mut hearing.peer_words, &mut hearing.behind)?)
     }
 
     /// Puts a question to its handler, if it has one.
@@ -326,7 +358,7 @@ impl Turn<'_> {
             let mut cx = IqCx {
                 account: account.as_deref_mut(),
                 session: Some(OpenSession(question.session)),
-                asker: question.asker,
+                asker: &question.session.jid,
                 iq: question.iq,
                 fx: &mut fx,
                 host: question.host,
@@ -442,8 +474,4 @@ fn lost(iq: &Stanza) -> Stanza {
 /// Whether nothing becomes of it.
 fn ends(decision: &Decision) -> bool {
     matches!(decision, Decision::Ignore(_))
-}
-
-fn host_of(lock: &AccountRef) -> Arc<Host> {
-    lock.lock().host.clone()
 }
