@@ -1,13 +1,13 @@
 //! XEP-0049: Private XML Storage.
 //!
 //! Keeps XML elements for a user's clients: preferences, bookmarks (XEP-0048), notes on contacts. Each is stored and returned by its
-//! namespace and name.
+//! namespace and name. A set may hold several elements, also of several namespaces.
 //!
 //! Hooks:  none
 //! Stores: account list `private_index` of names and sizes; cold rows `private`, one for each element
 //! Config: `max_items`, `max_bytes`
 //! Limits: 128 KiB for an element, and for all that one request returns; 512 bytes for a namespace and a name
-//! Not:    elements in the namespaces that §2.3 reserves
+//! Not:    elements in the namespaces that §2.3 reserves; bookmarks are kept as they are, and not in PEP (XEP-0402) as well
 
 use std::collections::BTreeSet;
 
@@ -35,6 +35,9 @@ section! {
 
 /// Maximum size of an element, in bytes. A request for several returns no more either.
 const MAX_ITEM: usize = MAX_FOUND;
+
+/// How many elements one request may name if any of them is to be read: as many as an account may have at most.
+const MAX_ASKED: usize = 1_000;
 
 /// Maximum length of a namespace and a name together, in bytes. They are in memory with the account.
 const MAX_NAME: usize = 512;
@@ -88,19 +91,28 @@ impl Private {
         let sizes: Vec<usize> =
             asked.iter().filter_map(|element| Some(*states.newest(self.index, &name(element))? as usize)).collect();
         if sizes.is_empty() {
-            return Ok(reply(el("query", ns::PRIVATE).children(asked.into_iter().cloned())).into());
+            return Ok(reply(el("query", ns::PRIVATE).children(asked.into_iter().map(Element::tag))).into());
         }
-        if sizes.len() > 1 && sizes.iter().sum::<usize>() > MAX_ITEM {
-            return Err(StanzaError::policy_violation("too much at once: request fewer elements"));
+        let too_much = || StanzaError::policy_violation("too much at once: request fewer elements");
+        if asked.len() > MAX_ASKED || sizes.len() > 1 && sizes.iter().sum::<usize>() > MAX_ITEM {
+            return Err(too_much());
         }
-        let (items, asked) = (cx.cold(self.items)?, asked.into_iter().cloned().collect::<Vec<Element>>());
+        // The question may wait, and what the client put into the elements does not wait with it.
+        let (items, asked) = (cx.cold(self.items)?, asked.into_iter().map(Element::tag).collect::<Vec<Element>>());
         let job: Job = Box::new(move |store| {
             let mut answer = el("query", ns::PRIVATE);
+            let (mut found, mut size) = (0, 0);
             for element in asked {
-                answer.push_child(match items.get(store, &name(&element))? {
-                    Some(xml) => read(&xml)?,
-                    None => element,
-                });
+                let Some(xml) = items.get(store, &name(&element))? else {
+                    answer.push_child(element);
+                    continue;
+                };
+                // Another session may have stored larger ones meanwhile.
+                (found, size) = (found + 1, size + xml.len());
+                if found > 1 && size > MAX_ITEM {
+                    return Err(too_much().into());
+                }
+                answer.push_child(read(&xml)?);
             }
             Ok(Found { messages: Vec::new(), reply: reply(answer) })
         });
@@ -184,7 +196,8 @@ fn is_empty(element: &Element) -> bool {
 fn written(element: &Element, (ns, name): &Name) -> std::result::Result<(u32, Bytes), StanzaError> {
     let xml = kept::write(element, MAX_ITEM).map_err(|fault| match fault {
         NotKept::TooLarge => StanzaError::policy_violation("an element is too large"),
-        NotKept::TooManyNamespaces => StanzaError::not_acceptable().with_text("an element has too many namespaces"),
+        NotKept::CannotBeRead => StanzaError::not_acceptable()
+            .with_text("an element cannot be stored: it has too many namespaces, or too long names"),
     })?;
     let size = u32::try_from(ns.len() + name.len() + xml.len()).map_err(|_| StanzaError::internal_server_error())?;
     Ok((size, xml))

@@ -68,9 +68,9 @@ impl Vcards {
         Ok(job.into())
     }
 
-    /// §3.2: the new vCard replaces the old one as a whole. An empty one removes it.
+    /// §3.2: the new vCard replaces the old one as a whole. One without any element removes it.
     fn set(self, cx: &mut IqCx<'_>, card: &Element) -> Answer {
-        if card.nodes().is_empty() {
+        if card.elements().next().is_none() {
             if cx.account()?.states.newest(self.size, &()).is_some() {
                 cx.remove(self.cards, &())?;
                 cx.account()?.states.stage(self.size, (), None);
@@ -79,7 +79,8 @@ impl Vcards {
         }
         let xml = kept::write(card, self.max_bytes).map_err(|fault| match fault {
             NotKept::TooLarge => StanzaError::policy_violation("the vCard is too large"),
-            NotKept::TooManyNamespaces => StanzaError::not_acceptable().with_text("the vCard has too many namespaces"),
+            NotKept::CannotBeRead => StanzaError::not_acceptable()
+                .with_text("the vCard cannot be stored: it has too many namespaces, or too long names"),
         })?;
         let size = u32::try_from(xml.len()).map_err(|_| StanzaError::internal_server_error())?;
         cx.put(self.cards, &(), &xml)?;

@@ -95,6 +95,12 @@ impl Element {
         self
     }
 
+    /// The same element with nothing between its tags.
+    #[must_use]
+    pub fn tag(&self) -> Element {
+        Element { name: self.name.clone(), space: self.space.clone(), attrs: self.attrs.clone(), nodes: Vec::new() }
+    }
+
     /// With a child at the end.
     pub fn child(mut self, child: Element) -> Element {
         self.push_child(child);

@@ -11,8 +11,8 @@ use crate::parse::parse_fragment;
 pub enum NotKept {
     /// Its written form is larger than allowed.
     TooLarge,
-    /// Written anew it declares more namespaces than an element that is read may have.
-    TooManyNamespaces,
+    /// Written anew it goes beyond what an element that is read may have: in most cases by declarations of namespaces.
+    CannotBeRead,
 }
 
 /// The written form of an element, at most `most` bytes. What it gives, [`read`] reads as the same element.
@@ -26,7 +26,7 @@ pub fn write(element: &Element, most: usize) -> Result<Bytes, NotKept> {
     }
     let xml = Bytes::from(xml);
     if read(&xml).as_ref() != Some(element) {
-        return Err(NotKept::TooManyNamespaces);
+        return Err(NotKept::CannotBeRead);
     }
     Ok(xml)
 }
@@ -64,6 +64,6 @@ mod tests {
         let mut xml = String::from("<a xmlns='urn:a' xmlns:p='urn:p' xmlns:q='urn:q'>");
         (0..40).for_each(|_| xml.push_str("<a p:x='' q:x=''>"));
         (0..40).for_each(|_| xml.push_str("</a>"));
-        assert_eq!(write(&element(&(xml + "</a>")), 100_000), Err(NotKept::TooManyNamespaces));
+        assert_eq!(write(&element(&(xml + "</a>")), 100_000), Err(NotKept::CannotBeRead));
     }
 }

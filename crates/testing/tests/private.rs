@@ -9,6 +9,7 @@ use vorpal_proto::element::Element;
 use vorpal_proto::ns;
 use vorpal_testing::client::Heard;
 use vorpal_testing::disk::Store;
+use vorpal_testing::link::Weather;
 use vorpal_testing::world::{ClientId, World};
 
 const KIB: usize = 1 << 10;
@@ -91,6 +92,39 @@ fn an_account_has_a_maximum_size_and_what_is_there_may_shrink() {
     assert_eq!(set(&mut world, "<six xmlns='urn:x'/>"), "ok");
     assert_eq!(set(&mut world, &item("ten", 1)), "resource-constraint wait");
     assert_eq!(set(&mut world, &(item("ten", 1) + "<one xmlns='urn:x'/>")), "ok", "one for another");
+}
+
+/// A question waits while its client does not read, and the size is not what it was when it was asked.
+#[test]
+fn what_grows_before_it_is_read_is_not_told_at_once() {
+    let (mut world, slow) = world(Store::Memory, "");
+    assert_eq!(told(&ask(&mut world, slow, "set", &item("big", 120 * KIB))), "ok");
+    assert_eq!(told(&ask(&mut world, slow, "set", &(item("one", 1) + &item("two", 1)))), "ok");
+    let other = world.client("romeo", "other");
+    world.bind(other);
+    let link = world.clients[slow].link.as_mut().expect("it is connected");
+    (link.weather.window, link.weather.down_held) = (0, true);
+    let (big, both) = ("<big xmlns='urn:x'/>", "<one xmlns='urn:x'/><two xmlns='urn:x'/>");
+    for (id, names) in [("a", big), ("b", big), ("c", big), ("d", both)] {
+        let query = format!("<iq type='get' id='{id}'><query xmlns='jabber:iq:private'>{names}</query></iq>");
+        world.clients[slow].send(&query);
+    }
+    world.settle();
+    for name in ["one", "two"] {
+        assert_eq!(told(&ask(&mut world, other, "set", &item(name, 100 * KIB))), "ok");
+    }
+    world.clients[slow].link.as_mut().expect("it is connected").weather = Weather::default();
+    world.settle();
+    let answers: Vec<(String, String)> = world.clients[slow]
+        .inbox
+        .drain(..)
+        .filter_map(|heard| match heard {
+            Heard::Element(iq) => Some((iq.get("id")?.to_owned(), told(&iq))),
+            _ => None,
+        })
+        .collect();
+    let told = [("a", "ok"), ("b", "ok"), ("c", "ok"), ("d", "policy-violation modify")];
+    assert_eq!(answers, told.map(|(id, told)| (id.to_owned(), told.to_owned())));
 }
 
 #[test]

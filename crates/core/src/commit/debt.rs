@@ -1,4 +1,4 @@
-//! Debts: errors that the server owes a session after a failed commit.
+//! What is said when a batch fails or is refused, and debts: errors that the server owes a session after a failed commit.
 //!
 //! A stanza whose batch failed is answered with an error at once, but it is not settled: no acknowledgement covers it until the
 //! error is stored, too. Debts are written with the session's next batch, or on their own with the next tick, so a later stanza of

@@ -1,6 +1,6 @@
-//! The life of a session: bind, enable, detach, resume, restart, end (RFC 6120 §7, XEP-0198 §3, §5).
+//! A connection takes over a session (XEP-0198 §5): whether it may ([`Core::resume`]), and what it is sent.
 //!
-//! A session that can be resumed outlives its connection; how it outlives the process stands in `revive.rs`.
+//! A session that can be resumed outlives its connection (`detach.rs`); how it outlives the process is in `revive.rs`.
 
 use std::sync::Arc;
 

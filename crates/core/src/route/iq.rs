@@ -104,7 +104,7 @@ impl Hearing<'_> {
         let say = Say::Inquire { session: session.clone(), asked: Box::new(asked) };
         let words = if self.peer.is_some() { &mut self.peer_words } else { &mut self.words };
         words.says.push(say);
-        self.words.or_else = OrElse::Same;
+        words.or_else = OrElse::Same;
         self.words.settles = None;
     }
 
@@ -240,7 +240,6 @@ impl Turn<'_> {
     /// To a host, to one's own account or to somebody else's: a handler answers.
     fn ask(&mut self, origin: Origin<'_>, mut asked: Addressed, mut iq: Stanza) {
         let Origin { lock, session, pending } = origin;
-        let Some(payload) = iq.children().into_iter().next() else { return };
         let other = |account: &AccountRef| !Arc::ptr_eq(account, lock);
         let own = !asked.at_host && asked.refusal.is_none() && asked.to.bare_str() == lock.jid.as_str();
         let (peer, party) = (asked.peer.take().filter(other), asked.party.take());
@@ -263,7 +262,7 @@ impl Turn<'_> {
             peer_words: Words::default(),
             behind: Vec::new(),
         };
-        let said = self.heard(&mut hearing, &asked, &mut iq, &payload);
+        let said = self.heard(&mut hearing, &asked, &mut iq);
         let reply = match said {
             Ok(Said::Reply(_)) if hearing.only_adds(&self.core.tables) && self.core.refuses_more() => {
                 hearing.take_back();
@@ -298,7 +297,6 @@ impl Turn<'_> {
         hearing: &mut Hearing<'_>,
         asked: &Addressed,
         iq: &mut Stanza,
-        payload: &Element,
     ) -> Result<Said, Option<StanzaError>> {
         let Origin { lock, session, .. } = hearing.origin;
         if !hearing.own {
@@ -308,12 +306,12 @@ impl Turn<'_> {
             return Err(Some(error.clone()));
         }
         if let Some(host) = self.core.host(asked.to.domain()).filter(|_| asked.at_host) {
-            let question = Question { at: At::Host, lock, host: &host, session, iq, payload };
+            let question = Question { at: At::Host, lock, host: &host, session, iq, payload: &payload(iq)? };
             return Ok(self.put(question, None, &mut hearing.words, &mut hearing.behind)?);
         }
         if hearing.own {
             let host = hearing.account.host.clone();
-            let question = Question { at: At::OwnAccount, lock, host: &host, session, iq, payload };
+            let question = Question { at: At::OwnAccount, lock, host: &host, session, iq, payload: &payload(iq)? };
             let said = self.put(question, Some(hearing.account), &mut hearing.words, &mut hearing.behind);
             if let Some(party) = hearing.peer.as_deref_mut() {
                 self.presence_here(hearing.account, party, &mut hearing.words, &mut hearing.peer_words);
@@ -330,7 +328,7 @@ impl Turn<'_> {
         let peer = peer.ok_or(None)?;
         self.gate(Dir::Received, peer, &session.jid, None, iq)?;
         let host = peer.host.clone();
-        let mut question = Question { at: At::Anyone, lock, host: &host, session, iq, payload };
+        let mut question = Question { at: At::Anyone, lock, host: &host, session, iq, payload: &payload(iq)? };
         question.at = self.core.standing(peer, &session.jid, &question);
         Ok(self.put(question, Some(peer), &mut hearing.peer_words, &mut hearing.behind)?)
     }
@@ -464,6 +462,11 @@ impl Session {
         };
         Say::Answer { to: self.id, stanza, mark }
     }
+}
+
+/// What a request is about: its only child.
+fn payload(iq: &Stanza) -> Result<Element, Option<StanzaError>> {
+    iq.children().into_iter().next().ok_or(None)
 }
 
 /// What is said after a crash in the place of an answer that is not kept.

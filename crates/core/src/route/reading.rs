@@ -24,6 +24,7 @@ use crate::core::Core;
 use crate::core::turn::{Locked, Turn};
 use crate::owner::account::AccountRef;
 use crate::owner::words::{OrElse, Say, Words};
+use crate::route::iq::UNCHARGED;
 use crate::session::Session;
 use crate::session::inquiries::{Asked, Committed, Found, ReadError};
 use crate::session::ledger::Pending;
@@ -100,6 +101,8 @@ impl Core {
         self.turn(now, |turn| {
             let mut account = lock.lock();
             session.stream().inquiry_read();
+            let weight: usize = stanzas.iter().map(Stanza::weight).sum();
+            session.stream().charge(weight.saturating_sub(UNCHARGED));
             turn.say_found(&mut Locked::new(&lock, &mut account), &session, pending, stanzas);
         })
     }

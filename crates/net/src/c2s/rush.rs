@@ -1,4 +1,4 @@
-//! CountedLogin storms: the queues of `limits/turns.rs`, for tasks that wait in them.
+//! Login storms: the queues of `limits/turns.rs`, for tasks that wait in them.
 //!
 //! A connection that waits here is not at fault: its login deadline is extended by the waiting time, and it is not dropped in favour
 //! of another.
