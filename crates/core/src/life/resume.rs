@@ -1,4 +1,4 @@
-//! A connection takes over a session (XEP-0198 §5): whether it may ([`Core::resume`]), and what it is sent.
+//! A connection takes over a session (XEP-0198 §5): whether it may (`Core::resume`), and what it is sent.
 //!
 //! A session that can be resumed outlives its connection (`detach.rs`); how it outlives the process is in `revive.rs`.
 
