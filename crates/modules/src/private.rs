@@ -27,7 +27,7 @@ section! {
     /// Private XML storage (XEP-0049): data that clients keep on the server, such as bookmarks.
     pub(crate) struct Config in "modules.private" {
         /// Maximum number of elements of one account.
-        max_items: Bounded<u32, 1, 1_000> = Bounded::clamp(200), example 50;
+        max_items: Bounded<u32, 1, MOST_ITEMS> = Bounded::clamp(200), example 50;
         /// Maximum size of all elements of one account, their namespaces and names included.
         max_bytes: Bounded<vorpal_config::Bytes, {64 * KIB}, GIB> = Bounded::clamp(vorpal_config::Bytes::new(MIB)), example "256 KiB";
     }
@@ -36,8 +36,8 @@ section! {
 /// Maximum size of an element, in bytes. A request for several returns no more either.
 const MAX_ITEM: usize = MAX_FOUND;
 
-/// How many elements one request may name if any of them is to be read: as many as an account may have at most.
-const MAX_ASKED: usize = 1_000;
+/// How many elements an account may have by any configuration, and a request may name if any of them is to be read.
+const MOST_ITEMS: u64 = 1_000;
 
 /// Maximum length of a namespace and a name together, in bytes. They are in memory with the account.
 const MAX_NAME: usize = 512;
@@ -94,7 +94,7 @@ impl Private {
             return Ok(reply(el("query", ns::PRIVATE).children(asked.into_iter().map(Element::tag))).into());
         }
         let too_much = || StanzaError::policy_violation("too much at once: request fewer elements");
-        if asked.len() > MAX_ASKED || sizes.len() > 1 && sizes.iter().sum::<usize>() > MAX_ITEM {
+        if asked.len() as u64 > MOST_ITEMS || sizes.len() > 1 && sizes.iter().sum::<usize>() > MAX_ITEM {
             return Err(too_much());
         }
         // The question may wait, and what the client put into the elements does not wait with it.

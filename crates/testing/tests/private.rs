@@ -127,6 +127,21 @@ fn what_grows_before_it_is_read_is_not_told_at_once() {
     assert_eq!(answers, told.map(|(id, told)| (id.to_owned(), told.to_owned())));
 }
 
+/// Few bytes ask for many: what is beyond 16 KiB counts for the traffic of who asked, as of every answer.
+#[test]
+fn a_large_answer_that_is_read_is_charged() {
+    let (mut world, id) = world(Store::Memory, "");
+    let lock = world.load(&"romeo@localhost".parse().expect("an address")).expect("romeo");
+    let session = lock.lock().sessions.first().cloned().expect("a session");
+    let mut charged = |bytes: usize| {
+        assert_eq!(told(&ask(&mut world, id, "set", &item("one", bytes))), "ok");
+        assert_eq!(told(&ask(&mut world, id, "get", "<one xmlns='urn:x'/>")), "ok");
+        world.core().stream(&session).take_answered()
+    };
+    assert_eq!(charged(15 * KIB), 0);
+    assert!((84 * KIB..85 * KIB).contains(&charged(100 * KIB)));
+}
+
 #[test]
 fn nothing_of_it_is_left_of_an_account_that_is_removed() {
     for store in [Store::Memory, Store::Sqlite] {

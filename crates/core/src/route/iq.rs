@@ -47,9 +47,6 @@ pub(crate) struct Addressed {
     pub party: Option<AccountRef>,
 }
 
-/// Answers up to this size, in bytes, cost the client nothing. Of a larger one the rest is charged to its traffic budget.
-pub(crate) const UNCHARGED: usize = 16 << 10;
-
 /// A larger answer to a `get`, in bytes, is not stored: after a crash its client is told to ask again.
 const KEPT: usize = 1 << 10;
 
@@ -118,7 +115,7 @@ impl Hearing<'_> {
         let writes = staged || self.words.cold.is_some() || self.peer_words.cold.is_some();
         if let Some(reply) = reply {
             let weight = reply.weight();
-            session.stream().charge(weight.saturating_sub(UNCHARGED));
+            session.stream().charge_answer(weight);
             // A change is made once, and so is its answer; what was only asked may be asked again.
             let repeats = iq.type_() == Type::Get && weight > KEPT;
             let kept = repeats.then(|| lost(&iq));

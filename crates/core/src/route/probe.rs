@@ -18,19 +18,20 @@ use crate::module::hook::Dir;
 use crate::owner::account::{Account, AccountRef};
 use crate::owner::contacts;
 use crate::owner::words::{Mode, Say, Words, Work};
-use crate::route::iq::UNCHARGED;
 use crate::rules::delay::delay;
 use crate::rules::subscription::{Kind, ToHalf};
-use crate::session::Session;
+use crate::session::{Session, UNCHARGED};
 
 impl Core {
     /// One probe may ask for the presence of 50 sessions, each of 16 KiB: the rest counts for the traffic of who asked.
     fn charge(&self, asker: &Jid, size: usize) {
-        let rest = size.saturating_sub(UNCHARGED);
-        let Some(lock) = Some(()).filter(|()| rest > 0).and_then(|()| self.loaded(asker.bare_str())) else { return };
+        if size <= UNCHARGED {
+            return;
+        }
+        let Some(lock) = self.loaded(asker.bare_str()) else { return };
         let account = lock.lock();
         if let Some(session) = asker.resource().and_then(|resource| account.by_resource(resource)) {
-            session.stream().charge(rest);
+            session.stream().charge_answer(size);
         }
     }
 }

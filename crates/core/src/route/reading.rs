@@ -24,7 +24,6 @@ use crate::core::Core;
 use crate::core::turn::{Locked, Turn};
 use crate::owner::account::AccountRef;
 use crate::owner::words::{OrElse, Say, Words};
-use crate::route::iq::UNCHARGED;
 use crate::session::Session;
 use crate::session::inquiries::{Asked, Committed, Found, ReadError};
 use crate::session::ledger::Pending;
@@ -102,7 +101,7 @@ impl Core {
             let mut account = lock.lock();
             session.stream().inquiry_read();
             let weight: usize = stanzas.iter().map(Stanza::weight).sum();
-            session.stream().charge(weight.saturating_sub(UNCHARGED));
+            session.stream().charge_answer(weight);
             turn.say_found(&mut Locked::new(&lock, &mut account), &session, pending, stanzas);
         })
     }

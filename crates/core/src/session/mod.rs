@@ -37,7 +37,7 @@ pub use managed::Vitals;
 pub use out::{Out, Role};
 pub(crate) use out::{Shared, Taken};
 pub use peer::{Cipher, Facts, Peer, Tls};
-pub(crate) use stream::{Closing, Pushed, Remains};
+pub(crate) use stream::{Closing, Pushed, Remains, UNCHARGED};
 pub use stream::{Management, Pulled, Stream};
 pub use wire::Wire;
 

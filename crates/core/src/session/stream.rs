@@ -27,6 +27,9 @@ use crate::session::queue::{Item, Queue};
 use crate::session::stale::Stale;
 use crate::store::EntryId;
 
+/// Answers up to this size, in bytes, cost the client nothing. Of a larger one the rest is charged to its traffic budget.
+pub(crate) const UNCHARGED: usize = 16 << 10;
+
 /// What became of a stanza that was given to a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pushed {
@@ -615,9 +618,9 @@ impl Stream {
         self.roster_ver = ver;
     }
 
-    /// Bytes of an answer are to be charged to the client: see [`Stream::take_answered`].
-    pub(crate) fn charge(&mut self, bytes: usize) {
-        self.answered += bytes;
+    /// The client has asked for an answer of this size: see [`Stream::take_answered`].
+    pub(crate) fn charge_answer(&mut self, bytes: usize) {
+        self.answered += bytes.saturating_sub(UNCHARGED);
     }
 
     /// The next stanza is not processed before this one is answered.
